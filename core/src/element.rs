@@ -1,0 +1,183 @@
+//! What flows through a stream: records and the control elements between them.
+
+use crate::checkpoint::Checkpoint;
+use crate::time::Timestamp;
+
+/// One element of a stream: a record, or a control element that says something about the records
+/// around it.
+///
+/// A plain stream of values is a stream of records without timestamps.
+///
+/// ```
+/// use inflight_core::{StreamElement, Timestamp};
+///
+/// let reading = StreamElement::record(21.5, Timestamp::from_millis(1_000));
+/// let complete = StreamElement::<f64>::Watermark(Timestamp::from_millis(1_000));
+/// assert!(reading.is_record() && !complete.is_record());
+/// ```
+#[derive(Debug, PartialEq)]
+pub enum StreamElement<T> {
+    /// A value, perhaps with the time at which it happened.
+    Record {
+        /// The value.
+        value: T,
+        /// Its event time, where the stream has one.
+        timestamp: Option<Timestamp>,
+    },
+    /// No record with a timestamp at or before this one follows.
+    Watermark(Timestamp),
+    /// Whether the stream takes part in the progress of event time.
+    Status(Status),
+    /// The point in the stream that a checkpoint is taken at.
+    Barrier(Barrier),
+}
+
+impl<T> StreamElement<T> {
+    /// A record with a timestamp.
+    pub const fn record(value: T, timestamp: Timestamp) -> Self {
+        Self::Record { value, timestamp: Some(timestamp) }
+    }
+
+    /// A record without one.
+    pub const fn value(value: T) -> Self {
+        Self::Record { value, timestamp: None }
+    }
+
+    /// Whether this is a record, and so not a control element.
+    pub const fn is_record(&self) -> bool {
+        matches!(self, Self::Record { .. })
+    }
+
+    /// The same element with the record's value changed by `change`.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> StreamElement<U> {
+        match self {
+            Self::Record { value, timestamp } => {
+                StreamElement::Record { value: change(value), timestamp }
+            }
+            Self::Watermark(timestamp) => StreamElement::Watermark(timestamp),
+            Self::Status(status) => StreamElement::Status(status),
+            Self::Barrier(barrier) => StreamElement::Barrier(barrier),
+        }
+    }
+}
+
+/// Whether a stream takes part in the progress of event time. An idle one sends no watermarks, and
+/// whoever merges streams does not wait for its.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Nothing is to be expected for a while.
+    Idle,
+    /// Records and watermarks come again.
+    Active,
+}
+
+/// The point in the stream that a checkpoint is taken at. It carries the checkpoint: the source
+/// makes it and puts its position in, every stage adds its snapshot, the sink saves the whole.
+#[derive(Debug, PartialEq)]
+pub struct Barrier {
+    /// How the stages treat it.
+    pub mode: BarrierMode,
+    /// What has been gathered so far.
+    pub checkpoint: Checkpoint,
+}
+
+impl Barrier {
+    /// A barrier at which every stage takes a snapshot ([`BarrierMode::Snapshot`]).
+    pub const fn snapshot(checkpoint: Checkpoint) -> Self {
+        Self { mode: BarrierMode::Snapshot, checkpoint }
+    }
+
+    /// A barrier before which every stage finishes its work ([`BarrierMode::Drain`]).
+    pub const fn drain(checkpoint: Checkpoint) -> Self {
+        Self { mode: BarrierMode::Drain, checkpoint }
+    }
+}
+
+/// How a stage treats a barrier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BarrierMode {
+    /// The snapshot of what is in flight is taken at once, and the barrier goes on ahead of it.
+    #[default]
+    Snapshot,
+    /// The barrier keeps its place, leaves after everything before it, and there is nothing to
+    /// snapshot.
+    Drain,
+}
+
+/// What stands for an element at a stage's entrance: either a plain value, or a [`StreamElement`].
+///
+/// `V` is the record's value and `Shape` tells the two apart; both are inferred. A stage that takes
+/// plain values gives plain outcomes back, one that takes elements gives elements.
+pub trait IntoElement<V, Shape> {
+    /// The element.
+    fn into_element(self) -> StreamElement<V>;
+}
+
+impl<T> IntoElement<T, Plain> for T {
+    fn into_element(self) -> StreamElement<T> {
+        StreamElement::value(self)
+    }
+}
+
+impl<T> IntoElement<T, Elements> for StreamElement<T> {
+    fn into_element(self) -> StreamElement<T> {
+        self
+    }
+}
+
+/// How a stage hands its outcomes over: as they are ([`Plain`]) or as elements ([`Elements`]).
+pub trait Shape {
+    /// What stands for an element whose value is a `T`.
+    type Item<T>;
+
+    /// The element in this shape; `None` when the shape has no room for it (a control element among
+    /// plain values, which no plain source can have put in).
+    fn from_element<T>(element: StreamElement<T>) -> Option<Self::Item<T>>;
+}
+
+/// The shape of a stream of values. A marker: it has no values.
+#[derive(Debug)]
+pub enum Plain {}
+
+impl Shape for Plain {
+    type Item<T> = T;
+
+    fn from_element<T>(element: StreamElement<T>) -> Option<T> {
+        match element {
+            StreamElement::Record { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// The shape of a stream of [`StreamElement`]s. A marker: it has no values.
+#[derive(Debug)]
+pub enum Elements {}
+
+impl Shape for Elements {
+    type Item<T> = StreamElement<T>;
+
+    fn from_element<T>(element: StreamElement<T>) -> Option<StreamElement<T>> {
+        Some(element)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // E1: a plain value is a record without a timestamp, and comes out plain.
+    #[test]
+    fn plain_values_are_records() {
+        let element = IntoElement::<u8, Plain>::into_element(7_u8);
+        assert_eq!(element, StreamElement::value(7));
+        assert_eq!(Plain::from_element(element), Some(7));
+        assert_eq!(Plain::from_element(StreamElement::<u8>::Status(Status::Idle)), None);
+    }
+
+    #[test]
+    fn map_leaves_control_elements_alone() {
+        let mark = StreamElement::<u8>::Watermark(Timestamp::MAX);
+        assert_eq!(mark.map(u32::from), StreamElement::Watermark(Timestamp::MAX));
+    }
+}

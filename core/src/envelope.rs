@@ -1,0 +1,168 @@
+//! The versioned, checksummed header in front of everything that is stored: checkpoints, the
+//! snapshots inside them, and the slots of a store.
+//!
+//! ```text
+//! magic 4 | format version 2 | schema version 4 | body length 8 | CRC-32 of all the rest 4 | body
+//! ```
+//! Numbers are little-endian.
+
+use core::fmt;
+
+/// Bytes that the header takes in front of the body.
+pub const HEADER_LEN: usize = 22;
+
+/// The format this version writes, and the newest it can read.
+const FORMAT: u16 = 1;
+
+const CHECKSUM_AT: core::ops::Range<usize> = 18..22;
+
+/// Four bytes that say what follows.
+pub type Magic = [u8; 4];
+
+/// Writes the header into the first [`HEADER_LEN`] bytes of `frame`, over the body that already
+/// stands behind them.
+///
+/// # Panics
+///
+/// If `frame` is shorter than the header.
+pub fn seal(frame: &mut [u8], magic: Magic, schema: u32) {
+    let length = (frame.len() - HEADER_LEN) as u64;
+    frame[..4].copy_from_slice(&magic);
+    frame[4..6].copy_from_slice(&FORMAT.to_le_bytes());
+    frame[6..10].copy_from_slice(&schema.to_le_bytes());
+    frame[10..18].copy_from_slice(&length.to_le_bytes());
+    let checksum = checksum(frame);
+    frame[CHECKSUM_AT].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Checks the header of `frame` and returns the schema version and the body.
+///
+/// Bytes behind the body are ignored, so that a frame can lie in a larger preallocated slot.
+///
+/// # Errors
+///
+/// [`FormatError`] says what is wrong; nothing is allocated and nothing panics, whatever the bytes.
+pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
+    let Some(header) = frame.first_chunk::<HEADER_LEN>() else {
+        return Err(FormatError::Truncated {
+            expected: HEADER_LEN as u64,
+            found: frame.len() as u64,
+        });
+    };
+    if header[..4] != magic {
+        return Err(FormatError::Foreign);
+    }
+    let format = u16::from_le_bytes([header[4], header[5]]);
+    if format > FORMAT {
+        return Err(FormatError::Newer { found: format, supported: FORMAT });
+    }
+    let schema = u32::from_le_bytes([header[6], header[7], header[8], header[9]]);
+    let mut length = [0; 8];
+    length.copy_from_slice(&header[10..18]);
+    let expected = u64::from_le_bytes(length).saturating_add(HEADER_LEN as u64);
+    if expected > frame.len() as u64 {
+        return Err(FormatError::Truncated { expected, found: frame.len() as u64 });
+    }
+    // The comparison above shows that it fits into a `usize`.
+    let frame = &frame[..expected as usize];
+    if header[CHECKSUM_AT] != checksum(frame).to_le_bytes() || format == 0 {
+        return Err(FormatError::Damaged);
+    }
+    Ok((schema, &frame[HEADER_LEN..]))
+}
+
+fn checksum(frame: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&frame[..CHECKSUM_AT.start]);
+    hasher.update(&frame[CHECKSUM_AT.end..]);
+    hasher.finalize()
+}
+
+/// Why stored bytes cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatError {
+    /// They end too early.
+    Truncated {
+        /// Bytes that the header promises (or that the header itself needs).
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// They are something else: the magic number does not match.
+    Foreign,
+    /// A newer version of this library wrote them.
+    Newer {
+        /// The format version found.
+        found: u16,
+        /// The newest version this library reads.
+        supported: u16,
+    },
+    /// The checksum does not match: some bit has changed.
+    Damaged,
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { expected, found } => {
+                write!(f, "cut short: {expected} bytes expected, {found} found")
+            }
+            Self::Foreign => f.write_str("not written by inflight: the magic number is another"),
+            Self::Newer { found, supported } => {
+                write!(f, "written in format {found}; this version reads formats up to {supported}")
+            }
+            Self::Damaged => f.write_str("damaged: the checksum does not match"),
+        }
+    }
+}
+
+impl core::error::Error for FormatError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAGIC: Magic = *b"TEST";
+
+    fn frame() -> [u8; HEADER_LEN + 5] {
+        let mut frame = [0; HEADER_LEN + 5];
+        frame[HEADER_LEN..].copy_from_slice(b"hello");
+        seal(&mut frame, MAGIC, 7);
+        frame
+    }
+
+    #[test]
+    fn what_is_sealed_opens() {
+        assert_eq!(open(&frame(), MAGIC), Ok((7, &b"hello"[..])));
+    }
+
+    // K6: cut short anywhere, one bit flipped anywhere.
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let whole = frame();
+        for length in 0..whole.len() {
+            assert!(matches!(open(&whole[..length], MAGIC), Err(FormatError::Truncated { .. })));
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&flipped, MAGIC).is_err(), "bit {bit}");
+        }
+    }
+
+    // K6: foreign, from a newer format.
+    #[test]
+    fn others_are_told_apart() {
+        assert_eq!(open(&frame(), *b"ELSE"), Err(FormatError::Foreign));
+        let mut newer = frame();
+        newer[4] = 2;
+        assert_eq!(open(&newer, MAGIC), Err(FormatError::Newer { found: 2, supported: 1 }));
+    }
+
+    #[test]
+    fn a_larger_slot_is_no_matter() {
+        let mut slot = [0xff; 64];
+        slot[..HEADER_LEN + 5].copy_from_slice(&frame());
+        assert_eq!(open(&slot, MAGIC), Ok((7, &b"hello"[..])));
+    }
+}

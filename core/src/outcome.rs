@@ -1,0 +1,76 @@
+//! What a call ends with.
+
+use core::fmt;
+use core::time::Duration;
+
+/// The end of one record's call: the input comes back, with what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<In, Out, E> {
+    /// The input, as it went in.
+    pub input: In,
+    /// What the function returned, or why it did not.
+    pub result: Result<Out, Failure<E>>,
+    /// How many attempts were made, the first included.
+    pub attempts: u32,
+    /// The time from the first invocation to the outcome, backoffs included. Time spent before a
+    /// restore counts, the time between the two lives does not.
+    pub elapsed: Duration,
+}
+
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure<E> {
+    /// The function returned this error.
+    Error(E),
+    /// The whole call, with all its attempts, took longer than its timeout.
+    TimedOut,
+    /// The last attempt took longer than the timeout for one attempt.
+    AttemptTimedOut,
+    /// The task that the request was spawned on panicked.
+    Panicked,
+    /// The task that the request was spawned on was cancelled, or could not be spawned.
+    Cancelled,
+    /// The stage was shut down before the call had an outcome.
+    ShutDown,
+}
+
+impl<E> Failure<E> {
+    /// The function's own error, if that is what it was.
+    pub fn error(&self) -> Option<&E> {
+        match self {
+            Self::Error(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether time ran out, for the call or for its last attempt.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::AttemptTimedOut)
+    }
+}
+
+impl<E> From<E> for Failure<E> {
+    fn from(error: E) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => error.fmt(f),
+            Self::TimedOut => f.write_str("the call timed out"),
+            Self::AttemptTimedOut => f.write_str("the last attempt timed out"),
+            Self::Panicked => f.write_str("the request's task panicked"),
+            Self::Cancelled => f.write_str("the request's task was cancelled"),
+            Self::ShutDown => f.write_str("the stage was shut down"),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        // `Display` already says what the error says, so the chain goes on behind it.
+        self.error().and_then(core::error::Error::source)
+    }
+}

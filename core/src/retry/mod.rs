@@ -1,0 +1,221 @@
+//! When a call is tried again, and after how long.
+
+mod schedule;
+
+use core::time::Duration;
+
+pub use self::schedule::{Exponential, Fixed as FixedSchedule, Schedule};
+use crate::config::ConfigError;
+use crate::function::Attempt;
+use crate::outcome::Failure;
+
+/// Decides after each attempt whether there is another one.
+///
+/// A strategy is a pure function and keeps no state: calls that overlap cannot disturb each other's
+/// backoff.
+pub trait RetryStrategy<In, Out, E> {
+    /// The delay before the next attempt, or `None` to make `result` the call's outcome.
+    ///
+    /// `attempt` is the one that has just ended. This is called after every attempt, also after a
+    /// success, so it must be cheap.
+    fn next_delay(
+        &self,
+        attempt: Attempt,
+        input: &In,
+        result: &Result<Out, Failure<E>>,
+    ) -> Option<Duration>;
+
+    /// Whether the strategy's settings make sense; asked once, when the operator is built.
+    ///
+    /// # Errors
+    ///
+    /// The setting that does not.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+/// Never again: the first attempt's result is the outcome.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRetry;
+
+impl<In, Out, E> RetryStrategy<In, Out, E> for NoRetry {
+    #[inline(always)]
+    fn next_delay(&self, _: Attempt, _: &In, _: &Result<Out, Failure<E>>) -> Option<Duration> {
+        None
+    }
+}
+
+/// Always the same delay between attempts.
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::FixedDelay;
+///
+/// let strategy = FixedDelay::new(Duration::from_millis(100)).max_retries(5);
+/// # let _ = strategy;
+/// ```
+pub type FixedDelay<A = Always, B = Never> = Retry<FixedSchedule, A, B>;
+
+/// A delay that grows with each attempt, up to a maximum, if wanted with jitter.
+///
+/// The delay before retry *k* (counted from 1) is `initial × factor^(k−1)`, at most the maximum.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`factor`](Retry::factor) | 2 |
+/// | [`max_delay`](Retry::max_delay) | 1 minute (or the initial delay, if that is longer) |
+/// | [`jitter`](Retry::jitter) | none |
+/// | [`max_retries`](Retry::max_retries) | 3 |
+/// | [`when_error`](Retry::when_error) | every error |
+/// | [`when_output`](Retry::when_output) | no output |
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::ExponentialBackoff;
+///
+/// # struct LookupError { transient: bool }
+/// let strategy = ExponentialBackoff::new(Duration::from_millis(50))
+///     .max_retries(4)
+///     .jitter(0.5, 42)
+///     .when_error(|error: &LookupError| error.transient);
+/// # let _ = strategy;
+/// ```
+pub type ExponentialBackoff<A = Always, B = Never> = Retry<Exponential, A, B>;
+
+/// Retries after the delays of a [`Schedule`], as often as allowed, for the results that two
+/// predicates pick. Use it by its names [`FixedDelay`] and [`ExponentialBackoff`].
+///
+/// An attempt that timed out is retried like an error that the predicate likes. A request whose task
+/// panicked or was cancelled is not retried.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry<D, A = Always, B = Never> {
+    schedule: D,
+    max_retries: u32,
+    error: A,
+    output: B,
+}
+
+impl Retry<FixedSchedule> {
+    /// Retries up to 3 times, `delay` after each failed attempt.
+    pub const fn new(delay: Duration) -> Self {
+        Self::over(FixedSchedule::new(delay))
+    }
+}
+
+impl Retry<Exponential> {
+    /// Retries up to 3 times, first after `initial`, then after twice as long each time.
+    pub const fn new(initial: Duration) -> Self {
+        Self::over(Exponential::new(initial))
+    }
+}
+
+impl<D> Retry<D> {
+    const fn over(schedule: D) -> Self {
+        Self { schedule, max_retries: 3, error: Always, output: Never }
+    }
+}
+
+impl<A, B> Retry<Exponential, A, B> {
+    /// By how much each delay is longer than the one before: at least 1.
+    pub fn factor(mut self, factor: f64) -> Self {
+        self.schedule.set_factor(factor);
+        self
+    }
+
+    /// No delay is longer than this.
+    pub fn max_delay(mut self, maximum: Duration) -> Self {
+        self.schedule.set_maximum(maximum);
+        self
+    }
+
+    /// Shortens each delay by a random share of at most `share` (0 to 1), so that calls which failed
+    /// together do not come back together.
+    ///
+    /// The randomness is a function of `seed`, the call and the attempt: the same in every run.
+    pub fn jitter(mut self, share: f64, seed: u64) -> Self {
+        self.schedule.set_jitter(share, seed);
+        self
+    }
+}
+
+impl<D, A, B> Retry<D, A, B> {
+    /// The most retries of one call. Attempts are one more; zero means no retry.
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.max_retries = retries;
+        self
+    }
+
+    /// Retries only the errors for which `predicate` is true. Annotate its parameter:
+    /// `|error: &MyError| ..`.
+    pub fn when_error<E, P: Fn(&E) -> bool>(self, predicate: P) -> Retry<D, P, B> {
+        let Self { schedule, max_retries, output, .. } = self;
+        Retry { schedule, max_retries, error: predicate, output }
+    }
+
+    /// Also retries the outputs for which `predicate` is true (a "not yet there", say). If they stay
+    /// so to the end, the last one is the outcome. Annotate its parameter: `|output: &Answer| ..`.
+    pub fn when_output<Out, P: Fn(&Out) -> bool>(self, predicate: P) -> Retry<D, A, P> {
+        let Self { schedule, max_retries, error, .. } = self;
+        Retry { schedule, max_retries, error, output: predicate }
+    }
+}
+
+impl<In, Out, E, D, A, B> RetryStrategy<In, Out, E> for Retry<D, A, B>
+where
+    D: Schedule,
+    A: Predicate<E>,
+    B: Predicate<Out>,
+{
+    #[inline]
+    fn next_delay(
+        &self,
+        attempt: Attempt,
+        _input: &In,
+        result: &Result<Out, Failure<E>>,
+    ) -> Option<Duration> {
+        let wanted = match result {
+            Ok(output) => self.output.test(output),
+            Err(Failure::Error(error)) => self.error.test(error),
+            Err(Failure::AttemptTimedOut) => true,
+            Err(_) => false,
+        };
+        (wanted && attempt.number <= self.max_retries).then(|| self.schedule.delay(attempt))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.schedule.check()
+    }
+}
+
+/// A question about a value. Every `Fn(&T) -> bool` is one.
+pub trait Predicate<T> {
+    /// The answer.
+    fn test(&self, value: &T) -> bool;
+}
+
+impl<T, F: Fn(&T) -> bool> Predicate<T> for F {
+    fn test(&self, value: &T) -> bool {
+        self(value)
+    }
+}
+
+/// The predicate that is always true.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Always;
+
+impl<T> Predicate<T> for Always {
+    fn test(&self, _: &T) -> bool {
+        true
+    }
+}
+
+/// The predicate that is never true.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Never;
+
+impl<T> Predicate<T> for Never {
+    fn test(&self, _: &T) -> bool {
+        false
+    }
+}
