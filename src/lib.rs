@@ -1,1 +1,26 @@
-//! inflight
+//! Many requests in flight for every record of a stream.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub use inflight_core::*;
+#[cfg(feature = "smol")]
+pub use inflight_smol::{Smol, SmolLocal};
+#[cfg(feature = "file-store")]
+pub use inflight_store_file::{FileStore, FileStoreError};
+#[cfg(feature = "tokio")]
+pub use inflight_tokio::{Tokio, TokioLocal};
+
+/// What most users need: `use inflight::prelude::*`.
+pub mod prelude {
+    pub use inflight_core::{
+        AsyncFunction, AsyncWait, Attempt, Barrier, BarrierMode, Checkpoint, CheckpointError,
+        CheckpointId, ConfigError, ExponentialBackoff, Failure, FixedDelay, NoRetry, Outcome,
+        RetryStrategy, Status, StreamElement, Timestamp, with_attempt,
+    };
+    #[cfg(feature = "alloc")]
+    pub use inflight_core::{AsyncWaitExt as _, CheckpointStore, Loaded, MemoryStore, StartError};
+    #[cfg(feature = "smol")]
+    pub use inflight_smol::{Smol, SmolLocal};
+    #[cfg(feature = "tokio")]
+    pub use inflight_tokio::{Tokio, TokioLocal};
+}

@@ -136,6 +136,14 @@ impl Checkpoint {
         Ok(Self { inner: Place::new(inner) })
     }
 
+    /// The same content on the heap.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn to_heap(&self) -> Self {
+        let Inner { id, buffer, failure } = &*self.inner;
+        let buffer = Buffer::Heap(buffer.as_slice().to_vec());
+        Self { inner: Place::new(Inner { id: *id, buffer, failure: *failure }) }
+    }
+
     /// Its number.
     pub fn id(&self) -> CheckpointId {
         self.inner.id

@@ -133,6 +133,9 @@ pub trait Shape {
     /// The element in this shape; `None` when the shape has no room for it (a control element among
     /// plain values, which no plain source can have put in).
     fn from_element<T>(element: StreamElement<T>) -> Option<Self::Item<T>>;
+
+    /// Whether it stands for a record, and so takes a record's place.
+    fn is_record<T>(item: &Self::Item<T>) -> bool;
 }
 
 /// The shape of a stream of values. A marker: it has no values.
@@ -148,6 +151,10 @@ impl Shape for Plain {
             _ => None,
         }
     }
+
+    fn is_record<T>(_item: &T) -> bool {
+        true
+    }
 }
 
 /// The shape of a stream of [`StreamElement`]s. A marker: it has no values.
@@ -159,6 +166,10 @@ impl Shape for Elements {
 
     fn from_element<T>(element: StreamElement<T>) -> Option<StreamElement<T>> {
         Some(element)
+    }
+
+    fn is_record<T>(item: &StreamElement<T>) -> bool {
+        item.is_record()
     }
 }
 

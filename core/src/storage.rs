@@ -21,7 +21,7 @@ pub trait Storage: sealed::Sealed {
     const MAX_CAPACITY: usize;
 }
 
-/// Storage on the heap. The capacity is chosen at run time; tables grow as places are used for the
+/// Storage on the heap. The capacity is chosen at run time, at most 2^24; tables grow as places are used for the
 /// first time and are reused from then on.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,17 +39,18 @@ mod sealed {
     impl<const N: usize> Sealed for super::Fixed<N> {}
 }
 
-/// Slots are named by 32 bits, and the highest number means "none".
+/// Tables grow as they are used, but a stage on a task of its own reserves address space for its
+/// buffer at the start, and a capacity meant as "no limit" should be refused rather than tried.
 #[cfg(feature = "alloc")]
-const MAX_INDEX: usize = if usize::BITS > 32 { u32::MAX as usize - 1 } else { usize::MAX / 4 };
+const MAX_HEAP_CAPACITY: usize = if usize::BITS > 16 { 1 << 24 } else { 1 << 10 };
 
 #[cfg(feature = "alloc")]
 impl Storage for Heap {
     type Table<T> = alloc::vec::Vec<T>;
     type Queue<T> = alloc::collections::VecDeque<T>;
     type Backlog<T> = alloc::collections::VecDeque<T>;
-    const MAX_BACKLOG: usize = MAX_INDEX;
-    const MAX_CAPACITY: usize = MAX_INDEX;
+    const MAX_BACKLOG: usize = MAX_HEAP_CAPACITY;
+    const MAX_CAPACITY: usize = MAX_HEAP_CAPACITY;
 }
 
 impl<const N: usize> Storage for Fixed<N> {

@@ -137,6 +137,11 @@ impl List {
     pub(super) const EMPTY: Self = Self { first: NONE, last: NONE };
 
     #[inline(always)]
+    pub(super) fn is_empty(self) -> bool {
+        self.first == NONE
+    }
+
+    #[inline(always)]
     pub(super) fn push_back<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         slots[call as usize].link = NONE;
         match self.first {

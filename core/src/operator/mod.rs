@@ -359,6 +359,19 @@ where
             && self.backlog.len() == 0
     }
 
+    /// Whether [`poll_output`](Self::poll_output) has something to give.
+    #[inline(always)]
+    pub(crate) fn has_output(&self) -> bool {
+        self.express.is_some() || self.queue.has_departure()
+    }
+
+    /// The attempt that is running in `slot`.
+    #[inline(always)]
+    pub(crate) fn running_in(&mut self, slot: usize) -> Option<CallId> {
+        let call = self.calls.slots().get(slot).filter(|call| call.state == State::Running)?;
+        Some(CallId { slot: slot as u32, generation: call.generation })
+    }
+
     /// Whether nothing is left inside, control elements and a restore's backlog included.
     pub fn is_empty(&self) -> bool {
         self.calls.len() == 0

@@ -109,6 +109,12 @@ impl<S: Storage> Queue<S> {
         }
     }
 
+    /// Whether something leaves next.
+    #[inline(always)]
+    pub(super) fn has_departure(&self) -> bool {
+        !self.front.ready.is_empty() || (self.front.calls == 0 && self.behind.len() > 0)
+    }
+
     /// What leaves next.
     #[inline(always)]
     pub(super) fn pop<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> Option<Departure> {

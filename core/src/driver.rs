@@ -1,0 +1,356 @@
+//! The stage: the operator driven with futures, a source and a timer.
+
+use core::fmt;
+use core::future::Future;
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::element::{IntoElement, Shape};
+use crate::function::AsyncFunction;
+use crate::operator::Operator;
+use crate::outcome::{Failure, Outcome};
+use crate::retry::RetryStrategy;
+use crate::runtime::{Launch, Timer};
+use crate::slots::{OwnLane, Slots, Woken};
+use crate::storage::Heap;
+use crate::time::Instant;
+
+/// Requests polled and elements pulled in one turn, at most.
+const TURN_BUDGET: usize = 128;
+
+/// Turns after which a stage that could always go on gives way to its neighbours.
+pub(crate) const TURNS_BEFORE_YIELD: usize = 8;
+
+/// The outcome of a call in a stage with the function `F`.
+pub(crate) type OutcomeOf<V, F> =
+    Outcome<V, <F as AsyncFunction<V>>::Output, <F as AsyncFunction<V>>::Error>;
+
+/// The operator of such a stage.
+pub(crate) type OperatorOf<V, F, R> =
+    Operator<V, <F as AsyncFunction<V>>::Output, <F as AsyncFunction<V>>::Error, R, Heap>;
+
+pin_project! {
+    /// A stage that is driven by whoever polls it: a stream of outcomes.
+    ///
+    /// Requests make progress only while the stream is polled. A consumer that awaits something else
+    /// between two outcomes holds them up, and their timeouts run: prefer a stage on a task of its
+    /// own unless the consumer does nothing but poll.
+    ///
+    /// Dropping it cancels everything in flight.
+    ///
+    /// # Panics
+    ///
+    /// A panic in a request comes out of `poll_next`, and polling again after it panics: the records
+    /// in flight are lost, and that must not look like the end of the stream.
+    #[must_use = "a stage does nothing unless it is polled"]
+    pub struct Stage<St, V, M, F, R, Q, T>
+    where
+        F: AsyncFunction<V>,
+        Q: Launch<F::Future>,
+    {
+        // `None` once it has ended.
+        #[pin]
+        source: Option<St>,
+        source_woken: bool,
+        #[pin]
+        timer: T,
+        timer_woken: bool,
+        armed: Option<Instant>,
+        operator: OperatorOf<V, F, R>,
+        function: F,
+        launch: Q,
+        requests: Slots<Q::Request>,
+        // How many outputs may be handed out before the next turn, and how many are left of them.
+        refill_after: usize,
+        before_refill: usize,
+        before_yield: usize,
+        in_turn: bool,
+        shape: PhantomData<fn() -> M>,
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There is more to do.
+    Busy,
+    /// There is nothing to do until something is woken.
+    Idle,
+    /// There never will be.
+    End,
+}
+
+impl<St, V, M, F, R, Q, T> Stage<St, V, M, F, R, Q, T>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    pub(crate) fn new(
+        source: St,
+        operator: OperatorOf<V, F, R>,
+        function: F,
+        launch: Q,
+        timer: T,
+    ) -> Self {
+        let capacity = operator.capacity();
+        Self {
+            source: Some(source),
+            source_woken: true,
+            timer,
+            timer_woken: false,
+            armed: None,
+            operator,
+            function,
+            launch,
+            requests: Slots::new(capacity),
+            refill_after: (capacity / 4).clamp(1, 32),
+            before_refill: 0,
+            before_yield: TURNS_BEFORE_YIELD,
+            in_turn: false,
+            shape: PhantomData,
+        }
+    }
+
+    pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, F, R> {
+        self.project().operator
+    }
+
+    /// A waker that gives the stage another turn.
+    pub(crate) fn consumer_waker(&self) -> core::task::Waker {
+        self.requests.own_waker(OwnLane::Consumer)
+    }
+
+    /// Makes sure of another turn: at once when there is more to do, otherwise when something is
+    /// woken.
+    pub(crate) fn rest(mut self: Pin<&mut Self>, turn: Turn, cx: &mut Context<'_>) {
+        *self.as_mut().project().before_yield = TURNS_BEFORE_YIELD;
+        if turn != Turn::Idle || !self.sleep(cx) {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Whether the stage sleeps until it is woken through `cx`; otherwise it needs another turn.
+    fn sleep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let mut this = self.project();
+        // Armed again only when it has fired or something earlier has come, never because the
+        // earliest left: that makes about one call of the runtime per timeout, not one per record.
+        if let Some(deadline) = this.operator.poll_deadline()
+            && this.armed.is_none_or(|armed| deadline < armed)
+        {
+            this.timer.as_mut().arm(Some(deadline));
+            *this.armed = Some(deadline);
+            *this.timer_woken = true;
+        }
+        if core::mem::take(this.timer_woken) && this.armed.is_some() {
+            let timer = this.timer;
+            if this.requests.with_own(OwnLane::Timer, |cx| timer.poll(cx)).is_ready() {
+                *this.armed = None;
+                return false;
+            }
+        }
+        this.requests.sleep(cx)
+    }
+
+    /// The unit of work: the clock once, the requests that were woken, what is due, new calls.
+    /// `held` records have left the operator but count against its capacity.
+    pub(crate) fn turn(self: Pin<&mut Self>, cx: &mut Context<'_>, held: usize) -> Turn {
+        T::turn(cx, |_| {
+            let mut stage = self;
+            assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
+            *stage.as_mut().project().in_turn = true;
+            let turn = stage.as_mut().work(held);
+            *stage.project().in_turn = false;
+            turn
+        })
+    }
+
+    fn work(mut self: Pin<&mut Self>, held: usize) -> Turn {
+        let now = self.timer.now();
+        let mut budget = TURN_BUDGET;
+        let all_polled = self.as_mut().poll_woken(now, &mut budget);
+        if all_polled {
+            // A request that is ready is never timed out because it was looked at late: deadlines
+            // are judged when nothing that has been woken is left to poll.
+            let this = self.as_mut().project();
+            while let Some(expired) = this.operator.handle_deadline(now) {
+                this.requests.remove(expired.id().slot());
+            }
+        }
+        self.as_mut().refill(now, held, &mut budget);
+        match (budget, self.source.is_none() && self.operator.is_empty()) {
+            (_, true) => Turn::End,
+            (0, _) => Turn::Busy,
+            _ => Turn::Idle,
+        }
+    }
+
+    /// Polls what was woken; `false` when the budget ended first.
+    #[inline]
+    fn poll_woken(self: Pin<&mut Self>, now: Instant, budget: &mut usize) -> bool {
+        let this = self.project();
+        while *budget > 0 {
+            match this.requests.next_woken() {
+                None => return true,
+                Some(Woken::Own(OwnLane::Source)) => *this.source_woken = true,
+                Some(Woken::Own(OwnLane::Timer)) => *this.timer_woken = true,
+                Some(Woken::Own(OwnLane::Consumer)) => {}
+                Some(Woken::Request(slot)) => {
+                    *budget -= 1;
+                    poll_request(this.requests, this.operator, slot, now);
+                }
+            }
+        }
+        false
+    }
+
+    /// Starts the attempts that are wanted, and pulls elements while there is room for them.
+    #[inline]
+    fn refill(self: Pin<&mut Self>, now: Instant, held: usize, budget: &mut usize) {
+        let mut this = self.project();
+        while *budget > 0 {
+            if let Some(call) = this.operator.poll_call(now) {
+                *budget -= 1;
+                let slot = call.id.slot();
+                let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
+                this.requests.insert(slot, request);
+                poll_request(this.requests, this.operator, slot, now);
+                continue;
+            }
+            if !*this.source_woken || !this.operator.has_room(held) {
+                return;
+            }
+            let Some(source) = this.source.as_mut().as_pin_mut() else { return };
+            match this.requests.with_own(OwnLane::Source, |cx| source.poll_next(cx)) {
+                Poll::Ready(Some(item)) => {
+                    // There is room for it; and the budget bounds what is pulled as well, since
+                    // control elements start no call.
+                    let element = item.into_element();
+                    *budget -= usize::from(!element.is_record());
+                    let _ = this.operator.push(now, element);
+                }
+                Poll::Ready(None) => {
+                    this.source.set(None);
+                    return;
+                }
+                Poll::Pending => {
+                    *this.source_woken = false;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn poll_request<In, Out, E, R, Fut>(
+    requests: &mut Slots<Fut>,
+    operator: &mut Operator<In, Out, E, R, Heap>,
+    slot: usize,
+    now: Instant,
+) where
+    R: RetryStrategy<In, Out, E>,
+    Fut: Future<Output = Result<Out, Failure<E>>>,
+{
+    if let Some(Poll::Ready(result)) = requests.poll(slot)
+        && let Some(id) = operator.running_in(slot)
+    {
+        let _ = operator.handle_completion(now, id, result);
+    }
+}
+
+impl<St, V, M, F, R, Q, T> Stream for Stage<St, V, M, F, R, Q, T>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    type Item = M::Item<OutcomeOf<V, F>>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let this = self.as_mut().project();
+            if *this.before_refill > 0
+                && let Some(element) = this.operator.poll_output()
+            {
+                *this.before_refill -= 1;
+                match M::from_element(element) {
+                    Some(item) => return Poll::Ready(Some(item)),
+                    None => continue,
+                }
+            }
+            if ready!(self.as_mut().poll_turn(cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}
+
+impl<St, V, M, F, R, Q, T> Stage<St, V, M, F, R, Q, T>
+where
+    Self: Stream,
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    /// A turn, when there is nothing to hand out or enough was. Ready when there may be something to
+    /// hand out, with `true` at the end of the stream.
+    fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let this = self.as_mut().project();
+        if *this.before_yield == 0 {
+            self.rest(Turn::Busy, cx);
+            return Poll::Pending;
+        }
+        *this.before_yield -= 1;
+        *this.before_refill = *this.refill_after;
+        let turn = self.as_mut().turn(cx, 0);
+        if self.operator.has_output() {
+            return Poll::Ready(false);
+        }
+        if turn == Turn::End {
+            return Poll::Ready(true);
+        }
+        self.as_mut().rest(turn, cx);
+        Poll::Pending
+    }
+
+    /// The next outcome; `None` at the end of the stream.
+    ///
+    /// Cancellation: nothing is lost when the future is dropped.
+    pub fn next(&mut self) -> impl Future<Output = Option<<Self as Stream>::Item>>
+    where
+        Self: Unpin,
+    {
+        core::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+    }
+}
+
+impl<St, V, M, F, R, Q, T> fmt::Debug for Stage<St, V, M, F, R, Q, T>
+where
+    F: AsyncFunction<V>,
+    Q: Launch<F::Future>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage").field("operator", &self.operator).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! From a stage on a task of its own to its consumer: a bounded buffer, handed over in batches.
+//!
+//! What is in the buffer counts against the stage's capacity, so the buffer cannot overflow and a
+//! consumer that stops taking stops the source. The producer wakes the consumer once a batch; the
+//! consumer gives credit back every few records, and when it has emptied the buffer.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::task::{Context, Poll, Waker, ready};
+
+use atomic_waker::AtomicWaker;
+use futures_core::Stream;
+use rtrb::RingBuffer;
+
+use crate::element::{Shape, StreamElement};
+use crate::runtime::Gone;
+
+/// The two ends of a buffer for `capacity` records and as many control elements. `producer` wakes
+/// the producing end when there is credit.
+pub(crate) fn handoff<M: Shape, O>(
+    capacity: usize,
+    producer: Waker,
+) -> (Outlet<M, O>, Inlet<M, O>) {
+    let (ring, taken_from) = RingBuffer::new(capacity.saturating_mul(2));
+    let shared = Arc::new(Shared { taken: AtomicUsize::new(0), consumer: AtomicWaker::new() });
+    let outlet = Outlet { ring, given: 0, shared: Waking(Arc::clone(&shared)) };
+    let credit_after = (capacity / 8).clamp(1, 32);
+    let producer = WakeOnDrop(producer);
+    let inlet = Inlet { ring: taken_from, taken: 0, told: 0, credit_after, shared, producer };
+    (outlet, inlet)
+}
+
+struct Shared {
+    /// Records the consumer has taken, counted up, wrapping around.
+    taken: AtomicUsize,
+    consumer: AtomicWaker,
+}
+
+/// The producing end.
+pub(crate) struct Outlet<M: Shape, O> {
+    /// Before `shared`: the consumer must find the buffer abandoned when it is woken.
+    ring: rtrb::Producer<M::Item<O>>,
+    given: usize,
+    shared: Waking,
+}
+
+/// Wakes the consumer when the producing end goes, however it goes.
+struct Waking(Arc<Shared>);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.consumer.wake();
+    }
+}
+
+impl<M: Shape, O> Outlet<M, O> {
+    /// Records that were given and not yet taken.
+    pub(crate) fn held(&self) -> usize {
+        self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
+    }
+
+    /// Hands over what `next` gives, as far as there is room, and tells the consumer. Returns how many
+    /// elements that were.
+    pub(crate) fn give(&mut self, mut next: impl FnMut() -> Option<StreamElement<O>>) -> usize {
+        let mut given = 0;
+        while !self.ring.is_full()
+            && let Some(element) = next()
+        {
+            given += 1;
+            let Some(item) = M::from_element(element) else { continue };
+            self.given = self.given.wrapping_add(usize::from(M::is_record(&item)));
+            let pushed = self.ring.push(item);
+            debug_assert!(pushed.is_ok(), "there was room a moment ago");
+        }
+        if given > 0 {
+            self.shared.0.consumer.wake();
+        }
+        given
+    }
+
+    /// Whether the consumer is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+}
+
+/// The consuming end.
+pub(crate) struct Inlet<M: Shape, O> {
+    /// Before `producer`: that must find the buffer abandoned when it is woken.
+    ring: rtrb::Consumer<M::Item<O>>,
+    taken: usize,
+    /// Up to where the producer was told.
+    told: usize,
+    credit_after: usize,
+    shared: Arc<Shared>,
+    producer: WakeOnDrop,
+}
+
+struct WakeOnDrop(Waker);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
+    }
+}
+
+impl<M: Shape, O> Inlet<M, O> {
+    fn take(&mut self) -> Option<M::Item<O>> {
+        let item = self.ring.pop().ok()?;
+        self.taken = self.taken.wrapping_add(usize::from(M::is_record(&item)));
+        self.shared.taken.store(self.taken, Ordering::Release);
+        if self.taken.wrapping_sub(self.told) >= self.credit_after {
+            self.give_credit();
+        }
+        Some(item)
+    }
+
+    fn give_credit(&mut self) {
+        self.told = self.taken;
+        self.producer.0.wake_by_ref();
+    }
+
+    /// The next item; `None` when the producing end is gone and nothing is left.
+    fn poll_take(&mut self, cx: &Context<'_>) -> Poll<Option<M::Item<O>>> {
+        if let Some(item) = self.take() {
+            return Poll::Ready(Some(item));
+        }
+        // Empty: the producer may be waiting for room, also for control elements.
+        self.give_credit();
+        self.shared.consumer.register(cx.waker());
+        // In this order: what was put in before the end is seen when the end is.
+        let ended = self.ring.is_abandoned();
+        match self.take() {
+            Some(item) => Poll::Ready(Some(item)),
+            None if ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A stage on a task of its own: a stream of what comes out of it.
+///
+/// Requests make progress whether or not this is polled. Dropping it cancels the task and with it
+/// everything in flight.
+///
+/// # Panics
+///
+/// Polling panics if the stage's task has panicked (in its source, its function, or a request polled
+/// in place): the records in flight are lost, and that must not look like the end of the stream.
+#[must_use = "dropping it cancels the stage"]
+pub struct Spawned<O, M: Shape, H> {
+    /// Before `task`: the task should find its consumer gone.
+    inlet: Inlet<M, O>,
+    task: H,
+    end: Option<Result<(), Gone>>,
+}
+
+impl<O, M: Shape, H> Spawned<O, M, H> {
+    pub(crate) fn new(inlet: Inlet<M, O>, task: H) -> Self {
+        Self { inlet, task, end: None }
+    }
+}
+
+impl<O, M, H> Spawned<O, M, H>
+where
+    M: Shape,
+    H: Future<Output = Result<(), Gone>> + Unpin,
+{
+    /// The next element; `None` at the end of the stream.
+    ///
+    /// Cancellation: nothing is lost when the future is dropped.
+    pub fn next(&mut self) -> impl Future<Output = Option<M::Item<O>>> {
+        core::future::poll_fn(|cx| self.poll_item(cx))
+    }
+
+    /// How the stream ended, once it has: `Err` if the runtime cancelled the stage's task before
+    /// everything was through.
+    pub fn end(&self) -> Option<Result<(), Gone>> {
+        self.end
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<M::Item<O>>> {
+        if self.end.is_none() {
+            if let Some(item) = ready!(self.inlet.poll_take(cx)) {
+                return Poll::Ready(Some(item));
+            }
+            self.end = Some(ready!(Pin::new(&mut self.task).poll(cx)));
+        }
+        assert!(self.end != Some(Err(Gone::Panicked)), "the stage's task has panicked");
+        Poll::Ready(None)
+    }
+}
+
+/// Nothing in it is pinned.
+impl<O, M: Shape, H> Unpin for Spawned<O, M, H> {}
+
+impl<O, M, H> Stream for Spawned<O, M, H>
+where
+    M: Shape,
+    H: Future<Output = Result<(), Gone>> + Unpin,
+{
+    type Item = M::Item<O>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_item(cx)
+    }
+}
+
+impl<O, M: Shape, H> fmt::Debug for Spawned<O, M, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawned").field("end", &self.end).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! What a stage needs from a runtime: a clock with a timer, and somebody who runs a future.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use crate::outcome::Failure;
+use crate::time::Instant;
+
+/// A runtime, as a value: `Tokio`, `Smol(&executor)`.
+pub trait Runtime {
+    /// Its clock and timer.
+    type Timer: Timer;
+
+    /// A timer for one stage.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRuntime`] when there is no runtime here whose timer could be used.
+    fn timer(&self) -> Result<Self::Timer, NoRuntime>;
+}
+
+impl<Rt: Runtime> Runtime for &Rt {
+    type Timer = Rt::Timer;
+
+    fn timer(&self) -> Result<Self::Timer, NoRuntime> {
+        (**self).timer()
+    }
+}
+
+/// A clock, and a timer that can be armed for one instant at a time.
+///
+/// An implementation MUST
+///
+/// 1. give from `now` instants that never go back, of a clock that starts with the timer or before;
+/// 2. not fire before the instant it is armed for: a coarser clock rounds up;
+/// 3. answer `Ready` from `poll` once the instant has come, and `Pending` when it is not armed;
+/// 4. wake the task of the latest `poll` that was `Pending` when the instant comes, also when it has
+///    come between `arm` and `poll`;
+/// 5. forget the instant that it was armed for before when it is armed anew, and fire once.
+pub trait Timer {
+    /// The present.
+    fn now(&self) -> Instant;
+
+    /// Sets the instant at which to fire; `None` for never.
+    fn arm(self: Pin<&mut Self>, at: Option<Instant>);
+
+    /// Whether the instant has come.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Runs one turn of a stage. A runtime that rations what a task may poll suspends that here: the
+    /// stage keeps to a ration of its own, and a timer that says `Pending` although its instant has
+    /// come would time out requests that are ready.
+    fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        turn(cx)
+    }
+}
+
+/// Runs a future on a task of its own.
+///
+/// The bounds on `F` (`Send`, `'static`) stand on the implementations, so that a runtime for futures
+/// that are not `Send` can be one as well.
+///
+/// An implementation MUST
+///
+/// 1. run the future without the handle being polled;
+/// 2. cancel the task when the handle is dropped;
+/// 3. tell a panic and a cancellation through the handle, and never unwind into whoever polls it.
+pub trait Spawner<F: Future> {
+    /// Awaits the task's end.
+    type Handle: Future<Output = Result<F::Output, Gone>> + Unpin;
+
+    /// Starts the task.
+    fn spawn(&self, future: F) -> Self::Handle;
+}
+
+/// A task ended without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gone {
+    /// It panicked.
+    Panicked,
+    /// It was cancelled: its runtime was shut down, or there was none.
+    Cancelled,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Panicked => "the task panicked",
+            Self::Cancelled => "the task was cancelled",
+        })
+    }
+}
+
+impl core::error::Error for Gone {}
+
+/// There is no runtime here: the stage was started outside of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NoRuntime;
+
+impl fmt::Display for NoRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is no runtime here; start the stage from inside one")
+    }
+}
+
+impl core::error::Error for NoRuntime {}
+
+/// How an attempt is run: in place ([`InPlace`]) or on a task of its own ([`OnTasks`]).
+pub trait Launch<F> {
+    /// The request as the stage polls it.
+    type Request: Future;
+
+    /// Starts `request`.
+    fn launch(&self, request: F) -> Self::Request;
+}
+
+/// Requests are polled by the stage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InPlace;
+
+impl<F, Out, E> Launch<F> for InPlace
+where
+    F: Future<Output = Result<Out, E>>,
+{
+    type Request = RequestInPlace<F>;
+
+    #[inline(always)]
+    fn launch(&self, request: F) -> RequestInPlace<F> {
+        RequestInPlace { request }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A request that the stage polls itself.
+    #[derive(Debug)]
+    pub struct RequestInPlace<F> {
+        #[pin]
+        request: F,
+    }
+}
+
+impl<F, Out, E> Future for RequestInPlace<F>
+where
+    F: Future<Output = Result<Out, E>>,
+{
+    type Output = Result<Out, Failure<E>>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().request.poll(cx).map_err(Failure::Error)
+    }
+}
+
+/// Each attempt runs on a task of its own, spawned by `Q`.
+#[derive(Clone, Copy, Debug)]
+pub struct OnTasks<Q>(pub Q);
+
+impl<F, Out, E, Q> Launch<F> for OnTasks<Q>
+where
+    F: Future<Output = Result<Out, E>>,
+    Q: Spawner<F>,
+{
+    type Request = RequestOnTask<Q::Handle>;
+
+    fn launch(&self, request: F) -> Self::Request {
+        RequestOnTask { handle: self.0.spawn(request) }
+    }
+}
+
+/// A request that runs on a task of its own.
+#[derive(Debug)]
+pub struct RequestOnTask<H> {
+    handle: H,
+}
+
+impl<H, Out, E> Future for RequestOnTask<H>
+where
+    H: Future<Output = Result<Result<Out, E>, Gone>> + Unpin,
+{
+    type Output = Result<Out, Failure<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.handle).poll(cx).map(|joined| match joined {
+            Ok(result) => result.map_err(Failure::Error),
+            Err(Gone::Panicked) => Err(Failure::Panicked),
+            Err(Gone::Cancelled) => Err(Failure::Cancelled),
+        })
+    }
+}

@@ -1,0 +1,404 @@
+//! Requests polled in place, and the wakers that tell which of them to poll.
+//!
+//! This is the one file with `unsafe`. Three things need it: a request is pinned inside a slice, a
+//! waker is a thin pointer into a shared block, and both are made without an allocation per request.
+//!
+//! *Lanes* are numbered. The first block of lanes belongs to the stage itself (its source, its timer,
+//! its consumer); the requests' lanes follow, in blocks that are allocated when they are first used.
+//! A wake sets the lane's bit in its block, and the block's bit in the summary if it was the first;
+//! the stage collects the bits, a word at a time. So a wake polls that request and no other, and
+//! however many wakes come while the stage is busy, its own task is woken at most once.
+#![allow(unsafe_code)]
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::mem::ManuallyDrop;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+use atomic_waker::AtomicWaker;
+
+/// Lanes in a block: one machine word of bits.
+const LANES: usize = usize::BITS as usize;
+
+/// A block starts at a multiple of this, so that a lane's address tells the block's. At least
+/// [`LANES`].
+const BLOCK_ALIGNMENT: usize = 64;
+
+/// A lane of the stage's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnLane {
+    Source,
+    Timer,
+    Consumer,
+}
+
+/// What has been woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    Own(OwnLane),
+    Request(usize),
+}
+
+/// A table of requests, at most one in each slot.
+pub(crate) struct Slots<F> {
+    /// The stage's own lanes.
+    own: Arc<Block>,
+    blocks: Vec<(Arc<Block>, Pin<Box<[Option<F>]>>)>,
+    hub: Arc<Hub>,
+    /// Bits that were collected and not yet handed out: blocks of the summary word `word`, and lanes
+    /// of the block `block`.
+    word: usize,
+    woken_blocks: usize,
+    block: usize,
+    woken_lanes: usize,
+}
+
+impl<F> Slots<F> {
+    /// A table with room for `capacity` requests. Memory for them is taken as they come.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let blocks = 1 + capacity.div_ceil(LANES);
+        let summary = (0..blocks.div_ceil(LANES)).map(|_| AtomicUsize::new(0)).collect();
+        let (parent, asleep) = (AtomicWaker::new(), AtomicBool::new(false));
+        let hub = Arc::new(Hub { summary, parent, asleep });
+        let own = Block::new(0, &hub);
+        let (blocks, word) = (Vec::new(), 0);
+        Self { own, blocks, hub, word, woken_blocks: 0, block: 0, woken_lanes: 0 }
+    }
+
+    /// Puts a request into a slot; one that is there already is dropped.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: usize, request: F) {
+        while self.blocks.len() <= slot / LANES {
+            let requests: Box<[Option<F>]> = (0..LANES).map(|_| None).collect();
+            self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
+        }
+        if let Some((_, mut place)) = self.place(slot) {
+            place.set(Some(request));
+        }
+    }
+
+    /// Drops the request in a slot, if there is one.
+    pub(crate) fn remove(&mut self, slot: usize) {
+        if let Some((_, mut place)) = self.place(slot) {
+            place.set(None);
+        }
+    }
+
+    /// Polls the request in a slot with a waker of its own, and drops it when it is ready. `None` if
+    /// there is none.
+    #[inline]
+    pub(crate) fn poll(&mut self, slot: usize) -> Option<Poll<F::Output>>
+    where
+        F: Future,
+    {
+        let (block, mut place) = self.place(slot)?;
+        let waker = block.borrowed_waker(slot % LANES);
+        let polled = place.as_mut().as_pin_mut()?.poll(&mut Context::from_waker(&waker));
+        if polled.is_ready() {
+            place.set(None);
+        }
+        Some(polled)
+    }
+
+    /// A waker for one of the stage's own lanes.
+    pub(crate) fn own_waker(&self, lane: OwnLane) -> Waker {
+        (*self.own.borrowed_waker(lane as usize)).clone()
+    }
+
+    /// Runs `poll` with the waker of one of the stage's own lanes.
+    #[inline]
+    pub(crate) fn with_own<T>(&self, lane: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
+    }
+
+    /// Something that has been woken since it was last handed out here. Goes on where it stopped, so
+    /// that every lane has its turn.
+    #[inline]
+    pub(crate) fn next_woken(&mut self) -> Option<Woken> {
+        while self.woken_lanes == 0 {
+            self.block = self.next_woken_block()?;
+            self.woken_lanes = match self.block {
+                0 => self.own.take_woken(),
+                block => self.blocks.get(block - 1).map_or(0, |(block, _)| block.take_woken()),
+            };
+        }
+        let lane = self.woken_lanes.trailing_zeros() as usize;
+        self.woken_lanes &= self.woken_lanes - 1;
+        Some(match (self.block, lane) {
+            (0, 0) => Woken::Own(OwnLane::Source),
+            (0, 1) => Woken::Own(OwnLane::Timer),
+            (0, _) => Woken::Own(OwnLane::Consumer),
+            (block, lane) => Woken::Request((block - 1) * LANES + lane),
+        })
+    }
+
+    #[inline]
+    fn next_woken_block(&mut self) -> Option<usize> {
+        let words = self.hub.summary.len();
+        for _ in 0..words {
+            if self.woken_blocks != 0 {
+                break;
+            }
+            self.word = if self.word + 1 < words { self.word + 1 } else { 0 };
+            let word = &self.hub.summary[self.word];
+            if word.load(SeqCst) != 0 {
+                self.woken_blocks = word.swap(0, SeqCst);
+            }
+        }
+        if self.woken_blocks == 0 {
+            return None;
+        }
+        let bit = self.woken_blocks.trailing_zeros() as usize;
+        self.woken_blocks &= self.woken_blocks - 1;
+        Some(self.word * LANES + bit)
+    }
+
+    /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
+    /// already: then there is no sleep.
+    pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
+        if self.woken_lanes != 0 || self.woken_blocks != 0 {
+            return false;
+        }
+        self.hub.parent.register(cx.waker());
+        self.hub.asleep.store(true, SeqCst);
+        // A wake that came before the line above did not see it, but left its bit in the summary.
+        let woken = self.hub.summary.iter().any(|word| word.load(SeqCst) != 0);
+        if woken {
+            self.hub.asleep.store(false, SeqCst);
+        }
+        !woken
+    }
+
+    #[inline(always)]
+    fn place(&mut self, slot: usize) -> Option<(&Arc<Block>, Pin<&mut Option<F>>)> {
+        let (block, requests) = self.blocks.get_mut(slot / LANES)?;
+        let lane = slot % LANES;
+        // SAFETY: a projection to an element of a pinned slice. The slice is boxed and never moves
+        // nor is it handed out unpinned, and its elements are only replaced through `Pin::set`. No
+        // element is `Unpin` unless `F` is, and slices have no `Drop` of their own that could move
+        // one.
+        let place = unsafe { requests.as_mut().map_unchecked_mut(|slice| &mut slice[lane]) };
+        Some((block, place))
+    }
+}
+
+/// What all blocks of a stage share.
+struct Hub {
+    /// A bit for each block that has a woken lane.
+    summary: Box<[AtomicUsize]>,
+    /// Who polls the stage.
+    parent: AtomicWaker,
+    /// Whether the parent must be woken.
+    asleep: AtomicBool,
+}
+
+/// The wakers of as many lanes as a word has bits. A waker is a pointer to its lane's byte, and
+/// stands for one reference to the block's `Arc`.
+#[repr(C, align(64))]
+struct Block {
+    /// Nothing is stored here: the addresses are what counts.
+    lanes: [u8; LANES],
+    woken: AtomicUsize,
+    number: usize,
+    hub: Arc<Hub>,
+}
+
+const _: () = assert!(align_of::<Block>() == BLOCK_ALIGNMENT && LANES <= BLOCK_ALIGNMENT);
+
+impl Block {
+    fn new(number: usize, hub: &Arc<Hub>) -> Arc<Self> {
+        let (woken, hub) = (AtomicUsize::new(0), Arc::clone(hub));
+        Arc::new(Self { lanes: [0; LANES], woken, number, hub })
+    }
+
+    fn take_woken(&self) -> usize {
+        self.woken.swap(0, SeqCst)
+    }
+
+    fn wake(&self, lane: usize) {
+        let bit = 1 << lane;
+        let before = self.woken.fetch_or(bit, SeqCst);
+        if before & bit != 0 {
+            return; // whoever set it first sees to the rest, and it has not been collected yet
+        }
+        if before == 0 {
+            let (word, bit) = (self.number / LANES, 1 << (self.number % LANES));
+            self.hub.summary[word].fetch_or(bit, SeqCst);
+        }
+        if self.hub.asleep.load(SeqCst) && self.hub.asleep.swap(false, SeqCst) {
+            self.hub.parent.wake();
+        }
+    }
+}
+
+/// Wakers made of a pointer to a lane.
+trait LaneWaker {
+    fn borrowed_waker(&self, lane: usize) -> ManuallyDrop<Waker>;
+}
+
+impl LaneWaker for Arc<Block> {
+    /// A waker that holds no reference of its own and must not outlive `self`.
+    #[inline(always)]
+    fn borrowed_waker(&self, lane: usize) -> ManuallyDrop<Waker> {
+        debug_assert!(lane < LANES);
+        let pointer = Arc::as_ptr(self).cast::<u8>().wrapping_add(lane).cast::<()>();
+        // SAFETY: the functions of the table keep the contract of `RawWaker` for a pointer to a lane
+        // of a block in an `Arc` (see each); they are safe to call from any thread, since a block is
+        // `Send` and `Sync`. Not dropping the waker gives back the reference that it never took.
+        ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(pointer, &VTABLE)) })
+    }
+}
+
+/// `Block` may be shared with and dropped by any thread: what wakers need.
+const _: fn() = || {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Block>();
+};
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+/// The block that a lane's byte lies in, and which lane it is.
+fn locate(lane: *const ()) -> (*const Block, usize) {
+    // The lanes are the block's first bytes and the block is aligned, so the low bits of the address
+    // are the lane. The pointer was derived from one to the whole block and keeps that provenance.
+    let block = lane.map_addr(|address| address & !(BLOCK_ALIGNMENT - 1));
+    (block.cast::<Block>(), lane.addr() & (BLOCK_ALIGNMENT - 1))
+}
+
+unsafe fn clone(lane: *const ()) -> RawWaker {
+    let (block, _) = locate(lane);
+    // SAFETY: `block` came from `Arc::as_ptr`, and the caller's waker keeps the `Arc` alive.
+    unsafe { Arc::increment_strong_count(block) };
+    RawWaker::new(lane, &VTABLE)
+}
+
+unsafe fn wake(lane: *const ()) {
+    // SAFETY: waking and dropping is what this function does, with the caller's reference.
+    unsafe {
+        wake_by_ref(lane);
+        drop_waker(lane);
+    }
+}
+
+unsafe fn wake_by_ref(lane: *const ()) {
+    let (block, lane) = locate(lane);
+    // SAFETY: the caller's waker keeps the block alive for the length of this call, and a block is
+    // only ever used through shared references.
+    unsafe { &*block }.wake(lane);
+}
+
+unsafe fn drop_waker(lane: *const ()) {
+    let (block, _) = locate(lane);
+    // SAFETY: `block` came from `Arc::as_ptr`, and the reference that a clone took is given back once.
+    unsafe { Arc::decrement_strong_count(block) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Collects everything that has been woken.
+    fn woken<F>(slots: &mut Slots<F>) -> Vec<Woken> {
+        core::iter::from_fn(|| slots.next_woken()).collect()
+    }
+
+    /// Never ready; keeps a clone of its waker where the test finds it.
+    struct Parked(Arc<AtomicWaker>);
+
+    impl Future for Parked {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            self.0.register(cx.waker());
+            Poll::Pending
+        }
+    }
+
+    fn parked(slots: &mut Slots<Parked>, slot: usize) -> Waker {
+        let cell = Arc::new(AtomicWaker::new());
+        slots.insert(slot, Parked(Arc::clone(&cell)));
+        assert_eq!(slots.poll(slot), Some(Poll::Pending));
+        cell.take().expect("the request has registered its waker")
+    }
+
+    // L6: a wake names its request and no other.
+    #[test]
+    fn a_wake_names_its_request() {
+        for capacity in [1, 64, 65, 5000] {
+            let mut slots = Slots::new(capacity);
+            for slot in [0, capacity / 2, capacity - 1] {
+                let waker = parked(&mut slots, slot);
+                assert_eq!(woken(&mut slots), []);
+                waker.wake_by_ref();
+                waker.wake_by_ref();
+                assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
+                waker.wake();
+                assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
+            }
+        }
+    }
+
+    #[test]
+    fn own_lanes_are_told_apart() {
+        let mut slots = Slots::<Parked>::new(3);
+        for lane in [OwnLane::Source, OwnLane::Timer, OwnLane::Consumer] {
+            slots.own_waker(lane).wake();
+            assert_eq!(woken(&mut slots), [Woken::Own(lane)]);
+        }
+    }
+
+    // L6: none is lost and none wakes the parent twice.
+    #[test]
+    fn the_parent_is_woken_once_a_sleep() {
+        struct Count(AtomicUsize);
+        impl alloc::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let parent = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&parent);
+
+        let mut slots = Slots::new(100);
+        let wakers: Vec<_> = (0..100).map(|slot| parked(&mut slots, slot)).collect();
+        assert!(slots.sleep(&cx));
+        wakers.iter().for_each(Waker::wake_by_ref);
+        assert_eq!(count.0.load(SeqCst), 1);
+        assert!(!slots.sleep(&cx), "what is not collected keeps the stage awake");
+        assert_eq!(woken(&mut slots).len(), 100);
+        assert!(slots.sleep(&cx));
+        wakers[7].wake_by_ref();
+        assert_eq!(count.0.load(SeqCst), 2);
+    }
+
+    // Wakers may outlive the stage; waking one then has no effect.
+    #[test]
+    fn wakers_outlive_the_stage() {
+        let mut slots = Slots::new(2);
+        let waker = parked(&mut slots, 1);
+        let other = waker.clone();
+        drop(slots);
+        other.wake();
+        drop(waker);
+    }
+
+    // L2: what is in flight is dropped with the table, and by `remove`.
+    #[test]
+    fn requests_are_dropped() {
+        let witness = Arc::new(AtomicWaker::new());
+        let mut slots = Slots::new(2);
+        slots.insert(0, Parked(Arc::clone(&witness)));
+        slots.insert(1, Parked(Arc::clone(&witness)));
+        assert_eq!(Arc::strong_count(&witness), 3);
+        slots.remove(0);
+        assert_eq!(Arc::strong_count(&witness), 2);
+        assert_eq!(slots.poll(0), None);
+        drop(slots);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! What happens in a schedule: steps that make sense wherever they stand, so that any of them can be
+//! left out.
+
+use inflight_core::Status;
+
+use crate::features;
+use crate::model::TimeoutAction;
+use crate::random::Random;
+use crate::setup::{Order, PLACES, Setup, Storage};
+use crate::values::End;
+
+/// Numbers choose among what there is: the `n`-th running attempt is the `n` modulo their count.
+/// Event times are relative to the highest watermark so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Step {
+    Record {
+        key: u32,
+        timestamp: Option<i64>,
+    },
+    Watermark(i64),
+    Status(Status),
+    SnapshotBarrier,
+    /// The limit is in milliseconds.
+    DrainBarrier {
+        limit: Option<i64>,
+    },
+    /// Starts at most so many attempts.
+    Start(usize),
+    /// A running attempt ends.
+    End(usize, End),
+    /// An attempt that is over ends once more.
+    Late(usize, End),
+    /// Something ends that nobody here has started.
+    Foreign(usize, End),
+    /// Time passes to the next deadline, or so many nanoseconds before or after it.
+    ToDeadline(i64),
+    /// Time passes (or goes back), in nanoseconds.
+    Pass(i64),
+    /// What is due is judged. The numbers choose what a call that timed out ends with.
+    Judge(Choice),
+    /// At most so many elements are taken out.
+    Take(usize),
+    /// A snapshot beside the stream.
+    Snapshot,
+    /// The process dies, and another one goes on from the last checkpoint.
+    Crash {
+        capacity: usize,
+        storage: Storage,
+        clock_restarts: bool,
+    },
+    Change {
+        capacity: usize,
+        running_limit: Option<usize>,
+    },
+    Finish {
+        last_attempt: bool,
+    },
+    ShutDown,
+}
+
+/// How calls end that time out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Choice {
+    Fail,
+    Output,
+    Drop,
+}
+
+impl Choice {
+    pub(crate) const fn action(self, output: u32) -> TimeoutAction {
+        match self {
+            Self::Fail => TimeoutAction::Fail,
+            Self::Output => TimeoutAction::Output(output),
+            Self::Drop => TimeoutAction::Drop,
+        }
+    }
+}
+
+/// A schedule.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) setup: Setup,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Script {
+    pub(crate) fn random(seed: u64) -> Self {
+        let random = &mut Random::new(seed);
+        let setup = Setup::random(random);
+        let mood = Mood::random(random);
+        let length = 10 + random.below(51);
+        let steps = (0..length).map(|_| mood.step(random, &setup)).collect();
+        Self { setup, steps }
+    }
+}
+
+/// How likely each kind of step is: schedules should differ.
+struct Mood {
+    weights: [usize; KINDS.len()],
+    /// How often attempts fail: in one of so many.
+    failures: usize,
+}
+
+/// A kind of step with its usual weight.
+const KINDS: [(fn(&mut Random, &Mood, &Setup) -> Step, usize); 18] = [
+    (record, 24),
+    (watermark, 6),
+    (status, 2),
+    (|_, _, _| Step::SnapshotBarrier, 3),
+    (drain_barrier, 2),
+    (|random, _, _| Step::Start(if random.one_in(4) { 1 } else { 100 }), 24),
+    (|random, mood, _| Step::End(random.below(8), mood.end(random)), 24),
+    (|random, mood, _| Step::Late(random.below(64), mood.end(random)), 2),
+    (|random, mood, _| Step::Foreign(random.below(200), mood.end(random)), 1),
+    (|random, _, _| Step::ToDeadline(random.pick(&[-1, 0, 0, 0, 1, 1_000_000])), 10),
+    (pass, 6),
+    (judge, 14),
+    (|random, _, _| Step::Take(random.pick(&[1, 1, 2, 3, 100])), 14),
+    (|_, _, _| Step::Snapshot, 3),
+    (crash, 3),
+    (change, if features::CHANGES { 2 } else { 0 }),
+    (finish, if features::FINISH { 1 } else { 0 }),
+    (|_, _, _| Step::ShutDown, if features::SHUT_DOWN { 1 } else { 0 }),
+];
+
+impl Mood {
+    fn random(random: &mut Random) -> Self {
+        let weights = KINDS.map(|(_, usual)| match random.below(6) {
+            0 => usual / 3,
+            1 => usual * 3,
+            _ => usual,
+        });
+        Self { weights, failures: 1 + random.below(5) }
+    }
+
+    fn step(&self, random: &mut Random, setup: &Setup) -> Step {
+        let mut at = random.below(self.weights.iter().sum());
+        for (weight, (make, _)) in self.weights.iter().zip(KINDS) {
+            if at < *weight {
+                return make(random, self, setup);
+            }
+            at -= weight;
+        }
+        unreachable!("the weights have been summed up")
+    }
+
+    fn end(&self, random: &mut Random) -> End {
+        if random.one_in(self.failures) { random.pick(&End::ALL) } else { End::Success }
+    }
+}
+
+fn record(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    let timestamp = random.perhaps(&[-5, 0, 1, 2, 5, 10]);
+    Step::Record { key: random.below(3) as u32, timestamp }
+}
+
+fn watermark(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    Step::Watermark(random.pick(&[-3, 0, 1, 1, 2, 4, 8]))
+}
+
+fn status(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    Step::Status(random.pick(&[Status::Idle, Status::Active]))
+}
+
+fn drain_barrier(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    let limit = if features::DRAIN_LIMIT { random.perhaps(&[1, 5, 20]) } else { None };
+    Step::DrainBarrier { limit }
+}
+
+fn pass(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    let millis = random.pick(&[-3, 0, 1, 1, 2, 3, 5, 10, 30]);
+    Step::Pass(millis * 1_000_000 + random.pick(&[0, 0, 0, 1, -1]))
+}
+
+fn judge(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    let choices: &[_] = if features::TIMEOUT_ACTIONS {
+        &[Choice::Fail, Choice::Output, Choice::Drop]
+    } else {
+        &[Choice::Fail]
+    };
+    Step::Judge(random.pick(choices))
+}
+
+fn crash(random: &mut Random, _: &Mood, setup: &Setup) -> Step {
+    let storage = if random.one_in(3) { random.pick(STORAGES) } else { setup.storage };
+    let capacity = match random.below(3) {
+        0 => setup.capacity,
+        1 => 1 + random.below(setup.capacity),
+        _ => setup.capacity + random.below(3),
+    };
+    let capacity = match storage {
+        Storage::InPlace => capacity.min(PLACES),
+        Storage::Heap => capacity,
+    };
+    Step::Crash { capacity, storage, clock_restarts: random.one_in(3) }
+}
+
+const STORAGES: &[Storage] = &[Storage::Heap, Storage::InPlace];
+
+fn change(random: &mut Random, _: &Mood, setup: &Setup) -> Step {
+    let capacity = 1 + random.below(setup.max_capacity);
+    let limit = random.one_in(2).then(|| 1 + random.below(setup.max_capacity));
+    Step::Change { capacity, running_limit: limit.filter(|_| features::RUNNING_LIMIT) }
+}
+
+fn finish(random: &mut Random, _: &Mood, _: &Setup) -> Step {
+    Step::Finish { last_attempt: random.one_in(2) }
+}
+
+/// Whether a set-up of this order keeps records of one key in order.
+pub(crate) fn is_by_key(order: Order) -> bool {
+    matches!(order, Order::KeyAlone | Order::KeyOverlapping)
+}

@@ -1,0 +1,286 @@
+//! The settings a schedule runs under, and the policy that says the same to the operator.
+
+use std::fmt;
+use std::time::Duration;
+
+use inflight_core::{
+    Attempt, AsyncWait, ConfigError, ExponentialBackoff, Failure, FixedDelay, NoRetry,
+    RetryStrategy,
+};
+
+use crate::features;
+use crate::random::Random;
+use crate::values::{Answer, Record, dictated, is_not_yet, is_passing};
+
+/// The capacity of the storage in place that schedules also run over.
+pub(crate) const PLACES: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Order {
+    Ordered,
+    Unordered,
+    /// By key, one attempt at a time a key.
+    KeyAlone,
+    /// By key, calls of one key overlap.
+    KeyOverlapping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Storage {
+    Heap,
+    InPlace,
+}
+
+/// Times are in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Delays {
+    NoRetry,
+    Fixed(u64),
+    /// The factor is given in halves.
+    Exponential {
+        initial: u64,
+        halves: u64,
+        maximum: u64,
+    },
+}
+
+/// When an attempt is followed by another one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Retries {
+    pub(crate) delays: Delays,
+    pub(crate) most: u32,
+    /// Only passing mistakes are worth another attempt.
+    pub(crate) only_passing: bool,
+    /// Some outputs are worth another attempt, too.
+    pub(crate) not_yet: bool,
+    /// A mistake may say how long to wait.
+    pub(crate) dictated: bool,
+}
+
+/// Retries over all records: a bucket that starts full, gains `gain` thousandths of a token with each
+/// success and pays a whole one for each retry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Budget {
+    pub(crate) most: u64,
+    pub(crate) gain: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Setup {
+    pub(crate) order: Order,
+    pub(crate) storage: Storage,
+    pub(crate) capacity: usize,
+    pub(crate) max_capacity: usize,
+    pub(crate) running_limit: Option<usize>,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) attempt_timeout: Option<u64>,
+    pub(crate) retries: Retries,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) checkpointed: bool,
+    pub(crate) keeps_results: bool,
+}
+
+impl Setup {
+    /// Nothing but an order and a capacity.
+    pub(crate) const fn plain(order: Order, capacity: usize) -> Self {
+        let retries = Retries {
+            delays: Delays::NoRetry,
+            most: 0,
+            only_passing: false,
+            not_yet: false,
+            dictated: false,
+        };
+        Self {
+            order,
+            storage: Storage::Heap,
+            capacity,
+            max_capacity: capacity,
+            running_limit: None,
+            timeout: None,
+            attempt_timeout: None,
+            retries,
+            budget: None,
+            checkpointed: true,
+            keeps_results: false,
+        }
+    }
+
+    pub(crate) fn random(random: &mut Random) -> Self {
+        let orders = [Order::Ordered, Order::Unordered, Order::KeyAlone, Order::KeyOverlapping];
+        let order = orders[random.below(if features::BY_KEY { 4 } else { 2 })];
+        let in_place = random.one_in(4);
+        let capacity = 1 + random.below(if in_place { PLACES } else { 6 });
+        let mut setup = Self::plain(order, capacity);
+        if in_place {
+            setup.storage = Storage::InPlace;
+            setup.max_capacity = PLACES;
+        }
+        if features::CHANGES && !in_place {
+            setup.max_capacity = capacity + random.below(4);
+        }
+        if features::RUNNING_LIMIT && random.one_in(3) {
+            setup.running_limit = Some(1 + random.below(capacity));
+        }
+        setup.timeout = random.perhaps(&[5, 10, 10, 20, 50]);
+        setup.attempt_timeout = random.perhaps(&[2, 5, 5, 10]);
+        setup.retries = Retries::random(random);
+        if features::BUDGET && random.one_in(4) {
+            let most = 1 + random.below(3) as u64;
+            setup.budget = Some(Budget { most, gain: random.pick(&[0, 250, 1000]) });
+        }
+        setup.checkpointed = !random.one_in(20);
+        setup.keeps_results = features::KEPT_RESULTS && random.one_in(3);
+        setup
+    }
+
+    pub(crate) fn policy(&self) -> AsyncWait<Strategy> {
+        let policy = match self.order {
+            Order::Ordered => AsyncWait::ordered(self.capacity),
+            Order::Unordered => AsyncWait::unordered(self.capacity),
+            Order::KeyAlone | Order::KeyOverlapping => unreachable!("features::BY_KEY"),
+        };
+        let mut policy = policy.retry(Strategy::new(self.retries));
+        if let Some(timeout) = self.timeout {
+            policy = policy.timeout(Duration::from_millis(timeout));
+        }
+        if let Some(timeout) = self.attempt_timeout {
+            policy = policy.attempt_timeout(Duration::from_millis(timeout));
+        }
+        policy
+    }
+}
+
+impl Retries {
+    fn random(random: &mut Random) -> Self {
+        let delays = match random.below(5) {
+            0 => Delays::NoRetry,
+            1 | 2 => Delays::Fixed(random.pick(&[0, 1, 3, 5, 10])),
+            _ => Delays::Exponential {
+                initial: random.pick(&[1, 2, 4]),
+                halves: random.pick(&[2, 3, 4, 6]),
+                maximum: random.pick(&[4, 7, 1000]),
+            },
+        };
+        Self {
+            delays,
+            most: random.below(4) as u32,
+            only_passing: random.one_in(2),
+            not_yet: random.one_in(3),
+            dictated: random.one_in(3),
+        }
+    }
+}
+
+type Question = fn(&u32) -> bool;
+
+/// The library's strategies behind one type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Strategy {
+    No(NoRetry),
+    Fixed(FixedDelay<Question, Question>, bool),
+    Exponential(ExponentialBackoff<Question, Question>, bool),
+}
+
+impl Strategy {
+    fn new(retries: Retries) -> Self {
+        let only: Question = if retries.only_passing { is_passing } else { |_| true };
+        let also: Question = if retries.not_yet { is_not_yet } else { |_| false };
+        match retries.delays {
+            Delays::NoRetry => Self::No(NoRetry),
+            Delays::Fixed(delay) => {
+                let strategy = FixedDelay::new(Duration::from_millis(delay));
+                let strategy = strategy.max_retries(retries.most);
+                Self::Fixed(strategy.when_error(only).when_output(also), retries.dictated)
+            }
+            Delays::Exponential { initial, halves, maximum } => {
+                let strategy = ExponentialBackoff::new(Duration::from_millis(initial))
+                    .factor(halves as f64 / 2.0)
+                    .max_delay(Duration::from_millis(maximum))
+                    .max_retries(retries.most);
+                Self::Exponential(strategy.when_error(only).when_output(also), retries.dictated)
+            }
+        }
+    }
+}
+
+impl RetryStrategy<Record, u32, u32> for Strategy {
+    fn next_delay(&self, attempt: Attempt, input: &Record, answer: &Answer) -> Option<Duration> {
+        let (delay, may_dictate) = match self {
+            Self::No(strategy) => (strategy.next_delay(attempt, input, answer), false),
+            Self::Fixed(strategy, dictated) => {
+                (strategy.next_delay(attempt, input, answer), *dictated)
+            }
+            Self::Exponential(strategy, dictated) => {
+                (strategy.next_delay(attempt, input, answer), *dictated)
+            }
+        };
+        match answer {
+            Err(Failure::Error(mistake)) if may_dictate => {
+                delay.map(|delay| dictated(mistake).map_or(delay, Duration::from_millis))
+            }
+            _ => delay,
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::No(strategy) => RetryStrategy::<Record, u32, u32>::check(strategy),
+            Self::Fixed(strategy, _) => RetryStrategy::<Record, u32, u32>::check(strategy),
+            Self::Exponential(strategy, _) => RetryStrategy::<Record, u32, u32>::check(strategy),
+        }
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = match self.order {
+            Order::Ordered => "ordered",
+            Order::Unordered => "unordered",
+            Order::KeyAlone => "ordered by key, one at a time a key",
+            Order::KeyOverlapping => "ordered by key, overlapping",
+        };
+        write!(f, "{order}, capacity {}", self.capacity)?;
+        match self.storage {
+            Storage::InPlace => write!(f, ", in place")?,
+            Storage::Heap if self.max_capacity > self.capacity => {
+                write!(f, " (at most {})", self.max_capacity)?;
+            }
+            Storage::Heap => {}
+        }
+        if let Some(limit) = self.running_limit {
+            write!(f, ", {limit} running")?;
+        }
+        if let Some(timeout) = self.timeout {
+            write!(f, ", timeout {timeout} ms")?;
+        }
+        if let Some(timeout) = self.attempt_timeout {
+            write!(f, ", attempt timeout {timeout} ms")?;
+        }
+        let retries = &self.retries;
+        match retries.delays {
+            Delays::NoRetry => {}
+            Delays::Fixed(delay) => write!(f, ", {} retries after {delay} ms", retries.most)?,
+            Delays::Exponential { initial, halves, maximum } => {
+                let factor = halves as f64 / 2.0;
+                let most = retries.most;
+                write!(f, ", {most} retries after {initial} ms x {factor} up to {maximum} ms")?;
+            }
+        }
+        if retries.delays != Delays::NoRetry {
+            let said = |yes, what| if yes { what } else { "" };
+            f.write_str(said(retries.only_passing, ", only of passing mistakes"))?;
+            f.write_str(said(retries.not_yet, ", also of \"not yet\""))?;
+            f.write_str(said(retries.dictated, ", mistakes dictate the delay"))?;
+        }
+        if let Some(Budget { most, gain }) = self.budget {
+            write!(f, ", a budget of {most} retries and {gain}/1000 a success")?;
+        }
+        if self.keeps_results {
+            f.write_str(", results in snapshots")?;
+        }
+        if !self.checkpointed {
+            f.write_str(", no snapshots")?;
+        }
+        Ok(())
+    }
+}
