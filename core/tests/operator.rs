@@ -1,0 +1,643 @@
+//! The operator, rule by rule, on a clock that the test sets.
+
+use core::time::Duration;
+
+use inflight_core::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+type Op<R = NoRetry> = Operator<u32, u32, &'static str, R, Heap>;
+
+/// Drives an operator and writes down what comes out, so that a test reads like a story.
+struct Bench<R: RetryStrategy<u32, u32, &'static str>> {
+    op: Op<R>,
+    now: Instant,
+    /// Attempts started and not ended: the input, and what it was told.
+    running: Vec<(CallId, u32, Attempt)>,
+    /// Attempts that the operator gave up.
+    cancelled: Vec<u32>,
+}
+
+fn bench<R: RetryStrategy<u32, u32, &'static str>>(policy: AsyncWait<R>) -> Bench<R> {
+    let op = policy.build_core().expect("a sound policy").checkpointed("stage", 1);
+    Bench { op, now: Instant::ZERO, running: Vec::new(), cancelled: Vec::new() }
+}
+
+impl<R: RetryStrategy<u32, u32, &'static str>> Bench<R> {
+    /// Pushes a record, and starts what can be started.
+    fn push(&mut self, value: u32) -> bool {
+        self.push_element(StreamElement::value(value))
+    }
+
+    fn push_all(&mut self, values: impl IntoIterator<Item = u32>) {
+        values.into_iter().for_each(|value| assert!(self.push(value), "no room for {value}"));
+    }
+
+    fn mark(&mut self, at: i64) -> bool {
+        self.push_element(StreamElement::Watermark(Timestamp::from_millis(at)))
+    }
+
+    fn push_element(&mut self, element: StreamElement<u32>) -> bool {
+        let taken = self.op.push(self.now, element).is_ok();
+        self.start();
+        taken
+    }
+
+    fn start(&mut self) {
+        while let Some(call) = self.op.poll_call(self.now) {
+            self.running.push((call.id, *call.input, call.attempt));
+        }
+    }
+
+    /// The attempt that is running for a record.
+    fn attempt(&self, value: u32) -> (CallId, Attempt) {
+        let found = self.running.iter().find(|(_, input, _)| *input == value);
+        let (id, _, attempt) = found.unwrap_or_else(|| panic!("{value} is not running"));
+        (*id, *attempt)
+    }
+
+    fn complete(&mut self, value: u32, result: Result<u32, &'static str>) -> Completion {
+        let (id, _) = self.attempt(value);
+        self.running.retain(|(running, ..)| *running != id);
+        let answer = self.op.handle_completion(self.now, id, result.map_err(Failure::Error));
+        self.start();
+        answer
+    }
+
+    fn ok(&mut self, value: u32) -> Completion {
+        self.complete(value, Ok(value * 10))
+    }
+
+    fn fail(&mut self, value: u32) -> Completion {
+        self.complete(value, Err("no"))
+    }
+
+    /// Lets time pass, all at once.
+    fn pass(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        while let Some(expired) = self.op.handle_deadline(self.now) {
+            let gone = self.running.iter().position(|(id, ..)| *id == expired.id());
+            if let Some(gone) = gone {
+                self.cancelled.push(self.running.remove(gone).1);
+            }
+        }
+        self.start();
+    }
+
+    /// Everything that comes out now: `10` is the output of record 1, `1!no` its failure, `W5` a
+    /// watermark.
+    fn out(&mut self) -> String {
+        let mut story = Vec::new();
+        while let Some(element) = self.op.poll_output() {
+            story.push(match element {
+                StreamElement::Record { value: outcome, .. } => match outcome.result {
+                    Ok(output) => output.to_string(),
+                    Err(failure) => format!("{}!{failure}", outcome.input),
+                },
+                StreamElement::Watermark(at) => format!("W{}", at.as_millis()),
+                StreamElement::Status(status) => format!("{status:?}"),
+                StreamElement::Barrier(barrier) => format!("B{}", barrier.checkpoint.id()),
+            });
+            self.start();
+        }
+        story.join(" ")
+    }
+
+    fn outcome(&mut self) -> Outcome<u32, u32, &'static str> {
+        match self.op.poll_output() {
+            Some(StreamElement::Record { value, .. }) => value,
+            other => panic!("an outcome expected, not {other:?}"),
+        }
+    }
+
+    fn snapshot(&mut self) -> Checkpoint {
+        let mut checkpoint = Checkpoint::new(CheckpointId(1));
+        self.op.snapshot(self.now, &mut checkpoint).expect("a snapshot");
+        checkpoint
+    }
+}
+
+// ---- capacity --------------------------------------------------------------------------------
+
+#[test] // C1, T8, R2
+fn senseless_settings_are_refused() {
+    fn refusal<R: RetryStrategy<u32, u32, ()>>(policy: AsyncWait<R>) -> ConfigError {
+        policy.build_core::<u32, u32, ()>().map(|_| ()).unwrap_err()
+    }
+    let sound = AsyncWait::ordered(1);
+    assert_eq!(refusal(AsyncWait::ordered(0)), ConfigError::ZeroCapacity);
+    assert_eq!(refusal(sound.timeout(Duration::ZERO)), ConfigError::ZeroTimeout);
+    assert_eq!(refusal(sound.attempt_timeout(Duration::ZERO)), ConfigError::ZeroAttemptTimeout);
+    let shrinking = ExponentialBackoff::new(MS).factor(0.5);
+    assert_eq!(refusal(sound.retry(shrinking)), ConfigError::BackoffFactor);
+    let unlimited = refusal(AsyncWait::ordered(usize::MAX));
+    assert!(matches!(unlimited, ConfigError::CapacityTooLarge { .. }), "{unlimited}");
+    let fixed = AsyncWait::ordered(5).build_fixed::<u32, u32, (), 4>().map(|_| ());
+    assert_eq!(fixed, Err(ConfigError::CapacityTooLarge { capacity: 5, maximum: 4 }));
+}
+
+#[test] // C2: what is done and waits for its turn counts.
+fn the_window_is_bounded_behind_a_stalled_head() {
+    let mut b = bench(AsyncWait::ordered(3));
+    b.push_all(1..=3);
+    let _ = (b.ok(2), b.ok(3));
+    assert_eq!((b.out().as_str(), b.op.in_flight()), ("", 3));
+    assert!(!b.push(4));
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 20 30");
+    assert!(b.push(4));
+}
+
+#[test] // C3
+fn control_elements_take_no_place_of_a_record() {
+    let mut b = bench(AsyncWait::ordered(2));
+    b.push_all([1]);
+    assert!(b.mark(1) && b.push_element(StreamElement::Status(Status::Idle)));
+    assert!(b.push(2), "two control elements have not filled it");
+    assert!(!b.push_element(StreamElement::Status(Status::Active)), "their own bound has");
+    let _ = (b.ok(1), b.ok(2));
+    assert_eq!(b.out(), "10 W1 Idle 20");
+}
+
+#[test] // C3
+fn at_the_bound_adjacent_watermarks_merge_into_the_later_one() {
+    let mut b = bench(AsyncWait::unordered(2));
+    b.push_all([1]);
+    assert!(b.mark(1) && b.mark(5) && b.mark(3) && b.mark(9));
+    assert!(b.push(2));
+    assert!(!b.mark(10), "a record is between them");
+    let _ = (b.ok(2), b.ok(1));
+    assert_eq!(b.out(), "10 W1 W9 20");
+}
+
+#[test] // C4
+fn what_does_not_fit_comes_back() {
+    let mut b = bench(AsyncWait::ordered(1));
+    b.push_all([1]);
+    let refused = b.op.push(b.now, StreamElement::record(2, Timestamp::from_millis(7)));
+    assert_eq!(refused, Err(Full(StreamElement::record(2, Timestamp::from_millis(7)))));
+}
+
+#[test] // C5
+fn waiting_for_a_place_does_not_count_against_the_timeout() {
+    let mut b = bench(AsyncWait::ordered(1).timeout(10 * MS));
+    b.push_all([1]);
+    assert!(!b.push(2));
+    b.pass(9 * MS);
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10");
+    assert!(b.push(2), "offered again");
+    b.pass(9 * MS);
+    let _ = b.ok(2);
+    assert_eq!(b.out(), "20");
+}
+
+#[test] // C6
+fn a_snapshot_can_be_taken_when_the_operator_is_full() {
+    let mut b = bench(AsyncWait::ordered(2));
+    b.push_all([1, 2]);
+    let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(4)));
+    assert!(b.push_element(StreamElement::Barrier(barrier)));
+    assert_eq!(b.out(), "B4", "and leaves ahead of what is in flight");
+}
+
+// ---- order and event time --------------------------------------------------------------------
+
+#[test] // O1
+fn ordered_keeps_the_order_whatever_finishes_first() {
+    let mut b = bench(AsyncWait::ordered(4));
+    b.push_all([1, 2]);
+    b.mark(5);
+    b.push_all([3, 4]);
+    let _ = (b.ok(4), b.fail(3), b.ok(2));
+    assert_eq!(b.out(), "");
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 20 W5 3!no 40");
+}
+
+#[test] // O2
+fn unordered_is_completion_order_but_for_control_elements() {
+    let mut b = bench(AsyncWait::unordered(6));
+    b.push_all([1, 2]);
+    b.mark(5);
+    b.push_all([3, 4]);
+    b.push_element(StreamElement::Status(Status::Idle));
+    b.push_all([5]);
+    let _ = (b.ok(5), b.ok(4), b.ok(2), b.ok(3));
+    assert_eq!(b.out(), "20");
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 W5 40 30 Idle 50");
+}
+
+#[test] // O4
+fn a_control_element_leaves_when_everything_before_it_has() {
+    for policy in [AsyncWait::ordered(4), AsyncWait::unordered(4)] {
+        let mut b = bench(policy);
+        b.mark(1);
+        assert_eq!(b.out(), "W1", "at once, from an empty operator");
+        b.push_all([1]);
+        b.mark(2);
+        b.push_element(StreamElement::Status(Status::Active));
+        let _ = b.ok(1);
+        assert_eq!(b.out(), "10 W2 Active", "without another push or completion");
+    }
+}
+
+#[test] // O5
+fn no_record_becomes_late() {
+    let mut b = bench(AsyncWait::unordered(8));
+    for at in 1..=4_i64 {
+        b.push_element(StreamElement::record(at as u32, Timestamp::from_millis(at)));
+        b.mark(at);
+    }
+    let _ = (b.ok(4), b.ok(2), b.ok(3), b.ok(1));
+    assert_eq!(b.out(), "10 W1 20 W2 30 W3 40 W4");
+}
+
+#[test] // O6: the work is the same however large the capacity and whatever the order of completion.
+fn completions_in_reverse_cost_no_more() {
+    for policy in [AsyncWait::ordered(100_000), AsyncWait::unordered(100_000)] {
+        // Quadratic work would take hours, not a moment.
+        let mut b = bench(policy.timeout(MS));
+        for value in 0..100_000 {
+            b.op.push(b.now, StreamElement::value(value)).unwrap();
+        }
+        b.start();
+        while let Some((id, value, _)) = b.running.pop() {
+            assert_eq!(b.op.handle_completion(b.now, id, Ok(value)), Completion::Outcome);
+        }
+        let mut left = 0;
+        while b.op.poll_output().is_some() {
+            left += 1;
+        }
+        assert_eq!(left, 100_000);
+    }
+}
+
+#[test] // E2
+fn the_timestamp_comes_out_with_the_outcome() {
+    let mut b = bench(AsyncWait::ordered(1));
+    let at = Timestamp::from_millis(-3);
+    b.push_element(StreamElement::record(1, at));
+    let _ = b.ok(1);
+    let Some(StreamElement::Record { timestamp, .. }) = b.op.poll_output() else { panic!() };
+    assert_eq!(timestamp, Some(at));
+}
+
+// ---- timeouts --------------------------------------------------------------------------------
+
+fn patient(retries: u32) -> FixedDelay {
+    FixedDelay::new(10 * MS).max_retries(retries)
+}
+
+#[test] // T1
+fn the_timeout_bounds_attempts_and_backoffs_together() {
+    let mut b = bench(AsyncWait::ordered(1).timeout(25 * MS).retry(patient(9)));
+    b.push_all([1]);
+    b.pass(2 * MS);
+    let _ = b.fail(1);
+    b.pass(10 * MS);
+    let _ = b.fail(1); // at 12 ms; the next attempt would start at 22 ms
+    b.pass(10 * MS);
+    let (_, attempt) = b.attempt(1);
+    assert_eq!((attempt.number, attempt.time_left), (3, Some(3 * MS))); // R6
+    b.pass(3 * MS);
+    assert_eq!(b.cancelled, [1]);
+    let outcome = b.outcome();
+    assert_eq!(outcome.result, Err(Failure::TimedOut));
+    assert_eq!((outcome.attempts, outcome.elapsed), (3, 25 * MS));
+}
+
+#[test] // T1: also in the middle of a backoff.
+fn the_timeout_passes_in_a_backoff() {
+    let mut b = bench(AsyncWait::ordered(1).timeout(5 * MS).retry(patient(9)));
+    b.push_all([1]);
+    let _ = b.fail(1);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 5 * MS));
+    b.pass(5 * MS);
+    assert_eq!(b.out(), "1!the call timed out");
+}
+
+#[test] // T2
+fn an_attempt_that_takes_too_long_is_retried() {
+    let policy = AsyncWait::ordered(1).attempt_timeout(5 * MS).retry(patient(1));
+    let mut b = bench(policy);
+    b.push_all([1]);
+    b.pass(5 * MS);
+    assert_eq!(b.cancelled, [1]);
+    assert_eq!((b.running.len(), b.out().as_str()), (0, ""));
+    b.pass(10 * MS);
+    b.pass(5 * MS);
+    let outcome = b.outcome();
+    assert_eq!((outcome.result, outcome.attempts), (Err(Failure::AttemptTimedOut), 2));
+}
+
+#[test] // T3, T4: just before, at and just after the deadline.
+fn exactly_one_outcome_around_the_deadline() {
+    let nano = Duration::from_nanos(1);
+    for (passed, expected) in [(MS - nano, "10"), (MS, "1!the call timed out")] {
+        let mut b = bench(AsyncWait::ordered(1).timeout(MS));
+        b.push_all([1]);
+        let (id, _) = b.attempt(1);
+        b.pass(passed);
+        let answer = b.op.handle_completion(b.now, id, Ok(10));
+        assert_eq!(answer == Completion::Late, passed == MS);
+        b.pass(2 * MS);
+        assert_eq!(b.out(), expected);
+        assert!(b.op.is_empty());
+    }
+    // Handed over late, but before the deadline was judged: it wins.
+    let mut b = bench(AsyncWait::ordered(1).timeout(MS));
+    b.push_all([1]);
+    b.now = b.now + 9 * MS;
+    assert_eq!(b.ok(1), Completion::Outcome);
+    b.pass(MS);
+    assert_eq!(b.out(), "10");
+}
+
+#[test] // T5, F4
+fn completions_of_other_attempts_have_no_effect() {
+    let policy = AsyncWait::ordered(2).attempt_timeout(5 * MS).retry(patient(3));
+    let mut b = bench(policy);
+    b.push_all([1]);
+    let (first, _) = b.attempt(1);
+    b.pass(5 * MS);
+    assert_eq!(b.op.handle_completion(b.now, first, Ok(7)), Completion::Late, "in backoff");
+    b.pass(10 * MS);
+    assert_eq!(b.op.handle_completion(b.now, first, Ok(7)), Completion::Late, "attempt 2 runs");
+    let (second, _) = b.attempt(1);
+    let _ = b.ok(1);
+    assert_eq!(b.op.handle_completion(b.now, second, Ok(7)), Completion::Late, "twice");
+    assert_eq!(b.out(), "10");
+    b.push_all([2]);
+    assert_eq!(b.op.handle_completion(b.now, second, Ok(7)), Completion::Late, "slot reused");
+    // An id of another operator, with a slot that this one never had.
+    let mut other = bench(AsyncWait::ordered(9));
+    other.push_all(1..=9);
+    let (foreign, _) = other.attempt(9);
+    assert_eq!(b.op.handle_completion(b.now, foreign, Ok(7)), Completion::Late);
+    let _ = b.ok(2);
+    assert_eq!(b.out(), "20");
+}
+
+#[test] // T7
+fn one_deadline_is_told_the_earliest() {
+    let policy = AsyncWait::unordered(9).timeout(100 * MS).retry(patient(3));
+    let mut b = bench(policy);
+    assert_eq!(b.op.poll_deadline(), None);
+    b.push_all([1]);
+    b.pass(MS);
+    b.push_all([2, 3]);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 100 * MS));
+    let _ = b.fail(3);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 11 * MS));
+    let _ = (b.ok(1), b.ok(2));
+    b.pass(10 * MS);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 101 * MS));
+    let _ = b.ok(3);
+    assert_eq!(b.op.poll_deadline(), None);
+}
+
+#[test] // T8
+fn durations_are_exact_to_the_nanosecond() {
+    let odd = Duration::from_nanos(1_234_567_891);
+    let mut b = bench(AsyncWait::ordered(1).timeout(odd));
+    b.push_all([1]);
+    b.pass(odd - Duration::from_nanos(1));
+    assert_eq!(b.out(), "");
+    b.pass(Duration::from_nanos(1));
+    assert_eq!(b.outcome().elapsed, odd);
+    // A timeout that never comes does not wrap around.
+    let mut b = bench(AsyncWait::ordered(1).timeout(Duration::MAX));
+    b.now = b.now + Duration::from_secs(1 << 33);
+    b.push_all([1]);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::FAR_FUTURE));
+}
+
+#[test] // F4: time going backwards.
+fn an_earlier_now_counts_as_the_latest() {
+    let mut b = bench(AsyncWait::ordered(2).timeout(10 * MS));
+    b.now = b.now + 100 * MS;
+    b.push_all([1]);
+    b.now = Instant::ZERO;
+    b.push_all([2]);
+    b.pass(50 * MS);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 110 * MS));
+    b.pass(60 * MS);
+    assert_eq!(b.out(), "1!the call timed out 2!the call timed out");
+}
+
+// ---- retries ---------------------------------------------------------------------------------
+
+#[test] // R1
+fn calls_that_overlap_do_not_disturb_each_others_backoff() {
+    let backoff = ExponentialBackoff::new(100 * MS).max_retries(9);
+    let mut b = bench(AsyncWait::unordered(2).retry(backoff));
+    b.push_all([1, 2]);
+    let delays = [1, 1, 2, 1, 2, 2].map(|value| {
+        assert_eq!(b.fail(value), Completion::Retry);
+        let next = b.op.poll_deadline().expect("a backoff");
+        let delay = next - b.now;
+        b.pass(delay);
+        delay.as_millis()
+    });
+    assert_eq!(delays, [100, 200, 100, 400, 200, 400]);
+}
+
+#[test] // R2, R4
+fn predicates_pick_what_is_retried() {
+    let strategy = FixedDelay::new(MS)
+        .max_retries(1)
+        .when_error(|error: &&str| *error == "busy")
+        .when_output(|output: &u32| *output == 0);
+    let mut b = bench(AsyncWait::ordered(4).retry(strategy));
+    b.push_all(1..=4);
+    assert_eq!(b.complete(1, Err("busy")), Completion::Retry);
+    assert_eq!(b.complete(2, Err("broken")), Completion::Outcome);
+    assert_eq!(b.complete(3, Ok(0)), Completion::Retry);
+    assert_eq!(b.complete(4, Ok(40)), Completion::Outcome);
+    b.pass(MS);
+    assert_eq!(b.complete(1, Err("busy")), Completion::Outcome, "one retry is all");
+    assert_eq!(b.complete(3, Ok(0)), Completion::Outcome);
+    assert_eq!(b.out(), "1!busy 2!broken 0 40", "also an output that was not liked");
+}
+
+#[test] // R3
+fn a_record_in_backoff_keeps_its_place_and_does_not_run() {
+    let mut b = bench(AsyncWait::unordered(1).retry(patient(3)));
+    b.push_all([1]);
+    let _ = b.fail(1);
+    assert_eq!((b.op.in_flight(), b.op.running()), (1, 0));
+    assert!(!b.push(2));
+    b.pass(10 * MS);
+    assert_eq!((b.op.in_flight(), b.op.running()), (1, 1));
+}
+
+#[test] // R6
+fn every_attempt_is_told_its_number_and_the_time_left() {
+    let mut b = bench(AsyncWait::ordered(2).timeout(100 * MS).retry(patient(3)));
+    b.push_all([7, 8]);
+    let (_, told) = b.attempt(8);
+    assert_eq!(told, Attempt { number: 1, request_id: 1, time_left: Some(100 * MS) });
+    b.pass(5 * MS);
+    let _ = b.fail(8);
+    b.pass(10 * MS);
+    let (_, told) = b.attempt(8);
+    assert_eq!(told, Attempt { number: 2, request_id: 1, time_left: Some(85 * MS) });
+}
+
+// ---- failures --------------------------------------------------------------------------------
+
+#[test] // F1, F2
+fn a_failure_carries_everything() {
+    let mut b = bench(AsyncWait::ordered(1).retry(patient(1)));
+    b.push_all([1]);
+    b.pass(MS);
+    let _ = b.fail(1);
+    b.pass(10 * MS);
+    let _ = b.fail(1);
+    let expected =
+        Outcome { input: 1, result: Err(Failure::Error("no")), attempts: 2, elapsed: 11 * MS };
+    assert_eq!(b.outcome(), expected);
+}
+
+// ---- checkpoints -----------------------------------------------------------------------------
+
+#[test] // K1, K2
+fn a_snapshot_holds_attempts_time_and_backoff() {
+    for policy in [AsyncWait::ordered(6), AsyncWait::unordered(6)] {
+        let policy = policy.timeout(100 * MS).retry(patient(3));
+        let mut b = bench(policy);
+        b.push_all([1]);
+        b.pass(7 * MS);
+        b.push_all([2]);
+        b.mark(5);
+        b.push_all([3]);
+        let _ = (b.fail(2), b.ok(3));
+        b.pass(4 * MS);
+        let checkpoint = b.snapshot();
+
+        let mut b = bench(policy);
+        b.op.restore(b.now, &checkpoint).expect("a restore");
+        b.start();
+        assert_eq!(b.op.in_flight(), 3);
+        let (_, told) = b.attempt(1); // was running, 11 ms spent
+        assert_eq!((told.number, told.time_left), (2, Some(89 * MS)));
+        let (_, told) = b.attempt(3); // was done: anew
+        assert_eq!((told.number, told.time_left, told.request_id), (1, Some(100 * MS), 2));
+        b.pass(6 * MS); // 2 was in backoff, 4 of 10 ms over
+        let (_, told) = b.attempt(2);
+        assert_eq!((told.number, told.time_left), (2, Some(90 * MS)));
+        b.push_all([4]);
+        assert_eq!(b.attempt(4).1.request_id, 3, "request ids go on");
+        let _ = (b.ok(4), b.ok(3), b.ok(2), b.ok(1));
+        let story = b.out();
+        assert!(["10 20 W5 30 40", "20 10 W5 40 30"].contains(&story.as_str()), "{story}");
+    }
+}
+
+#[test] // K1: in push order, deterministically, in every mode.
+fn the_same_state_gives_the_same_bytes() {
+    let state = |finished_first: [u32; 2]| {
+        let mut b = bench(AsyncWait::unordered(4));
+        b.push_all([1, 2, 3]);
+        b.mark(1);
+        finished_first.into_iter().for_each(|value| assert_eq!(b.ok(value), Completion::Outcome));
+        let bytes = b.snapshot().bytes().expect("bytes").to_vec();
+        (bytes, b)
+    };
+    let (one, _) = state([3, 2]);
+    let (other, _) = state([2, 3]);
+    assert_eq!(one, other);
+}
+
+#[test] // K5
+fn restoring_into_a_smaller_capacity_loses_nothing() {
+    let mut b = bench(AsyncWait::ordered(8));
+    b.push_all([1, 2, 3]);
+    b.mark(3);
+    b.push_all([4, 5]);
+    let checkpoint = b.snapshot();
+
+    let mut b = bench(AsyncWait::ordered(2));
+    b.op.restore(b.now, &checkpoint).expect("a restore");
+    b.start();
+    assert_eq!(b.op.in_flight(), 2);
+    assert!(!b.push(9), "not before what was restored");
+    // A snapshot in the middle of the restore holds the rest too.
+    assert_eq!(
+        b.snapshot().section("stage").map(<[u8]>::len),
+        checkpoint.section("stage").map(<[u8]>::len)
+    );
+    let mut story = String::new();
+    for value in 1..=5 {
+        let _ = b.ok(value);
+        story += &b.out();
+        story += " ";
+    }
+    assert_eq!(story, "10 20 30 W3 40 50 ");
+    assert!(b.push(9));
+}
+
+#[test] // K6, K7: and nothing is half restored.
+fn what_cannot_be_restored_is_a_typed_error() {
+    let mut b = bench(AsyncWait::ordered(4));
+    b.push_all([1, 2]);
+    let checkpoint = b.snapshot();
+    let section = checkpoint.section("stage").expect("the section").to_vec();
+
+    let restore = |bytes: &[u8]| {
+        let mut checkpoint = Checkpoint::new(CheckpointId(1));
+        checkpoint.put("stage", bytes).expect("room");
+        let mut b = bench(AsyncWait::ordered(4));
+        let restored = b.op.restore(b.now, &checkpoint);
+        assert!(restored.is_ok() || b.op.is_empty(), "half restored");
+        restored
+    };
+    assert_eq!(restore(&section), Ok(()));
+    for length in 0..section.len() {
+        let cut = restore(&section[..length]);
+        assert!(matches!(cut, Err(RestoreError::Format(_))), "{length}: {cut:?}");
+    }
+    for bit in 0..section.len() * 8 {
+        let mut flipped = section.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(restore(&flipped).is_err(), "bit {bit}");
+    }
+
+    let mut other = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+    assert_eq!(other.restore(Instant::ZERO, &checkpoint), Err(RestoreError::NotCheckpointed));
+    let mut other = other.checkpointed("stage", 2);
+    let newer = other.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(newer, Err(RestoreError::Schema { found: 1, expected: 2 }));
+    let mut other = other.checkpointed("elsewhere", 1);
+    let missing = other.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(missing, Err(RestoreError::Missing { name: "elsewhere" }));
+    assert_eq!(b.op.restore(b.now, &checkpoint), Err(RestoreError::NotEmpty));
+    // The same schema version, another type: the length of the records tells.
+    let mut other =
+        AsyncWait::ordered(4).build_core::<(u32, u32), u32, ()>().unwrap().checkpointed("stage", 1);
+    assert_eq!(other.restore(Instant::ZERO, &checkpoint), Err(RestoreError::Damaged));
+}
+
+#[test] // K3
+fn a_barrier_at_a_stage_without_snapshots_says_so() {
+    let mut op = AsyncWait::ordered(1).build_core::<u32, u32, ()>().unwrap();
+    let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
+    op.push(Instant::ZERO, StreamElement::Barrier(barrier)).unwrap();
+    let Some(StreamElement::Barrier(barrier)) = op.poll_output() else { panic!() };
+    assert_eq!(barrier.checkpoint.failure(), Err(CheckpointError::NotCheckpointed));
+}
+
+#[test] // K3
+fn a_drain_barrier_keeps_its_place() {
+    let mut b = bench(AsyncWait::unordered(4));
+    b.push_all([1]);
+    let barrier = Barrier::drain(Checkpoint::new(CheckpointId(6)));
+    b.push_element(StreamElement::Barrier(barrier));
+    b.push_all([2]);
+    let _ = b.ok(2);
+    assert_eq!(b.out(), "");
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 B6 20");
+}
