@@ -4,11 +4,11 @@
 
 pub use inflight_core::*;
 #[cfg(feature = "smol")]
-pub use inflight_smol::{Smol, SmolLocal};
+pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
 pub use inflight_store_file::{FileStore, FileStoreError};
 #[cfg(feature = "tokio")]
-pub use inflight_tokio::{Tokio, TokioLocal};
+pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {

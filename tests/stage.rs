@@ -1,0 +1,617 @@
+//! A stage over real runtimes, on tokio's paused clock: no test waits for real time.
+
+use std::cell::Cell;
+use std::future::{Future, pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use inflight::prelude::*;
+use inflight::{Gone, InPlace, NoRuntime, RestoreError, Runtime, Timer, TokioTimer};
+use tokio::time::{Instant, sleep};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Answers ten times the number after that many milliseconds.
+fn ask(n: &u32) -> impl Future<Output = Result<u32, &'static str>> + use<> {
+    let n = *n;
+    async move {
+        sleep(n * MS).await;
+        Ok(n * 10)
+    }
+}
+
+fn paused() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().expect("a runtime")
+}
+
+/// Runs a test on the paused clock, inside a `LocalSet`.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::task::LocalSet::new().block_on(&paused(), test)
+}
+
+fn inputs<In, Out, E>(outcomes: &[Outcome<In, Out, E>]) -> Vec<In>
+where
+    In: Copy,
+{
+    outcomes.iter().map(|outcome| outcome.input).collect()
+}
+
+// ---- order, in every way to run ------------------------------------------------------------------
+
+#[test] // O1, O2, E2
+fn outcomes_come_in_order_or_as_they_come() {
+    let numbers = || stream::iter([9, 3, 6, 1]);
+    run(async {
+        let (ordered, unordered) = (AsyncWait::ordered(4), AsyncWait::unordered(4));
+        for (policy, expected) in [(ordered, [9, 3, 6, 1]), (unordered, [1, 3, 6, 9])] {
+            let start = Instant::now();
+            let ways: [Vec<_>; 5] = [
+                numbers().async_wait(policy, ask).in_place(Tokio).unwrap().collect().await,
+                numbers().async_wait(policy, ask).spawn(Tokio).unwrap().collect().await,
+                numbers().async_wait(policy, ask).spawn(TokioLocal).unwrap().collect().await,
+                numbers()
+                    .async_wait(policy, ask)
+                    .spawn_requests(Tokio)
+                    .in_place(Tokio)
+                    .unwrap()
+                    .collect()
+                    .await,
+                numbers()
+                    .async_wait(policy, ask)
+                    .spawn_requests(Tokio)
+                    .spawn(Tokio)
+                    .unwrap()
+                    .collect()
+                    .await,
+            ];
+            for outcomes in &ways {
+                assert_eq!(inputs(outcomes), expected);
+                assert!(outcomes.iter().all(|done| done.result == Ok(done.input * 10)));
+            }
+            assert_eq!(start.elapsed(), 5 * 9 * MS, "all four at once, each way");
+        }
+    });
+}
+
+#[test] // O1, O2 on smol, Send and not
+fn outcomes_come_in_order_on_smol() {
+    let offset = Rc::new(1);
+    let executor = async_executor::Executor::new();
+    let local = async_executor::LocalExecutor::new();
+    let numbers = || futures_lite::stream::iter(1..=1000_u32);
+    let (sent, kept) = futures_lite::future::block_on(local.run(executor.run(async {
+        let sent = numbers()
+            .async_wait(AsyncWait::ordered(10), |n| ready(Ok::<_, ()>(*n + 1)))
+            .spawn(Smol(&executor))
+            .unwrap();
+        let kept = numbers()
+            .async_wait(AsyncWait::ordered(10), |n| {
+                let (n, offset) = (*n, offset.clone());
+                async move { Ok::<_, ()>(n + *offset) }
+            })
+            .spawn(SmolLocal(&local))
+            .unwrap();
+        (sent.collect::<Vec<_>>().await, kept.collect::<Vec<_>>().await)
+    })));
+    assert_eq!(inputs(&sent), (1..=1000).collect::<Vec<_>>());
+    assert_eq!(sent, kept);
+}
+
+#[test] // O4, O5, E1: elements in, elements out
+fn control_elements_keep_their_place() {
+    run(async {
+        let elements = [
+            StreamElement::record(9, Timestamp::from_millis(1)),
+            StreamElement::record(3, Timestamp::from_millis(2)),
+            StreamElement::Watermark(Timestamp::from_millis(2)),
+            StreamElement::value(1),
+            StreamElement::Status(Status::Idle),
+        ];
+        let mut stage = stream::iter(elements)
+            .async_wait(AsyncWait::unordered(8), |n: &u32| ask(n))
+            .spawn(Tokio)
+            .unwrap();
+        let mut story = Vec::new();
+        while let Some(element) = stage.next().await {
+            story.push(match element {
+                StreamElement::Record { value, timestamp } => {
+                    format!("{}@{:?}", value.input, timestamp.map(Timestamp::as_millis))
+                }
+                StreamElement::Watermark(at) => format!("W{}", at.as_millis()),
+                other => format!("{:?}", other.map(|_| ())),
+            });
+        }
+        assert_eq!(story, ["3@Some(2)", "9@Some(1)", "W2", "1@None", "Status(Idle)"]);
+        assert_eq!(stage.end(), Some(Ok(())));
+    });
+}
+
+// ---- progress ------------------------------------------------------------------------------------
+
+/// A service that answers in 10 ms, asked with a timeout of 60 ms, and a consumer that takes 40 ms for
+/// each answer: how many of 50 requests time out?
+const PATIENCE: Duration = Duration::from_millis(60);
+
+async fn digest() {
+    sleep(40 * MS).await;
+}
+
+#[test] // L1: the trap. The peer polls its requests only while it is polled itself.
+fn requests_starve_behind_a_busy_consumer_when_buffered() {
+    let lost = run(async {
+        let answers = stream::iter(0..50)
+            .map(|_| {
+                tokio::time::timeout(PATIENCE, async {
+                    sleep(10 * MS).await;
+                    sleep(MS).await
+                })
+            })
+            .buffered(10);
+        let mut answers = pin!(answers);
+        let mut lost = 0;
+        while let Some(answer) = answers.next().await {
+            lost += usize::from(answer.is_err());
+            digest().await;
+        }
+        lost
+    });
+    assert!(lost > 0, "`buffered` has learned it, and this comparison can go");
+}
+
+#[test] // L1: the same here.
+fn requests_make_progress_while_the_consumer_is_busy() {
+    run(async {
+        let policy = AsyncWait::ordered(10).timeout(PATIENCE);
+        let mut stage = stream::iter(0..50)
+            .async_wait(policy, |_| async {
+                sleep(10 * MS).await;
+                sleep(MS).await;
+                Ok::<_, ()>(())
+            })
+            .spawn(Tokio)
+            .unwrap();
+        while let Some(done) = stage.next().await {
+            assert_eq!((done.result, done.elapsed), (Ok(()), 11 * MS));
+            digest().await;
+        }
+    });
+}
+
+/// Counts what is alive at once, and the most there ever were.
+#[derive(Clone, Default)]
+struct Census {
+    alive: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    ever: Arc<AtomicUsize>,
+}
+
+struct Alive(Census);
+
+impl Census {
+    fn enter(&self) -> Alive {
+        self.ever.fetch_add(1, SeqCst);
+        self.most.fetch_max(self.alive.fetch_add(1, SeqCst) + 1, SeqCst);
+        Alive(self.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, SeqCst);
+    }
+}
+
+#[test] // C2, C4: what the consumer has not taken counts too
+fn a_consumer_that_takes_nothing_stops_the_source() {
+    run(async {
+        let census = Census::default();
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let source = stream::iter(0..1000).inspect({
+            let pulled = pulled.clone();
+            move |_| _ = pulled.fetch_add(1, SeqCst)
+        });
+        let requests = census.clone();
+        let mut stage = source
+            .async_wait(AsyncWait::unordered(16), move |_| {
+                let alive = requests.enter();
+                async move {
+                    sleep(MS).await;
+                    drop(alive);
+                    Ok::<_, ()>(())
+                }
+            })
+            .spawn(Tokio)
+            .unwrap();
+        sleep(100 * MS).await;
+        assert_eq!(pulled.load(SeqCst), 16);
+        let mut taken = 0;
+        while stage.next().await.is_some() {
+            taken += 1;
+            tokio::task::yield_now().await;
+            assert!(pulled.load(SeqCst) <= taken + 16);
+        }
+        assert_eq!((taken, census.most.load(SeqCst)), (1000, 16));
+    });
+}
+
+#[test] // L2
+fn dropping_the_stream_cancels_everything() {
+    for own_task in [true, false] {
+        run(async {
+            let census = Census::default();
+            let requests = census.clone();
+            let unstarted = stream::iter(0..10).async_wait(AsyncWait::ordered(5), move |_| {
+                let alive = requests.enter();
+                async move {
+                    pending::<()>().await;
+                    drop(alive);
+                    Ok::<_, ()>(())
+                }
+            });
+            let next = Duration::from_secs(1);
+            if own_task {
+                let mut stage = unstarted.spawn(Tokio).unwrap();
+                assert!(tokio::time::timeout(next, stage.next()).await.is_err());
+                assert_eq!(census.alive.load(SeqCst), 5);
+            } else {
+                let mut stage = unstarted.in_place(Tokio).unwrap();
+                assert!(tokio::time::timeout(next, stage.next()).await.is_err());
+                assert_eq!(census.alive.load(SeqCst), 5);
+            }
+            tokio::task::yield_now().await;
+            assert_eq!(census.alive.load(SeqCst), 0);
+        });
+    }
+}
+
+#[test] // L5: always-ready requests leave room for their neighbours, also in place
+fn a_busy_stage_does_not_starve_its_neighbours() {
+    let turns = run(async {
+        let turns = Rc::new(Cell::new(0));
+        let neighbour = turns.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                neighbour.set(neighbour.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        let stage = stream::iter(0..100_000_u32)
+            .async_wait(AsyncWait::ordered(100), |n| ready(Ok::<_, ()>(*n)))
+            .in_place(Tokio)
+            .unwrap();
+        assert_eq!(stage.count().await, 100_000);
+        turns.get()
+    });
+    assert!(turns > 200, "{turns} turns in 100,000 records");
+}
+
+// ---- timeouts and retries ------------------------------------------------------------------------
+
+#[test] // T1, T2, T3, T7
+fn timeouts_are_exact_and_cancel_the_request() {
+    run(async {
+        let census = Census::default();
+        let requests = census.clone();
+        let policy = AsyncWait::ordered(4)
+            .timeout(105 * MS)
+            .attempt_timeout(20 * MS)
+            .retry(FixedDelay::new(10 * MS).max_retries(2));
+        let mut stage = stream::iter([5_u32, 1000, 19])
+            .async_wait(policy, move |n| {
+                let (alive, answer) = (requests.enter(), ask(n));
+                async move {
+                    let _alive = alive;
+                    answer.await
+                }
+            })
+            .spawn(Tokio)
+            .unwrap();
+        let mut next = async || stage.next().await.expect("an outcome");
+        assert_eq!(next().await.elapsed, 5 * MS);
+        let failed = next().await;
+        assert_eq!(failed.result, Err(Failure::AttemptTimedOut));
+        assert_eq!((failed.attempts, failed.elapsed), (3, 80 * MS));
+        assert_eq!(next().await.elapsed, 19 * MS);
+        assert_eq!((census.alive.load(SeqCst), census.ever.load(SeqCst)), (0, 5));
+    });
+}
+
+#[test] // T6
+fn what_is_ready_is_not_timed_out_because_the_poll_came_late() {
+    run(async {
+        let mut stage = stream::iter([10_u32])
+            .async_wait(AsyncWait::ordered(1).timeout(20 * MS), ask)
+            .in_place(Tokio)
+            .unwrap();
+        assert!(poll_once(stage.next()).is_pending());
+        sleep(500 * MS).await; // nobody polls the stage, and both instants pass
+        assert_eq!(stage.next().await.expect("an outcome").result, Ok(100));
+    });
+}
+
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// tokio, counting how often its timer is armed.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+struct CountingTimer(Pin<Box<TokioTimer>>, Counting);
+
+impl Runtime for Counting {
+    type Timer = CountingTimer;
+
+    fn timer(&self) -> Result<CountingTimer, NoRuntime> {
+        Ok(CountingTimer(Box::pin(Tokio.timer()?), self.clone()))
+    }
+}
+
+impl Timer for CountingTimer {
+    fn now(&self) -> inflight::Instant {
+        self.0.now()
+    }
+
+    fn arm(mut self: Pin<&mut Self>, at: Option<inflight::Instant>) {
+        self.1.0.fetch_add(1, SeqCst);
+        self.0.as_mut().arm(at);
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+#[test] // T7: the runtime's timer is armed about once a timeout, not once a record
+fn one_timer_serves_all() {
+    run(async {
+        let armed = Counting::default();
+        let policy = AsyncWait::unordered(10).timeout(Duration::from_secs(1));
+        let stage = stream::iter(0..20_000_u32)
+            .async_wait(policy, |_| async { Ok::<_, ()>(sleep(MS).await) })
+            .in_place(armed.clone())
+            .unwrap();
+        let start = Instant::now();
+        assert_eq!(stage.count().await, 20_000);
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        let armed = armed.0.load(SeqCst);
+        assert!((2..=4).contains(&armed), "armed {armed} times in two timeouts");
+    });
+}
+
+#[test] // L6: a wake polls its request and no other, and none is polled in vain
+fn a_request_is_polled_when_it_is_woken() {
+    run(async {
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counter = polls.clone();
+        let numbers = stream::iter((0..1000_u32).map(|n| n % 97));
+        let stage = numbers
+            .async_wait(AsyncWait::ordered(200).timeout(Duration::from_secs(9)), move |n| {
+                let (mut answer, counter) = (Box::pin(ask(n)), counter.clone());
+                std::future::poll_fn(move |cx| {
+                    counter.fetch_add(1, SeqCst);
+                    answer.as_mut().poll(cx)
+                })
+            })
+            .spawn(Tokio)
+            .unwrap();
+        assert_eq!(stage.count().await, 1000);
+        let in_vain = polls.load(SeqCst) - 1000;
+        // Once to start and once to finish; those of 0 ms are ready at once.
+        assert!(in_vain <= 1000, "{in_vain} polls that were not the last");
+    });
+}
+
+#[test] // R1, R6
+fn retries_follow_the_backoff() {
+    run(async {
+        let start = Instant::now();
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = told.clone();
+        let policy = AsyncWait::ordered(1)
+            .timeout(Duration::from_secs(1))
+            .retry(ExponentialBackoff::new(100 * MS).max_retries(2));
+        let mut stage = stream::iter([7_u32])
+            .async_wait_with(
+                policy,
+                with_attempt(move |_: &u32, attempt: Attempt| {
+                    log.lock().unwrap().push((attempt.number, attempt.time_left));
+                    ready(Err::<(), _>("busy"))
+                }),
+            )
+            .spawn(Tokio)
+            .unwrap();
+        let outcome = stage.next().await.expect("an outcome");
+        assert_eq!((outcome.result, outcome.attempts), (Err(Failure::Error("busy")), 3));
+        assert_eq!(start.elapsed(), 300 * MS);
+        let left = |used: u32| Some(Duration::from_secs(1) - used * MS);
+        assert_eq!(*told.lock().unwrap(), [(1, left(0)), (2, left(100)), (3, left(300))]);
+    });
+}
+
+// ---- panics --------------------------------------------------------------------------------------
+
+async fn explode(n: u32) -> Result<u32, ()> {
+    assert!(n != 3, "three");
+    Ok(n)
+}
+
+#[test] // F2, F3
+fn a_panic_of_a_spawned_request_is_that_records_failure() {
+    run(async {
+        let outcomes: Vec<_> = stream::iter(1..=5_u32)
+            .async_wait(AsyncWait::ordered(5), |n| explode(*n))
+            .spawn_requests(Tokio)
+            .spawn(Tokio)
+            .unwrap()
+            .collect()
+            .await;
+        assert_eq!(inputs(&outcomes), [1, 2, 3, 4, 5]);
+        for outcome in outcomes {
+            let expected =
+                if outcome.input == 3 { Err(Failure::Panicked) } else { Ok(outcome.input) };
+            assert_eq!(outcome.result, expected);
+        }
+    });
+}
+
+#[test] // F3
+#[should_panic(expected = "the stage's task has panicked")]
+fn a_panic_in_place_reaches_the_consumer_of_a_task() {
+    run(async {
+        let stage = stream::iter(1..=5_u32)
+            .async_wait(AsyncWait::ordered(1), |n| explode(*n))
+            .spawn(Tokio)
+            .unwrap();
+        stage.count().await
+    });
+}
+
+#[test] // F3
+fn a_panic_in_place_never_looks_like_the_end() {
+    run(async {
+        let mut stage = stream::iter(1..=5_u32)
+            .async_wait(AsyncWait::ordered(1), |n| explode(*n))
+            .in_place(Tokio)
+            .unwrap();
+        let mut panics = 0;
+        for _ in 0..6 {
+            let polled = AssertUnwindSafe(|| poll_once(stage.next()));
+            match catch_unwind(polled) {
+                Ok(polled) => assert!(!matches!(polled, Poll::Ready(None))),
+                Err(_) => panics += 1,
+            }
+        }
+        assert!(panics > 1, "the panic itself, and each poll after it");
+    });
+}
+
+#[test] // F2: the requests' runtime is gone before the stage is
+fn a_cancelled_task_is_told_from_a_failure() {
+    let other = paused();
+    run(async {
+        struct On(tokio::runtime::Handle);
+        impl<F> inflight::Spawner<F> for On
+        where
+            F: Future + Send + 'static,
+            F::Output: Send + 'static,
+        {
+            type Handle = inflight::TokioHandle<F::Output>;
+            fn spawn(&self, future: F) -> Self::Handle {
+                let _inside = self.0.enter();
+                inflight::Spawner::spawn(&Tokio, future)
+            }
+        }
+        let mut stage = stream::iter([1_u32])
+            .async_wait(AsyncWait::ordered(1), |_| pending::<Result<(), ()>>())
+            .spawn_requests(On(other.handle().clone()))
+            .spawn(Tokio)
+            .unwrap();
+        assert!(tokio::time::timeout(MS, stage.next()).await.is_err());
+        other.shutdown_background();
+        let outcome = stage.next().await.expect("an outcome");
+        assert_eq!(outcome.result, Err(Failure::Cancelled));
+    });
+}
+
+#[test] // F3: a stage whose runtime is shut down does not claim to have finished
+fn a_cancelled_stage_says_so() {
+    let other = paused();
+    let numbers = stream::iter([1_u32]).chain(stream::pending());
+    let mut stage = other
+        .block_on(async { numbers.async_wait(AsyncWait::ordered(1), ask).spawn(Tokio) })
+        .unwrap();
+    drop(other);
+    run(async {
+        assert_eq!(stage.next().await, None);
+        assert_eq!(stage.end(), Some(Err(Gone::Cancelled)));
+    });
+}
+
+// ---- starting ------------------------------------------------------------------------------------
+
+#[test] // C1
+fn a_stage_that_cannot_start_says_why() {
+    let numbers = || stream::iter([1_u32]);
+    let no_runtime = numbers().async_wait(AsyncWait::ordered(1), ask).spawn(Tokio);
+    assert_eq!(no_runtime.map(|_| ()), Err(StartError::NoRuntime(NoRuntime)));
+    run(async {
+        let empty = numbers().async_wait(AsyncWait::ordered(0), ask).spawn(Tokio);
+        assert_eq!(empty.map(|_| ()), Err(StartError::Config(ConfigError::ZeroCapacity)));
+        let checkpoint = Checkpoint::new(CheckpointId(1));
+        let unnamed = numbers()
+            .async_wait(AsyncWait::ordered(1), ask)
+            .restore(Some(&checkpoint))
+            .in_place(Tokio);
+        let expected = StartError::Restore(RestoreError::NotCheckpointed);
+        assert_eq!(unnamed.map(|_| ()), Err(expected));
+        let message = StartError::Config(ConfigError::ZeroCapacity).to_string();
+        assert_eq!(message, "the stage's policy: the capacity is zero; it must be at least 1");
+    });
+}
+
+// ---- checkpoints ---------------------------------------------------------------------------------
+
+#[test] // K1, K3, K4, K5
+fn a_barrier_carries_what_is_in_flight_into_the_next_life() {
+    run(async {
+        let policy = AsyncWait::ordered(4);
+        let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
+        let first_life = stream::iter([1_u32, 50, 60].map(StreamElement::value))
+            .chain(stream::once(async {
+                sleep(10 * MS).await;
+                StreamElement::Barrier(barrier)
+            }))
+            .chain(stream::pending());
+        let mut stage = Box::pin(first_life)
+            .async_wait(policy, |n: &u32| ask(n))
+            .checkpointed("stage", 1)
+            .spawn(Tokio)
+            .unwrap();
+        let Some(StreamElement::Record { value, .. }) = stage.next().await else { panic!() };
+        assert_eq!(value.input, 1);
+        let Some(StreamElement::Barrier(barrier)) = stage.next().await else { panic!() };
+        drop(stage); // the crash
+
+        let second_life = stream::iter([70_u32, 80, 90].map(StreamElement::value));
+        let mut stage = second_life
+            .async_wait(AsyncWait::ordered(1), |n: &u32| ask(n))
+            .checkpointed("stage", 1)
+            .restore(Some(&barrier.checkpoint))
+            .spawn(Tokio)
+            .unwrap();
+        let mut story = Vec::new();
+        while let Some(StreamElement::Record { value, .. }) = stage.next().await {
+            story.push((value.input, value.attempts));
+        }
+        assert_eq!(story, [(50, 2), (60, 2), (70, 1), (80, 1), (90, 1)]);
+    });
+}
+
+#[test] // two stages in a row, plain values
+fn stages_chain() {
+    run(async {
+        let mut chained = stream::iter([3_u32, 1, 2])
+            .async_wait(AsyncWait::ordered(2), ask)
+            .spawn(Tokio)
+            .unwrap()
+            .filter_map(|done| ready(done.result.ok()))
+            .async_wait(AsyncWait::unordered(2), ask)
+            .in_place(Tokio)
+            .unwrap();
+        let mut sum = 0;
+        while let Some(done) = chained.next().await {
+            sum += done.result.expect("an answer");
+        }
+        assert_eq!(sum, 600);
+        let _: InPlace; // the default way to run requests has a name
+    });
+}
