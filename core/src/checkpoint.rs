@@ -16,7 +16,7 @@ pub struct CheckpointId(pub u64);
 impl CheckpointId {
     /// The number after this one.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

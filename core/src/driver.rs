@@ -337,11 +337,11 @@ where
     /// The next outcome; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
-    pub fn next(&mut self) -> impl Future<Output = Option<<Self as Stream>::Item>>
+    pub async fn next(&mut self) -> Option<<Self as Stream>::Item>
     where
         Self: Unpin,
     {
-        core::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+        core::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 

@@ -172,8 +172,8 @@ where
     /// The next element; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
-    pub fn next(&mut self) -> impl Future<Output = Option<M::Item<O>>> {
-        core::future::poll_fn(|cx| self.poll_item(cx))
+    pub async fn next(&mut self) -> Option<M::Item<O>> {
+        core::future::poll_fn(|cx| self.poll_item(cx)).await
     }
 
     /// How the stream ended, once it has: `Err` if the runtime cancelled the stage's task before

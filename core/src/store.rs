@@ -26,10 +26,11 @@ pub trait CheckpointStore {
     /// Why the medium did not do as asked.
     type Error: core::error::Error + 'static;
 
-    /// Saves a checkpoint. The ids of successive calls increase; saving an id again replaces it.
+    /// Saves a checkpoint. The ids of successive calls increase; saving the latest id again replaces
+    /// it, a lower one may be refused.
     ///
     /// Cancellation: when the future is dropped before it is ready, the checkpoint is saved whole or
-    /// not at all.
+    /// not at all. Work on it may end in the background, but never after that of a later call.
     fn save(
         &mut self,
         id: CheckpointId,
@@ -51,7 +52,8 @@ pub struct Loaded {
     pub id: CheckpointId,
     /// Its bytes, as they were saved.
     pub bytes: Vec<u8>,
-    /// How many newer checkpoints were found damaged and passed over. Worth telling somebody.
+    /// How many checkpoints that are newer, or may be, were found damaged and passed over. Worth
+    /// telling somebody.
     pub damaged: usize,
 }
 

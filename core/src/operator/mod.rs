@@ -351,6 +351,7 @@ where
 
     /// Whether a record and a control element would both be taken in, with `held` further records
     /// that have left the operator but count against its capacity.
+    #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn has_room(&self, held: usize) -> bool {
         self.calls.len() + held < self.limits.capacity
@@ -361,11 +362,12 @@ where
 
     /// Whether [`poll_output`](Self::poll_output) has something to give.
     #[inline(always)]
-    pub(crate) fn has_output(&self) -> bool {
+    pub fn has_output(&self) -> bool {
         self.express.is_some() || self.queue.has_departure()
     }
 
     /// The attempt that is running in `slot`.
+    #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn running_in(&mut self, slot: usize) -> Option<CallId> {
         let call = self.calls.slots().get(slot).filter(|call| call.state == State::Running)?;

@@ -1,0 +1,60 @@
+//! The operator runs without libc, std and an allocator: a program that has none of them is built,
+//! linked and run. The controls show that each of them would be noticed.
+//!
+//! It needs nothing but the toolchain, on x86-64 Linux.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Builds the program with a feature ("" for none) and, if that works, runs it.
+fn build_and_run(feature: &str) -> (Output, Option<Output>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = root.join("target/freestanding").join(feature);
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "--features", feature, "--target-dir"])
+        .arg(&target)
+        .current_dir(root.join("examples/freestanding"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .expect("cargo runs");
+    let program = target.join("x86_64-unknown-linux-gnu/release/freestanding");
+    let run =
+        build.status.success().then(|| Command::new(program).output().expect("the program starts"));
+    (build, run)
+}
+
+#[track_caller]
+fn assert_does_not_build(feature: &str, reason: &str) {
+    let (build, run) = build_and_run(feature);
+    assert!(run.is_none(), "with {feature} it should not even link");
+    let said = String::from_utf8_lossy(&build.stderr);
+    assert!(said.contains(reason), "it failed for another reason:\n{said}");
+}
+
+#[test]
+fn it_runs_with_nothing_underneath() {
+    let (build, run) = build_and_run("");
+    let run = run.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&build.stderr)));
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && said.starts_with("freestanding: PASS"), "{said}");
+}
+
+#[test]
+fn control_a_wrong_value_is_noticed() {
+    let (_, run) = build_and_run("wrong-value");
+    let run = run.expect("it builds");
+    assert_eq!(run.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&run.stdout).starts_with("freestanding: FAIL"));
+}
+
+#[test]
+fn control_std_is_noticed() {
+    assert_does_not_build("std-wanted", "panic_impl");
+}
+
+#[test]
+fn control_an_allocator_is_noticed() {
+    assert_does_not_build("allocator-wanted", "no global memory allocator found");
+}
