@@ -1,4 +1,4 @@
-//! Many requests in flight for every record of a stream.
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
 
