@@ -14,11 +14,15 @@ pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 pub mod prelude {
     pub use inflight_core::{
         AsyncFunction, AsyncWait, Attempt, Barrier, BarrierMode, Checkpoint, CheckpointError,
-        CheckpointId, ConfigError, ExponentialBackoff, Failure, FixedDelay, NoRetry, Outcome,
-        RetryStrategy, Status, StreamElement, Timestamp, with_attempt,
+        CheckpointId, ConfigError, ExponentialBackoff, Failure, FinishPolicy, FixedDelay, Metrics,
+        NoRetry, Outcome, RetryBudget, RetryStrategy, Status, StreamElement, TimeoutAction,
+        Timestamp, with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
-    pub use inflight_core::{AsyncWaitExt as _, CheckpointStore, Loaded, MemoryStore, StartError};
+    pub use inflight_core::{
+        AsyncWaitExt as _, CheckpointStore, Loaded, MemoryStore, Spawned, Stage, StageError,
+        StageHandle, StartError,
+    };
     #[cfg(feature = "smol")]
     pub use inflight_smol::{Smol, SmolLocal};
     #[cfg(feature = "tokio")]

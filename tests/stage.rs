@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use inflight::prelude::*;
-use inflight::{Gone, InPlace, NoRuntime, RestoreError, Runtime, Timer, TokioTimer};
+use inflight::{InPlace, NoRuntime, RestoreError, Runtime, StageError, Timer, TokioTimer};
 use tokio::time::{Instant, sleep};
 
 const MS: Duration = Duration::from_millis(1);
@@ -532,7 +532,7 @@ fn a_cancelled_stage_says_so() {
     drop(other);
     run(async {
         assert_eq!(stage.next().await, None);
-        assert_eq!(stage.end(), Some(Err(Gone::Cancelled)));
+        assert_eq!(stage.end(), Some(Err(&StageError::Cancelled)));
     });
 }
 

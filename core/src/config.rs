@@ -1,10 +1,11 @@
 //! The policy of a stage: how many, in which order, how long, how often again.
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
 use crate::operator::Operator;
-use crate::retry::{NoRetry, RetryStrategy};
+use crate::retry::{NoRetry, RetryBudget, RetryStrategy};
 use crate::storage::{Fixed, Storage};
 
 /// How a stage waits: the capacity, the order, the timeouts and the retry strategy.
@@ -17,6 +18,10 @@ use crate::storage::{Fixed, Storage};
 /// | [`timeout`](Self::timeout) | none: a call may take forever |
 /// | [`attempt_timeout`](Self::attempt_timeout) | none |
 /// | [`retry`](Self::retry) | [`NoRetry`] |
+/// | [`retry_budget`](Self::retry_budget) | none |
+/// | [`max_running`](Self::max_running) | as many as the capacity |
+/// | [`max_capacity`](Self::max_capacity) | the capacity |
+/// | [`finish_policy`](Self::finish_policy) | [`FinishPolicy::AllRetries`] |
 ///
 /// ```
 /// use core::time::Duration;
@@ -29,9 +34,10 @@ use crate::storage::{Fixed, Storage};
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a policy does nothing by itself"]
-pub struct AsyncWait<R = NoRetry> {
+pub struct AsyncWait<R = NoRetry, K = NoKey> {
     pub(crate) settings: Settings,
     pub(crate) retry: R,
+    pub(crate) key: K,
 }
 
 /// The settings that have no type parameter.
@@ -41,6 +47,10 @@ pub(crate) struct Settings {
     pub(crate) capacity: usize,
     pub(crate) timeout: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) max_capacity: Option<usize>,
+    pub(crate) max_running: Option<usize>,
+    pub(crate) retry_budget: Option<RetryBudget>,
+    pub(crate) finish_policy: FinishPolicy,
 }
 
 /// The order in which outcomes leave.
@@ -48,6 +58,21 @@ pub(crate) struct Settings {
 pub(crate) enum Order {
     Ordered,
     Unordered,
+    /// One attempt at a time for each key if `serial`, otherwise overlapping.
+    ByKey {
+        serial: bool,
+    },
+}
+
+/// What happens to calls in backoff when the input has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FinishPolicy {
+    /// They finish normally, with all their retries.
+    #[default]
+    AllRetries,
+    /// Every record in backoff is invoked once more at once, and nothing is retried any more. This is
+    /// what Apache Flink does.
+    LastAttempt,
 }
 
 impl AsyncWait<NoRetry> {
@@ -64,17 +89,59 @@ impl AsyncWait<NoRetry> {
     }
 
     const fn with_order(order: Order, capacity: usize) -> Self {
-        let settings = Settings { order, capacity, timeout: None, attempt_timeout: None };
-        Self { settings, retry: NoRetry }
-    }
-
-    /// Sets when a call is tried again. Once only: the strategy is part of the type.
-    pub const fn retry<R>(self, strategy: R) -> AsyncWait<R> {
-        AsyncWait { settings: self.settings, retry: strategy }
+        Self { settings: Settings::new(order, capacity), retry: NoRetry, key: NoKey }
     }
 }
 
-impl<R> AsyncWait<R> {
+impl Settings {
+    const fn new(order: Order, capacity: usize) -> Self {
+        Self {
+            order,
+            capacity,
+            timeout: None,
+            attempt_timeout: None,
+            max_capacity: None,
+            max_running: None,
+            retry_budget: None,
+            finish_policy: FinishPolicy::AllRetries,
+        }
+    }
+}
+
+impl<F> AsyncWait<NoRetry, ByKey<F>> {
+    /// Outcomes leave as they come, but those of one key in the order in which their inputs came, and
+    /// none crosses a control element. At most `capacity` records are in flight.
+    ///
+    /// For each key one attempt runs at a time: the next record of the key is invoked when the one
+    /// before has its outcome. See [`overlapping`](Self::overlapping). Annotate the closure's
+    /// parameter: `|reading: &Reading| reading.sensor`.
+    pub const fn ordered_by_key<In, K>(capacity: usize, key: F) -> Self
+    where
+        F: Fn(&In) -> K,
+        K: Hash,
+    {
+        let settings = Settings::new(Order::ByKey { serial: true }, capacity);
+        Self { settings, retry: NoRetry, key: ByKey(key) }
+    }
+}
+
+impl<R, F> AsyncWait<R, ByKey<F>> {
+    /// Invokes the records of one key without waiting for each other; only their outcomes leave in
+    /// order.
+    pub fn overlapping(mut self) -> Self {
+        self.settings.order = Order::ByKey { serial: false };
+        self
+    }
+}
+
+impl<K> AsyncWait<NoRetry, K> {
+    /// Sets when a call is tried again. Once only: the strategy is part of the type.
+    pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K> {
+        AsyncWait { settings: self.settings, retry: strategy, key: self.key }
+    }
+}
+
+impl<R, K> AsyncWait<R, K> {
     /// Bounds a whole call: all its attempts and the backoffs between them, from the first
     /// invocation. Waiting for a place does not count. Zero is refused when the stage is built.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -90,7 +157,33 @@ impl<R> AsyncWait<R> {
         self
     }
 
-    /// The operator alone, for people with an engine of their own. Its tables are on the heap.
+    /// Bounds the attempts that run at once, below the capacity: window and concurrency are two
+    /// numbers. Records in backoff do not count as running. Zero is refused when the stage is built.
+    pub fn max_running(mut self, attempts: usize) -> Self {
+        self.settings.max_running = Some(attempts);
+        self
+    }
+
+    /// Up to where the capacity can be raised while the stage runs.
+    pub fn max_capacity(mut self, capacity: usize) -> Self {
+        self.settings.max_capacity = Some(capacity);
+        self
+    }
+
+    /// Bounds the retries of all records together.
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.settings.retry_budget = Some(budget);
+        self
+    }
+
+    /// What happens to calls in backoff when the input has ended.
+    pub fn finish_policy(mut self, policy: FinishPolicy) -> Self {
+        self.settings.finish_policy = policy;
+        self
+    }
+
+    /// The operator alone, for people with an engine of their own. Its tables are on the heap. It is
+    /// told each record's key by [`push_with_key`](Operator::push_with_key).
     ///
     /// # Errors
     ///
@@ -102,7 +195,7 @@ impl<R> AsyncWait<R> {
     where
         R: RetryStrategy<In, Out, E>,
     {
-        Operator::new(self)
+        Operator::new(self.settings, self.retry)
     }
 
     /// The operator alone, with its tables in place and no allocator.
@@ -116,29 +209,113 @@ impl<R> AsyncWait<R> {
     where
         R: RetryStrategy<In, Out, E>,
     {
-        Operator::new(self)
+        Operator::new(self.settings, self.retry)
+    }
+}
+
+impl Settings {
+    /// The largest capacity that the operator can be given while it runs.
+    pub(crate) fn max_capacity(&self) -> usize {
+        self.max_capacity.unwrap_or(self.capacity)
     }
 
     /// Whether an operator over the storage `S` can be built.
-    pub(crate) fn check<In, Out, E, S: Storage>(&self) -> Result<(), ConfigError>
-    where
-        R: RetryStrategy<In, Out, E>,
-    {
-        let settings = &self.settings;
-        if settings.capacity == 0 {
-            return Err(ConfigError::ZeroCapacity);
-        }
-        if settings.capacity > S::MAX_CAPACITY {
-            let (capacity, maximum) = (settings.capacity, S::MAX_CAPACITY);
+    pub(crate) fn check<S: Storage>(&self) -> Result<(), ConfigError> {
+        let (capacity, maximum) = (self.max_capacity(), S::MAX_CAPACITY);
+        if capacity > maximum {
             return Err(ConfigError::CapacityTooLarge { capacity, maximum });
         }
-        if settings.timeout == Some(Duration::ZERO) {
+        check_capacity(self.capacity, capacity)?;
+        if let Some(attempts) = self.max_running {
+            check_max_running(attempts)?;
+        }
+        if self.timeout == Some(Duration::ZERO) {
             return Err(ConfigError::ZeroTimeout);
         }
-        if settings.attempt_timeout == Some(Duration::ZERO) {
+        if self.attempt_timeout == Some(Duration::ZERO) {
             return Err(ConfigError::ZeroAttemptTimeout);
         }
-        self.retry.check()
+        self.retry_budget.map_or(Ok(()), |budget| budget.check())
+    }
+}
+
+/// Whether a capacity makes sense where `maximum` is the largest one possible.
+pub(crate) fn check_capacity(capacity: usize, maximum: usize) -> Result<(), ConfigError> {
+    match capacity {
+        0 => Err(ConfigError::ZeroCapacity),
+        capacity if capacity > maximum => Err(ConfigError::CapacityTooLarge { capacity, maximum }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a limit of the attempts running at once makes sense.
+pub(crate) fn check_max_running(attempts: usize) -> Result<(), ConfigError> {
+    if attempts == 0 { Err(ConfigError::ZeroMaxRunning) } else { Ok(()) }
+}
+
+/// A record's key, as 64 bits.
+pub trait KeyOf<In> {
+    /// Whether there are keys at all.
+    const KEYED: bool;
+
+    /// The key of `input`. Part of the checkpoint format: the same in every run.
+    fn key_of(&self, input: &In) -> u64;
+}
+
+/// No key: the order is that of all records, or none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoKey;
+
+impl<In> KeyOf<In> for NoKey {
+    const KEYED: bool = false;
+
+    #[inline(always)]
+    fn key_of(&self, _: &In) -> u64 {
+        0
+    }
+}
+
+/// The key is what a function of the record says.
+#[derive(Clone, Copy)]
+pub struct ByKey<F>(F);
+
+impl<F> fmt::Debug for ByKey<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByKey(..)")
+    }
+}
+
+impl<In, K: Hash, F: Fn(&In) -> K> KeyOf<In> for ByKey<F> {
+    const KEYED: bool = true;
+
+    #[inline]
+    fn key_of(&self, input: &In) -> u64 {
+        hash_key(&(self.0)(input))
+    }
+}
+
+/// 64 bits for a key, as a stage computes them: what an engine of one's own gives to
+/// [`push_with_key`](Operator::push_with_key), and what a rescaled checkpoint is split by. The same on
+/// every run; on machines of another word size or byte order it may differ.
+pub fn hash_key<K: Hash + ?Sized>(key: &K) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The hash of Fowler, Noll and Vo (FNV-1a): short, and the same everywhere. Keys are the user's own,
+/// and what collides is only ordered where it need not be.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -159,6 +336,10 @@ pub enum ConfigError {
     ZeroTimeout,
     /// An attempt timeout of zero would fail every attempt. For none, set none.
     ZeroAttemptTimeout,
+    /// With no attempt running at once nothing would ever be asked.
+    ZeroMaxRunning,
+    /// What a success gives back to the retry budget is not between 0 and 1.
+    RetryBudget,
     /// A backoff that shrinks, or grows beyond 2^31 times: the factor is below 1 or no number.
     BackoffFactor,
     /// The maximum backoff is below the initial one.
@@ -182,6 +363,12 @@ impl fmt::Display for ConfigError {
             Self::ZeroTimeout => f.write_str("the timeout is zero; for no timeout, set none"),
             Self::ZeroAttemptTimeout => {
                 f.write_str("the attempt timeout is zero; for no timeout, set none")
+            }
+            Self::ZeroMaxRunning => {
+                f.write_str("the limit of attempts running at once is zero; it must be at least 1")
+            }
+            Self::RetryBudget => {
+                f.write_str("what a success gives back to the retry budget is not between 0 and 1")
             }
             Self::BackoffFactor => {
                 f.write_str("the backoff's factor is not a number between 1 and 2^31")

@@ -5,13 +5,17 @@ use core::future::Future;
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::element::{IntoElement, Shape};
+use crate::config::{ConfigError, KeyOf};
+use crate::control::Order;
+use crate::element::{IntoElement, Shape, StreamElement};
 use crate::function::AsyncFunction;
-use crate::operator::Operator;
+use crate::metrics::Metrics;
+use crate::operator::{Expired, Operator};
 use crate::outcome::{Failure, Outcome};
 use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
@@ -40,14 +44,15 @@ pin_project! {
     /// between two outcomes holds them up, and their timeouts run: prefer a stage on a task of its
     /// own unless the consumer does nothing but poll.
     ///
-    /// Dropping it cancels everything in flight.
+    /// Dropping it cancels everything in flight. If the function's opening fails, the stream ends at once
+    /// and [`end`](Self::end) says why.
     ///
     /// # Panics
     ///
     /// A panic in a request comes out of `poll_next`, and polling again after it panics: the records
     /// in flight are lost, and that must not look like the end of the stream.
     #[must_use = "a stage does nothing unless it is polled"]
-    pub struct Stage<St, V, M, F, R, Q, T>
+    pub struct Stage<St, V, M, F, R, K, Q, T>
     where
         F: AsyncFunction<V>,
         Q: Launch<F::Future>,
@@ -62,14 +67,70 @@ pin_project! {
         armed: Option<Instant>,
         operator: OperatorOf<V, F, R>,
         function: F,
+        function_woken: bool,
+        key: K,
         launch: Q,
         requests: Slots<Q::Request>,
+        phase: Phase,
+        failure: Option<StageError<F::Error>>,
+        stop: Option<Stop>,
         // How many outputs may be handed out before the next turn, and how many are left of them.
         refill_after: usize,
         before_refill: usize,
         before_yield: usize,
         in_turn: bool,
         shape: PhantomData<fn() -> M>,
+    }
+}
+
+/// Where a stage is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The function is being opened.
+    Opening,
+    Running,
+    /// Everything is through, or opening has failed; the function is being closed.
+    Closing,
+    Ended,
+}
+
+/// The stage takes no more input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// And what is in flight has this long to finish.
+    Asked(Option<Duration>),
+    /// Until then.
+    Until(Instant),
+}
+
+/// Why a stage ended before everything was through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StageError<E> {
+    /// The function could not be opened. Nothing was taken from the source.
+    Open(E),
+    /// The stage's task panicked.
+    Panicked,
+    /// The runtime cancelled the stage's task.
+    Cancelled,
+}
+
+impl<E: fmt::Display> fmt::Display for StageError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => write!(f, "the stage's function could not be opened: {error}"),
+            Self::Panicked => f.write_str("the stage's task has panicked"),
+            Self::Cancelled => f.write_str("the stage's task was cancelled"),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for StageError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            _ => None,
+        }
     }
 }
 
@@ -84,13 +145,14 @@ pub(crate) enum Turn {
     End,
 }
 
-impl<St, V, M, F, R, Q, T> Stage<St, V, M, F, R, Q, T>
+impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
     M: Shape,
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
@@ -99,6 +161,7 @@ where
         source: St,
         operator: OperatorOf<V, F, R>,
         function: F,
+        key: K,
         launch: Q,
         timer: T,
     ) -> Self {
@@ -109,10 +172,15 @@ where
             timer,
             timer_woken: false,
             armed: None,
+            requests: Slots::new(operator.max_capacity()),
             operator,
             function,
+            function_woken: true,
+            key,
             launch,
-            requests: Slots::new(capacity),
+            phase: Phase::Opening,
+            failure: None,
+            stop: None,
             refill_after: (capacity / 4).clamp(1, 32),
             before_refill: 0,
             before_yield: TURNS_BEFORE_YIELD,
@@ -123,6 +191,34 @@ where
 
     pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, F, R> {
         self.project().operator
+    }
+
+    pub(crate) fn take_failure(self: Pin<&mut Self>) -> Option<StageError<F::Error>> {
+        self.project().failure.take()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.operator.in_flight()
+    }
+
+    /// The numbers of now; without the age of the oldest record unless `all`.
+    pub(crate) fn numbers(&self, all: bool) -> Metrics {
+        let now = self.timer.now();
+        if all { self.operator.metrics(now) } else { self.operator.cheap_metrics(now) }
+    }
+
+    pub(crate) fn carry_out(self: Pin<&mut Self>, order: Order) {
+        let this = self.project();
+        // What was asked for has been checked.
+        match order {
+            Order::Capacity(capacity) => _ = this.operator.set_capacity(capacity),
+            Order::MaxRunning(attempts) => _ = this.operator.set_max_running(attempts),
+            Order::Stop(limit) => *this.stop = Some(Stop::Asked(limit)),
+        }
     }
 
     /// A waker that gives the stage another turn.
@@ -144,7 +240,11 @@ where
         let mut this = self.project();
         // Armed again only when it has fired or something earlier has come, never because the
         // earliest left: that makes about one call of the runtime per timeout, not one per record.
-        if let Some(deadline) = this.operator.poll_deadline()
+        let stop = match this.stop {
+            Some(Stop::Until(end)) => Some(*end),
+            _ => None,
+        };
+        if let Some(deadline) = this.operator.poll_deadline().into_iter().chain(stop).min()
             && this.armed.is_none_or(|armed| deadline < armed)
         {
             this.timer.as_mut().arm(Some(deadline));
@@ -178,19 +278,80 @@ where
         let now = self.timer.now();
         let mut budget = TURN_BUDGET;
         let all_polled = self.as_mut().poll_woken(now, &mut budget);
+        if self.phase != Phase::Running {
+            return self.open_or_close();
+        }
         if all_polled {
             // A request that is ready is never timed out because it was looked at late: deadlines
             // are judged when nothing that has been woken is left to poll.
             let this = self.as_mut().project();
             while let Some(expired) = this.operator.handle_deadline(now) {
                 this.requests.remove(expired.id().slot());
+                if let Expired::Call(id) = expired {
+                    this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
+                }
             }
         }
+        if self.stop.is_some() {
+            self.as_mut().stop_now(now);
+        }
         self.as_mut().refill(now, held, &mut budget);
-        match (budget, self.source.is_none() && self.operator.is_empty()) {
-            (_, true) => Turn::End,
-            (0, _) => Turn::Busy,
-            _ => Turn::Idle,
+        if self.source.is_none() && self.operator.is_empty() {
+            let this = self.as_mut().project();
+            (*this.phase, *this.function_woken) = (Phase::Closing, true);
+            return self.open_or_close();
+        }
+        if budget == 0 { Turn::Busy } else { Turn::Idle }
+    }
+
+    /// What a stage does that is not running.
+    #[cold]
+    fn open_or_close(self: Pin<&mut Self>) -> Turn {
+        let mut this = self.project();
+        if *this.phase == Phase::Ended {
+            return Turn::End;
+        }
+        if !core::mem::take(this.function_woken) {
+            return Turn::Idle;
+        }
+        let (requests, function) = (this.requests, this.function);
+        if *this.phase == Phase::Opening {
+            match requests.with_own(OwnLane::Function, |cx| function.poll_open(cx)) {
+                Poll::Pending => return Turn::Idle,
+                Poll::Ready(Ok(())) => {
+                    *this.phase = Phase::Running;
+                    return Turn::Busy;
+                }
+                Poll::Ready(Err(error)) => {
+                    *this.failure = Some(StageError::Open(error));
+                    this.source.set(None);
+                    *this.phase = Phase::Closing;
+                }
+            }
+        }
+        match requests.with_own(OwnLane::Function, |cx| function.poll_close(cx)) {
+            Poll::Pending => Turn::Idle,
+            Poll::Ready(()) => {
+                *this.phase = Phase::Ended;
+                Turn::End
+            }
+        }
+    }
+
+    /// Takes no more input; and ends what is in flight when its time is over.
+    #[cold]
+    fn stop_now(self: Pin<&mut Self>, now: Instant) {
+        let mut this = self.project();
+        this.source.set(None);
+        this.operator.finish(now);
+        *this.stop = match *this.stop {
+            Some(Stop::Asked(limit)) => limit.map(|limit| Stop::Until(now + limit)),
+            stop => stop,
+        };
+        if matches!(this.stop, Some(Stop::Until(end)) if *end <= now) {
+            *this.stop = None;
+            this.requests.clear();
+            this.operator.shut_down(now);
         }
     }
 
@@ -203,6 +364,7 @@ where
                 None => return true,
                 Some(Woken::Own(OwnLane::Source)) => *this.source_woken = true,
                 Some(Woken::Own(OwnLane::Timer)) => *this.timer_woken = true,
+                Some(Woken::Own(OwnLane::Function)) => *this.function_woken = true,
                 Some(Woken::Own(OwnLane::Consumer)) => {}
                 Some(Woken::Request(slot)) => {
                     *budget -= 1;
@@ -235,12 +397,18 @@ where
                     // There is room for it; and the budget bounds what is pulled as well, since
                     // control elements start no call.
                     let element = item.into_element();
-                    *budget -= usize::from(!element.is_record());
-                    let _ = this.operator.push(now, element);
+                    let key = match &element {
+                        StreamElement::Record { value, .. } => this.key.key_of(value),
+                        _ => {
+                            *budget -= 1;
+                            0
+                        }
+                    };
+                    let _ = this.operator.push_with_key(now, key, element);
                 }
                 Poll::Ready(None) => {
                     this.source.set(None);
-                    return;
+                    this.operator.finish(now);
                 }
                 Poll::Pending => {
                     *this.source_woken = false;
@@ -268,13 +436,14 @@ fn poll_request<In, Out, E, R, Fut>(
     }
 }
 
-impl<St, V, M, F, R, Q, T> Stream for Stage<St, V, M, F, R, Q, T>
+impl<St, V, M, F, R, K, Q, T> Stream for Stage<St, V, M, F, R, K, Q, T>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
     M: Shape,
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
@@ -301,7 +470,7 @@ where
     }
 }
 
-impl<St, V, M, F, R, Q, T> Stage<St, V, M, F, R, Q, T>
+impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T>
 where
     Self: Stream,
     St: Stream,
@@ -309,6 +478,7 @@ where
     M: Shape,
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
@@ -343,9 +513,49 @@ where
     {
         core::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
+
+    /// How the stream ended, once it has: `Err` if the function could not be opened.
+    pub fn end(&self) -> Option<Result<(), &StageError<F::Error>>> {
+        (self.phase == Phase::Ended).then(|| self.failure.as_ref().map_or(Ok(()), Err))
+    }
+
+    /// The stage's numbers. O(n) in the records in flight, for the age of the oldest.
+    pub fn metrics(&self) -> Metrics {
+        self.numbers(true)
+    }
+
+    /// Changes how many records may be in flight. A lower capacity takes effect as records leave.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero, or more than the policy's
+    /// [`max_capacity`](crate::AsyncWait::max_capacity).
+    pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
+        self.operator.set_capacity(capacity)
+    }
+
+    /// Changes how many attempts may run at once. A lower limit takes effect as attempts end.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero.
+    pub fn set_max_running(&mut self, attempts: usize) -> Result<(), ConfigError> {
+        self.operator.set_max_running(attempts)
+    }
+
+    /// Takes no more input from the next poll on. What is in flight finishes, its outcomes come out, and
+    /// the stream ends.
+    pub fn stop(&mut self) {
+        self.stop = Some(Stop::Asked(None));
+    }
+
+    /// The same within `limit`: calls that have no outcome by then fail with [`Failure::ShutDown`].
+    pub fn stop_within(&mut self, limit: Duration) {
+        self.stop = Some(Stop::Asked(Some(limit)));
+    }
 }
 
-impl<St, V, M, F, R, Q, T> fmt::Debug for Stage<St, V, M, F, R, Q, T>
+impl<St, V, M, F, R, K, Q, T> fmt::Debug for Stage<St, V, M, F, R, K, Q, T>
 where
     F: AsyncFunction<V>,
     Q: Launch<F::Future>,

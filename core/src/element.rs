@@ -1,5 +1,7 @@
 //! What flows through a stream: records and the control elements between them.
 
+use core::time::Duration;
+
 use crate::checkpoint::Checkpoint;
 use crate::time::Timestamp;
 
@@ -77,6 +79,10 @@ pub enum Status {
 pub struct Barrier {
     /// How the stages treat it.
     pub mode: BarrierMode,
+    /// How long the stages have to finish what is before a [`BarrierMode::Drain`] barrier, each of them
+    /// from when the barrier reaches it. When that has passed, the checkpoint fails and the barrier goes
+    /// on at once; nothing else fails. `None` for as long as it takes.
+    pub limit: Option<Duration>,
     /// What has been gathered so far.
     pub checkpoint: Checkpoint,
 }
@@ -84,12 +90,19 @@ pub struct Barrier {
 impl Barrier {
     /// A barrier at which every stage takes a snapshot ([`BarrierMode::Snapshot`]).
     pub const fn snapshot(checkpoint: Checkpoint) -> Self {
-        Self { mode: BarrierMode::Snapshot, checkpoint }
+        Self { mode: BarrierMode::Snapshot, limit: None, checkpoint }
     }
 
     /// A barrier before which every stage finishes its work ([`BarrierMode::Drain`]).
     pub const fn drain(checkpoint: Checkpoint) -> Self {
-        Self { mode: BarrierMode::Drain, checkpoint }
+        Self { mode: BarrierMode::Drain, limit: None, checkpoint }
+    }
+
+    /// Gives the stages this long to drain.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
     }
 }
 

@@ -2,7 +2,10 @@
 
 use core::fmt;
 use core::future::Future;
+use core::task::{Context, Poll};
 use core::time::Duration;
+
+use crate::operator::TimeoutAction;
 
 /// What an attempt is told about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +22,9 @@ pub struct Attempt {
 
 /// What a stage does with each record.
 ///
-/// Every `FnMut(&In) -> impl Future<Output = Result<Output, Error>>` is one. Implement it for a type
-/// of its own when its future needs a name. A closure that wants to know its attempt
-/// goes through [`with_attempt`].
+/// Every `FnMut(&In) -> impl Future<Output = Result<Output, Error>>` is one. Implement it for a type of
+/// its own when there is something to open or close. A closure that wants to know its attempt goes
+/// through [`with_attempt`], one with a fallback for a timeout through [`with_timeout_action`].
 ///
 /// The future owns what it needs: it cannot borrow the input, which stays with the operator so that
 /// it can be tried again and handed back.
@@ -33,8 +36,28 @@ pub trait AsyncFunction<In> {
     /// A request under way.
     type Future: Future<Output = Result<Self::Output, Self::Error>>;
 
+    /// Polled until it is ready, once, before the first `invoke`: connects, loads, warms up. An error
+    /// ends the stage before it has taken any input; [`poll_close`](Self::poll_close) follows.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let _ = cx;
+        Poll::Ready(Ok(()))
+    }
+
     /// Starts an attempt. Dropping the future cancels it.
     fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future;
+
+    /// Decides what becomes of a record whose call has timed out. By default it fails.
+    fn on_timeout(&mut self, input: &In) -> TimeoutAction<Self::Output> {
+        let _ = input;
+        TimeoutAction::Fail
+    }
+
+    /// Polled until it is ready, once, when everything is through or opening has failed: flushes,
+    /// disconnects. Not when the stage is dropped or panics: that is what `Drop` is for.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
 }
 
 impl<In, F, Fut, Output, Error> AsyncFunction<In> for F
@@ -92,5 +115,66 @@ where
 
     fn invoke(&mut self, input: &In, attempt: Attempt) -> Fut {
         (self.0)(input, attempt)
+    }
+}
+
+/// A function with a handler for calls that have timed out.
+///
+/// ```
+/// use inflight_core::{TimeoutAction, with_timeout_action};
+///
+/// let function = with_timeout_action(
+///     |key: &u32| {
+///         let key = *key;
+///         async move { Ok::<_, ()>(key * 2) }
+///     },
+///     |key: &u32| if *key == 0 { TimeoutAction::Drop } else { TimeoutAction::Output(0) },
+/// );
+/// # let _ = function;
+/// ```
+pub fn with_timeout_action<In, F, T>(function: F, action: T) -> WithTimeoutAction<F, T>
+where
+    F: AsyncFunction<In>,
+    T: FnMut(&In) -> TimeoutAction<F::Output>,
+{
+    WithTimeoutAction { function, action }
+}
+
+/// Returned by [`with_timeout_action`].
+#[derive(Clone)]
+pub struct WithTimeoutAction<F, T> {
+    function: F,
+    action: T,
+}
+
+impl<F, T> fmt::Debug for WithTimeoutAction<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WithTimeoutAction(..)")
+    }
+}
+
+impl<In, F, T> AsyncFunction<In> for WithTimeoutAction<F, T>
+where
+    F: AsyncFunction<In>,
+    T: FnMut(&In) -> TimeoutAction<F::Output>,
+{
+    type Output = F::Output;
+    type Error = F::Error;
+    type Future = F::Future;
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
+        self.function.poll_open(cx)
+    }
+
+    fn invoke(&mut self, input: &In, attempt: Attempt) -> F::Future {
+        self.function.invoke(input, attempt)
+    }
+
+    fn on_timeout(&mut self, input: &In) -> TimeoutAction<F::Output> {
+        (self.action)(input)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.function.poll_close(cx)
     }
 }

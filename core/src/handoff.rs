@@ -15,17 +15,22 @@ use atomic_waker::AtomicWaker;
 use futures_core::Stream;
 use rtrb::RingBuffer;
 
+use crate::control::{Control, StageHandle};
+use crate::driver::StageError;
 use crate::element::{Shape, StreamElement};
 use crate::runtime::Gone;
 
-/// The two ends of a buffer for `capacity` records and as many control elements. `producer` wakes
-/// the producing end when there is credit.
+/// The two ends of a buffer for at most `max_capacity` records and as many control elements, at first
+/// for `capacity`. `producer` wakes the producing end when there is credit.
 pub(crate) fn handoff<M: Shape, O>(
     capacity: usize,
+    max_capacity: usize,
     producer: Waker,
 ) -> (Outlet<M, O>, Inlet<M, O>) {
-    let (ring, taken_from) = RingBuffer::new(capacity.saturating_mul(2));
-    let shared = Arc::new(Shared { taken: AtomicUsize::new(0), consumer: AtomicWaker::new() });
+    let (ring, taken_from) = RingBuffer::new(max_capacity.saturating_mul(2));
+    let control = Arc::new(Control::new(max_capacity));
+    let (taken, consumer) = (AtomicUsize::new(0), AtomicWaker::new());
+    let shared = Arc::new(Shared { taken, consumer, control });
     let outlet = Outlet { ring, given: 0, shared: Waking(Arc::clone(&shared)) };
     let credit_after = (capacity / 8).clamp(1, 32);
     let producer = WakeOnDrop(producer);
@@ -37,6 +42,7 @@ struct Shared {
     /// Records the consumer has taken, counted up, wrapping around.
     taken: AtomicUsize,
     consumer: AtomicWaker,
+    control: Arc<Control>,
 }
 
 /// The producing end.
@@ -79,6 +85,11 @@ impl<M: Shape, O> Outlet<M, O> {
             self.shared.0.consumer.wake();
         }
         given
+    }
+
+    /// What others want of the stage, and where they read its numbers.
+    pub(crate) fn control(&self) -> &Control {
+        &self.shared.0.control
     }
 
     /// Whether the consumer is gone.
@@ -144,30 +155,42 @@ impl<M: Shape, O> Inlet<M, O> {
 /// A stage on a task of its own: a stream of what comes out of it.
 ///
 /// Requests make progress whether or not this is polled. Dropping it cancels the task and with it
-/// everything in flight.
+/// everything in flight. If the stream ends early, because the function could not be opened or the
+/// runtime was shut down, [`end`](Self::end) says so.
 ///
 /// # Panics
 ///
 /// Polling panics if the stage's task has panicked (in its source, its function, or a request polled
 /// in place): the records in flight are lost, and that must not look like the end of the stream.
 #[must_use = "dropping it cancels the stage"]
-pub struct Spawned<O, M: Shape, H> {
+pub struct Spawned<O, E, M: Shape, H> {
     /// Before `task`: the task should find its consumer gone.
     inlet: Inlet<M, O>,
     task: H,
-    end: Option<Result<(), Gone>>,
+    end: Option<Result<(), StageError<E>>>,
 }
 
-impl<O, M: Shape, H> Spawned<O, M, H> {
+impl<O, E, M: Shape, H> Spawned<O, E, M, H> {
     pub(crate) fn new(inlet: Inlet<M, O>, task: H) -> Self {
         Self { inlet, task, end: None }
     }
+
+    /// Watches and steers the stage, from anywhere.
+    pub fn handle(&self) -> StageHandle {
+        let control = Arc::clone(&self.inlet.shared.control);
+        StageHandle::new(control, self.inlet.producer.0.clone())
+    }
+
+    /// How the stream ended, once it has: `Err` if that was before everything was through.
+    pub fn end(&self) -> Option<Result<(), &StageError<E>>> {
+        self.end.as_ref().map(|end| end.as_ref().copied())
+    }
 }
 
-impl<O, M, H> Spawned<O, M, H>
+impl<O, E, M, H> Spawned<O, E, M, H>
 where
     M: Shape,
-    H: Future<Output = Result<(), Gone>> + Unpin,
+    H: Future<Output = Result<Result<(), StageError<E>>, Gone>> + Unpin,
 {
     /// The next element; `None` at the end of the stream.
     ///
@@ -176,31 +199,30 @@ where
         core::future::poll_fn(|cx| self.poll_item(cx)).await
     }
 
-    /// How the stream ended, once it has: `Err` if the runtime cancelled the stage's task before
-    /// everything was through.
-    pub fn end(&self) -> Option<Result<(), Gone>> {
-        self.end
-    }
-
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<M::Item<O>>> {
         if self.end.is_none() {
             if let Some(item) = ready!(self.inlet.poll_take(cx)) {
                 return Poll::Ready(Some(item));
             }
-            self.end = Some(ready!(Pin::new(&mut self.task).poll(cx)));
+            self.end = Some(match ready!(Pin::new(&mut self.task).poll(cx)) {
+                Ok(end) => end,
+                Err(Gone::Panicked) => Err(StageError::Panicked),
+                Err(Gone::Cancelled) => Err(StageError::Cancelled),
+            });
         }
-        assert!(self.end != Some(Err(Gone::Panicked)), "the stage's task has panicked");
+        let panicked = matches!(self.end, Some(Err(StageError::Panicked)));
+        assert!(!panicked, "the stage's task has panicked");
         Poll::Ready(None)
     }
 }
 
 /// Nothing in it is pinned.
-impl<O, M: Shape, H> Unpin for Spawned<O, M, H> {}
+impl<O, E, M: Shape, H> Unpin for Spawned<O, E, M, H> {}
 
-impl<O, M, H> Stream for Spawned<O, M, H>
+impl<O, E, M, H> Stream for Spawned<O, E, M, H>
 where
     M: Shape,
-    H: Future<Output = Result<(), Gone>> + Unpin,
+    H: Future<Output = Result<Result<(), StageError<E>>, Gone>> + Unpin,
 {
     type Item = M::Item<O>;
 
@@ -209,8 +231,9 @@ where
     }
 }
 
-impl<O, M: Shape, H> fmt::Debug for Spawned<O, M, H> {
+impl<O, E, M: Shape, H> fmt::Debug for Spawned<O, E, M, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spawned").field("end", &self.end).finish_non_exhaustive()
+        let ended = self.end.is_some();
+        f.debug_struct("Spawned").field("ended", &ended).finish_non_exhaustive()
     }
 }

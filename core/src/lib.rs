@@ -7,6 +7,8 @@ extern crate alloc;
 
 mod checkpoint;
 mod config;
+#[cfg(feature = "alloc")]
+mod control;
 mod deadlines;
 #[cfg(feature = "alloc")]
 mod driver;
@@ -15,6 +17,7 @@ pub mod envelope;
 mod function;
 #[cfg(feature = "alloc")]
 mod handoff;
+mod metrics;
 mod operator;
 mod outcome;
 mod retry;
@@ -29,20 +32,29 @@ mod stream;
 mod time;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointId};
-pub use config::{AsyncWait, ConfigError};
+pub use config::{AsyncWait, ByKey, ConfigError, FinishPolicy, KeyOf, NoKey, hash_key};
 #[cfg(feature = "alloc")]
-pub use driver::Stage;
+pub use control::StageHandle;
+#[cfg(feature = "alloc")]
+pub use driver::{Stage, StageError};
 pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Plain, Shape, Status, StreamElement,
 };
-pub use function::{AsyncFunction, Attempt, WithAttempt, with_attempt};
+pub use function::{
+    AsyncFunction, Attempt, WithAttempt, WithTimeoutAction, with_attempt, with_timeout_action,
+};
 #[cfg(feature = "alloc")]
 pub use handoff::Spawned;
-pub use operator::{Call, CallId, Completion, Expired, Full, Operator, RestoreError};
+pub use metrics::{Histogram, Metrics};
+pub use operator::{
+    Call, CallId, Completion, Expired, Full, Operator, RestoreError, TimeoutAction,
+};
+#[cfg(feature = "alloc")]
+pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
 pub use retry::{
-    Always, Exponential, ExponentialBackoff, FixedDelay, FixedSchedule, Never, NoRetry, Predicate,
-    Retry, RetryStrategy, Schedule,
+    Always, Dictate, Exponential, ExponentialBackoff, FixedDelay, FixedSchedule, Never, NoRetry,
+    Predicate, Retry, RetryBudget, RetryStrategy, Schedule,
 };
 pub use runtime::{
     Gone, InPlace, Launch, NoRuntime, OnTasks, RequestInPlace, RequestOnTask, Runtime, Spawner,

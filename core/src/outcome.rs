@@ -3,6 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The end of one record's call: the input comes back, with what came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome<In, Out, E> {
@@ -18,7 +20,7 @@ pub struct Outcome<In, Out, E> {
 }
 
 /// Why a call failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Failure<E> {
     /// The function returned this error.
     Error(E),

@@ -33,6 +33,7 @@ const BLOCK_ALIGNMENT: usize = 64;
 pub(crate) enum OwnLane {
     Source,
     Timer,
+    Function,
     Consumer,
 }
 
@@ -88,6 +89,13 @@ impl<F> Slots<F> {
         }
     }
 
+    /// Drops all requests.
+    pub(crate) fn clear(&mut self) {
+        for slot in 0..self.blocks.len() * LANES {
+            self.remove(slot);
+        }
+    }
+
     /// Polls the request in a slot with a waker of its own, and drops it when it is ready. `None` if
     /// there is none.
     #[inline]
@@ -131,6 +139,7 @@ impl<F> Slots<F> {
         Some(match (self.block, lane) {
             (0, 0) => Woken::Own(OwnLane::Source),
             (0, 1) => Woken::Own(OwnLane::Timer),
+            (0, 2) => Woken::Own(OwnLane::Function),
             (0, _) => Woken::Own(OwnLane::Consumer),
             (block, lane) => Woken::Request((block - 1) * LANES + lane),
         })
@@ -345,7 +354,7 @@ mod tests {
     #[test]
     fn own_lanes_are_told_apart() {
         let mut slots = Slots::<Parked>::new(3);
-        for lane in [OwnLane::Source, OwnLane::Timer, OwnLane::Consumer] {
+        for lane in [OwnLane::Source, OwnLane::Timer, OwnLane::Function, OwnLane::Consumer] {
             slots.own_waker(lane).wake();
             assert_eq!(woken(&mut slots), [Woken::Own(lane)]);
         }

@@ -5,6 +5,7 @@ use core::future::Future;
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
@@ -12,15 +13,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{AsyncWait, ConfigError};
-use crate::driver::{OperatorOf, OutcomeOf, Stage, TURNS_BEFORE_YIELD, Turn};
+use crate::config::{AsyncWait, ConfigError, KeyOf};
+use crate::driver::{OutcomeOf, Stage, StageError, TURNS_BEFORE_YIELD, Turn};
 use crate::element::{IntoElement, Shape};
 use crate::function::AsyncFunction;
 use crate::handoff::{Outlet, Spawned, handoff};
-use crate::operator::RestoreError;
+use crate::operator::{Checkpointing, Operator, RestoreError};
 use crate::outcome::Failure;
 use crate::retry::RetryStrategy;
 use crate::runtime::{InPlace, Launch, NoRuntime, OnTasks, Runtime, Spawner, Timer};
+use crate::time::Instant;
 
 /// Adds [`async_wait`](Self::async_wait) to every stream.
 pub trait AsyncWaitExt: Stream + Sized {
@@ -34,31 +36,33 @@ pub trait AsyncWaitExt: Stream + Sized {
     /// given a runtime: `.spawn(..)`, `.in_place(..)`.
     ///
     /// [`StreamElement`]: crate::StreamElement
-    fn async_wait<V, M, F, Fut, Out, E, R>(
+    fn async_wait<V, M, F, Fut, Out, E, R, K>(
         self,
-        policy: AsyncWait<R>,
+        policy: AsyncWait<R, K>,
         function: F,
-    ) -> Unstarted<Self, V, M, F, R, InPlace>
+    ) -> Unstarted<Self, V, M, F, R, K, InPlace>
     where
         Self::Item: IntoElement<V, M>,
         F: FnMut(&V) -> Fut,
         Fut: Future<Output = Result<Out, E>>,
         R: RetryStrategy<V, Out, E>,
+        K: KeyOf<V>,
     {
         Unstarted::new(self, policy, function)
     }
 
     /// The same for a type that implements [`AsyncFunction`], or a closure that is told its attempt
     /// ([`with_attempt`](crate::with_attempt)).
-    fn async_wait_with<V, M, F, R>(
+    fn async_wait_with<V, M, F, R, K>(
         self,
-        policy: AsyncWait<R>,
+        policy: AsyncWait<R, K>,
         function: F,
-    ) -> Unstarted<Self, V, M, F, R, InPlace>
+    ) -> Unstarted<Self, V, M, F, R, K, InPlace>
     where
         Self::Item: IntoElement<V, M>,
         F: AsyncFunction<V>,
         R: RetryStrategy<V, F::Output, F::Error>,
+        K: KeyOf<V>,
     {
         Unstarted::new(self, policy, function)
     }
@@ -66,50 +70,70 @@ pub trait AsyncWaitExt: Stream + Sized {
 
 impl<St: Stream> AsyncWaitExt for St {}
 
+/// How often the histograms and the age of the oldest record are published.
+const FULL_NUMBERS_EVERY: Duration = Duration::from_millis(50);
+
 /// A stage that has everything but a runtime. It is not a stream yet.
 #[must_use = "a stage needs a runtime: say `.spawn(..)?` or `.in_place(..)?`"]
-pub struct Unstarted<St, V, M, F, R, Q>
+pub struct Unstarted<St, V, M, F, R, K, Q>
 where
     F: AsyncFunction<V>,
 {
     source: St,
-    policy: AsyncWait<R>,
+    policy: AsyncWait<R, K>,
     function: F,
     launch: Q,
-    checkpointed: Option<Checkpointed<OperatorOf<V, F, R>>>,
+    checkpointing: Option<Checkpointing<V, F::Output, F::Error>>,
     restore: Option<Checkpoint>,
     shape: PhantomData<fn() -> M>,
 }
 
-struct Checkpointed<Op> {
-    name: &'static str,
-    schema: u32,
-    apply: fn(Op, &'static str, u32) -> Op,
-}
-
-impl<St, V, M, F, R, Q> Unstarted<St, V, M, F, R, Q>
+impl<St, V, M, F, R, K, Q> Unstarted<St, V, M, F, R, K, Q>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
 {
-    fn new(source: St, policy: AsyncWait<R>, function: F) -> Self
+    fn new(source: St, policy: AsyncWait<R, K>, function: F) -> Self
     where
         Q: Default,
     {
         let (launch, shape) = (Q::default(), PhantomData);
-        Self { source, policy, function, launch, checkpointed: None, restore: None, shape }
+        Self { source, policy, function, launch, checkpointing: None, restore: None, shape }
     }
 
     /// Lets the stage take snapshots when a barrier passes, under the name `name`. `schema` is the
     /// version of `V`'s serialised form: raise it when that changes.
+    ///
+    /// A call that is done but not handed on is kept as its input, and called anew after a restore;
+    /// unless [`keeping_results`](Self::keeping_results).
     pub fn checkpointed(mut self, name: &'static str, schema: u32) -> Self
     where
         V: Serialize + DeserializeOwned,
     {
-        let apply = OperatorOf::<V, F, R>::checkpointed;
-        self.checkpointed = Some(Checkpointed { name, schema, apply });
+        self.checkpointing = Some(Checkpointing::new(name, schema));
+        self
+    }
+
+    /// Keeps the results of calls that are done in the snapshot, so that they are not called again
+    /// after a restore. The schema version is then that of all three types. Say
+    /// [`checkpointed`](Self::checkpointed) first; without it this does nothing.
+    pub fn keeping_results(mut self) -> Self
+    where
+        F::Output: Serialize + DeserializeOwned,
+        F::Error: Serialize + DeserializeOwned,
+    {
+        self.checkpointing = self.checkpointing.map(Checkpointing::keeping_results);
+        self
+    }
+
+    /// Reads records that were saved under an older schema version: `migrate` is given that version and
+    /// the record's bytes ([postcard](https://docs.rs/postcard)) and returns the record, or `None` if it
+    /// cannot. Say [`checkpointed`](Self::checkpointed) first; without it this does nothing.
+    pub fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<V>) -> Self {
+        self.checkpointing = self.checkpointing.map(|codec| codec.migrating(migrate));
         self
     }
 
@@ -122,23 +146,24 @@ where
 
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
     /// busy, and so that a panic in one is that record's failure and no other's.
-    pub fn spawn_requests<S>(self, spawner: S) -> Unstarted<St, V, M, F, R, OnTasks<S>>
+    pub fn spawn_requests<S>(self, spawner: S) -> Unstarted<St, V, M, F, R, K, OnTasks<S>>
     where
         S: Spawner<F::Future>,
     {
-        let Self { source, policy, function, checkpointed, restore, shape, .. } = self;
+        let Self { source, policy, function, checkpointing, restore, shape, .. } = self;
         let launch = OnTasks(spawner);
-        Unstarted { source, policy, function, launch, checkpointed, restore, shape }
+        Unstarted { source, policy, function, launch, checkpointing, restore, shape }
     }
 }
 
-impl<St, V, M, F, R, Q> Unstarted<St, V, M, F, R, Q>
+impl<St, V, M, F, R, K, Q> Unstarted<St, V, M, F, R, K, Q>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
     M: Shape,
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
 {
@@ -153,16 +178,22 @@ where
         self,
         runtime: Rt,
     ) -> Result<
-        Spawned<OutcomeOf<V, F>, M, <Rt as Spawner<Driver<St, V, M, F, R, Q, Rt::Timer>>>::Handle>,
+        Spawned<
+            OutcomeOf<V, F>,
+            F::Error,
+            M,
+            <Rt as Spawner<Driver<St, V, M, F, R, K, Q, Rt::Timer>>>::Handle,
+        >,
         StartError,
     >
     where
-        Rt: Runtime + Spawner<Driver<St, V, M, F, R, Q, <Rt as Runtime>::Timer>>,
+        Rt: Runtime + Spawner<Driver<St, V, M, F, R, K, Q, <Rt as Runtime>::Timer>>,
     {
-        let capacity = self.policy.settings.capacity;
+        let (capacity, most) = (self.policy.settings.capacity, self.policy.settings.max_capacity());
         let stage = self.in_place(&runtime)?;
-        let (outlet, inlet) = handoff(capacity, stage.consumer_waker());
-        let task = runtime.spawn(Driver { stage, outlet });
+        let (outlet, inlet) = handoff(capacity, most, stage.consumer_waker());
+        let published = Instant::ZERO;
+        let task = runtime.spawn(Driver { stage, outlet, published });
         Ok(Spawned::new(inlet, task))
     }
 
@@ -174,20 +205,19 @@ where
     pub fn in_place<Rt: Runtime>(
         self,
         runtime: Rt,
-    ) -> Result<Stage<St, V, M, F, R, Q, Rt::Timer>, StartError> {
-        let mut operator = self.policy.build_core().map_err(StartError::Config)?;
+    ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer>, StartError> {
+        let AsyncWait { settings, retry, key } = self.policy;
+        let operator = Operator::new(settings, retry).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
-        if let Some(Checkpointed { name, schema, apply }) = self.checkpointed {
-            operator = apply(operator, name, schema);
-        }
+        let mut operator = operator.with_checkpointing(self.checkpointing);
         if let Some(checkpoint) = &self.restore {
             operator.restore(timer.now(), checkpoint).map_err(StartError::Restore)?;
         }
-        Ok(Stage::new(self.source, operator, self.function, self.launch, timer))
+        Ok(Stage::new(self.source, operator, self.function, key, self.launch, timer))
     }
 }
 
-impl<St, V, M, F, R, Q> fmt::Debug for Unstarted<St, V, M, F, R, Q>
+impl<St, V, M, F, R, K, Q> fmt::Debug for Unstarted<St, V, M, F, R, K, Q>
 where
     F: AsyncFunction<V>,
 {
@@ -231,42 +261,73 @@ impl core::error::Error for StartError {
 
 pin_project! {
     /// Drives a stage and hands over what comes out of it: the future that is spawned.
-    pub struct Driver<St, V, M, F, R, Q, T>
+    pub struct Driver<St, V, M, F, R, K, Q, T>
     where
         M: Shape,
         F: AsyncFunction<V>,
         Q: Launch<F::Future>,
     {
         #[pin]
-        stage: Stage<St, V, M, F, R, Q, T>,
+        stage: Stage<St, V, M, F, R, K, Q, T>,
         outlet: Outlet<M, OutcomeOf<V, F>>,
+        // When all numbers were published.
+        published: Instant,
     }
 }
 
-impl<St, V, M, F, R, Q, T> Future for Driver<St, V, M, F, R, Q, T>
+impl<St, V, M, F, R, K, Q, T> Future for Driver<St, V, M, F, R, K, Q, T>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
     M: Shape,
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
 {
-    type Output = ();
+    type Output = Result<(), StageError<F::Error>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = self.as_mut().poll_turns(cx);
+        self.publish(ended.is_ready());
+        ended
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> Driver<St, V, M, F, R, K, Q, T>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    fn poll_turns(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), StageError<F::Error>>> {
         let mut this = self.project();
         if this.outlet.is_abandoned() {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(order) = this.outlet.control().next_order() {
+            this.stage.as_mut().carry_out(order);
         }
         for _ in 0..TURNS_BEFORE_YIELD {
             let turn = this.stage.as_mut().turn(cx, this.outlet.held());
             let operator = this.stage.as_mut().operator();
             let given = this.outlet.give(|| operator.poll_output());
             match turn {
-                Turn::End => return Poll::Ready(()),
+                Turn::End => {
+                    let failure = this.stage.as_mut().take_failure();
+                    return Poll::Ready(failure.map_or(Ok(()), Err));
+                }
                 // What has left may have made room.
                 Turn::Idle if given == 0 => {
                     this.stage.as_mut().rest(Turn::Idle, cx);
@@ -278,9 +339,22 @@ where
         this.stage.as_mut().rest(Turn::Busy, cx);
         Poll::Pending
     }
+
+    /// Lets others read the stage's numbers: the cheap ones after every poll, the others now and then,
+    /// and the seldomer the more places have to be looked at for them.
+    fn publish(self: Pin<&mut Self>, last: bool) {
+        let this = self.project();
+        let now = this.stage.now();
+        let every = FULL_NUMBERS_EVERY * (1 + this.stage.in_flight() as u32 / 10_000);
+        let all = last || now - *this.published >= every;
+        if all {
+            *this.published = now;
+        }
+        this.outlet.control().publish(&this.stage.numbers(all), all);
+    }
 }
 
-impl<St, V, M, F, R, Q, T> fmt::Debug for Driver<St, V, M, F, R, Q, T>
+impl<St, V, M, F, R, K, Q, T> fmt::Debug for Driver<St, V, M, F, R, K, Q, T>
 where
     M: Shape,
     F: AsyncFunction<V>,

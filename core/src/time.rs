@@ -129,6 +129,11 @@ impl Span {
         self.0 as u64
     }
 
+    /// `self + other`, saturating.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// Usable in `const` builders, which `From` is not.
     pub(crate) const fn of(duration: Duration) -> Self {
         let nanos = duration.as_nanos();

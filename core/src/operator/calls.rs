@@ -8,10 +8,12 @@ use crate::time::{Instant, Span, Timestamp};
 /// One record in flight.
 pub(super) struct Call<In, Out, E> {
     pub(super) input: Option<In>,
+    /// What the call ends with; a done call without one leaves without an outcome.
     pub(super) result: Option<Result<Out, Failure<E>>>,
-    pub(super) timestamp: Option<Timestamp>,
+    timestamp: i64,
     pub(super) request_id: u64,
-    /// When it was first invoked; for a restored call, as long before as it had already taken.
+    /// When it was first invoked; for a restored call, as long before as it had already taken. Until
+    /// then, when it came.
     pub(super) started: Instant,
     /// A time taken, counted from `started`: by a queued call what it took before a restore, by one in
     /// backoff all until its retry, by a done one all of it.
@@ -19,20 +21,24 @@ pub(super) struct Call<In, Out, E> {
     pub(super) attempts: u32,
     /// Changes whenever an attempt begins or ends, so that a completion of another one is told apart.
     pub(super) generation: u32,
-    /// The next call in the one list this call is in: vacant, waiting to be invoked, or ready.
-    link: u32,
+    /// The neighbours in the one list this call is in: vacant, waiting to be invoked, or ready.
+    next: u32,
+    before: u32,
     /// The next call that may not leave before this one does.
     pub(super) successor: u32,
     pub(super) segment: u32,
     pub(super) state: State,
     /// Nothing that must leave before it is still here.
     pub(super) first_of_chain: bool,
+    has_timestamp: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Vacant,
-    /// Not invoked yet in this life.
+    /// Not to be invoked before the call has its outcome that it follows in its chain.
+    Held,
+    /// Waits to be invoked for the first time in this life.
     Queued,
     Running,
     Backoff,
@@ -53,6 +59,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         Self { slots: S::Table::EMPTY, vacant: List::EMPTY, occupied: 0 }
     }
 
+    #[inline(always)]
     pub(super) fn len(&self) -> usize {
         self.occupied
     }
@@ -79,6 +86,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         input: In,
         timestamp: Option<Timestamp>,
         request_id: u64,
+        now: Instant,
     ) -> Result<u32, In> {
         let call = match self.vacant.pop_front(self.slots.as_mut()) {
             NONE => match self.slots.push(Call::VACANT) {
@@ -89,8 +97,10 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         };
         let slot = self.at(call);
         slot.input = Some(input);
-        slot.timestamp = timestamp;
+        slot.has_timestamp = timestamp.is_some();
+        slot.timestamp = timestamp.map_or(0, Timestamp::as_millis);
         slot.request_id = request_id;
+        slot.started = now;
         slot.spent = Span::ZERO;
         slot.attempts = 0;
         slot.successor = NONE;
@@ -106,27 +116,49 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         self.vacant.push_front(self.slots.as_mut(), call);
         self.occupied -= 1;
     }
+
+    /// The occupied slots in the order in which their records came: `key` tells it.
+    pub(super) fn sorted_by_key<K: Ord>(
+        &self,
+        key: impl Fn(&Call<In, Out, E>) -> K,
+    ) -> S::Table<u32> {
+        let mut indices = S::Table::EMPTY;
+        for (index, call) in self.all().iter().enumerate() {
+            if call.state != State::Vacant {
+                let _ = indices.push(index as u32); // there is a place for each
+            }
+        }
+        indices.as_mut().sort_unstable_by_key(|&index| key(&self.all()[index as usize]));
+        indices
+    }
 }
 
 impl<In, Out, E> Call<In, Out, E> {
     const VACANT: Self = Self {
         input: None,
         result: None,
-        timestamp: None,
+        timestamp: 0,
         request_id: 0,
         started: Instant::ZERO,
         spent: Span::ZERO,
         attempts: 0,
         generation: 0,
-        link: NONE,
+        next: NONE,
+        before: NONE,
         successor: NONE,
         segment: 0,
         state: State::Vacant,
         first_of_chain: false,
+        has_timestamp: false,
     };
+
+    #[inline(always)]
+    pub(super) fn timestamp(&self) -> Option<Timestamp> {
+        self.has_timestamp.then_some(Timestamp::from_millis(self.timestamp))
+    }
 }
 
-/// A list linked through the slots' `link`. A call is in one list at a time.
+/// A list linked through the slots. A call is in one list at a time.
 #[derive(Clone, Copy)]
 pub(super) struct List {
     first: u32,
@@ -143,20 +175,19 @@ impl List {
 
     #[inline(always)]
     pub(super) fn push_back<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        slots[call as usize].link = NONE;
+        let slot = &mut slots[call as usize];
+        (slot.next, slot.before) = (NONE, self.last);
         match self.first {
             NONE => self.first = call,
-            _ => slots[self.last as usize].link = call,
+            _ => slots[self.last as usize].next = call,
         }
         self.last = call;
     }
 
+    /// For lists of which nothing is taken but the first: `before` is not kept.
     #[inline(always)]
     fn push_front<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        slots[call as usize].link = self.first;
-        if self.first == NONE {
-            self.last = call;
-        }
+        slots[call as usize].next = self.first;
         self.first = call;
     }
 
@@ -165,29 +196,23 @@ impl List {
     pub(super) fn pop_front<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> u32 {
         let call = self.first;
         if call != NONE {
-            self.first = slots[call as usize].link;
+            self.first = slots[call as usize].next;
         }
         call
     }
 
-    /// Takes `call` out, wherever it stands; linear, for what happens seldom.
+    /// Takes out a call that stands in this list.
     pub(super) fn remove<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        let mut before = NONE;
-        let mut at = self.first;
-        while at != call && at != NONE {
-            before = at;
-            at = slots[at as usize].link;
-        }
-        if at == NONE {
-            return;
-        }
-        let behind = slots[call as usize].link;
-        match before {
-            NONE => self.first = behind,
-            _ => slots[before as usize].link = behind,
+        let Call { next, before, .. } = slots[call as usize];
+        if self.first == call {
+            self.first = next;
+        } else {
+            slots[before as usize].next = next;
         }
         if self.last == call {
             self.last = before;
+        } else {
+            slots[next as usize].before = before;
         }
     }
 }

@@ -1,23 +1,33 @@
 //! The operator: everything a stage decides, and nothing it does.
 
+mod answers;
 mod calls;
+mod keys;
+mod lifecycle;
 mod queue;
+#[cfg(feature = "alloc")]
+mod rescale;
+mod restore;
 mod snapshot;
 
 use core::fmt;
 use core::time::Duration;
 
+pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
 use self::calls::{Calls, List, State};
-use self::queue::{Control, Departure, Queue};
-pub use self::snapshot::RestoreError;
-use self::snapshot::{Checkpointing, Saved};
-use crate::checkpoint::CheckpointError;
-use crate::config::{AsyncWait, ConfigError};
+use self::queue::{Control, Departure, Queue, earlier};
+#[cfg(feature = "alloc")]
+pub use self::rescale::{merge_snapshots, split_snapshot};
+pub use self::restore::RestoreError;
+use self::restore::Saved;
+pub(crate) use self::snapshot::Checkpointing;
+use crate::config::{ConfigError, Settings};
 use crate::deadlines::{Deadlines, NONE};
-use crate::element::{Barrier, BarrierMode, StreamElement};
+use crate::element::{Barrier, BarrierMode, Status, StreamElement};
 use crate::function::Attempt;
+use crate::metrics::Tally;
 use crate::outcome::{Failure, Outcome};
-use crate::retry::RetryStrategy;
+use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span, Timestamp};
 
@@ -30,10 +40,11 @@ use crate::time::{Instant, Span, Timestamp};
 /// | [`push`](Self::push): an element arrives | [`poll_call`](Self::poll_call): an attempt to start |
 /// | [`handle_completion`](Self::handle_completion): an attempt has ended | [`poll_output`](Self::poll_output): an element to hand on |
 /// | [`handle_deadline`](Self::handle_deadline): time has passed | [`poll_deadline`](Self::poll_deadline): when that is next needed |
+/// | [`finish`](Self::finish): there is no more input | [`is_empty`](Self::is_empty): everything is through |
 ///
 /// After anything in, ask for everything out. Hand completions in before deadlines: a result that is
 /// there counts, however late it is looked at. Every method does a bounded amount of work, O(1) in
-/// the capacity (amortised, and O(log n) for backoffs).
+/// the capacity (amortised, and O(log n) for backoffs) unless it says otherwise.
 ///
 /// `now` never goes back: an instant earlier than one already seen counts as that one. Misuse never
 /// panics and never corrupts the queue.
@@ -52,7 +63,7 @@ use crate::time::{Instant, Span, Timestamp};
 ///     requests.push((call.id, *call.input)); // start the request; the id must outlive the borrow
 /// }
 /// for (id, input) in requests.into_iter().rev() {
-///     op.handle_completion(now, id, Ok(input * 2));
+///     let _ = op.handle_completion(now, id, Ok(input * 2));
 /// }
 /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
 /// assert_eq!((value.input, value.result), (21, Ok(42)));
@@ -61,6 +72,7 @@ use crate::time::{Instant, Span, Timestamp};
 pub struct Operator<In, Out, E, R, S: Storage> {
     limits: Limits,
     retry: R,
+    budget: Option<RetryBudget>,
     calls: Calls<In, Out, E, S>,
     queue: Queue<S>,
     deadlines: Deadlines<S>,
@@ -69,111 +81,52 @@ pub struct Operator<In, Out, E, R, S: Storage> {
     running: usize,
     /// A barrier on its way past everything.
     express: Option<Barrier>,
-    checkpointing: Option<Checkpointing<Self>>,
+    checkpointing: Option<Checkpointing<In, Out, E>>,
     /// What a restore brought and what has no place yet.
-    backlog: S::Backlog<Saved<In>>,
+    backlog: S::Backlog<Saved<In, Out, E>>,
     next_request_id: u64,
+    request_id_step: u64,
+    /// The last watermark that has left, and whether the stream was idle then.
+    watermark: Option<Timestamp>,
+    idle: bool,
+    phase: Phase,
     now: Instant,
+    tally: Tally,
 }
 
 #[derive(Clone, Copy)]
 struct Limits {
     capacity: usize,
+    max_capacity: usize,
+    max_running: usize,
     timeout: Option<Span>,
     attempt_timeout: Option<Span>,
+    last_attempt: bool,
 }
 
-/// An attempt to start.
-#[derive(Debug)]
-pub struct Call<'a, In> {
-    /// Its name, for the completion.
-    pub id: CallId,
-    /// What the function is told.
-    pub attempt: Attempt,
-    /// The record.
-    pub input: &'a In,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No more input.
+    Finishing,
+    /// No more input, and no more retries: `FinishPolicy::LastAttempt`.
+    LastAttempts,
+    /// No more input and no more attempts.
+    ShutDown,
 }
-
-/// Names one attempt of one call. Another attempt of the same call has another name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CallId {
-    slot: u32,
-    generation: u32,
-}
-
-impl CallId {
-    /// A small number that no other attempt has while this one is running: an index into a table of
-    /// requests.
-    pub const fn slot(self) -> usize {
-        self.slot as usize
-    }
-}
-
-/// What became of a completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "a late completion has had no effect"]
-pub enum Completion {
-    /// It is the call's outcome.
-    Outcome,
-    /// The call goes on: it is tried again after a backoff.
-    Retry,
-    /// It came too late, or names no attempt that was ever started; it had no effect.
-    Late,
-}
-
-/// An attempt that is over because time is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "the attempt's request should be cancelled"]
-pub enum Expired {
-    /// The attempt took too long. The call may go on with another one.
-    Attempt(CallId),
-    /// The call took too long. If it was in backoff no attempt was running.
-    Call(CallId),
-}
-
-impl Expired {
-    /// The attempt to cancel.
-    pub const fn id(self) -> CallId {
-        match self {
-            Self::Attempt(id) | Self::Call(id) => id,
-        }
-    }
-}
-
-/// There is no room for this element; here it is back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Full<T>(pub T);
-
-impl<T> fmt::Debug for Full<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Full(..)")
-    }
-}
-
-impl<T> fmt::Display for Full<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the operator is full")
-    }
-}
-
-impl<T> core::error::Error for Full<T> {}
 
 impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
 where
     R: RetryStrategy<In, Out, E>,
     S: Storage,
 {
-    pub(crate) fn new(policy: AsyncWait<R>) -> Result<Self, ConfigError> {
-        policy.check::<In, Out, E, S>()?;
-        let AsyncWait { settings, retry } = policy;
-        let limits = Limits {
-            capacity: settings.capacity,
-            timeout: settings.timeout.map(Span::of),
-            attempt_timeout: settings.attempt_timeout.map(Span::of),
-        };
+    pub(crate) fn new(settings: Settings, retry: R) -> Result<Self, ConfigError> {
+        settings.check::<S>()?;
+        retry.check()?;
         Ok(Self {
-            limits,
+            limits: Limits::new(&settings),
             retry,
+            budget: settings.retry_budget,
             calls: Calls::new(),
             queue: Queue::new(settings.order),
             deadlines: Deadlines::new(),
@@ -183,7 +136,12 @@ where
             checkpointing: None,
             backlog: S::Backlog::EMPTY,
             next_request_id: 0,
+            request_id_step: 1,
+            watermark: None,
+            idle: false,
+            phase: Phase::Open,
             now: Instant::ZERO,
+            tally: Tally::NONE,
         })
     }
 
@@ -195,16 +153,33 @@ where
     /// # Errors
     ///
     /// [`Full`] hands the element back when `capacity` records are in flight, or as many control
-    /// elements (two adjacent watermarks merge then), or while a restore still has records waiting
-    /// for a place. Try again after an output was taken.
+    /// elements (two adjacent watermarks merge then), while a restore still has records waiting for a
+    /// place, and after [`finish`](Self::finish). Unless it is finished, try again after an output was
+    /// taken.
     #[inline(always)]
     pub fn push(
         &mut self,
         now: Instant,
         element: StreamElement<In>,
     ) -> Result<(), Full<StreamElement<In>>> {
+        self.push_with_key(now, 0, element)
+    }
+
+    /// Takes in an element whose record has this key: for an operator that orders by key. Keys are
+    /// hashed to 64 bits by the caller; [`hash_key`](crate::hash_key) is what a stage uses.
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Self::push).
+    #[inline(always)]
+    pub fn push_with_key(
+        &mut self,
+        now: Instant,
+        key: u64,
+        element: StreamElement<In>,
+    ) -> Result<(), Full<StreamElement<In>>> {
         self.advance(now);
-        if self.backlog.len() > 0 {
+        if self.backlog.len() > 0 || self.phase != Phase::Open {
             return Err(Full(element));
         }
         match element {
@@ -213,9 +188,10 @@ where
                     return Err(Full(StreamElement::Record { value, timestamp }));
                 }
                 let request_id = self.next_request_id;
-                let pushed = self.insert(value, timestamp, request_id).map(|_| ());
-                self.next_request_id = request_id + u64::from(pushed.is_ok());
-                pushed.map_err(|value| Full(StreamElement::Record { value, timestamp }))
+                self.insert(value, timestamp, request_id, key)
+                    .map_err(|value| Full(StreamElement::Record { value, timestamp }))?;
+                self.next_request_id = request_id.wrapping_add(self.request_id_step);
+                Ok(())
             }
             element => self.push_control(element),
         }
@@ -229,26 +205,30 @@ where
     pub fn poll_call(&mut self, now: Instant) -> Option<Call<'_, In>> {
         self.advance(now);
         self.admit();
+        if self.running >= self.limits.max_running {
+            return None;
+        }
         let index = self.waiting.pop_front(self.calls.slots());
         if index == NONE {
             return None;
         }
         let now = self.now;
         let slot = self.calls.at(index);
-        if slot.state == State::Queued {
-            slot.started = now.back(slot.spent);
+        match slot.state {
+            State::Queued => slot.started = now.back(slot.spent),
+            _ => self.tally.in_backoff -= 1,
         }
         slot.state = State::Running;
         slot.attempts = slot.attempts.saturating_add(1);
         slot.generation = slot.generation.wrapping_add(1);
         self.running += 1;
+        self.tally.attempts += 1;
 
-        let deadline = self.limits.timeout.map(|timeout| slot.started.plus(timeout));
+        let deadline = self.limits.deadline(slot.started);
         let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
         if let Some(first) = earlier(deadline, attempt_deadline) {
             self.deadlines.set(index, first);
         }
-        let slot = self.calls.at(index);
         let attempt = Attempt {
             number: slot.attempts,
             request_id: slot.request_id,
@@ -271,7 +251,10 @@ where
             Some(slot) if slot.generation == id.generation && slot.state == State::Running => {
                 self.end_attempt(id.slot, result)
             }
-            _ => Completion::Late,
+            _ => {
+                self.tally.late += 1;
+                Completion::Late
+            }
         }
     }
 
@@ -280,24 +263,22 @@ where
     /// returns `None`.
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
         self.advance(now);
+        if self.express.is_none() {
+            self.express = self.queue.take_late_barrier(self.now);
+        }
         while let Some(index) = self.deadlines.pop_due(self.now) {
-            let timeout = self.limits.timeout;
             let slot = self.calls.at(index);
             let id = CallId { slot: index, generation: slot.generation };
-            let deadline = timeout.map(|timeout| slot.started.plus(timeout));
+            let deadline = self.limits.deadline(slot.started);
             if deadline.is_some_and(|deadline| deadline <= self.now) {
-                self.time_out(index);
+                self.abandon(index, Failure::TimedOut);
                 return Some(Expired::Call(id));
             }
             if slot.state == State::Running {
                 let _ = self.end_attempt(index, Err(Failure::AttemptTimedOut));
                 return Some(Expired::Attempt(id));
             }
-            slot.state = State::Due;
-            if let Some(deadline) = deadline {
-                self.deadlines.set(index, deadline);
-            }
-            self.waiting.push_back(self.calls.slots(), index);
+            self.retry_now(index);
         }
         None
     }
@@ -305,7 +286,13 @@ where
     /// The earliest instant at which [`handle_deadline`](Self::handle_deadline) has something to do.
     #[inline]
     pub fn poll_deadline(&self) -> Option<Instant> {
-        self.deadlines.earliest()
+        match self.queue.drain_deadline() {
+            // A barrier that is on its way out already holds the next one up.
+            Some(deadline) if self.express.is_none() => {
+                earlier(Some(deadline), self.deadlines.earliest())
+            }
+            _ => self.deadlines.earliest(),
+        }
     }
 
     /// The next element to hand on, if there is one.
@@ -318,68 +305,34 @@ where
         loop {
             match self.queue.pop(self.calls.slots())? {
                 Departure::Call(index) => {
+                    let now = self.now;
                     let slot = self.calls.at(index);
-                    let (attempts, timestamp) = (slot.attempts, slot.timestamp);
+                    let (attempts, timestamp) = (slot.attempts, slot.timestamp());
+                    self.tally.turn_wait.record_span(now.since(slot.started.plus(slot.spent)));
                     let elapsed = Duration::from(slot.spent);
-                    let content = slot.input.take().zip(slot.result.take());
+                    let content = (slot.input.take(), slot.result.take());
                     self.calls.remove(index);
-                    if let Some((input, result)) = content {
-                        let value = Outcome { input, result, attempts, elapsed };
-                        return Some(StreamElement::Record { value, timestamp });
-                    }
+                    self.tally.done -= 1;
+                    self.tally.full(false, now);
+                    let (Some(input), Some(result)) = content else {
+                        self.tally.dropped += 1;
+                        continue;
+                    };
+                    self.tally.emit(&result);
+                    let value = Outcome { input, result, attempts, elapsed };
+                    return Some(StreamElement::Record { value, timestamp });
                 }
-                Departure::Control(control) => return Some(control.into()),
+                Departure::Control(control) => {
+                    match &control {
+                        Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
+                        Control::Status(status) => self.idle = *status == Status::Idle,
+                        Control::Barrier(..) => {}
+                        Control::Gone => continue,
+                    }
+                    return control.into_element();
+                }
             }
         }
-    }
-
-    /// Records in flight: pushed and not yet handed on.
-    #[inline(always)]
-    pub fn in_flight(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// Attempts running.
-    pub fn running(&self) -> usize {
-        self.running
-    }
-
-    /// The most records in flight.
-    pub fn capacity(&self) -> usize {
-        self.limits.capacity
-    }
-
-    /// Whether a record and a control element would both be taken in, with `held` further records
-    /// that have left the operator but count against its capacity.
-    #[cfg(feature = "alloc")] // for the driver
-    #[inline(always)]
-    pub(crate) fn has_room(&self, held: usize) -> bool {
-        self.calls.len() + held < self.limits.capacity
-            && self.queue.controls() < self.limits.capacity
-            && self.express.is_none()
-            && self.backlog.len() == 0
-    }
-
-    /// Whether [`poll_output`](Self::poll_output) has something to give.
-    #[inline(always)]
-    pub fn has_output(&self) -> bool {
-        self.express.is_some() || self.queue.has_departure()
-    }
-
-    /// The attempt that is running in `slot`.
-    #[cfg(feature = "alloc")] // for the driver
-    #[inline(always)]
-    pub(crate) fn running_in(&mut self, slot: usize) -> Option<CallId> {
-        let call = self.calls.slots().get(slot).filter(|call| call.state == State::Running)?;
-        Some(CallId { slot: slot as u32, generation: call.generation })
-    }
-
-    /// Whether nothing is left inside, control elements and a restore's backlog included.
-    pub fn is_empty(&self) -> bool {
-        self.calls.len() == 0
-            && self.queue.controls() == 0
-            && self.express.is_none()
-            && self.backlog.len() == 0
     }
 
     #[inline(always)]
@@ -393,37 +346,47 @@ where
         input: In,
         timestamp: Option<Timestamp>,
         request_id: u64,
+        key: u64,
     ) -> Result<u32, In> {
-        let index = self.calls.insert(input, timestamp, request_id)?;
-        self.queue.push_call(self.calls.slots(), index);
-        self.waiting.push_back(self.calls.slots(), index);
+        let index = self.calls.insert(input, timestamp, request_id, self.now)?;
+        self.tally.records_in += 1;
+        self.tally.full(self.calls.len() >= self.limits.capacity, self.now);
+        if self.queue.push_call(self.calls.slots(), index, key) {
+            self.waiting.push_back(self.calls.slots(), index);
+        } else {
+            self.calls.at(index).state = State::Held;
+        }
         Ok(index)
     }
 
     fn push_control(&mut self, element: StreamElement<In>) -> Result<(), Full<StreamElement<In>>> {
-        match element {
+        let control = match element {
+            StreamElement::Watermark(timestamp) => Control::Watermark(timestamp),
+            StreamElement::Status(status) => Control::Status(status),
             StreamElement::Barrier(barrier) if barrier.mode == BarrierMode::Snapshot => {
-                self.push_express(barrier)
+                return self.push_express(barrier);
             }
-            element => match Control::try_from(element) {
-                Ok(control) => self
-                    .queue
-                    .push_control(control, self.limits.capacity)
-                    .map_err(|control| Full(control.into())),
-                Err(record) => Err(Full(record)),
-            },
-        }
+            StreamElement::Barrier(mut barrier) => {
+                if self.queue.controls() < self.limits.capacity {
+                    self.put_empty_section(&mut barrier);
+                }
+                let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
+                Control::Barrier(barrier, deadline)
+            }
+            record @ StreamElement::Record { .. } => return Err(Full(record)),
+        };
+        let pushed = self.queue.push_control(control, self.limits.capacity);
+        pushed.map_err(|control| match control.into_element() {
+            Some(element) => Full(element),
+            None => unreachable!("what is pushed is an element"),
+        })
     }
 
     fn push_express(&mut self, mut barrier: Barrier) -> Result<(), Full<StreamElement<In>>> {
         if self.express.is_some() {
             return Err(Full(StreamElement::Barrier(barrier)));
         }
-        let taken = match self.checkpointing {
-            Some(checkpointing) => checkpointing.snapshot(self, &mut barrier.checkpoint),
-            None => Err(CheckpointError::NotCheckpointed),
-        };
-        if let Err(reason) = taken {
+        if let Err(reason) = self.put_section(&mut barrier.checkpoint) {
             barrier.checkpoint.fail(reason);
         }
         self.express = Some(barrier);
@@ -434,60 +397,110 @@ where
     #[inline(always)]
     fn end_attempt(&mut self, index: u32, result: Result<Out, Failure<E>>) -> Completion {
         self.running -= 1;
-        let (now, timeout) = (self.now, self.limits.timeout);
+        let now = self.now;
         let slot = self.calls.at(index);
         let attempt = Attempt {
             number: slot.attempts,
             request_id: slot.request_id,
-            time_left: timeout.map(|timeout| slot.started.plus(timeout) - now),
+            time_left: self.limits.deadline(slot.started).map(|deadline| deadline - now),
         };
         let delay =
             slot.input.as_ref().and_then(|input| self.retry.next_delay(attempt, input, &result));
         match delay {
-            None => {
-                self.finish(index, result);
-                Completion::Outcome
-            }
-            Some(delay) => {
-                self.back_off(index, Span::of(delay));
+            Some(delay) if self.may_retry() => {
+                self.back_off(index, now.plus(Span::of(delay)));
                 Completion::Retry
+            }
+            _ => {
+                if let (Some(budget), Ok(_)) = (&mut self.budget, &result) {
+                    budget.deposit();
+                }
+                self.finish_call(index, result);
+                Completion::Outcome
             }
         }
     }
 
-    fn back_off(&mut self, index: u32, delay: Span) {
-        let (now, timeout) = (self.now, self.limits.timeout);
+    fn may_retry(&mut self) -> bool {
+        self.phase != Phase::LastAttempts && self.budget.as_mut().is_none_or(RetryBudget::withdraw)
+    }
+
+    fn back_off(&mut self, index: u32, until: Instant) {
+        self.tally.retried += 1;
+        self.tally.in_backoff += 1;
         let slot = self.calls.at(index);
-        let retry = now.plus(delay);
-        slot.spent = retry.since(slot.started);
+        slot.spent = until.since(slot.started);
         slot.state = State::Backoff;
         slot.generation = slot.generation.wrapping_add(1);
-        let deadline = timeout.map(|timeout| slot.started.plus(timeout));
-        if let Some(first) = earlier(Some(retry), deadline) {
+        let deadline = self.limits.deadline(slot.started);
+        if let Some(first) = earlier(Some(until), deadline) {
             self.deadlines.set(index, first);
         }
     }
 
-    #[cold]
-    fn time_out(&mut self, index: u32) {
-        match self.calls.at(index).state {
-            State::Running => self.running -= 1,
-            State::Due => self.waiting.remove(self.calls.slots(), index),
-            _ => {}
+    /// Ends a backoff.
+    fn retry_now(&mut self, index: u32) {
+        let slot = self.calls.at(index);
+        slot.state = State::Due;
+        match self.limits.deadline(slot.started) {
+            Some(deadline) => self.deadlines.set(index, deadline),
+            None => self.deadlines.cancel(index),
         }
-        self.finish(index, Err(Failure::TimedOut));
+        self.waiting.push_back(self.calls.slots(), index);
+    }
+
+    /// Ends a call that has no outcome, whatever it is doing.
+    #[cold]
+    fn abandon(&mut self, index: u32, failure: Failure<E>) {
+        let now = self.now;
+        let slot = self.calls.at(index);
+        if matches!(slot.state, State::Queued | State::Held) {
+            slot.started = now.back(slot.spent); // never invoked: no time has been spent on it
+        }
+        match slot.state {
+            State::Running => self.running -= 1,
+            State::Backoff => self.tally.in_backoff -= 1,
+            State::Due => {
+                self.tally.in_backoff -= 1;
+                self.waiting.remove(self.calls.slots(), index);
+            }
+            State::Queued => self.waiting.remove(self.calls.slots(), index),
+            State::Held | State::Done | State::Vacant => {}
+        }
+        self.finish_call(index, Err(failure));
     }
 
     #[inline(always)]
-    fn finish(&mut self, index: u32, result: Result<Out, Failure<E>>) {
+    fn finish_call(&mut self, index: u32, result: Result<Out, Failure<E>>) {
         self.deadlines.cancel(index);
         let now = self.now;
         let slot = self.calls.at(index);
         slot.result = Some(result);
         slot.spent = now.since(slot.started);
-        slot.state = State::Done;
         slot.generation = slot.generation.wrapping_add(1);
+        self.tally.call_time.record_span(slot.spent);
+        self.call_done(index);
+    }
+
+    #[inline(always)]
+    fn call_done(&mut self, index: u32) {
+        let slot = self.calls.at(index);
+        slot.state = State::Done;
+        let successor = slot.successor;
+        self.tally.done += 1;
         self.queue.done(self.calls.slots(), index);
+        if successor != NONE && self.queue.is_serial() {
+            self.release(successor);
+        }
+    }
+
+    /// The call that `index` follows has its outcome.
+    fn release(&mut self, index: u32) {
+        let slot = self.calls.at(index);
+        if slot.state == State::Held {
+            slot.state = State::Queued;
+            self.waiting.push_back(self.calls.slots(), index);
+        }
     }
 
     /// Gives places to what a restore brought, as far as there are any.
@@ -499,6 +512,25 @@ where
     }
 }
 
+impl Limits {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            capacity: settings.capacity,
+            max_capacity: settings.max_capacity(),
+            max_running: settings.max_running.unwrap_or(usize::MAX),
+            timeout: settings.timeout.map(Span::of),
+            attempt_timeout: settings.attempt_timeout.map(Span::of),
+            last_attempt: settings.finish_policy == crate::config::FinishPolicy::LastAttempt,
+        }
+    }
+
+    /// When a call that started then has to be over.
+    #[inline(always)]
+    fn deadline(&self, started: Instant) -> Option<Instant> {
+        self.timeout.map(|timeout| started.plus(timeout))
+    }
+}
+
 impl<In, Out, E, R, S: Storage> fmt::Debug for Operator<In, Out, E, R, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operator")
@@ -507,37 +539,7 @@ impl<In, Out, E, R, S: Storage> fmt::Debug for Operator<In, Out, E, R, S> {
             .field("running", &self.running)
             .field("control_elements", &self.queue.controls())
             .field("backlog", &self.backlog.len())
+            .field("phase", &self.phase)
             .finish_non_exhaustive()
-    }
-}
-
-impl<T> TryFrom<StreamElement<T>> for Control {
-    type Error = StreamElement<T>;
-
-    /// A record is no control element, and comes back.
-    fn try_from(element: StreamElement<T>) -> Result<Self, StreamElement<T>> {
-        match element {
-            StreamElement::Watermark(timestamp) => Ok(Self::Watermark(timestamp)),
-            StreamElement::Status(status) => Ok(Self::Status(status)),
-            StreamElement::Barrier(barrier) => Ok(Self::Barrier(barrier)),
-            record @ StreamElement::Record { .. } => Err(record),
-        }
-    }
-}
-
-impl<T> From<Control> for StreamElement<T> {
-    fn from(control: Control) -> Self {
-        match control {
-            Control::Watermark(timestamp) => Self::Watermark(timestamp),
-            Control::Status(status) => Self::Status(status),
-            Control::Barrier(barrier) => Self::Barrier(barrier),
-        }
-    }
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }

@@ -7,18 +7,39 @@
 //! ordered is one chain of all calls, unordered none, by key one for each key.
 
 use super::calls::{Call, List, State};
+use super::keys::Keys;
+use crate::checkpoint::CheckpointError;
 use crate::config::Order;
 use crate::deadlines::NONE;
-use crate::element::{Barrier, Status};
+use crate::element::{Barrier, Status, StreamElement};
 use crate::storage::{Queue as _, Storage};
-use crate::time::Timestamp;
+use crate::time::{Instant, Timestamp};
 
 /// A control element that keeps its place.
 #[derive(Debug)]
 pub(super) enum Control {
     Watermark(Timestamp),
     Status(Status),
-    Barrier(Barrier),
+    /// With the instant at which its checkpoint fails if it is still here.
+    Barrier(Barrier, Option<Instant>),
+    /// A barrier that has failed and left.
+    Gone,
+}
+
+impl Control {
+    /// Whether a snapshot holds it. A barrier belongs to the checkpoint it carries, not to another.
+    pub(super) fn is_saved(&self) -> bool {
+        matches!(self, Self::Watermark(_) | Self::Status(_))
+    }
+
+    pub(super) fn into_element<T>(self) -> Option<StreamElement<T>> {
+        match self {
+            Self::Watermark(timestamp) => Some(StreamElement::Watermark(timestamp)),
+            Self::Status(status) => Some(StreamElement::Status(status)),
+            Self::Barrier(barrier, _) => Some(StreamElement::Barrier(barrier)),
+            Self::Gone => None,
+        }
+    }
 }
 
 pub(super) enum Departure {
@@ -30,12 +51,16 @@ pub(super) struct Queue<S: Storage> {
     order: Order,
     /// The last call of the one chain, when ordered.
     chain_end: u32,
+    /// The last calls of the chains, when by key.
+    keys: Keys<S>,
     /// The segment whose calls may leave.
     front: Segment,
     /// Its number; segments count up, wrapping around.
     front_number: u32,
     /// Each control element, with the segment behind it.
     behind: S::Queue<(Control, Segment)>,
+    /// When the first barrier fails that has a time limit.
+    drain_deadline: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -52,7 +77,20 @@ impl Segment {
 impl<S: Storage> Queue<S> {
     pub(super) const fn new(order: Order) -> Self {
         let front = Segment::EMPTY;
-        Self { order, chain_end: NONE, front, front_number: 0, behind: S::Queue::EMPTY }
+        Self {
+            order,
+            chain_end: NONE,
+            keys: Keys::new(),
+            front,
+            front_number: 0,
+            behind: S::Queue::EMPTY,
+            drain_deadline: None,
+        }
+    }
+
+    /// The key of a call in flight, 0 when order is not by key.
+    pub(super) fn key(&self, call: u32) -> u64 {
+        self.keys.key(call)
     }
 
     /// How many control elements are in it.
@@ -65,28 +103,47 @@ impl<S: Storage> Queue<S> {
         self.front_number
     }
 
-    /// Puts `call` at the end.
+    /// Puts `call` at the end. Returns whether it may be invoked now.
     #[inline(always)]
-    pub(super) fn push_call<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
+    pub(super) fn push_call<In, Out, E>(
+        &mut self,
+        slots: &mut [Call<In, Out, E>],
+        call: u32,
+        key: u64,
+    ) -> bool {
         let number = self.front_number.wrapping_add(self.behind.len() as u32);
         slots[call as usize].segment = number;
         self.segment(number).calls += 1;
         let before = match self.order {
             Order::Ordered => core::mem::replace(&mut self.chain_end, call),
             Order::Unordered => NONE,
+            Order::ByKey { .. } => self.keys.replace_last(key, call),
         };
         slots[call as usize].first_of_chain = before == NONE;
-        if before != NONE {
-            slots[before as usize].successor = call;
+        if before == NONE {
+            return true;
         }
+        slots[before as usize].successor = call;
+        !self.is_serial() || slots[before as usize].state == State::Done
+    }
+
+    /// Whether a call is invoked only when its predecessor has its outcome.
+    #[inline(always)]
+    pub(super) fn is_serial(&self) -> bool {
+        matches!(self.order, Order::ByKey { serial: true })
     }
 
     /// Puts a control element at the end. At the bound two adjacent watermarks merge; otherwise the
     /// element is handed back.
     pub(super) fn push_control(&mut self, control: Control, bound: usize) -> Result<(), Control> {
         if self.behind.len() < bound {
-            let pushed = self.behind.push_back((control, Segment::EMPTY));
-            return pushed.map_err(|(control, _)| control);
+            let deadline = match &control {
+                Control::Barrier(_, deadline) => *deadline,
+                _ => None,
+            };
+            self.behind.push_back((control, Segment::EMPTY)).map_err(|(control, _)| control)?;
+            self.drain_deadline = earlier(self.drain_deadline, deadline);
+            return Ok(());
         }
         match (self.behind.back_mut(), &control) {
             (Some((Control::Watermark(last), segment)), Control::Watermark(new))
@@ -130,7 +187,42 @@ impl<S: Storage> Queue<S> {
         let (control, segment) = self.behind.pop_front()?;
         self.front = segment;
         self.front_number = self.front_number.wrapping_add(1);
+        if matches!(control, Control::Barrier(_, Some(_))) {
+            self.drain_deadline = self.first_drain_deadline();
+        }
         Some(Departure::Control(control))
+    }
+
+    /// When [`take_late_barrier`](Self::take_late_barrier) has something to do.
+    #[inline(always)]
+    pub(super) fn drain_deadline(&self) -> Option<Instant> {
+        self.drain_deadline
+    }
+
+    /// A barrier whose time limit has passed, with its checkpoint failed. It leaves its place.
+    pub(super) fn take_late_barrier(&mut self, now: Instant) -> Option<Barrier> {
+        if self.drain_deadline? > now {
+            return None;
+        }
+        for index in 0..self.behind.len() {
+            let Some((control, _)) = self.behind.get_mut(index) else { break };
+            if matches!(control, Control::Barrier(_, Some(deadline)) if *deadline <= now) {
+                let late = core::mem::replace(control, Control::Gone);
+                self.drain_deadline = self.first_drain_deadline();
+                let Control::Barrier(mut barrier, _) = late else { break };
+                barrier.checkpoint.fail(CheckpointError::DrainTimedOut);
+                return Some(barrier);
+            }
+        }
+        None
+    }
+
+    fn first_drain_deadline(&self) -> Option<Instant> {
+        let deadline = |control: &Control| match control {
+            Control::Barrier(_, deadline) => *deadline,
+            _ => None,
+        };
+        self.behind.iter().filter_map(|(control, _)| deadline(control)).min()
     }
 
     /// The control elements in order, each with the number of the segment behind it.
@@ -144,8 +236,10 @@ impl<S: Storage> Queue<S> {
     fn end_of_turn<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         let successor = slots[call as usize].successor;
         if successor == NONE {
-            if self.chain_end == call {
-                self.chain_end = NONE;
+            match self.order {
+                Order::Ordered => self.chain_end = NONE,
+                Order::Unordered => {}
+                Order::ByKey { .. } => self.keys.remove_last(call),
             }
             return;
         }
@@ -164,5 +258,14 @@ impl<S: Storage> Queue<S> {
                 None => unreachable!("a call names a segment that is there"),
             },
         }
+    }
+}
+
+/// The earlier of two instants that there may be.
+#[inline(always)]
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

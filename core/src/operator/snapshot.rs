@@ -1,13 +1,11 @@
-//! What is in flight as bytes, and back.
+//! What is in flight, as bytes.
 //!
 //! ```text
 //! envelope (magic, the user's schema version, checksum)
-//! | Header | entries, each an Entry, a record's followed by its length 4 and the input's bytes
+//! | Header | entries, each an Entry, a record's followed by its input and, if kept, its result
 //! ```
-//! All in postcard; the input's length stands in front of it so that an input of an older schema can
-//! be told from its neighbours.
-
-use core::fmt;
+//! All in postcard. In front of an input or a result stand its length in 4 bytes, so that one of an older
+//! schema can be told from its neighbours, and entries can be sorted without knowing their type.
 
 use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
@@ -15,79 +13,115 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::{Call, State};
 use super::queue::Control;
-use super::{Operator, earlier};
+use super::restore::Saved;
+use super::{Operator, RestoreError};
 use crate::checkpoint::{Checkpoint, CheckpointError, Section};
-use crate::element::Status;
-use crate::envelope::{self, FormatError, HEADER_LEN, Magic};
+use crate::element::{Barrier, Status};
+use crate::envelope::{self, HEADER_LEN, Magic};
+use crate::outcome::Failure;
 use crate::retry::RetryStrategy;
-use crate::storage::{Queue as _, Storage, Table as _};
-use crate::time::{Instant, Span, Timestamp};
+use crate::storage::{Queue as _, Storage};
+use crate::time::{Instant, Timestamp};
 
-const MAGIC: Magic = *b"ifOP";
+pub(super) const MAGIC: Magic = *b"ifOP";
 
-#[derive(Serialize, Deserialize)]
-struct Header {
-    entries: u64,
-    next_request_id: u64,
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) entries: u64,
+    /// The id of the next record, and by how much ids grow.
+    pub(super) next_request_id: u64,
+    pub(super) request_id_step: u64,
+    /// The watermark before everything in flight, and whether the stream was idle there.
+    pub(super) watermark: Option<Timestamp>,
+    pub(super) idle: bool,
 }
 
 /// What stands in a snapshot for an element in flight. Times are in nanoseconds.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-enum Entry {
+pub(super) enum Entry {
     Record(SavedCall),
     Watermark(Timestamp),
     Idle,
     Active,
 }
 
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct SavedCall {
-    timestamp: Option<Timestamp>,
-    request_id: u64,
-    attempts: u32,
-    spent: u64,
-    /// What is left of a backoff.
-    backoff: Option<u64>,
+    pub(super) timestamp: Option<Timestamp>,
+    pub(super) request_id: u64,
+    pub(super) key: u64,
+    pub(super) attempts: u32,
+    pub(super) spent: u64,
+    pub(super) progress: Progress,
 }
 
-/// An element that a restore brought and that has no place yet.
-pub(super) enum Saved<In> {
-    Record(In, SavedCall),
-    Control(Control),
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Progress {
+    /// To be invoked.
+    Waiting,
+    /// To be invoked when the rest of its backoff is over.
+    Backoff(u64),
+    /// Done, and the result follows.
+    Done,
+    /// Done, and to leave without an outcome.
+    Dropped,
 }
 
-/// How an operator whose inputs can be serialised does so. Kept as function pointers, so that the
+/// How an operator reads and writes what only the user's types know. Function pointers, so that the
 /// bounds stand only where the user asks for checkpoints.
-pub(super) struct Checkpointing<Op> {
-    name: &'static str,
-    schema: u32,
-    write: fn(&Op, &mut Section<'_>) -> Result<(), CheckpointError>,
-    read: fn(&mut Op, &[u8]) -> Result<(), RestoreError>,
+pub(crate) struct Checkpointing<In, Out, E> {
+    pub(super) name: &'static str,
+    pub(super) schema: u32,
+    pub(super) write_input: Write<In>,
+    pub(super) read_input: fn(&[u8]) -> Option<In>,
+    pub(super) migrate: Option<fn(u32, &[u8]) -> Option<In>>,
+    pub(super) results: Option<Results<Out, E>>,
 }
 
-impl<Op> Clone for Checkpointing<Op> {
+pub(super) struct Results<Out, E> {
+    write: Write<Result<Out, Failure<E>>>,
+    pub(super) read: fn(&[u8]) -> Option<Result<Out, Failure<E>>>,
+}
+
+type Write<T> = fn(&mut Section<'_>, &T) -> Result<(), CheckpointError>;
+
+impl<In, Out, E> Clone for Checkpointing<In, Out, E> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<Op> Copy for Checkpointing<Op> {}
+impl<In, Out, E> Copy for Checkpointing<In, Out, E> {}
 
-impl<Op> Checkpointing<Op> {
-    pub(super) fn snapshot(
-        &self,
-        operator: &Op,
-        checkpoint: &mut Checkpoint,
-    ) -> Result<(), CheckpointError> {
-        checkpoint.put_with(self.name, |section| {
-            let start = section.len();
-            section.extend(&[0; HEADER_LEN]);
-            (self.write)(operator, section)?;
-            if let Some(frame) = section.written_since(start) {
-                envelope::seal(frame, MAGIC, self.schema);
-            }
-            Ok(())
-        })
+impl<Out, E> Clone for Results<Out, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Out, E> Copy for Results<Out, E> {}
+
+impl<In, Out, E> Checkpointing<In, Out, E> {
+    pub(crate) fn new(name: &'static str, schema: u32) -> Self
+    where
+        In: Serialize + DeserializeOwned,
+    {
+        let (write_input, read_input) = (write::<In> as Write<In>, read_whole::<In> as _);
+        Self { name, schema, write_input, read_input, migrate: None, results: None }
+    }
+
+    pub(crate) fn keeping_results(mut self) -> Self
+    where
+        Out: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
+    {
+        self.results = Some(Results { write, read: read_whole });
+        self
+    }
+
+    pub(crate) fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<In>) -> Self {
+        self.migrate = Some(migrate);
+        self
     }
 }
 
@@ -103,16 +137,45 @@ where
     where
         In: Serialize + DeserializeOwned,
     {
-        let (write, read) = (Self::write_entries, Self::read_entries);
-        self.checkpointing = Some(Checkpointing { name, schema, write, read });
+        self.checkpointing = Some(Checkpointing::new(name, schema));
+        self
+    }
+
+    #[cfg(feature = "alloc")] // for the driver
+    pub(crate) fn with_checkpointing(mut self, how: Option<Checkpointing<In, Out, E>>) -> Self {
+        self.checkpointing = how;
+        self
+    }
+
+    /// Keeps the results of calls that are done in the snapshot, so that they are not called again
+    /// after a restore. The schema version is then that of all three types. Say
+    /// [`checkpointed`](Self::checkpointed) first; without it this does nothing.
+    #[must_use]
+    pub fn keeping_results(mut self) -> Self
+    where
+        Out: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
+    {
+        self.checkpointing = self.checkpointing.map(Checkpointing::keeping_results);
+        self
+    }
+
+    /// Reads records that were saved under an older schema version: `migrate` is given that version and
+    /// the record's bytes ([postcard](https://docs.rs/postcard)) and returns the record, or `None` if it
+    /// cannot. Say [`checkpointed`](Self::checkpointed) first; without it this does nothing.
+    #[must_use]
+    pub fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<In>) -> Self {
+        self.checkpointing = self.checkpointing.map(|codec| codec.migrating(migrate));
         self
     }
 
     /// Adds what is in flight to `checkpoint`, in the order it was pushed: each record with its
-    /// timestamp, its request id, the attempts made, the time spent and the rest of its backoff, and
-    /// the control elements between them. Possible at any moment, also when the operator is full.
+    /// timestamp, its key, its request id, the attempts made, the time spent and the rest of its
+    /// backoff, and the control elements between them. Possible at any moment, also when the operator is
+    /// full. O(n log n) in the records in flight.
     ///
-    /// A call that is done but not handed on is kept as its input, and called anew after a restore.
+    /// A call that is done but not handed on is kept as its input, and called anew after a restore;
+    /// unless results are kept ([`keeping_results`](Self::keeping_results)).
     ///
     /// # Errors
     ///
@@ -123,46 +186,48 @@ where
         checkpoint: &mut Checkpoint,
     ) -> Result<(), CheckpointError> {
         self.advance(now);
-        let checkpointing = self.checkpointing.ok_or(CheckpointError::NotCheckpointed)?;
-        checkpointing.snapshot(self, checkpoint)
+        self.put_section(checkpoint)
     }
 
-    /// Takes up what was in flight when `checkpoint` was taken, before any new input. With a smaller
-    /// capacity the rest waits for places, in order, and [`push`](Self::push) is refused until all
-    /// have one.
-    ///
-    /// An attempt that was running counts as made and is followed by another one.
-    ///
-    /// # Errors
-    ///
-    /// [`RestoreError`]; the operator is unchanged then.
-    pub fn restore(&mut self, now: Instant, checkpoint: &Checkpoint) -> Result<(), RestoreError> {
-        self.advance(now);
-        let checkpointing = self.checkpointing.ok_or(RestoreError::NotCheckpointed)?;
-        if !self.is_empty() {
-            return Err(RestoreError::NotEmpty);
-        }
-        let name = checkpointing.name;
-        let section = checkpoint.section(name).ok_or(RestoreError::Missing { name })?;
-        let (found, body) = envelope::open(section, MAGIC).map_err(RestoreError::Format)?;
-        if found != checkpointing.schema {
-            return Err(RestoreError::Schema { found, expected: checkpointing.schema });
-        }
-        (checkpointing.read)(self, body)
+    pub(super) fn put_section(&self, checkpoint: &mut Checkpoint) -> Result<(), CheckpointError> {
+        let codec = self.checkpointing.ok_or(CheckpointError::NotCheckpointed)?;
+        sealed(checkpoint, &codec, |section| self.write_entries(section, &codec))
     }
 
-    fn write_entries(&self, section: &mut Section<'_>) -> Result<(), CheckpointError>
-    where
-        In: Serialize,
-    {
-        let in_order = self.in_push_order();
-        let all_controls = || self.queue.control_elements().filter(|(_, c)| c.is_saved());
-        let entries = in_order.as_ref().len() + all_controls().count() + self.backlog.len();
-        let header = Header { entries: entries as u64, next_request_id: self.next_request_id };
-        write(section, &header)?;
+    /// A drained stage has nothing in flight, but goes on counting requests where it was.
+    pub(super) fn put_empty_section(&self, barrier: &mut Barrier) {
+        let Some(codec) = self.checkpointing else { return };
+        let header = self.header(0);
+        let put = sealed(&mut barrier.checkpoint, &codec, |section| write(section, &header));
+        if let Err(reason) = put {
+            barrier.checkpoint.fail(reason);
+        }
+    }
 
-        let mut controls = all_controls().peekable();
+    fn header(&self, entries: usize) -> Header {
+        Header {
+            entries: entries as u64,
+            next_request_id: self.next_request_id,
+            request_id_step: self.request_id_step,
+            watermark: self.watermark,
+            idle: self.idle,
+        }
+    }
+
+    fn write_entries(
+        &self,
+        section: &mut Section<'_>,
+        codec: &Checkpointing<In, Out, E>,
+    ) -> Result<(), CheckpointError> {
         let front = self.queue.front_number();
+        // Request ids count up, but for what a merged checkpoint has brought; segments always do.
+        let in_order =
+            self.calls.sorted_by_key(|call| (call.segment.wrapping_sub(front), call.request_id));
+        let saved = || self.queue.control_elements().filter(|(_, control)| control.is_saved());
+        let entries = in_order.as_ref().len() + saved().count() + self.backlog.len();
+        write(section, &self.header(entries))?;
+
+        let mut controls = saved().peekable();
         for &index in in_order.as_ref() {
             let call = &self.calls.all()[index as usize];
             let place = call.segment.wrapping_sub(front);
@@ -171,152 +236,82 @@ where
             {
                 write_control(section, control)?;
             }
-            write_record(section, call.input.as_ref(), self.save(call))?;
+            let saved = self.save(call, index, codec.results.is_some());
+            write_record(section, codec, call.input.as_ref(), saved, call.result.as_ref())?;
         }
         controls.try_for_each(|(_, control)| write_control(section, control))?;
         self.backlog.iter().try_for_each(|saved| match saved {
-            Saved::Record(input, call) => write_record(section, Some(input), *call),
+            Saved::Record(input, call, result) => {
+                write_record(section, codec, Some(input), *call, result.as_ref())
+            }
             Saved::Control(control) => write_control(section, control),
         })
     }
 
-    /// The occupied slots. Request ids count up as records are pushed.
-    fn in_push_order(&self) -> S::Table<u32> {
-        let mut indices = S::Table::EMPTY;
-        for (index, call) in self.calls.all().iter().enumerate() {
-            if call.state != State::Vacant {
-                // There are as many places as slots.
-                let _ = indices.push(index as u32);
-            }
-        }
-        let all = self.calls.all();
-        indices.as_mut().sort_unstable_by_key(|&index| all[index as usize].request_id);
-        indices
-    }
-
-    fn save(&self, call: &Call<In, Out, E>) -> SavedCall {
-        let (timestamp, request_id) = (call.timestamp, call.request_id);
-        let attempts = call.attempts;
+    fn save(&self, call: &Call<In, Out, E>, index: u32, keep_results: bool) -> SavedCall {
         let since_start = self.now.since(call.started).as_nanos();
-        let (spent, backoff) = match call.state {
-            // Done: called anew.
-            State::Done | State::Vacant => {
-                return SavedCall { timestamp, request_id, ..SavedCall::default() };
+        let (attempts, spent, progress) = match call.state {
+            State::Done if keep_results => {
+                let kept = call.result.as_ref().map_or(Progress::Dropped, |_| Progress::Done);
+                (call.attempts, call.spent.as_nanos(), kept)
             }
-            State::Queued => (call.spent.as_nanos(), None),
-            State::Running | State::Due => (since_start, None),
+            // Called anew.
+            State::Done | State::Vacant => (0, 0, Progress::Waiting),
+            State::Queued | State::Held => {
+                (call.attempts, call.spent.as_nanos(), Progress::Waiting)
+            }
+            State::Running | State::Due => (call.attempts, since_start, Progress::Waiting),
             State::Backoff => {
-                (since_start, Some(call.spent.as_nanos().saturating_sub(since_start)))
+                let rest = call.spent.as_nanos().saturating_sub(since_start);
+                (call.attempts, since_start, Progress::Backoff(rest))
             }
         };
-        SavedCall { timestamp, request_id, attempts, spent, backoff }
-    }
-
-    fn read_entries(&mut self, body: &[u8]) -> Result<(), RestoreError>
-    where
-        In: DeserializeOwned,
-    {
-        // Once over everything before anything is taken up: all of it or nothing.
-        let (header, entries) = read::<Header>(body)?;
-        let (mut records, mut controls) = (0, 0);
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let (saved, behind) = read_saved::<In>(rest)?;
-            match saved {
-                Saved::Record(..) => records += 1,
-                Saved::Control(_) => controls += 1,
-            }
-            rest = behind;
-        }
-        if records + controls != header.entries {
-            return Err(RestoreError::Damaged);
-        }
-        let (most, room) =
-            (records.max(controls), self.limits.capacity.saturating_add(S::MAX_BACKLOG));
-        if most > room as u64 {
-            return Err(RestoreError::TooMany { found: most, room: room as u64 });
-        }
-        self.next_request_id = header.next_request_id;
-        rest = entries;
-        while !rest.is_empty() {
-            let (saved, behind) = read_saved::<In>(rest)?;
-            rest = behind;
-            let admitted = match self.backlog.len() {
-                0 => self.admit_saved(saved),
-                _ => Err(saved), // others wait before it
-            };
-            if let Err(saved) = admitted {
-                // There is room for it: that was counted above.
-                let _ = self.backlog.push_back(saved);
-            }
-        }
-        Ok(())
-    }
-
-    #[cold]
-    pub(super) fn admit_backlog(&mut self) {
-        while let Some(saved) = self.backlog.pop_front() {
-            if let Err(saved) = self.admit_saved(saved) {
-                let _ = self.backlog.push_front(saved); // where it came from there is room
-                return;
-            }
-        }
-    }
-
-    /// Gives a place to a restored element, or hands it back when there is none.
-    fn admit_saved(&mut self, saved: Saved<In>) -> Result<(), Saved<In>> {
-        match saved {
-            Saved::Record(input, call) if self.calls.len() < self.limits.capacity => {
-                self.admit_record(input, call).map_err(|input| Saved::Record(input, call))
-            }
-            Saved::Control(control) => {
-                self.queue.push_control(control, self.limits.capacity).map_err(Saved::Control)
-            }
-            saved => Err(saved),
-        }
-    }
-
-    fn admit_record(&mut self, input: In, saved: SavedCall) -> Result<(), In> {
-        let (now, timeout) = (self.now, self.limits.timeout);
-        let index = self.calls.insert(input, saved.timestamp, saved.request_id)?;
-        self.queue.push_call(self.calls.slots(), index);
-        let spent = Span::from_nanos(saved.spent);
-        let slot = self.calls.at(index);
-        slot.attempts = saved.attempts;
-        slot.spent = spent;
-        let Some(rest) = saved.backoff else {
-            self.waiting.push_back(self.calls.slots(), index);
-            return Ok(());
-        };
-        slot.started = now.back(spent);
-        let retry = now.plus(Span::from_nanos(rest));
-        slot.spent = retry.since(slot.started);
-        slot.state = State::Backoff;
-        let deadline = timeout.map(|timeout| slot.started.plus(timeout));
-        if let Some(first) = earlier(Some(retry), deadline) {
-            self.deadlines.set(index, first);
-        }
-        Ok(())
+        let (timestamp, request_id) = (call.timestamp(), call.request_id);
+        SavedCall { timestamp, request_id, key: self.queue.key(index), attempts, spent, progress }
     }
 }
 
-impl Control {
-    /// A barrier is not: it belongs to the checkpoint it carries, not to this one.
-    fn is_saved(&self) -> bool {
-        !matches!(self, Self::Barrier(_))
-    }
+/// Adds a section with an envelope around what `write` writes.
+fn sealed<In, Out, E>(
+    checkpoint: &mut Checkpoint,
+    codec: &Checkpointing<In, Out, E>,
+    write: impl FnOnce(&mut Section<'_>) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    checkpoint.put_with(codec.name, |section| {
+        let start = section.len();
+        section.extend(&[0; HEADER_LEN]);
+        write(section)?;
+        if let Some(frame) = section.written_since(start) {
+            envelope::seal(frame, MAGIC, codec.schema);
+        }
+        Ok(())
+    })
 }
 
-fn write_record<In: Serialize>(
+fn write_record<In, Out, E>(
     section: &mut Section<'_>,
+    codec: &Checkpointing<In, Out, E>,
     input: Option<&In>,
     call: SavedCall,
+    result: Option<&Result<Out, Failure<E>>>,
 ) -> Result<(), CheckpointError> {
     write(section, &Entry::Record(call))?;
+    let input = input.ok_or(CheckpointError::Serialize)?;
+    with_length(section, |section| (codec.write_input)(section, input))?;
+    if let (Progress::Done, Some(results), Some(result)) = (call.progress, codec.results, result) {
+        with_length(section, |section| (results.write)(section, result))?;
+    }
+    Ok(())
+}
+
+fn with_length(
+    section: &mut Section<'_>,
+    write: impl FnOnce(&mut Section<'_>) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
     let length_at = section.len();
     section.extend(&[0; 4]);
     let start = section.len();
-    write(section, input.ok_or(CheckpointError::Serialize)?)?;
+    write(section)?;
     let length = u32::try_from(section.len() - start).map_err(|_| CheckpointError::Serialize)?;
     section.fill_in(length_at, &length.to_le_bytes());
     Ok(())
@@ -327,40 +322,26 @@ fn write_control(section: &mut Section<'_>, control: &Control) -> Result<(), Che
         Control::Watermark(timestamp) => write(section, &Entry::Watermark(*timestamp)),
         Control::Status(Status::Idle) => write(section, &Entry::Idle),
         Control::Status(Status::Active) => write(section, &Entry::Active),
-        Control::Barrier(_) => Ok(()),
+        Control::Barrier(..) | Control::Gone => Ok(()),
     }
 }
 
-fn read_saved<In: DeserializeOwned>(bytes: &[u8]) -> Result<(Saved<In>, &[u8]), RestoreError> {
-    let (entry, rest) = read::<Entry>(bytes)?;
-    let control = match entry {
-        Entry::Record(call) => {
-            let (length, rest) = rest.split_first_chunk().ok_or(RestoreError::Damaged)?;
-            let length = u32::from_le_bytes(*length) as usize;
-            let (input, rest) = rest.split_at_checked(length).ok_or(RestoreError::Damaged)?;
-            let (input, left) = read::<In>(input)?;
-            if !left.is_empty() {
-                return Err(RestoreError::Damaged);
-            }
-            return Ok((Saved::Record(input, call), rest));
-        }
-        Entry::Watermark(timestamp) => Control::Watermark(timestamp),
-        Entry::Idle => Control::Status(Status::Idle),
-        Entry::Active => Control::Status(Status::Active),
-    };
-    Ok((Saved::Control(control), rest))
-}
-
-fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), RestoreError> {
-    postcard::take_from_bytes(bytes).map_err(|_| RestoreError::Damaged)
-}
-
-fn write<T: Serialize + ?Sized>(
+pub(super) fn write<T: Serialize>(
     section: &mut Section<'_>,
     value: &T,
 ) -> Result<(), CheckpointError> {
     postcard::serialize_with_flavor(value, SectionFlavor(section))
         .map_err(|_| CheckpointError::Serialize)
+}
+
+/// A value that the bytes hold and nothing else.
+fn read_whole<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::take_from_bytes(bytes).ok().and_then(|(value, rest)| rest.is_empty().then_some(value))
+}
+
+/// The next value, and what is behind it.
+pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), RestoreError> {
+    postcard::take_from_bytes(bytes).map_err(|_| RestoreError::Damaged)
 }
 
 /// Lets postcard write into a section.
@@ -381,70 +362,5 @@ impl Flavor for SectionFlavor<'_, '_> {
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
-    }
-}
-
-/// Why an operator could not take up what a checkpoint holds. It is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The stage takes no snapshots: say `.checkpointed(name, schema)` on it first.
-    NotCheckpointed,
-    /// Elements are in flight already.
-    NotEmpty,
-    /// The checkpoint has no section of the stage's name.
-    Missing {
-        /// The stage's name.
-        name: &'static str,
-    },
-    /// The section is no snapshot of an operator, or no longer one.
-    Format(FormatError),
-    /// The records were saved in another version of their type.
-    Schema {
-        /// The version in the snapshot.
-        found: u32,
-        /// The stage's version.
-        expected: u32,
-    },
-    /// The content does not fit the record type although the checksum is right. Has the type changed
-    /// and its schema version not?
-    Damaged,
-    /// More is in the snapshot than a storage in place has room for.
-    TooMany {
-        /// Records in the snapshot, or control elements, whichever are more.
-        found: u64,
-        /// How many of them there is room for.
-        room: u64,
-    },
-}
-
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotCheckpointed => f.write_str("the stage takes no snapshots"),
-            Self::NotEmpty => f.write_str("elements are in flight already"),
-            Self::Missing { name } => write!(f, "the checkpoint has no section \"{name}\""),
-            Self::Format(error) => write!(f, "the snapshot cannot be read: {error}"),
-            Self::Schema { found, expected } => write!(
-                f,
-                "the records were saved under schema version {found}, the stage has {expected}"
-            ),
-            Self::Damaged => f.write_str(
-                "the snapshot does not fit the record type; \
-                 has the type changed and its schema version not?",
-            ),
-            Self::TooMany { found, room } => {
-                write!(f, "{found} elements are in the snapshot, there is room for {room}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for RestoreError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Format(error) => Some(error),
-            _ => None,
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! When a call is tried again, and after how long.
 
+mod budget;
 mod schedule;
 
 use core::time::Duration;
 
+pub use self::budget::RetryBudget;
 pub use self::schedule::{Exponential, Fixed as FixedSchedule, Schedule};
 use crate::config::ConfigError;
 use crate::function::Attempt;
@@ -55,7 +57,7 @@ impl<In, Out, E> RetryStrategy<In, Out, E> for NoRetry {
 /// let strategy = FixedDelay::new(Duration::from_millis(100)).max_retries(5);
 /// # let _ = strategy;
 /// ```
-pub type FixedDelay<A = Always, B = Never> = Retry<FixedSchedule, A, B>;
+pub type FixedDelay<A = Always, B = Never, C = Never> = Retry<FixedSchedule, A, B, C>;
 
 /// A delay that grows with each attempt, up to a maximum, if wanted with jitter.
 ///
@@ -69,6 +71,7 @@ pub type FixedDelay<A = Always, B = Never> = Retry<FixedSchedule, A, B>;
 /// | [`max_retries`](Retry::max_retries) | 3 |
 /// | [`when_error`](Retry::when_error) | every error |
 /// | [`when_output`](Retry::when_output) | no output |
+/// | [`delay_from`](Retry::delay_from) | no error: the delay is the schedule's |
 ///
 /// ```
 /// use core::time::Duration;
@@ -81,7 +84,7 @@ pub type FixedDelay<A = Always, B = Never> = Retry<FixedSchedule, A, B>;
 ///     .when_error(|error: &LookupError| error.transient);
 /// # let _ = strategy;
 /// ```
-pub type ExponentialBackoff<A = Always, B = Never> = Retry<Exponential, A, B>;
+pub type ExponentialBackoff<A = Always, B = Never, C = Never> = Retry<Exponential, A, B, C>;
 
 /// Retries after the delays of a [`Schedule`], as often as allowed, for the results that two
 /// predicates pick. Use it by its names [`FixedDelay`] and [`ExponentialBackoff`].
@@ -89,11 +92,12 @@ pub type ExponentialBackoff<A = Always, B = Never> = Retry<Exponential, A, B>;
 /// An attempt that timed out is retried like an error that the predicate likes. A request whose task
 /// panicked or was cancelled is not retried.
 #[derive(Clone, Copy, Debug)]
-pub struct Retry<D, A = Always, B = Never> {
+pub struct Retry<D, A = Always, B = Never, C = Never> {
     schedule: D,
     max_retries: u32,
     error: A,
     output: B,
+    dictated: C,
 }
 
 impl Retry<FixedSchedule> {
@@ -112,11 +116,11 @@ impl Retry<Exponential> {
 
 impl<D> Retry<D> {
     const fn over(schedule: D) -> Self {
-        Self { schedule, max_retries: 3, error: Always, output: Never }
+        Self { schedule, max_retries: 3, error: Always, output: Never, dictated: Never }
     }
 }
 
-impl<A, B> Retry<Exponential, A, B> {
+impl<A, B, C> Retry<Exponential, A, B, C> {
     /// By how much each delay is longer than the one before: at least 1.
     pub fn factor(mut self, factor: f64) -> Self {
         self.schedule.set_factor(factor);
@@ -139,7 +143,7 @@ impl<A, B> Retry<Exponential, A, B> {
     }
 }
 
-impl<D, A, B> Retry<D, A, B> {
+impl<D, A, B, C> Retry<D, A, B, C> {
     /// The most retries of one call. Attempts are one more; zero means no retry.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = retries;
@@ -148,24 +152,35 @@ impl<D, A, B> Retry<D, A, B> {
 
     /// Retries only the errors for which `predicate` is true. Annotate its parameter:
     /// `|error: &MyError| ..`.
-    pub fn when_error<E, P: Fn(&E) -> bool>(self, predicate: P) -> Retry<D, P, B> {
-        let Self { schedule, max_retries, output, .. } = self;
-        Retry { schedule, max_retries, error: predicate, output }
+    pub fn when_error<E, P: Fn(&E) -> bool>(self, predicate: P) -> Retry<D, P, B, C> {
+        let Self { schedule, max_retries, output, dictated, .. } = self;
+        Retry { schedule, max_retries, error: predicate, output, dictated }
     }
 
     /// Also retries the outputs for which `predicate` is true (a "not yet there", say). If they stay
     /// so to the end, the last one is the outcome. Annotate its parameter: `|output: &Answer| ..`.
-    pub fn when_output<Out, P: Fn(&Out) -> bool>(self, predicate: P) -> Retry<D, A, P> {
-        let Self { schedule, max_retries, error, .. } = self;
-        Retry { schedule, max_retries, error, output: predicate }
+    pub fn when_output<Out, P: Fn(&Out) -> bool>(self, predicate: P) -> Retry<D, A, P, C> {
+        let Self { schedule, max_retries, error, dictated, .. } = self;
+        Retry { schedule, max_retries, error, output: predicate, dictated }
+    }
+
+    /// Lets an error dictate the delay (an HTTP service's `Retry-After`, say): `Some` is taken as it is,
+    /// `None` leaves it to the schedule. Annotate the parameter: `|error: &MyError| ..`.
+    pub fn delay_from<E, P>(self, delay: P) -> Retry<D, A, B, P>
+    where
+        P: Fn(&E) -> Option<Duration>,
+    {
+        let Self { schedule, max_retries, error, output, .. } = self;
+        Retry { schedule, max_retries, error, output, dictated: delay }
     }
 }
 
-impl<In, Out, E, D, A, B> RetryStrategy<In, Out, E> for Retry<D, A, B>
+impl<In, Out, E, D, A, B, C> RetryStrategy<In, Out, E> for Retry<D, A, B, C>
 where
     D: Schedule,
     A: Predicate<E>,
     B: Predicate<Out>,
+    C: Dictate<E>,
 {
     #[inline]
     fn next_delay(
@@ -180,7 +195,14 @@ where
             Err(Failure::AttemptTimedOut) => true,
             Err(_) => false,
         };
-        (wanted && attempt.number <= self.max_retries).then(|| self.schedule.delay(attempt))
+        if !wanted || attempt.number > self.max_retries {
+            return None;
+        }
+        let dictated = match result {
+            Err(Failure::Error(error)) => self.dictated.delay(error),
+            _ => None,
+        };
+        Some(dictated.unwrap_or_else(|| self.schedule.delay(attempt)))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -200,6 +222,24 @@ impl<T, F: Fn(&T) -> bool> Predicate<T> for F {
     }
 }
 
+/// A delay that an error dictates. Every `Fn(&E) -> Option<Duration>` is one.
+pub trait Dictate<E> {
+    /// The delay, if the error dictates one.
+    fn delay(&self, error: &E) -> Option<Duration>;
+}
+
+impl<E, F: Fn(&E) -> Option<Duration>> Dictate<E> for F {
+    fn delay(&self, error: &E) -> Option<Duration> {
+        self(error)
+    }
+}
+
+impl<E> Dictate<E> for Never {
+    fn delay(&self, _: &E) -> Option<Duration> {
+        None
+    }
+}
+
 /// The predicate that is always true.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Always;
@@ -210,7 +250,7 @@ impl<T> Predicate<T> for Always {
     }
 }
 
-/// The predicate that is never true.
+/// The predicate that is never true, and the delay that no error dictates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 

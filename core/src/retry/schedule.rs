@@ -101,7 +101,7 @@ impl Schedule for Exponential {
         if self.factor.0 < Q32::ONE.0 || self.factor == Q32::INVALID {
             return Err(ConfigError::BackoffFactor);
         }
-        if self.jitter.0 > Q32::ONE.0 {
+        if !self.jitter.is_at_most_one() {
             return Err(ConfigError::Jitter);
         }
         if self.maximum() < self.initial {
@@ -125,19 +125,27 @@ fn mix(seed: u64, attempt: Attempt) -> u64 {
 
 /// A number with 32 binary places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Q32(u64);
+pub(super) struct Q32(u64);
 
 impl Q32 {
     const ONE: Self = Self(1 << 32);
     /// What stands for a number that is negative, too large or none.
     const INVALID: Self = Self(u64::MAX);
 
-    fn from_f64(number: f64) -> Self {
+    pub(super) fn from_f64(number: f64) -> Self {
         if (0.0..=2_147_483_648.0).contains(&number) {
             Self((number * 4_294_967_296.0) as u64)
         } else {
             Self::INVALID
         }
+    }
+
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn is_at_most_one(self) -> bool {
+        self.0 <= Self::ONE.0
     }
 
     fn times(self, number: u64) -> u64 {

@@ -1,0 +1,276 @@
+//! What a stage can tell about itself at any time.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::outcome::Failure;
+use crate::time::{Instant, Span};
+
+/// The numbers of a stage or an operator, as of one moment.
+///
+/// Counters count from the start of this life; records that a restore brought count as having come in.
+/// `records_in = in_flight + emitted + dropped`, where what a stage on its own task has handed over and
+/// its consumer has not taken counts as emitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Records in flight: pushed and not handed on.
+    pub in_flight: u64,
+    /// Attempts running.
+    pub running: u64,
+    /// Records between two attempts.
+    pub in_backoff: u64,
+    /// Records that are done and wait for their turn.
+    pub done: u64,
+    /// The most records in flight.
+    pub capacity: u64,
+    /// How long the oldest record in flight has been there, since it was first invoked (or, if it was
+    /// not yet, since it came).
+    pub oldest: Option<Duration>,
+    /// How long no further record had room, all such times together.
+    pub blocked: Duration,
+    /// Records taken in.
+    pub records_in: u64,
+    /// Outcomes handed on.
+    pub emitted: u64,
+    /// Outcomes handed on that were failures, those that timed out included.
+    pub failed: u64,
+    /// Outcomes handed on that were failures because time ran out.
+    pub timed_out: u64,
+    /// Records that left without an outcome, because a timeout's handler said so.
+    pub dropped: u64,
+    /// Attempts started.
+    pub attempts: u64,
+    /// Attempts that were followed by another one.
+    pub retried: u64,
+    /// Completions that came too late to have an effect.
+    pub late_completions: u64,
+    /// How long calls took, from the first invocation to the outcome.
+    pub call_time: Histogram,
+    /// How long outcomes waited for their turn.
+    pub turn_wait: Histogram,
+}
+
+/// How often a duration fell between two powers of two.
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::Histogram;
+///
+/// let mut times = Histogram::default();
+/// times.record(Duration::from_millis(3));
+/// assert_eq!(times.count(), 1);
+/// assert!(times.quantile(0.5) >= Duration::from_millis(3));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Histogram {
+    counts: [u32; Self::BUCKETS],
+}
+
+impl Histogram {
+    /// Bucket `i` holds durations below 2^(i+10) ns; the last one all longer ones (from 18 minutes) too.
+    pub(crate) const BUCKETS: usize = 32;
+
+    const EMPTY: Self = Self { counts: [0; Self::BUCKETS] };
+
+    /// Counts a duration.
+    pub fn record(&mut self, duration: Duration) {
+        self.record_span(Span::of(duration));
+    }
+
+    #[inline(always)]
+    pub(crate) fn record_span(&mut self, span: Span) {
+        let bits = 64 - (span.as_nanos() >> 10).leading_zeros() as usize;
+        let count = &mut self.counts[bits.min(Self::BUCKETS - 1)];
+        *count = count.saturating_add(1);
+    }
+
+    /// How many durations were counted.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|count| u64::from(*count)).sum()
+    }
+
+    /// The upper bound of each bucket, and how many durations fell into it.
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let bound = |bucket: usize| Duration::from_nanos(1_u64 << (bucket + 10));
+        self.counts.iter().enumerate().map(move |(i, count)| (bound(i), u64::from(*count)))
+    }
+
+    /// The upper bound of the bucket below which a share of `quantile` (0 to 1) of all durations lies;
+    /// zero if there are none.
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        let wanted = (quantile.clamp(0.0, 1.0) * self.count() as f64).max(1.0);
+        let mut seen = 0;
+        let found = self.buckets().find(|(_, count)| {
+            seen += count;
+            seen as f64 >= wanted
+        });
+        found.map_or(Duration::ZERO, |(bound, _)| bound)
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.buckets().filter(|(_, count)| *count > 0)).finish()
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Metrics {
+    /// How many numbers they are.
+    pub(crate) const NUMBERS: usize = Self::SCALARS + 2 * Histogram::BUCKETS;
+    /// How many of them are not in a histogram.
+    pub(crate) const SCALARS: usize = 15;
+    /// Where the age of the oldest record is among them.
+    pub(crate) const OLDEST: usize = 5;
+
+    /// All numbers in a row, and back by [`from_numbers`](Self::from_numbers): a stage publishes them one
+    /// by one. The age of the oldest record is 0 for none, or one more than its nanoseconds.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
+        let oldest = self.oldest.map_or(0, |age| Span::of(age).as_nanos() + 1);
+        let scalars: [u64; Self::SCALARS] = [
+            self.in_flight,
+            self.running,
+            self.in_backoff,
+            self.done,
+            self.capacity,
+            oldest,
+            Span::of(self.blocked).as_nanos(),
+            self.records_in,
+            self.emitted,
+            self.failed,
+            self.timed_out,
+            self.dropped,
+            self.attempts,
+            self.retried,
+            self.late_completions,
+        ];
+        let histograms = [self.call_time.counts, self.turn_wait.counts];
+        scalars.into_iter().chain(histograms.into_iter().flatten().map(u64::from))
+    }
+
+    pub(crate) fn from_numbers(numbers: &[u64; Self::NUMBERS]) -> Self {
+        let (scalars, buckets) = numbers.split_at(Self::SCALARS);
+        let histogram = |start: usize| Histogram {
+            counts: core::array::from_fn(|bucket| buckets[start + bucket] as u32),
+        };
+        Self {
+            in_flight: scalars[0],
+            running: scalars[1],
+            in_backoff: scalars[2],
+            done: scalars[3],
+            capacity: scalars[4],
+            oldest: scalars[5].checked_sub(1).map(Duration::from_nanos),
+            blocked: Duration::from_nanos(scalars[6]),
+            records_in: scalars[7],
+            emitted: scalars[8],
+            failed: scalars[9],
+            timed_out: scalars[10],
+            dropped: scalars[11],
+            attempts: scalars[12],
+            retried: scalars[13],
+            late_completions: scalars[14],
+            call_time: histogram(0),
+            turn_wait: histogram(Histogram::BUCKETS),
+        }
+    }
+}
+
+/// What the operator counts as it goes.
+pub(crate) struct Tally {
+    pub(crate) records_in: u64,
+    pub(crate) emitted: u64,
+    pub(crate) failed: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) dropped: u64,
+    pub(crate) attempts: u64,
+    pub(crate) retried: u64,
+    pub(crate) late: u64,
+    pub(crate) in_backoff: usize,
+    pub(crate) done: usize,
+    pub(crate) call_time: Histogram,
+    pub(crate) turn_wait: Histogram,
+    full_since: Option<Instant>,
+    blocked: Span,
+}
+
+impl Tally {
+    pub(crate) const NONE: Self = Self {
+        records_in: 0,
+        emitted: 0,
+        failed: 0,
+        timed_out: 0,
+        dropped: 0,
+        attempts: 0,
+        retried: 0,
+        late: 0,
+        in_backoff: 0,
+        done: 0,
+        call_time: Histogram::EMPTY,
+        turn_wait: Histogram::EMPTY,
+        full_since: None,
+        blocked: Span::ZERO,
+    };
+
+    /// Notes what an outcome that leaves was.
+    #[inline(always)]
+    pub(crate) fn emit<Out, E>(&mut self, result: &Result<Out, Failure<E>>) {
+        self.emitted += 1;
+        if let Err(failure) = result {
+            self.failed += 1;
+            self.timed_out += u64::from(failure.is_timeout());
+        }
+    }
+
+    /// Notes whether there is room.
+    #[inline(always)]
+    pub(crate) fn full(&mut self, full: bool, now: Instant) {
+        match (full, self.full_since) {
+            (true, None) => self.full_since = Some(now),
+            (false, Some(since)) => {
+                self.blocked = self.blocked.plus(now.since(since));
+                self.full_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn blocked(&self, now: Instant) -> Duration {
+        let current = self.full_since.map_or(Span::ZERO, |since| now.since(since));
+        self.blocked.plus(current).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // M1: what is published is what is read.
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn numbers_round_trip() {
+        let numbers = core::array::from_fn(|at| 100 + at as u64);
+        let metrics = Metrics::from_numbers(&numbers);
+        assert!(metrics.numbers().eq(numbers));
+    }
+
+    // M1
+    #[test]
+    fn durations_fall_into_powers_of_two() {
+        let mut histogram = Histogram::default();
+        for nanos in [0, 1023, 1024, 2047, 2048, u64::MAX] {
+            histogram.record(Duration::from_nanos(nanos));
+        }
+        let counts: [u64; 4] = [0, 1, 2, 31].map(|at| histogram.buckets().nth(at).unwrap().1);
+        assert_eq!(counts, [2, 2, 1, 1]);
+        assert_eq!(histogram.count(), 6);
+        assert_eq!(histogram.quantile(0.5), Duration::from_nanos(2048));
+        assert_eq!(Histogram::default().quantile(0.5), Duration::ZERO);
+    }
+}

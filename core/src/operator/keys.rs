@@ -1,0 +1,176 @@
+//! Which call is the last of its key: a hash table whose entries are linked through the calls' numbers.
+//!
+//! A key is known by 64 bits that the caller has hashed it to. Two keys with the same bits are kept in
+//! one order, which is more than was promised, so nothing but the bits need be stored.
+
+use crate::deadlines::NONE;
+use crate::storage::{Storage, Table};
+
+pub(super) struct Keys<S: Storage> {
+    /// The first entry of each bucket.
+    buckets: S::Table<u32>,
+    /// An entry for each call; only those of the last calls of their keys are linked.
+    entries: S::Table<Entry>,
+    linked: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    key: u64,
+    /// The next entry of the same bucket.
+    next: u32,
+}
+
+impl<S: Storage> Keys<S> {
+    pub(super) const fn new() -> Self {
+        Self { buckets: S::Table::EMPTY, entries: S::Table::EMPTY, linked: 0 }
+    }
+
+    /// The key of a call in flight.
+    pub(super) fn key(&self, call: u32) -> u64 {
+        self.entries.as_ref().get(call as usize).map_or(0, |entry| entry.key)
+    }
+
+    /// Makes `call` the last one of `key`, and returns the one that was, or [`NONE`].
+    pub(super) fn replace_last(&mut self, key: u64, call: u32) -> u32 {
+        while self.entries.as_ref().len() <= call as usize {
+            // The storage has room for as many entries as for calls.
+            if self.entries.push(Entry { key: 0, next: NONE }).is_err() {
+                return NONE;
+            }
+        }
+        let last = self.find(key);
+        if last == NONE {
+            self.entry(call).key = key;
+            self.grow();
+            self.link(call);
+            return NONE;
+        }
+        let next = self.entry(last).next;
+        *self.entry(call) = Entry { key, next };
+        *self.link_to(last) = call;
+        last
+    }
+
+    /// Forgets the key of `call`, if it is the last one of it.
+    pub(super) fn remove_last(&mut self, call: u32) {
+        if self.find(self.key(call)) == call {
+            let next = self.entry(call).next;
+            *self.link_to(call) = next;
+            self.linked -= 1;
+        }
+    }
+
+    fn find(&self, key: u64) -> u32 {
+        let Some(bucket) = self.bucket(key) else { return NONE };
+        let mut at = self.buckets.as_ref()[bucket];
+        while at != NONE && self.entries.as_ref()[at as usize].key != key {
+            at = self.entries.as_ref()[at as usize].next;
+        }
+        at
+    }
+
+    /// The bucket of a key: its mixed bits, scaled to the number of buckets, whatever that is.
+    fn bucket(&self, key: u64) -> Option<usize> {
+        let buckets = self.buckets.as_ref().len() as u64;
+        let mixed = (key ^ (key >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (buckets > 0).then_some((((mixed >> 32) * buckets) >> 32) as usize)
+    }
+
+    fn link(&mut self, call: u32) {
+        let Some(bucket) = self.bucket(self.key(call)) else { return };
+        let first = core::mem::replace(&mut self.buckets.as_mut()[bucket], call);
+        self.entry(call).next = first;
+        self.linked += 1;
+    }
+
+    /// What points to a linked entry.
+    fn link_to(&mut self, call: u32) -> &mut u32 {
+        let bucket = self.bucket(self.key(call)).unwrap_or(0);
+        let first = self.buckets.as_ref()[bucket];
+        if first == call {
+            return &mut self.buckets.as_mut()[bucket];
+        }
+        let mut at = first;
+        while self.entries.as_ref()[at as usize].next != call {
+            at = self.entries.as_ref()[at as usize].next;
+        }
+        &mut self.entry(at).next
+    }
+
+    /// At least as many buckets as entries: twice as many as before, if the storage has room.
+    fn grow(&mut self) {
+        let before = self.buckets.as_ref().len();
+        if self.linked < before {
+            return;
+        }
+        let mut unlinked = NONE;
+        for bucket in 0..before {
+            let mut at = core::mem::replace(&mut self.buckets.as_mut()[bucket], NONE);
+            while at != NONE {
+                let next = core::mem::replace(&mut self.entry(at).next, unlinked);
+                (unlinked, at) = (at, next);
+            }
+        }
+        while self.buckets.as_ref().len() < (2 * before).max(8) {
+            if self.buckets.push(NONE).is_err() {
+                break;
+            }
+        }
+        self.linked = 0;
+        while unlinked != NONE {
+            let next = self.entry(unlinked).next;
+            self.link(unlinked);
+            unlinked = next;
+        }
+    }
+
+    fn entry(&mut self, call: u32) -> &mut Entry {
+        &mut self.entries.as_mut()[call as usize]
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use super::*;
+    use crate::storage::{Fixed, Heap};
+
+    // O3: against a map as the oracle, in both storages, with keys that collide and keys that do not.
+    #[test]
+    fn the_last_of_each_key_is_known() {
+        for spread in [1, 1 << 20, 0x9e37_79b9_7f4a_7c15] {
+            check::<Heap>(500, spread);
+            check::<Fixed<40>>(40, spread);
+        }
+    }
+
+    fn check<S: Storage>(calls: u32, spread: u64) {
+        let mut random = spread;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let mut keys = Keys::<S>::new();
+        let mut model = BTreeMap::new();
+        let mut free: alloc::vec::Vec<u32> = (0..calls).collect();
+        for _ in 0..4_000 {
+            if next(2) == 0 && !free.is_empty() {
+                let call = free.swap_remove(next(free.len() as u64) as usize);
+                let key = next(60).wrapping_mul(spread);
+                let before = model.insert(key, call).unwrap_or(NONE);
+                assert_eq!(keys.replace_last(key, call), before);
+                assert_eq!(keys.key(call), key);
+            } else if let Some(call) = (0..calls).find(|call| !free.contains(call)) {
+                let key = keys.key(call);
+                keys.remove_last(call);
+                if model.get(&key) == Some(&call) {
+                    model.remove(&key);
+                }
+                free.push(call);
+            }
+            assert_eq!(keys.linked, model.len());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What happens seldom: limits that change, the end of the input, a timeout that is resolved, numbers.
+
+use super::calls::State;
+use super::{CallId, Operator, Phase, TimeoutAction};
+use crate::config::{ConfigError, check_capacity, check_max_running};
+use crate::metrics::Metrics;
+use crate::outcome::Failure;
+use crate::retry::RetryStrategy;
+use crate::storage::{Queue as _, Storage};
+use crate::time::Instant;
+
+impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+where
+    R: RetryStrategy<In, Out, E>,
+    S: Storage,
+{
+    /// Says that there is no more input. Calls in flight finish as the policy's
+    /// [`FinishPolicy`](crate::FinishPolicy) says. O(n log n) in the records in flight.
+    pub fn finish(&mut self, now: Instant) {
+        self.advance(now);
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.phase = Phase::Finishing;
+        if self.limits.last_attempt {
+            self.phase = Phase::LastAttempts;
+            let calls = self.calls.sorted_by_key(|call| call.request_id);
+            for &index in calls.as_ref() {
+                if self.calls.at(index).state == State::Backoff {
+                    self.retry_now(index);
+                }
+            }
+        }
+    }
+
+    /// Ends everything: no more input, and every call that has no outcome fails with
+    /// [`Failure::ShutDown`]. All running requests should be cancelled. What is in flight is still to be
+    /// taken out by [`poll_output`](Self::poll_output). O(n log n) in the records in flight.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.advance(now);
+        self.phase = Phase::ShutDown;
+        let calls = self.calls.sorted_by_key(|call| call.request_id);
+        for &index in calls.as_ref() {
+            if self.calls.at(index).state != State::Done {
+                self.abandon(index, Failure::ShutDown);
+            }
+        }
+    }
+
+    /// Ends a call that a restore brings into an operator that has been shut down.
+    pub(super) fn end_if_shut_down(&mut self, index: u32) {
+        if self.phase == Phase::ShutDown && self.calls.at(index).state != State::Done {
+            self.abandon(index, Failure::ShutDown);
+        }
+    }
+
+    /// Decides what becomes of a record whose call has just timed out
+    /// ([`Expired::Call`](super::Expired::Call)), from its input. Without this it fails. Returns `false`
+    /// if `id` names no such call or its outcome has left already.
+    pub fn resolve_timeout(
+        &mut self,
+        id: CallId,
+        decide: impl FnOnce(&In) -> TimeoutAction<Out>,
+    ) -> bool {
+        let slots = self.calls.slots();
+        // Ending the call has given its place in the table the next generation.
+        let timed_out = slots.get_mut(id.slot()).filter(|slot| {
+            slot.generation == id.generation.wrapping_add(1)
+                && slot.state == State::Done
+                && matches!(slot.result, Some(Err(Failure::TimedOut)))
+        });
+        let Some(slot) = timed_out else { return false };
+        let Some(input) = &slot.input else { return false };
+        match decide(input) {
+            TimeoutAction::Fail => {}
+            TimeoutAction::Output(output) => slot.result = Some(Ok(output)),
+            TimeoutAction::Drop => slot.result = None,
+        }
+        // Once only.
+        slot.generation = slot.generation.wrapping_add(1);
+        true
+    }
+
+    /// Changes how many records may be in flight. A lower capacity takes effect as records leave.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero, or more than the policy's
+    /// [`max_capacity`](crate::AsyncWait::max_capacity).
+    pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
+        check_capacity(capacity, self.limits.max_capacity)?;
+        self.limits.capacity = capacity;
+        self.tally.full(self.calls.len() >= capacity, self.now);
+        Ok(())
+    }
+
+    /// Changes how many attempts may run at once. A lower limit takes effect as attempts end.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero.
+    pub fn set_max_running(&mut self, attempts: usize) -> Result<(), ConfigError> {
+        check_max_running(attempts)?;
+        self.limits.max_running = attempts;
+        Ok(())
+    }
+
+    /// Records in flight: pushed and not yet handed on.
+    #[inline(always)]
+    pub fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Attempts running.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// The most records in flight.
+    pub fn capacity(&self) -> usize {
+        self.limits.capacity
+    }
+
+    /// Up to where the capacity can be raised.
+    #[cfg(feature = "alloc")] // for the driver
+    pub(crate) fn max_capacity(&self) -> usize {
+        self.limits.max_capacity
+    }
+
+    /// Whether a record and a control element would both be taken in, with `held` further records
+    /// that have left the operator but count against its capacity.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn has_room(&self, held: usize) -> bool {
+        self.calls.len() + held < self.limits.capacity
+            && self.queue.controls() < self.limits.capacity
+            && self.express.is_none()
+            && self.backlog.len() == 0
+            && self.phase == Phase::Open
+    }
+
+    /// Whether [`poll_output`](Self::poll_output) has something to give, or a dropped record to forget.
+    #[inline(always)]
+    pub fn has_output(&self) -> bool {
+        self.express.is_some() || self.queue.has_departure()
+    }
+
+    /// The attempt that is running in `slot`.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn running_in(&mut self, slot: usize) -> Option<CallId> {
+        let call = self.calls.slots().get(slot).filter(|call| call.state == State::Running)?;
+        Some(CallId { slot: slot as u32, generation: call.generation })
+    }
+
+    /// Whether nothing is left inside, control elements and a restore's backlog included.
+    pub fn is_empty(&self) -> bool {
+        self.calls.len() == 0
+            && self.queue.controls() == 0
+            && self.express.is_none()
+            && self.backlog.len() == 0
+    }
+
+    /// The operator's numbers. O(n) in the records in flight, for the age of the oldest.
+    pub fn metrics(&self, now: Instant) -> Metrics {
+        let now = now.max(self.now);
+        let occupied = self.calls.all().iter().filter(|call| call.state != State::Vacant);
+        let started = occupied.map(|call| call.started).min();
+        Metrics { oldest: started.map(|started| now - started), ..self.cheap_metrics(now) }
+    }
+
+    /// The operator's numbers but for the age of the oldest record: O(1).
+    pub(crate) fn cheap_metrics(&self, now: Instant) -> Metrics {
+        let tally = &self.tally;
+        Metrics {
+            in_flight: self.calls.len() as u64,
+            running: self.running as u64,
+            in_backoff: tally.in_backoff as u64,
+            done: tally.done as u64,
+            capacity: self.limits.capacity as u64,
+            oldest: None,
+            blocked: tally.blocked(now),
+            records_in: tally.records_in,
+            emitted: tally.emitted,
+            failed: tally.failed,
+            timed_out: tally.timed_out,
+            dropped: tally.dropped,
+            attempts: tally.attempts,
+            retried: tally.retried,
+            late_completions: tally.late,
+            call_time: tally.call_time,
+            turn_wait: tally.turn_wait,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A bound on retries over all records, so that an outage does not multiply the load.
+
+use core::fmt;
+
+use super::schedule::Q32;
+use crate::config::ConfigError;
+
+/// A bucket of tokens: each retry takes one, each success puts a part of one back.
+///
+/// When it is empty, nothing is retried: an attempt's result is the call's outcome. The idea is that of
+/// Finagle's retry budget and of gRPC's retry throttling.
+///
+/// ```
+/// use inflight_core::{AsyncWait, RetryBudget};
+///
+/// // 100 retries at once, and in the long run one for ten successes.
+/// let policy = AsyncWait::ordered(64).retry_budget(RetryBudget::new(100, 0.1));
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    tokens: u64,
+    most: u64,
+    per_success: Q32,
+}
+
+impl RetryBudget {
+    /// A full bucket of `tokens` tokens that each success gives `per_success` of one back (0 to 1).
+    pub fn new(tokens: u32, per_success: f64) -> Self {
+        let most = u64::from(tokens) << 32;
+        Self { tokens: most, most, per_success: Q32::from_f64(per_success) }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.per_success.is_at_most_one() { Ok(()) } else { Err(ConfigError::RetryBudget) }
+    }
+
+    /// Takes a token for a retry, if there is one.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        let left = self.tokens.checked_sub(1 << 32);
+        self.tokens = left.unwrap_or(self.tokens);
+        left.is_some()
+    }
+
+    /// Puts back what a success gives.
+    pub(crate) fn deposit(&mut self) {
+        self.tokens = (self.tokens + self.per_success.bits()).min(self.most);
+    }
+}
+
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryBudget").field("tokens", &(self.tokens >> 32)).finish_non_exhaustive()
+    }
+}
