@@ -5,8 +5,8 @@ use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -613,5 +613,225 @@ fn stages_chain() {
         }
         assert_eq!(sum, 600);
         let _: InPlace; // the default way to run requests has a name
+    });
+}
+
+// ---- life ----------------------------------------------------------------------------------------
+
+/// Writes down what happens to it; opening and closing take 5 ms each.
+struct Diary {
+    log: Arc<Mutex<Vec<String>>>,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    opens: Result<(), &'static str>,
+}
+
+impl Diary {
+    fn new(opens: Result<(), &'static str>) -> (Self, Arc<Mutex<Vec<String>>>) {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        (Self { log: log.clone(), pause: None, opens }, log)
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(5 * MS)));
+        let polled = pause.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.pause = None;
+        }
+        polled
+    }
+
+    fn note(&self, what: impl Into<String>) {
+        self.log.lock().expect("the log").push(what.into());
+    }
+}
+
+impl AsyncFunction<u32> for Diary {
+    type Output = u32;
+    type Error = &'static str;
+    type Future = Pin<Box<dyn Future<Output = Result<u32, &'static str>> + Send>>;
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        std::task::ready!(self.poll_pause(cx));
+        self.note("open");
+        Poll::Ready(self.opens)
+    }
+
+    fn invoke(&mut self, input: &u32, _: Attempt) -> Self::Future {
+        self.note(input.to_string());
+        Box::pin(ask(input))
+    }
+
+    fn on_timeout(&mut self, input: &u32) -> TimeoutAction<u32> {
+        self.note(format!("{input} timed out"));
+        if *input > 100 { TimeoutAction::Drop } else { TimeoutAction::Output(0) }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        std::task::ready!(self.poll_pause(cx));
+        self.note("close");
+        Poll::Ready(())
+    }
+}
+
+#[test] // L4, T3
+fn a_function_is_opened_and_closed_once() {
+    run(async {
+        let (diary, log) = Diary::new(Ok(()));
+        let policy = AsyncWait::ordered(9).timeout(20 * MS);
+        let start = Instant::now();
+        let mut stage =
+            stream::iter([3_u32, 50, 500]).async_wait_with(policy, diary).spawn(Tokio).unwrap();
+        assert_eq!(stage.next().await.expect("an outcome").result, Ok(30));
+        assert_eq!(stage.next().await.expect("an outcome").result, Ok(0), "the fallback");
+        assert_eq!(stage.next().await, None, "500 was dropped");
+        assert_eq!(stage.next().await, None);
+        assert_eq!((stage.end(), start.elapsed()), (Some(Ok(())), 30 * MS));
+        let story = ["open", "3", "50", "500", "50 timed out", "500 timed out", "close"];
+        assert_eq!(*log.lock().unwrap(), story);
+        let metrics = stage.handle().metrics();
+        assert_eq!((metrics.records_in, metrics.emitted, metrics.dropped), (3, 2, 1));
+    });
+}
+
+#[test] // L4: `close` also after a failure
+fn a_function_that_cannot_be_opened_ends_the_stage() {
+    run(async {
+        for own_task in [true, false] {
+            let (diary, log) = Diary::new(Err("no such host"));
+            let unstarted = stream::iter([1_u32]).async_wait_with(AsyncWait::ordered(1), diary);
+            let expected = Some(Err(StageError::Open("no such host")));
+            if own_task {
+                let mut stage = unstarted.spawn(Tokio).unwrap();
+                assert_eq!(stage.next().await, None);
+                assert_eq!(stage.end().map(|end| end.map_err(Clone::clone)), expected);
+            } else {
+                let mut stage = unstarted.in_place(Tokio).unwrap();
+                assert_eq!(stage.next().await, None);
+                assert_eq!(stage.end().map(|end| end.map_err(Clone::clone)), expected);
+            }
+            assert_eq!(*log.lock().unwrap(), ["open", "close"]);
+        }
+    });
+}
+
+#[test] // L3
+fn a_stage_stops_within_a_limit() {
+    run(async {
+        let source = || stream::iter([1_u32, 30, 500]).chain(stream::pending());
+        let policy = AsyncWait::ordered(9);
+        let start = Instant::now();
+        let mut stage = source().async_wait(policy, ask).spawn(Tokio).unwrap();
+        let handle = stage.handle();
+        assert_eq!(stage.next().await.expect("an outcome").input, 1);
+        handle.stop_within(50 * MS);
+        assert_eq!(stage.next().await.expect("an outcome").result, Ok(300));
+        assert_eq!(stage.next().await.expect("an outcome").result, Err(Failure::ShutDown));
+        assert_eq!(stage.next().await, None);
+        assert_eq!(start.elapsed(), 51 * MS);
+
+        let mut stage = source().async_wait(policy, ask).in_place(Tokio).unwrap();
+        assert_eq!(stage.next().await.expect("an outcome").input, 1);
+        stage.stop();
+        let rest: Vec<_> = stage.collect().await;
+        assert_eq!(inputs(&rest), [30, 500], "without a limit all finish");
+    });
+}
+
+#[test] // C7, C8
+fn limits_change_while_a_stage_runs() {
+    run(async {
+        let census = Census::default();
+        let requests = census.clone();
+        let policy = AsyncWait::unordered(4).max_capacity(32).max_running(2);
+        let mut stage = stream::iter(0..200_u32)
+            .async_wait(policy, move |_| {
+                let alive = requests.enter();
+                async move {
+                    sleep(MS).await;
+                    drop(alive);
+                    Ok::<_, ()>(())
+                }
+            })
+            .spawn(Tokio)
+            .unwrap();
+        let handle = stage.handle();
+        let mut take = async |n| {
+            for _ in 0..n {
+                assert!(stage.next().await.is_some());
+            }
+        };
+        take(20).await;
+        assert_eq!((census.most.load(SeqCst), handle.metrics().capacity), (2, 4));
+        assert_eq!(handle.set_max_running(100), Ok(()));
+        take(40).await;
+        assert_eq!(census.most.load(SeqCst), 4);
+        assert_eq!(handle.set_capacity(32), Ok(()));
+        take(140).await;
+        assert_eq!((census.most.load(SeqCst), handle.metrics().capacity), (32, 32));
+        let too_large = ConfigError::CapacityTooLarge { capacity: 33, maximum: 32 };
+        assert_eq!(handle.set_capacity(33), Err(too_large));
+    });
+}
+
+#[test] // O3
+fn keys_run_one_at_a_time_or_overlap() {
+    run(async {
+        let readings = || stream::iter([("a", 9_u32), ("b", 5), ("a", 1), ("b", 1)]);
+        let ask_for = |reading: &(&'static str, u32)| ask(&reading.1);
+        let key = |reading: &(&'static str, u32)| reading.0;
+        let serial = AsyncWait::ordered_by_key(9, key);
+        let start = Instant::now();
+        let outcomes: Vec<_> =
+            readings().async_wait(serial, ask_for).spawn(Tokio).unwrap().collect().await;
+        assert_eq!(inputs(&outcomes), [("b", 5), ("b", 1), ("a", 9), ("a", 1)]);
+        assert_eq!(start.elapsed(), 10 * MS);
+        let overlapping = AsyncWait::ordered_by_key(9, key).overlapping();
+        let start = Instant::now();
+        let outcomes: Vec<_> =
+            readings().async_wait(overlapping, ask_for).in_place(Tokio).unwrap().collect().await;
+        assert_eq!(inputs(&outcomes), [("b", 5), ("b", 1), ("a", 9), ("a", 1)]);
+        assert_eq!(start.elapsed(), 9 * MS);
+    });
+}
+
+#[test] // M1
+fn numbers_can_be_read_while_a_stage_runs() {
+    run(async {
+        let mut stage = stream::iter([10_u32, 20, 500])
+            .chain(stream::pending())
+            .async_wait(AsyncWait::ordered(3), ask)
+            .spawn(Tokio)
+            .unwrap();
+        let handle = stage.handle();
+        assert_eq!(stage.next().await.expect("an outcome").input, 10);
+        sleep(100 * MS).await;
+        let metrics = handle.metrics();
+        assert_eq!((metrics.records_in, metrics.in_flight, metrics.running), (3, 1, 1));
+        assert_eq!((metrics.emitted, metrics.attempts, metrics.failed), (2, 3, 0));
+        drop(stage);
+        tokio::task::yield_now().await;
+        assert_eq!(handle.metrics().records_in, 3, "also when the stage is gone");
+    });
+}
+
+#[test] // R5
+fn the_end_of_the_input_may_mean_one_last_attempt() {
+    run(async {
+        let policy = AsyncWait::ordered(9)
+            .retry(FixedDelay::new(Duration::from_secs(60)).max_retries(9))
+            .finish_policy(FinishPolicy::LastAttempt);
+        let start = Instant::now();
+        let stage = stream::iter([1_u32])
+            .chain(stream::once(async {
+                sleep(9 * MS).await;
+                2
+            }))
+            .async_wait(policy, |_| ready(Err::<(), _>("busy")));
+        let mut stage = std::pin::pin!(stage.in_place(Tokio).unwrap());
+        let mut attempts = Vec::new();
+        while let Some(done) = stage.next().await {
+            attempts.push((done.input, done.attempts));
+        }
+        assert_eq!((attempts, start.elapsed()), (vec![(1, 2), (2, 2)], 9 * MS));
     });
 }

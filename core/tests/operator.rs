@@ -641,3 +641,479 @@ fn a_drain_barrier_keeps_its_place() {
     let _ = b.ok(1);
     assert_eq!(b.out(), "10 B6 20");
 }
+
+// ---- by key ----------------------------------------------------------------------------------
+
+fn key(value: u32) -> u64 {
+    u64::from(value / 10)
+}
+
+fn by_key(capacity: usize) -> AsyncWait<NoRetry, ByKey<fn(&u32) -> u32>> {
+    AsyncWait::ordered_by_key(capacity, |value: &u32| value / 10)
+}
+
+fn keyed<R: RetryStrategy<u32, u32, &'static str>, K>(policy: AsyncWait<R, K>) -> Bench<R> {
+    let op = policy.build_core().expect("a sound policy").checkpointed("stage", 1);
+    Bench { op, now: Instant::ZERO, running: Vec::new(), cancelled: Vec::new() }
+}
+
+impl<R: RetryStrategy<u32, u32, &'static str>> Bench<R> {
+    /// Pushes records under the key of their tens.
+    fn push_by_key(&mut self, values: impl IntoIterator<Item = u32>) {
+        for value in values {
+            self.op.push_with_key(self.now, key(value), StreamElement::value(value)).expect("room");
+            self.start();
+        }
+    }
+
+    fn running(&self) -> Vec<u32> {
+        self.running.iter().map(|(_, input, _)| *input).collect()
+    }
+}
+
+#[test] // O3, one attempt at a time
+fn a_keys_next_record_is_invoked_when_the_one_before_has_its_outcome() {
+    let mut b = keyed(by_key(9).retry(patient(1)));
+    b.push_by_key([11, 12, 21, 13]);
+    assert_eq!(b.running(), [11, 21]);
+    let _ = b.fail(11);
+    assert_eq!(b.running(), [21], "a record in backoff has no outcome");
+    b.pass(10 * MS);
+    let _ = (b.ok(11), b.ok(12));
+    assert_eq!(b.running(), [21, 13]);
+    assert_eq!(b.out(), "110 120");
+    let _ = (b.ok(13), b.ok(21));
+    assert_eq!(b.out(), "130 210");
+}
+
+#[test] // O3, overlapping
+fn overlapping_calls_of_a_key_leave_in_order() {
+    let mut b = keyed(by_key(9).overlapping());
+    b.push_by_key([11, 12, 21, 13]);
+    assert_eq!(b.running(), [11, 12, 21, 13]);
+    let _ = (b.ok(13), b.ok(12), b.ok(21));
+    assert_eq!(b.out(), "210");
+    let _ = b.ok(11);
+    assert_eq!(b.out(), "110 120 130");
+}
+
+#[test] // O3, O5: a key's chain goes on behind a watermark, but nothing crosses it.
+fn keys_and_watermarks() {
+    let mut b = keyed(by_key(9).overlapping());
+    b.push_by_key([11, 21]);
+    b.mark(5);
+    b.push_by_key([12, 31]);
+    let _ = (b.ok(31), b.ok(12), b.ok(11));
+    assert_eq!(b.out(), "110");
+    let _ = b.ok(21);
+    assert_eq!(b.out(), "210 W5 310 120");
+}
+
+#[test] // O3, K1: a restore keeps what is held back.
+fn a_restore_keeps_the_order_of_a_key() {
+    let mut b = keyed(by_key(9));
+    b.push_by_key([11, 12, 21]);
+    let checkpoint = b.snapshot();
+    let mut b = keyed(by_key(9));
+    b.op.restore(b.now, &checkpoint).expect("a restore");
+    b.start();
+    assert_eq!(b.running(), [11, 21]);
+    let _ = (b.ok(21), b.ok(11), b.ok(12));
+    assert_eq!(b.out(), "210 110 120");
+}
+
+// ---- limits ----------------------------------------------------------------------------------
+
+#[test] // C7
+fn a_limit_below_the_window_bounds_what_runs() {
+    let mut b = bench(AsyncWait::ordered(9).max_running(2).retry(patient(1)));
+    b.push_all([1, 2, 3, 4]);
+    assert_eq!((b.running(), b.op.in_flight()), (vec![1, 2], 4));
+    let _ = b.fail(1);
+    assert_eq!(b.running(), [2, 3], "a record in backoff does not run");
+    b.pass(10 * MS);
+    assert_eq!(b.running(), [2, 3], "and waits for its turn afterwards");
+    let _ = b.ok(2);
+    assert_eq!(b.running(), [3, 4]);
+    let _ = b.ok(3);
+    assert_eq!(b.running(), [4, 1]);
+}
+
+#[test] // C7, T1: out of the middle of the line of those who wait.
+fn a_call_can_time_out_while_it_waits_to_run_again() {
+    let policy = AsyncWait::unordered(9).max_running(1).timeout(20 * MS);
+    let mut b = bench(policy.retry(patient(1)));
+    b.push_all([1]);
+    let _ = b.fail(1);
+    b.push_all([2]);
+    b.push_all([3, 4]);
+    b.pass(10 * MS); // 1 is due, behind 3 and 4
+    b.push_all([5]);
+    b.pass(10 * MS);
+    let both = b.out(); // at the same instant, in either order
+    assert!(both.contains("1!the call timed out") && both.contains("2!the call timed out"));
+    let _ = (b.ok(3), b.ok(4), b.ok(5));
+    assert_eq!(b.out(), "30 40 50");
+}
+
+#[test] // C8
+fn capacity_changes_while_running() {
+    let mut b = bench(AsyncWait::ordered(2).max_capacity(4));
+    b.push_all([1, 2]);
+    assert!(!b.push(3));
+    assert_eq!(b.op.set_capacity(4), Ok(()));
+    b.push_all([3, 4]);
+    assert_eq!(b.op.set_capacity(1), Ok(()));
+    assert_eq!(b.op.in_flight(), 4, "none is dropped");
+    let _ = (b.ok(1), b.ok(2), b.ok(3));
+    assert_eq!(b.out(), "10 20 30");
+    assert!(!b.push(5), "one is left, and one is the capacity");
+    assert_eq!(b.op.set_capacity(0), Err(ConfigError::ZeroCapacity));
+    let too_large = ConfigError::CapacityTooLarge { capacity: 5, maximum: 4 };
+    assert_eq!(b.op.set_capacity(5), Err(too_large));
+    assert_eq!(b.op.set_max_running(0), Err(ConfigError::ZeroMaxRunning));
+}
+
+#[test] // C3
+fn a_full_window_leaves_room_for_control_elements() {
+    let mut b = bench(AsyncWait::ordered(1));
+    b.push_all([1]);
+    assert!(b.mark(1) && b.mark(2), "the second one merges");
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 W2");
+}
+
+// ---- timeouts with another end, retries with a budget ----------------------------------------
+
+#[test] // T3
+fn a_timed_out_call_may_end_otherwise() {
+    let mut b = bench(AsyncWait::ordered(9).timeout(MS));
+    b.push_all([1, 2, 3, 4]);
+    b.now = b.now + MS;
+    while let Some(expired) = b.op.handle_deadline(b.now) {
+        let Expired::Call(id) = expired else { panic!("{expired:?}") };
+        let mut asked = 0;
+        let resolved = b.op.resolve_timeout(id, |input| {
+            asked = *input;
+            match input {
+                1 => TimeoutAction::Output(7),
+                2 => TimeoutAction::Drop,
+                _ => TimeoutAction::Fail,
+            }
+        });
+        assert!(resolved && asked > 0);
+        assert!(!b.op.resolve_timeout(id, |_| TimeoutAction::Drop), "once only");
+    }
+    assert_eq!(b.out(), "7 3!the call timed out 4!the call timed out");
+    let metrics = b.op.metrics(b.now);
+    assert_eq!((metrics.emitted, metrics.dropped, metrics.timed_out), (3, 1, 2));
+    assert!(b.op.is_empty());
+}
+
+#[test] // T3, F4
+fn only_a_call_that_timed_out_can_be_resolved() {
+    let mut b = bench(AsyncWait::ordered(9));
+    b.push_all([1, 2]);
+    let (id, _) = b.attempt(1);
+    assert!(!b.op.resolve_timeout(id, |_| TimeoutAction::Drop), "it runs");
+    let _ = b.fail(1);
+    assert!(!b.op.resolve_timeout(id, |_| TimeoutAction::Drop), "it failed by itself");
+    let _ = b.ok(2);
+    assert_eq!(b.out(), "1!no 20");
+}
+
+#[test] // R7
+fn a_budget_bounds_the_retries_of_all() {
+    let budget = RetryBudget::new(2, 0.5);
+    let mut b = bench(AsyncWait::unordered(9).retry(patient(9)).retry_budget(budget));
+    b.push_all([1, 2, 3, 4, 5]);
+    assert_eq!(
+        [1, 2, 3].map(|value| b.fail(value)).map(|c| c == Completion::Retry),
+        [true, true, false]
+    );
+    let _ = b.ok(4);
+    assert_eq!(b.fail(5), Completion::Outcome, "half a token is none");
+    b.push_all([6, 7]);
+    let _ = b.ok(6);
+    assert_eq!(b.fail(7), Completion::Retry);
+    let refused = AsyncWait::ordered(1).retry_budget(RetryBudget::new(1, 1.5));
+    let refused = refused.build_core::<u32, u32, ()>().map(|_| ()).unwrap_err();
+    assert_eq!(refused, ConfigError::RetryBudget);
+}
+
+#[test] // R2
+fn the_error_may_dictate_the_delay() {
+    let strategy =
+        FixedDelay::new(MS).delay_from(|error: &&str| (*error == "later").then_some(50 * MS));
+    let mut b = bench(AsyncWait::unordered(9).retry(strategy));
+    b.push_all([1, 2]);
+    let _ = b.complete(1, Err("later"));
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 50 * MS));
+    let _ = b.fail(2);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + MS));
+}
+
+// ---- the end ---------------------------------------------------------------------------------
+
+#[test] // R5
+fn at_the_end_calls_have_all_their_retries_or_one_last_attempt() {
+    for (policy, expected) in [(FinishPolicy::AllRetries, 3), (FinishPolicy::LastAttempt, 2)] {
+        let policy = AsyncWait::ordered(9).retry(patient(2)).finish_policy(policy);
+        let mut b = bench(policy);
+        b.push_all([1, 2]);
+        let _ = b.fail(1);
+        b.op.finish(b.now);
+        b.start();
+        assert!(!b.push(3), "there is no more input");
+        let at_once = b.running() == [2, 1];
+        assert_eq!(at_once, expected == 2);
+        let _ = b.ok(2);
+        while !b.op.has_output() {
+            b.pass(10 * MS);
+            let _ = b.fail(1);
+        }
+        assert_eq!(b.outcome().attempts, expected);
+    }
+}
+
+#[test] // L3
+fn a_shutdown_fails_what_has_no_outcome() {
+    let mut b = bench(AsyncWait::ordered(4).max_running(2).retry(patient(1)));
+    b.push_all([1, 2, 3, 4]);
+    let _ = (b.fail(1), b.ok(2));
+    b.op.shut_down(b.now);
+    assert_eq!(b.op.poll_deadline(), None);
+    assert_eq!((b.op.running(), b.op.poll_call(b.now).is_none()), (0, true));
+    let ends = "1!the stage was shut down 20 3!the stage was shut down 4!the stage was shut down";
+    assert_eq!(b.out(), ends);
+    assert!(b.op.is_empty());
+}
+
+// ---- checkpoints, further --------------------------------------------------------------------
+
+#[test] // K2
+fn results_can_be_kept() {
+    type Kept = Operator<u32, u32, String, NoRetry, Heap>;
+    let build = || -> Kept {
+        let op = AsyncWait::ordered(9).build_core().expect("a sound policy");
+        op.checkpointed("stage", 1).keeping_results()
+    };
+    let mut op = build();
+    for value in 1..=3 {
+        op.push(Instant::ZERO, StreamElement::value(value)).expect("room");
+    }
+    let calls: Vec<CallId> =
+        std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| call.id)).collect();
+    let now = Instant::ZERO + 5 * MS;
+    let failure = Failure::Error(String::from("no"));
+    assert_eq!(op.handle_completion(now, calls[1], Ok(20)), Completion::Outcome);
+    assert_eq!(op.handle_completion(now, calls[2], Err(failure.clone())), Completion::Outcome);
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    op.snapshot(now, &mut checkpoint).expect("a snapshot");
+
+    let mut op = build();
+    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    let call = op.poll_call(Instant::ZERO).expect("one is called again");
+    assert_eq!((call.attempt.number, *call.input), (2, 1));
+    let id = call.id;
+    assert!(op.poll_call(Instant::ZERO).is_none());
+    assert_eq!(op.handle_completion(Instant::ZERO, id, Ok(10)), Completion::Outcome);
+    let results: Vec<_> = std::iter::from_fn(|| op.poll_output())
+        .map(|element| match element {
+            StreamElement::Record { value, .. } => (value.result, value.elapsed),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(results, [(Ok(10), 5 * MS), (Ok(20), 5 * MS), (Err(failure), 5 * MS)]);
+
+    // A stage that does not keep results calls again what was done.
+    let mut forgetful = AsyncWait::ordered(9)
+        .build_core::<u32, u32, String>()
+        .expect("a sound policy")
+        .checkpointed("stage", 1);
+    forgetful.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    let called = std::iter::from_fn(|| forgetful.poll_call(Instant::ZERO).map(|_| ())).count();
+    assert_eq!(called, 3);
+}
+
+#[test] // K3
+fn a_drain_that_takes_too_long_fails_its_checkpoint_and_nothing_else() {
+    let mut b = bench(AsyncWait::ordered(4));
+    b.push_all([1]);
+    let barrier = Barrier::drain(Checkpoint::new(CheckpointId(6))).within(5 * MS);
+    b.push_element(StreamElement::Barrier(barrier));
+    b.push_all([2]);
+    let _ = b.ok(2);
+    assert_eq!(b.op.poll_deadline(), Some(Instant::ZERO + 5 * MS));
+    b.pass(5 * MS);
+    let Some(StreamElement::Barrier(barrier)) = b.op.poll_output() else { panic!() };
+    assert_eq!(barrier.checkpoint.failure(), Err(CheckpointError::DrainTimedOut));
+    assert_eq!((b.op.poll_deadline(), b.out().as_str()), (None, ""));
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 20");
+    assert!(b.op.is_empty());
+}
+
+#[test] // K3: there is no state to migrate, and request ids go on.
+fn a_drained_checkpoint_restores_nothing() {
+    let mut b = bench(AsyncWait::ordered(4));
+    b.push_all([1, 2]);
+    let _ = (b.ok(1), b.ok(2));
+    let _ = b.out();
+    b.push_element(StreamElement::Barrier(Barrier::drain(Checkpoint::new(CheckpointId(6)))));
+    let Some(StreamElement::Barrier(barrier)) = b.op.poll_output() else { panic!() };
+    let mut op = AsyncWait::ordered(4)
+        .build_core::<u64, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 9); // another type under another version
+    op.restore(Instant::ZERO, &barrier.checkpoint).expect("nothing to restore");
+    assert!(op.is_empty());
+    op.push(Instant::ZERO, StreamElement::value(3)).expect("room");
+    assert_eq!(op.poll_call(Instant::ZERO).expect("a call").attempt.request_id, 2);
+}
+
+#[test] // K7
+fn records_of_an_older_version_are_migrated_or_refused() {
+    let mut b = bench(AsyncWait::ordered(4));
+    b.push_all([1, 300]);
+    let checkpoint = b.snapshot();
+    type New = Operator<(u32, bool), u32, (), NoRetry, Heap>;
+    let build = |migrate: Option<fn(u32, &[u8]) -> Option<(u32, bool)>>| -> New {
+        let op =
+            AsyncWait::ordered(4).build_core().expect("a sound policy").checkpointed("stage", 2);
+        match migrate {
+            Some(migrate) => op.migrating(migrate),
+            None => op,
+        }
+    };
+    let mut op = build(Some(|version, bytes| {
+        assert_eq!(version, 1);
+        let old: u32 = postcard::from_bytes(bytes).ok()?;
+        Some((old, old > 255))
+    }));
+    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    assert_eq!(*op.poll_call(Instant::ZERO).expect("a call").input, (1, false));
+    assert_eq!(*op.poll_call(Instant::ZERO).expect("a call").input, (300, true));
+
+    let versions = (1, 2);
+    let (found, expected) = versions;
+    let mut op = build(None);
+    let refused = op.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(refused, Err(RestoreError::Schema { found, expected }));
+    let mut op = build(Some(|_, _| None));
+    let refused = op.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(refused, Err(RestoreError::Migration { found, expected }));
+    assert!(op.is_empty());
+    let mut older = AsyncWait::ordered(4)
+        .build_core::<u32, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 0)
+        .migrating(|_, _| Some(0));
+    let refused = older.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(refused, Err(RestoreError::Schema { found: 1, expected: 0 }), "a newer one");
+}
+
+#[test] // K8
+fn a_snapshot_is_split_by_key_and_merged_again() {
+    let mut b = keyed(by_key(99));
+    for value in 0..60 {
+        b.push_by_key([value]);
+        if value % 20 == 19 {
+            b.mark(i64::from(value));
+        }
+    }
+    let _ = (b.ok(0), b.ok(10));
+    let whole = b.snapshot();
+    let section = whole.section("stage").expect("the section");
+    let parts = split_snapshot(section, 3, |key| key as usize).expect("parts");
+
+    let mut ids = Vec::new();
+    let mut stages: Vec<Bench<_>> = parts.iter().map(|part| restored(part)).collect();
+    for (instance, b) in stages.iter_mut().enumerate() {
+        let marks: Vec<_> = run_through(b);
+        let expected: Vec<_> =
+            (0..60).filter(|value| key(*value) as usize % 3 == instance).collect();
+        let records: Vec<_> = marks.iter().filter_map(|m| m.parse().ok()).collect::<Vec<u32>>();
+        for tens in 0..6 {
+            let of_key = |values: &[u32]| -> Vec<u32> {
+                values.iter().copied().filter(|value| key(*value) == tens).collect()
+            };
+            assert_eq!(of_key(&records), of_key(&expected), "order of key {tens}");
+        }
+        assert_eq!(marks.iter().filter(|m| m.starts_with('W')).count(), 3);
+        b.push_by_key([100, 110]);
+        ids.extend(b.running.iter().map(|(_, _, attempt)| attempt.request_id));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 6, "request ids of different instances do not clash: {ids:?}");
+
+    let merged = merge_snapshots(parts.iter().map(Vec::as_slice)).expect("one again");
+    let mut b = restored(&merged);
+    let story = run_through(&mut b);
+    let mut mark = -1;
+    let mut seen = 0;
+    for word in story {
+        match word.strip_prefix('W') {
+            Some(at) => mark = at.parse().expect("a watermark"),
+            None => {
+                let value: i64 = word.parse().expect("a record");
+                assert!(value > mark, "{value} comes after the watermark {mark}");
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!((seen, mark), (60, 59));
+    assert_eq!(split_snapshot(section, 0, |_| 0), Err(RestoreError::NoParts));
+    assert_eq!(merge_snapshots([]), Err(RestoreError::NoParts));
+}
+
+fn restored(part: &[u8]) -> Bench<NoRetry> {
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    checkpoint.put("stage", part).expect("room");
+    let mut b = keyed(by_key(99));
+    b.op.restore(b.now, &checkpoint).expect("a restore");
+    b.start();
+    b
+}
+
+/// Completes everything, latest first; what came out, with the inputs for the outputs.
+fn run_through(b: &mut Bench<NoRetry>) -> Vec<String> {
+    let mut story = Vec::new();
+    while !b.op.is_empty() {
+        if let Some((_, value, _)) = b.running.last().copied() {
+            let _ = b.complete(value, Ok(value));
+        }
+        story.extend(b.out().split_whitespace().map(String::from));
+    }
+    story
+}
+
+// ---- numbers ---------------------------------------------------------------------------------
+
+#[test] // M1
+fn the_numbers_add_up() {
+    let policy = AsyncWait::ordered(4).timeout(50 * MS).retry(patient(1));
+    let mut b = bench(policy);
+    b.push_all([1, 2, 3, 4]); // full from here
+    b.pass(3 * MS);
+    let _ = (b.fail(1), b.ok(2));
+    let (late, _) = b.attempt(3);
+    let m = b.op.metrics(b.now);
+    assert_eq!((m.in_flight, m.running, m.in_backoff, m.done, m.capacity), (4, 2, 1, 1, 4));
+    assert_eq!((m.oldest, m.blocked), (Some(3 * MS), 3 * MS));
+    b.pass(10 * MS);
+    let _ = (b.ok(1), b.fail(4));
+    assert_eq!(b.out(), "10 20");
+    b.pass(40 * MS);
+    let _ = b.op.handle_completion(b.now, late, Ok(0));
+    assert_eq!(b.out(), "3!the call timed out 4!the call timed out");
+    let m = b.op.metrics(b.now);
+    assert_eq!((m.records_in, m.emitted, m.failed, m.timed_out), (4, 4, 2, 2));
+    assert_eq!((m.attempts, m.retried, m.late_completions, m.blocked), (5, 2, 1, 13 * MS));
+    assert_eq!((m.in_flight, m.running, m.in_backoff, m.done, m.oldest), (0, 0, 0, 0, None));
+    assert_eq!((m.call_time.count(), m.turn_wait.count()), (4, 4));
+    assert!(m.call_time.quantile(0.1) >= 3 * MS && m.call_time.quantile(1.0) >= 50 * MS);
+    let waited = m.turn_wait.quantile(1.0);
+    assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
+}
