@@ -30,6 +30,8 @@ mod store;
 #[cfg(feature = "alloc")]
 mod stream;
 mod time;
+#[cfg(feature = "alloc")]
+mod wake;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointId};
 pub use config::{AsyncWait, ByKey, ConfigError, FinishPolicy, KeyOf, NoKey, hash_key};

@@ -4,10 +4,8 @@
 //! waker is a thin pointer into a shared block, and both are made without an allocation per request.
 //!
 //! *Lanes* are numbered. The first block of lanes belongs to the stage itself (its source, its timer,
-//! its consumer); the requests' lanes follow, in blocks that are allocated when they are first used.
-//! A wake sets the lane's bit in its block, and the block's bit in the summary if it was the first;
-//! the stage collects the bits, a word at a time. So a wake polls that request and no other, and
-//! however many wakes come while the stage is busy, its own task is woken at most once.
+//! its function, its consumer); the requests' lanes follow, in blocks that are allocated when they are
+//! first used. What a wake does is in `wake.rs`.
 #![allow(unsafe_code)]
 
 use alloc::boxed::Box;
@@ -16,13 +14,9 @@ use alloc::vec::Vec;
 use core::future::Future;
 use core::mem::ManuallyDrop;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use atomic_waker::AtomicWaker;
-
-/// Lanes in a block: one machine word of bits.
-const LANES: usize = usize::BITS as usize;
+use crate::wake::{Collector, Hub, LANES, Word};
 
 /// A block starts at a multiple of this, so that a lane's address tells the block's. At least
 /// [`LANES`].
@@ -50,24 +44,15 @@ pub(crate) struct Slots<F> {
     own: Arc<Block>,
     blocks: Vec<(Arc<Block>, Pin<Box<[Option<F>]>>)>,
     hub: Arc<Hub>,
-    /// Bits that were collected and not yet handed out: blocks of the summary word `word`, and lanes
-    /// of the block `block`.
-    word: usize,
-    woken_blocks: usize,
-    block: usize,
-    woken_lanes: usize,
+    collector: Collector,
 }
 
 impl<F> Slots<F> {
     /// A table with room for `capacity` requests. Memory for them is taken as they come.
     pub(crate) fn new(capacity: usize) -> Self {
-        let blocks = 1 + capacity.div_ceil(LANES);
-        let summary = (0..blocks.div_ceil(LANES)).map(|_| AtomicUsize::new(0)).collect();
-        let (parent, asleep) = (AtomicWaker::new(), AtomicBool::new(false));
-        let hub = Arc::new(Hub { summary, parent, asleep });
+        let hub = Arc::new(Hub::new(1 + capacity.div_ceil(LANES)));
         let own = Block::new(0, &hub);
-        let (blocks, word) = (Vec::new(), 0);
-        Self { own, blocks, hub, word, woken_blocks: 0, block: 0, woken_lanes: 0 }
+        Self { own, blocks: Vec::new(), hub, collector: Collector::new() }
     }
 
     /// Puts a request into a slot; one that is there already is dropped.
@@ -127,16 +112,12 @@ impl<F> Slots<F> {
     /// that every lane has its turn.
     #[inline]
     pub(crate) fn next_woken(&mut self) -> Option<Woken> {
-        while self.woken_lanes == 0 {
-            self.block = self.next_woken_block()?;
-            self.woken_lanes = match self.block {
-                0 => self.own.take_woken(),
-                block => self.blocks.get(block - 1).map_or(0, |(block, _)| block.take_woken()),
-            };
-        }
-        let lane = self.woken_lanes.trailing_zeros() as usize;
-        self.woken_lanes &= self.woken_lanes - 1;
-        Some(match (self.block, lane) {
+        let Self { own, blocks, hub, collector } = self;
+        let (block, lane) = collector.next(hub, |block| match block {
+            0 => own.word.take(),
+            block => blocks.get(block - 1).map_or(0, |(block, _)| block.word.take()),
+        })?;
+        Some(match (block, lane) {
             (0, 0) => Woken::Own(OwnLane::Source),
             (0, 1) => Woken::Own(OwnLane::Timer),
             (0, 2) => Woken::Own(OwnLane::Function),
@@ -145,41 +126,10 @@ impl<F> Slots<F> {
         })
     }
 
-    #[inline]
-    fn next_woken_block(&mut self) -> Option<usize> {
-        let words = self.hub.summary.len();
-        for _ in 0..words {
-            if self.woken_blocks != 0 {
-                break;
-            }
-            self.word = if self.word + 1 < words { self.word + 1 } else { 0 };
-            let word = &self.hub.summary[self.word];
-            if word.load(SeqCst) != 0 {
-                self.woken_blocks = word.swap(0, SeqCst);
-            }
-        }
-        if self.woken_blocks == 0 {
-            return None;
-        }
-        let bit = self.woken_blocks.trailing_zeros() as usize;
-        self.woken_blocks &= self.woken_blocks - 1;
-        Some(self.word * LANES + bit)
-    }
-
     /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
     /// already: then there is no sleep.
     pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
-        if self.woken_lanes != 0 || self.woken_blocks != 0 {
-            return false;
-        }
-        self.hub.parent.register(cx.waker());
-        self.hub.asleep.store(true, SeqCst);
-        // A wake that came before the line above did not see it, but left its bit in the summary.
-        let woken = self.hub.summary.iter().any(|word| word.load(SeqCst) != 0);
-        if woken {
-            self.hub.asleep.store(false, SeqCst);
-        }
-        !woken
+        self.collector.is_empty() && self.hub.sleep(cx.waker())
     }
 
     #[inline(always)]
@@ -195,24 +145,13 @@ impl<F> Slots<F> {
     }
 }
 
-/// What all blocks of a stage share.
-struct Hub {
-    /// A bit for each block that has a woken lane.
-    summary: Box<[AtomicUsize]>,
-    /// Who polls the stage.
-    parent: AtomicWaker,
-    /// Whether the parent must be woken.
-    asleep: AtomicBool,
-}
-
 /// The wakers of as many lanes as a word has bits. A waker is a pointer to its lane's byte, and
 /// stands for one reference to the block's `Arc`.
 #[repr(C, align(64))]
 struct Block {
     /// Nothing is stored here: the addresses are what counts.
     lanes: [u8; LANES],
-    woken: AtomicUsize,
-    number: usize,
+    word: Word,
     hub: Arc<Hub>,
 }
 
@@ -220,27 +159,8 @@ const _: () = assert!(align_of::<Block>() == BLOCK_ALIGNMENT && LANES <= BLOCK_A
 
 impl Block {
     fn new(number: usize, hub: &Arc<Hub>) -> Arc<Self> {
-        let (woken, hub) = (AtomicUsize::new(0), Arc::clone(hub));
-        Arc::new(Self { lanes: [0; LANES], woken, number, hub })
-    }
-
-    fn take_woken(&self) -> usize {
-        self.woken.swap(0, SeqCst)
-    }
-
-    fn wake(&self, lane: usize) {
-        let bit = 1 << lane;
-        let before = self.woken.fetch_or(bit, SeqCst);
-        if before & bit != 0 {
-            return; // whoever set it first sees to the rest, and it has not been collected yet
-        }
-        if before == 0 {
-            let (word, bit) = (self.number / LANES, 1 << (self.number % LANES));
-            self.hub.summary[word].fetch_or(bit, SeqCst);
-        }
-        if self.hub.asleep.load(SeqCst) && self.hub.asleep.swap(false, SeqCst) {
-            self.hub.parent.wake();
-        }
+        let (word, hub) = (Word::new(number), Arc::clone(hub));
+        Arc::new(Self { lanes: [0; LANES], word, hub })
     }
 }
 
@@ -297,7 +217,8 @@ unsafe fn wake_by_ref(lane: *const ()) {
     let (block, lane) = locate(lane);
     // SAFETY: the caller's waker keeps the block alive for the length of this call, and a block is
     // only ever used through shared references.
-    unsafe { &*block }.wake(lane);
+    let block = unsafe { &*block };
+    block.word.wake(lane, &block.hub);
 }
 
 unsafe fn drop_waker(lane: *const ()) {
@@ -306,8 +227,12 @@ unsafe fn drop_waker(lane: *const ()) {
     unsafe { Arc::decrement_strong_count(block) };
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use atomic_waker::AtomicWaker;
+
     use super::*;
 
     /// Collects everything that has been woken.

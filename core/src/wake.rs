@@ -1,0 +1,291 @@
+//! How a wake finds its way, without locks.
+//!
+//! A wake sets the lane's bit in its block's word, and the block's bit in the summary if it was the first
+//! in that word; the stage collects the bits, a word at a time. So a wake polls that request and no other,
+//! and however many wakes come while the stage is busy, its own task is woken at most once.
+//!
+//! All orderings are sequentially consistent: going to sleep and being woken each write one thing and then
+//! read the other's, and neither may read what was there before both. Checked with loom, below.
+
+use alloc::boxed::Box;
+use core::task::Waker;
+
+use self::sync::{AtomicBool, AtomicUsize, AtomicWaker, SeqCst, is_asleep, load};
+
+/// Lanes of a block: one machine word of bits.
+pub(crate) const LANES: usize = usize::BITS as usize;
+
+#[cfg(not(loom))]
+mod sync {
+    pub(super) use atomic_waker::AtomicWaker;
+    pub(super) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    #[inline(always)]
+    pub(super) fn load(word: &AtomicUsize) -> usize {
+        word.load(SeqCst)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_asleep(flag: &AtomicBool) -> bool {
+        flag.load(SeqCst)
+    }
+}
+
+#[cfg(loom)]
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    // loom takes a sequentially consistent load for an acquiring one, and would find wake-ups lost that
+    // are not. One that writes back what it reads is modelled as strongly as the real load is.
+
+    pub(super) fn load(word: &AtomicUsize) -> usize {
+        word.fetch_or(0, SeqCst)
+    }
+
+    pub(super) fn is_asleep(flag: &AtomicBool) -> bool {
+        flag.fetch_or(false, SeqCst)
+    }
+
+    /// loom's own takes wakers by value.
+    pub(super) struct AtomicWaker(loom::future::AtomicWaker);
+
+    impl AtomicWaker {
+        pub(super) fn new() -> Self {
+            Self(loom::future::AtomicWaker::new())
+        }
+
+        pub(super) fn register(&self, waker: &core::task::Waker) {
+            self.0.register_by_ref(waker);
+        }
+
+        pub(super) fn wake(&self) {
+            self.0.wake();
+        }
+    }
+}
+
+/// The bits of one block.
+pub(crate) struct Word {
+    woken: AtomicUsize,
+    /// The block's number, for its bit in the summary.
+    number: usize,
+}
+
+impl Word {
+    pub(crate) fn new(number: usize) -> Self {
+        Self { woken: AtomicUsize::new(0), number }
+    }
+
+    /// Wakes a lane.
+    pub(crate) fn wake(&self, lane: usize, hub: &Hub) {
+        let bit = 1 << lane;
+        let before = self.woken.fetch_or(bit, SeqCst);
+        if before & bit != 0 {
+            return; // whoever set it first sees to the rest, and it has not been collected yet
+        }
+        if before == 0 {
+            hub.summary[self.number / LANES].fetch_or(1 << (self.number % LANES), SeqCst);
+        }
+        if is_asleep(&hub.asleep) && hub.asleep.swap(false, SeqCst) {
+            hub.parent.wake();
+        }
+    }
+
+    /// Collects the bits.
+    pub(crate) fn take(&self) -> usize {
+        self.woken.swap(0, SeqCst)
+    }
+}
+
+/// What all blocks of a stage share.
+pub(crate) struct Hub {
+    /// A bit for each block that has a woken lane.
+    summary: Box<[AtomicUsize]>,
+    /// Who polls the stage.
+    parent: AtomicWaker,
+    /// Whether the parent must be woken.
+    asleep: AtomicBool,
+}
+
+impl Hub {
+    /// For that many blocks.
+    pub(crate) fn new(blocks: usize) -> Self {
+        let summary = (0..blocks.div_ceil(LANES)).map(|_| AtomicUsize::new(0)).collect();
+        Self { summary, parent: AtomicWaker::new(), asleep: AtomicBool::new(false) }
+    }
+
+    /// Asks for `waker` to be woken at the next wake. Returns `false` when there has been one already:
+    /// then there is no sleep.
+    pub(crate) fn sleep(&self, waker: &Waker) -> bool {
+        self.parent.register(waker);
+        self.asleep.store(true, SeqCst);
+        // A wake that came before the line above did not see it, but left its bit in the summary.
+        let woken = self.summary.iter().any(|word| load(word) != 0);
+        if woken {
+            self.asleep.store(false, SeqCst);
+        }
+        !woken
+    }
+}
+
+/// Bits that were collected and not yet handed out: blocks of the summary word `word`, and lanes of the
+/// block `block`.
+pub(crate) struct Collector {
+    word: usize,
+    blocks: usize,
+    block: usize,
+    lanes: usize,
+}
+
+impl Collector {
+    pub(crate) fn new() -> Self {
+        Self { word: 0, blocks: 0, block: 0, lanes: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes == 0 && self.blocks == 0
+    }
+
+    /// A block and a lane that have been woken; `take` collects the bits of a block. Goes on where it
+    /// stopped, so that every lane has its turn.
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        hub: &Hub,
+        mut take: impl FnMut(usize) -> usize,
+    ) -> Option<(usize, usize)> {
+        while self.lanes == 0 {
+            self.block = self.next_block(hub)?;
+            self.lanes = take(self.block);
+        }
+        Some((self.block, take_lowest(&mut self.lanes)))
+    }
+
+    #[inline]
+    fn next_block(&mut self, hub: &Hub) -> Option<usize> {
+        let words = hub.summary.len();
+        for _ in 0..words {
+            if self.blocks != 0 {
+                break;
+            }
+            self.word = if self.word + 1 < words { self.word + 1 } else { 0 };
+            let word = &hub.summary[self.word];
+            if load(word) != 0 {
+                self.blocks = word.swap(0, SeqCst);
+            }
+        }
+        (self.blocks != 0).then(|| self.word * LANES + take_lowest(&mut self.blocks))
+    }
+}
+
+/// Takes out the lowest bit that is set, and returns its number.
+#[inline(always)]
+fn take_lowest(bits: &mut usize) -> usize {
+    let lowest = bits.trailing_zeros() as usize;
+    *bits &= *bits - 1;
+    lowest
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test -p inflight-core --features alloc --lib --release loom`
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    /// All interleavings with at most three preemptions: more find nothing else and take hours.
+    fn model(run: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(run);
+    }
+
+    struct Shared {
+        hub: Hub,
+        words: [Word; 2],
+        /// What each lane's wake announces.
+        done: [AtomicUsize; 3],
+    }
+
+    /// The lanes of the three wakers: two in one block, one in another.
+    const LANE: [(usize, usize); 3] = [(0, 0), (0, 5), (1, 0)];
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared {
+            hub: Hub::new(2),
+            words: [Word::new(0), Word::new(1)],
+            done: [AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)],
+        })
+    }
+
+    fn waker_thread(shared: &Arc<Shared>, which: usize) -> loom::thread::JoinHandle<()> {
+        let shared = Arc::clone(shared);
+        loom::thread::spawn(move || {
+            shared.done[which].store(1, SeqCst);
+            let (block, lane) = LANE[which];
+            shared.words[block].wake(lane, &shared.hub);
+        })
+    }
+
+    /// Collects until all of `wakers` have been seen, sleeping between. loom reports a deadlock if a
+    /// wake-up is lost.
+    fn collect_all(shared: &Shared, wakers: &[usize]) {
+        let mut collector = Collector::new();
+        let mut seen = [false; 3];
+        loom::future::block_on(core::future::poll_fn(|cx| {
+            loop {
+                while let Some(woken) =
+                    collector.next(&shared.hub, |block| shared.words[block].take())
+                {
+                    let which = LANE.iter().position(|lane| *lane == woken).unwrap();
+                    assert_eq!(
+                        shared.done[which].load(SeqCst),
+                        1,
+                        "what the wake announced is seen"
+                    );
+                    seen[which] = true;
+                }
+                if wakers.iter().all(|which| seen[*which]) {
+                    return core::task::Poll::Ready(());
+                }
+                if shared.hub.sleep(cx.waker()) {
+                    return core::task::Poll::Pending;
+                }
+            }
+        }));
+    }
+
+    // L6
+    #[test]
+    fn loom_no_wake_up_is_lost_between_two_lanes_of_a_block() {
+        model(|| {
+            let shared = shared();
+            let threads = [waker_thread(&shared, 0), waker_thread(&shared, 1)];
+            collect_all(&shared, &[0, 1]);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    // L6
+    #[test]
+    fn loom_no_wake_up_is_lost_between_two_blocks() {
+        model(|| {
+            let shared = shared();
+            let threads = [waker_thread(&shared, 1), waker_thread(&shared, 2)];
+            collect_all(&shared, &[1, 2]);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    // L6: the same lane woken twice is collected at least once after the first.
+    #[test]
+    fn loom_a_lane_woken_twice() {
+        model(|| {
+            let shared = shared();
+            let threads = [waker_thread(&shared, 2), waker_thread(&shared, 2)];
+            collect_all(&shared, &[2]);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+}
