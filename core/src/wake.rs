@@ -118,11 +118,12 @@ impl Hub {
     /// then there is no sleep.
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
         self.parent.register(waker);
-        self.asleep.store(true, SeqCst);
+        // Swapped, not stored: a store of this order costs the same, and loom would not order it.
+        self.asleep.swap(true, SeqCst);
         // A wake that came before the line above did not see it, but left its bit in the summary.
         let woken = self.summary.iter().any(|word| load(word) != 0);
         if woken {
-            self.asleep.store(false, SeqCst);
+            self.asleep.swap(false, SeqCst);
         }
         !woken
     }
