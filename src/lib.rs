@@ -28,3 +28,6 @@ pub mod prelude {
     #[cfg(feature = "tokio")]
     pub use inflight_tokio::{Tokio, TokioLocal};
 }
+
+#[doc = include_str!("../docs/contract.md")]
+pub mod contract {}
