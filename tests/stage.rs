@@ -376,7 +376,10 @@ fn one_timer_serves_all() {
         let armed = Counting::default();
         let policy = AsyncWait::unordered(10).timeout(Duration::from_secs(1));
         let stage = stream::iter(0..20_000_u32)
-            .async_wait(policy, |_| async { Ok::<_, ()>(sleep(MS).await) })
+            .async_wait(policy, |_| async {
+                sleep(MS).await;
+                Ok::<_, ()>(())
+            })
             .in_place(armed.clone())
             .unwrap();
         let start = Instant::now();

@@ -13,6 +13,10 @@ pub struct Attempt {
     /// 1 for the first attempt of a call, 2 for its first retry. Attempts made before a restore
     /// count, the one that the crash interrupted included.
     pub number: u32,
+    /// How many attempts of the call have failed before this one: 0 for the first attempt, k for the
+    /// k-th retry. An attempt that a crash interrupted has not failed, so a process that is killed often
+    /// does not use up its calls' retries.
+    pub retry: u32,
     /// The same for all attempts of one record, also after a restore, and different for each record
     /// of the stage: what a service can tell repeats by.
     pub request_id: u64,

@@ -478,12 +478,12 @@ fn every_attempt_is_told_its_number_and_the_time_left() {
     let mut b = bench(AsyncWait::ordered(2).timeout(100 * MS).retry(patient(3)));
     b.push_all([7, 8]);
     let (_, told) = b.attempt(8);
-    assert_eq!(told, Attempt { number: 1, request_id: 1, time_left: Some(100 * MS) });
+    assert_eq!(told, Attempt { number: 1, retry: 0, request_id: 1, time_left: Some(100 * MS) });
     b.pass(5 * MS);
     let _ = b.fail(8);
     b.pass(10 * MS);
     let (_, told) = b.attempt(8);
-    assert_eq!(told, Attempt { number: 2, request_id: 1, time_left: Some(85 * MS) });
+    assert_eq!(told, Attempt { number: 2, retry: 1, request_id: 1, time_left: Some(85 * MS) });
 }
 
 // ---- failures --------------------------------------------------------------------------------
@@ -1116,4 +1116,29 @@ fn the_numbers_add_up() {
     assert!(m.call_time.quantile(0.1) >= 3 * MS && m.call_time.quantile(1.0) >= 50 * MS);
     let waited = m.turn_wait.quantile(1.0);
     assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
+}
+
+#[test] // K5, R2: a process that is killed often does not use up its calls' retries.
+fn an_attempt_that_a_crash_interrupts_has_not_failed() {
+    let policy = AsyncWait::ordered(1).retry(ExponentialBackoff::new(10 * MS).max_retries(1));
+    let mut b = bench(policy);
+    b.push_all([1]);
+    for crashes in 1..=5 {
+        let checkpoint = b.snapshot();
+        b = bench(policy);
+        b.op.restore(b.now, &checkpoint).expect("a restore");
+        b.start();
+        let (_, told) = b.attempt(1);
+        assert_eq!((told.number, told.retry), (crashes + 1, 0));
+    }
+    assert_eq!(b.fail(1), Completion::Retry);
+    assert_eq!(
+        b.op.poll_deadline(),
+        Some(Instant::ZERO + 10 * MS),
+        "the first delay, not the sixth"
+    );
+    b.pass(10 * MS);
+    assert_eq!((b.attempt(1).1.number, b.attempt(1).1.retry), (7, 1));
+    assert_eq!(b.fail(1), Completion::Outcome);
+    assert_eq!(b.outcome().attempts, 7);
 }

@@ -19,6 +19,8 @@ pub(super) struct Call<In, Out, E> {
     /// backoff all until its retry, by a done one all of it.
     pub(super) spent: Span,
     pub(super) attempts: u32,
+    /// How many of them a crash has interrupted.
+    pub(super) interrupted: u32,
     /// Changes whenever an attempt begins or ends, so that a completion of another one is told apart.
     pub(super) generation: u32,
     /// The neighbours in the one list this call is in: vacant, waiting to be invoked, or ready.
@@ -30,19 +32,19 @@ pub(super) struct Call<In, Out, E> {
     pub(super) state: State,
     /// Nothing that must leave before it is still here.
     pub(super) first_of_chain: bool,
+    /// Not to be invoked before the call has its outcome that it follows in its chain.
+    pub(super) held: bool,
     has_timestamp: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Vacant,
-    /// Not to be invoked before the call has its outcome that it follows in its chain.
-    Held,
-    /// Waits to be invoked for the first time in this life.
+    /// To be invoked for the first time in this life.
     Queued,
     Running,
     Backoff,
-    /// The backoff is over; waits to be invoked again.
+    /// The backoff is over; to be invoked again.
     Due,
     Done,
 }
@@ -103,6 +105,8 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         slot.started = now;
         slot.spent = Span::ZERO;
         slot.attempts = 0;
+        slot.interrupted = 0;
+        slot.held = false;
         slot.successor = NONE;
         slot.state = State::Queued;
         self.occupied += 1;
@@ -142,6 +146,7 @@ impl<In, Out, E> Call<In, Out, E> {
         started: Instant::ZERO,
         spent: Span::ZERO,
         attempts: 0,
+        interrupted: 0,
         generation: 0,
         next: NONE,
         before: NONE,
@@ -149,8 +154,15 @@ impl<In, Out, E> Call<In, Out, E> {
         segment: 0,
         state: State::Vacant,
         first_of_chain: false,
+        held: false,
         has_timestamp: false,
     };
+
+    /// How many attempts have failed, if the one that is running does not.
+    #[inline(always)]
+    pub(super) fn retries(&self) -> u32 {
+        self.attempts.saturating_sub(1).saturating_sub(self.interrupted)
+    }
 
     #[inline(always)]
     pub(super) fn timestamp(&self) -> Option<Timestamp> {

@@ -139,7 +139,8 @@ where
             && self.phase == Phase::Open
     }
 
-    /// Whether [`poll_output`](Self::poll_output) has something to give, or a dropped record to forget.
+    /// Whether [`poll_output`](Self::poll_output) has something to give, or to forget: a record that was
+    /// dropped, the place of a barrier that has failed.
     #[inline(always)]
     pub fn has_output(&self) -> bool {
         self.express.is_some() || self.queue.has_departure()

@@ -231,6 +231,7 @@ where
         }
         let attempt = Attempt {
             number: slot.attempts,
+            retry: slot.retries(),
             request_id: slot.request_id,
             time_left: deadline.map(|deadline| deadline - now),
         };
@@ -354,7 +355,7 @@ where
         if self.queue.push_call(self.calls.slots(), index, key) {
             self.waiting.push_back(self.calls.slots(), index);
         } else {
-            self.calls.at(index).state = State::Held;
+            self.calls.at(index).held = true;
         }
         Ok(index)
     }
@@ -401,6 +402,7 @@ where
         let slot = self.calls.at(index);
         let attempt = Attempt {
             number: slot.attempts,
+            retry: slot.retries(),
             request_id: slot.request_id,
             time_left: self.limits.deadline(slot.started).map(|deadline| deadline - now),
         };
@@ -446,7 +448,9 @@ where
             Some(deadline) => self.deadlines.set(index, deadline),
             None => self.deadlines.cancel(index),
         }
-        self.waiting.push_back(self.calls.slots(), index);
+        if !self.calls.at(index).held {
+            self.waiting.push_back(self.calls.slots(), index);
+        }
     }
 
     /// Ends a call that has no outcome, whatever it is doing.
@@ -454,18 +458,15 @@ where
     fn abandon(&mut self, index: u32, failure: Failure<E>) {
         let now = self.now;
         let slot = self.calls.at(index);
-        if matches!(slot.state, State::Queued | State::Held) {
-            slot.started = now.back(slot.spent); // never invoked: no time has been spent on it
-        }
+        let waits = matches!(slot.state, State::Queued | State::Due) && !slot.held;
         match slot.state {
             State::Running => self.running -= 1,
-            State::Backoff => self.tally.in_backoff -= 1,
-            State::Due => {
-                self.tally.in_backoff -= 1;
-                self.waiting.remove(self.calls.slots(), index);
-            }
-            State::Queued => self.waiting.remove(self.calls.slots(), index),
-            State::Held | State::Done | State::Vacant => {}
+            State::Backoff | State::Due => self.tally.in_backoff -= 1,
+            State::Queued => slot.started = now.back(slot.spent), // no time was spent on it
+            State::Done | State::Vacant => {}
+        }
+        if waits {
+            self.waiting.remove(self.calls.slots(), index);
         }
         self.finish_call(index, Err(failure));
     }
@@ -486,20 +487,27 @@ where
     fn call_done(&mut self, index: u32) {
         let slot = self.calls.at(index);
         slot.state = State::Done;
-        let successor = slot.successor;
+        let (successor, held) = (slot.successor, slot.held);
         self.tally.done += 1;
         self.queue.done(self.calls.slots(), index);
-        if successor != NONE && self.queue.is_serial() {
+        if successor != NONE && !held && self.queue.is_serial() {
             self.release(successor);
         }
     }
 
-    /// The call that `index` follows has its outcome.
-    fn release(&mut self, index: u32) {
-        let slot = self.calls.at(index);
-        if slot.state == State::Held {
-            slot.state = State::Queued;
-            self.waiting.push_back(self.calls.slots(), index);
+    /// All calls before `index` in its chain have their outcome. (One that a restore brought in backoff
+    /// can have had its own before them, because its time was over.)
+    fn release(&mut self, mut index: u32) {
+        while index != NONE {
+            let slot = self.calls.at(index);
+            slot.held = false;
+            match slot.state {
+                State::Done => index = slot.successor,
+                State::Queued | State::Due => {
+                    return self.waiting.push_back(self.calls.slots(), index);
+                }
+                _ => return,
+            }
         }
     }
 

@@ -124,7 +124,8 @@ impl<S: Storage> Queue<S> {
             return true;
         }
         slots[before as usize].successor = call;
-        !self.is_serial() || slots[before as usize].state == State::Done
+        let before = &slots[before as usize];
+        !self.is_serial() || (before.state == State::Done && !before.held)
     }
 
     /// Whether a call is invoked only when its predecessor has its outcome.

@@ -140,20 +140,20 @@ where
         let spent = Span::from_nanos(saved.spent);
         let slot = self.calls.at(index);
         slot.attempts = saved.attempts;
+        slot.interrupted = saved.interrupted;
         slot.spent = spent;
-        let queued = slot.state == State::Queued;
+        let waits = !slot.held;
         match saved.progress {
             Progress::Waiting => {}
             Progress::Done | Progress::Dropped => {
                 slot.started = now.back(spent);
                 slot.result = result;
-                if queued {
+                if waits {
                     self.waiting.remove(self.calls.slots(), index);
                 }
                 self.call_done(index);
             }
-            // A call that follows another one by key has not been in backoff.
-            Progress::Backoff(_) if !queued || self.phase != Phase::Open => {}
+            Progress::Backoff(_) if self.phase == Phase::LastAttempts => {}
             Progress::Backoff(rest) => {
                 let retry = now.plus(Span::from_nanos(rest));
                 slot.started = now.back(spent);
@@ -163,7 +163,9 @@ where
                 if let Some(first) = earlier(Some(retry), deadline) {
                     self.deadlines.set(index, first);
                 }
-                self.waiting.remove(self.calls.slots(), index);
+                if waits {
+                    self.waiting.remove(self.calls.slots(), index);
+                }
                 self.tally.in_backoff += 1;
             }
         }
@@ -215,7 +217,10 @@ impl<'a, In, Out, E> Entries<'a, In, Out, E> {
                     result = Some((results.read)(bytes).ok_or(RestoreError::Damaged)?);
                 }
                 // A result that cannot be used: the record is called anew.
-                _ => (call.progress, call.attempts, call.spent) = (Progress::Waiting, 0, 0),
+                _ => {
+                    call = SavedCall { progress: Progress::Waiting, attempts: 0, spent: 0, ..call };
+                    call.interrupted = 0;
+                }
             }
         }
         Ok(Saved::Record(input, call, result))

@@ -51,6 +51,7 @@ pub(super) struct SavedCall {
     pub(super) request_id: u64,
     pub(super) key: u64,
     pub(super) attempts: u32,
+    pub(super) interrupted: u32,
     pub(super) spent: u64,
     pub(super) progress: Progress,
 }
@@ -257,17 +258,21 @@ where
             }
             // Called anew.
             State::Done | State::Vacant => (0, 0, Progress::Waiting),
-            State::Queued | State::Held => {
-                (call.attempts, call.spent.as_nanos(), Progress::Waiting)
-            }
+            State::Queued => (call.attempts, call.spent.as_nanos(), Progress::Waiting),
             State::Running | State::Due => (call.attempts, since_start, Progress::Waiting),
             State::Backoff => {
                 let rest = call.spent.as_nanos().saturating_sub(since_start);
                 (call.attempts, since_start, Progress::Backoff(rest))
             }
         };
-        let (timestamp, request_id) = (call.timestamp(), call.request_id);
-        SavedCall { timestamp, request_id, key: self.queue.key(index), attempts, spent, progress }
+        let interrupted = match call.state {
+            State::Done if !keep_results => 0,
+            State::Running => call.interrupted.saturating_add(1),
+            _ => call.interrupted,
+        };
+        let (timestamp, request_id, key) =
+            (call.timestamp(), call.request_id, self.queue.key(index));
+        SavedCall { timestamp, request_id, key, attempts, interrupted, spent, progress }
     }
 }
 

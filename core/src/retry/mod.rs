@@ -195,7 +195,7 @@ where
             Err(Failure::AttemptTimedOut) => true,
             Err(_) => false,
         };
-        if !wanted || attempt.number > self.max_retries {
+        if !wanted || attempt.retry >= self.max_retries {
             return None;
         }
         let dictated = match result {

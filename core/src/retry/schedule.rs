@@ -83,7 +83,7 @@ impl Schedule for Exponential {
     fn delay(&self, attempt: Attempt) -> Duration {
         let maximum = self.maximum().as_nanos();
         let mut delay = self.initial.as_nanos().min(maximum);
-        for _ in 1..attempt.number {
+        for _ in 0..attempt.retry {
             let longer = self.factor.times_rounded_up(delay).min(maximum);
             if longer == delay {
                 break; // at the maximum, or the factor is 1: it stays so
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn attempt(number: u32, request_id: u64) -> Attempt {
-        Attempt { number, request_id, time_left: None }
+        Attempt { number, retry: number - 1, request_id, time_left: None }
     }
 
     fn millis(schedule: &Exponential, attempts: core::ops::RangeInclusive<u32>) -> [u128; 8] {

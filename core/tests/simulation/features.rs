@@ -1,20 +1,32 @@
 //! What the operator can do by now. The model knows every rule; scripts only use what is `true` here.
 
 /// O3: records of one key in order.
-pub(crate) const BY_KEY: bool = false;
+pub(crate) const BY_KEY: bool = true;
 /// C7: fewer attempts running at once than records in flight.
-pub(crate) const RUNNING_LIMIT: bool = false;
+pub(crate) const RUNNING_LIMIT: bool = true;
 /// C8: capacity and limit changed while running.
-pub(crate) const CHANGES: bool = false;
+pub(crate) const CHANGES: bool = true;
 /// T3: another end for a call that timed out.
-pub(crate) const TIMEOUT_ACTIONS: bool = false;
+pub(crate) const TIMEOUT_ACTIONS: bool = true;
 /// R5: the end of the input.
-pub(crate) const FINISH: bool = false;
+pub(crate) const FINISH: bool = true;
 /// R7: a budget for retries.
-pub(crate) const BUDGET: bool = false;
+pub(crate) const BUDGET: bool = true;
 /// K2: results of calls that are done kept in the snapshot.
-pub(crate) const KEPT_RESULTS: bool = false;
+pub(crate) const KEPT_RESULTS: bool = true;
 /// K3: a time limit for draining.
-pub(crate) const DRAIN_LIMIT: bool = false;
+pub(crate) const DRAIN_LIMIT: bool = true;
 /// L3: the end of everything that has no outcome yet.
-pub(crate) const SHUT_DOWN: bool = false;
+pub(crate) const SHUT_DOWN: bool = true;
+/// T4: an attempt timeout or the end of a backoff counts although it is judged late, when the call's
+/// own timeout has passed too; without, the call's timeout is all that counts then.
+pub(crate) const LATE_JUDGEMENT_IN_ORDER: bool = false;
+/// K3: a drained checkpoint has a section too, an empty one; without, there is nothing to restore and
+/// requests are counted from 0 again.
+pub(crate) const DRAINED_SECTION: bool = true;
+/// K1: the rest of a backoff survives a restore also where a record of the same key comes first and
+/// has no outcome yet (it was done before the crash, and is called again).
+pub(crate) const BACKOFF_BEHIND_ITS_KEY: bool = true;
+/// R5: the rest of a backoff survives a restore also if the call gets its place after the end of the
+/// input, where all retries are to be made.
+pub(crate) const BACKOFF_AFTER_THE_END: bool = true;

@@ -10,7 +10,7 @@ use crate::setup::{Order, PLACES, Setup, Storage};
 use crate::values::End;
 
 /// Numbers choose among what there is: the `n`-th running attempt is the `n` modulo their count.
-/// Event times are relative to the highest watermark so far.
+/// Event times are in seconds from the highest watermark so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
     Record {
@@ -52,9 +52,7 @@ pub(crate) enum Step {
         capacity: usize,
         running_limit: Option<usize>,
     },
-    Finish {
-        last_attempt: bool,
-    },
+    Finish,
     ShutDown,
 }
 
@@ -88,7 +86,7 @@ impl Script {
         let random = &mut Random::new(seed);
         let setup = Setup::random(random);
         let mood = Mood::random(random);
-        let length = 10 + random.below(51);
+        let length = if setup.is_crowded() { 150 } else { 10 + random.below(51) };
         let steps = (0..length).map(|_| mood.step(random, &setup)).collect();
         Self { setup, steps }
     }
@@ -101,8 +99,10 @@ struct Mood {
     failures: usize,
 }
 
-/// A kind of step with its usual weight.
-const KINDS: [(fn(&mut Random, &Mood, &Setup) -> Step, usize); 18] = [
+type Make = fn(&mut Random, &Mood, &Setup) -> Step;
+
+/// Each kind of step with its usual weight.
+const KINDS: [(Make, usize); 18] = [
     (record, 24),
     (watermark, 6),
     (status, 2),
@@ -119,7 +119,7 @@ const KINDS: [(fn(&mut Random, &Mood, &Setup) -> Step, usize); 18] = [
     (|_, _, _| Step::Snapshot, 3),
     (crash, 3),
     (change, if features::CHANGES { 2 } else { 0 }),
-    (finish, if features::FINISH { 1 } else { 0 }),
+    (|_, _, _| Step::Finish, if features::FINISH { 1 } else { 0 }),
     (|_, _, _| Step::ShutDown, if features::SHUT_DOWN { 1 } else { 0 }),
 ];
 
@@ -201,10 +201,6 @@ fn change(random: &mut Random, _: &Mood, setup: &Setup) -> Step {
     let capacity = 1 + random.below(setup.max_capacity);
     let limit = random.one_in(2).then(|| 1 + random.below(setup.max_capacity));
     Step::Change { capacity, running_limit: limit.filter(|_| features::RUNNING_LIMIT) }
-}
-
-fn finish(random: &mut Random, _: &Mood, _: &Setup) -> Step {
-    Step::Finish { last_attempt: random.one_in(2) }
 }
 
 /// Whether a set-up of this order keeps records of one key in order.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use inflight_core::{
-    Attempt, AsyncWait, ConfigError, ExponentialBackoff, Failure, FixedDelay, NoRetry,
-    RetryStrategy,
+    AsyncWait, Attempt, ConfigError, ExponentialBackoff, FinishPolicy, FixedDelay, NoRetry,
+    RetryBudget, RetryStrategy,
 };
 
 use crate::features;
@@ -78,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) budget: Option<Budget>,
     pub(crate) checkpointed: bool,
     pub(crate) keeps_results: bool,
+    /// At the end of the input, calls in backoff have one more attempt, at once.
+    pub(crate) last_attempts: bool,
 }
 
 impl Setup {
@@ -102,14 +104,24 @@ impl Setup {
             budget: None,
             checkpointed: true,
             keeps_results: false,
+            last_attempts: false,
         }
+    }
+
+    /// Whether many records are meant to be in flight at a time.
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.capacity >= 8
     }
 
     pub(crate) fn random(random: &mut Random) -> Self {
         let orders = [Order::Ordered, Order::Unordered, Order::KeyAlone, Order::KeyOverlapping];
         let order = orders[random.below(if features::BY_KEY { 4 } else { 2 })];
         let in_place = random.one_in(4);
-        let capacity = 1 + random.below(if in_place { PLACES } else { 6 });
+        let capacity = match in_place {
+            true => 1 + random.below(PLACES),
+            false if random.one_in(8) => 8 + random.below(16),
+            false => 1 + random.below(6),
+        };
         let mut setup = Self::plain(order, capacity);
         if in_place {
             setup.storage = Storage::InPlace;
@@ -121,6 +133,13 @@ impl Setup {
         if features::RUNNING_LIMIT && random.one_in(3) {
             setup.running_limit = Some(1 + random.below(capacity));
         }
+        if setup.is_crowded() {
+            // Many deadlines at a time, in no order.
+            setup.timeout = Some(50);
+            setup.attempt_timeout = random.perhaps(&[20]);
+            setup.retries = Retries::random(random);
+            return setup;
+        }
         setup.timeout = random.perhaps(&[5, 10, 10, 20, 50]);
         setup.attempt_timeout = random.perhaps(&[2, 5, 5, 10]);
         setup.retries = Retries::random(random);
@@ -129,22 +148,28 @@ impl Setup {
             setup.budget = Some(Budget { most, gain: random.pick(&[0, 250, 1000]) });
         }
         setup.checkpointed = !random.one_in(20);
+        setup.last_attempts = features::FINISH && random.one_in(2);
         setup.keeps_results = features::KEPT_RESULTS && random.one_in(3);
         setup
     }
 
-    pub(crate) fn policy(&self) -> AsyncWait<Strategy> {
-        let policy = match self.order {
-            Order::Ordered => AsyncWait::ordered(self.capacity),
-            Order::Unordered => AsyncWait::unordered(self.capacity),
-            Order::KeyAlone | Order::KeyOverlapping => unreachable!("features::BY_KEY"),
-        };
-        let mut policy = policy.retry(Strategy::new(self.retries));
+    /// The rest of a policy that has its order and capacity.
+    pub(crate) fn policy<K>(&self, policy: AsyncWait<NoRetry, K>) -> AsyncWait<Strategy, K> {
+        let mut policy = policy.retry(Strategy::new(self.retries)).max_capacity(self.max_capacity);
+        if let Some(limit) = self.running_limit {
+            policy = policy.max_running(limit);
+        }
         if let Some(timeout) = self.timeout {
             policy = policy.timeout(Duration::from_millis(timeout));
         }
         if let Some(timeout) = self.attempt_timeout {
             policy = policy.attempt_timeout(Duration::from_millis(timeout));
+        }
+        if let Some(Budget { most, gain }) = self.budget {
+            policy = policy.retry_budget(RetryBudget::new(most as u32, gain as f64 / 1000.0));
+        }
+        if self.last_attempts {
+            policy = policy.finish_policy(FinishPolicy::LastAttempt);
         }
         policy
     }
@@ -172,32 +197,37 @@ impl Retries {
 }
 
 type Question = fn(&u32) -> bool;
+type Dictation = fn(&u32) -> Option<Duration>;
 
 /// The library's strategies behind one type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Strategy {
     No(NoRetry),
-    Fixed(FixedDelay<Question, Question>, bool),
-    Exponential(ExponentialBackoff<Question, Question>, bool),
+    Fixed(FixedDelay<Question, Question, Dictation>),
+    Exponential(ExponentialBackoff<Question, Question, Dictation>),
 }
 
 impl Strategy {
     fn new(retries: Retries) -> Self {
         let only: Question = if retries.only_passing { is_passing } else { |_| true };
         let also: Question = if retries.not_yet { is_not_yet } else { |_| false };
+        let delay: Dictation = match retries.dictated {
+            true => |mistake| dictated(mistake).map(Duration::from_millis),
+            false => |_| None,
+        };
         match retries.delays {
             Delays::NoRetry => Self::No(NoRetry),
-            Delays::Fixed(delay) => {
-                let strategy = FixedDelay::new(Duration::from_millis(delay));
+            Delays::Fixed(fixed) => {
+                let strategy = FixedDelay::new(Duration::from_millis(fixed));
                 let strategy = strategy.max_retries(retries.most);
-                Self::Fixed(strategy.when_error(only).when_output(also), retries.dictated)
+                Self::Fixed(strategy.when_error(only).when_output(also).delay_from(delay))
             }
             Delays::Exponential { initial, halves, maximum } => {
                 let strategy = ExponentialBackoff::new(Duration::from_millis(initial))
                     .factor(halves as f64 / 2.0)
                     .max_delay(Duration::from_millis(maximum))
                     .max_retries(retries.most);
-                Self::Exponential(strategy.when_error(only).when_output(also), retries.dictated)
+                Self::Exponential(strategy.when_error(only).when_output(also).delay_from(delay))
             }
         }
     }
@@ -205,28 +235,18 @@ impl Strategy {
 
 impl RetryStrategy<Record, u32, u32> for Strategy {
     fn next_delay(&self, attempt: Attempt, input: &Record, answer: &Answer) -> Option<Duration> {
-        let (delay, may_dictate) = match self {
-            Self::No(strategy) => (strategy.next_delay(attempt, input, answer), false),
-            Self::Fixed(strategy, dictated) => {
-                (strategy.next_delay(attempt, input, answer), *dictated)
-            }
-            Self::Exponential(strategy, dictated) => {
-                (strategy.next_delay(attempt, input, answer), *dictated)
-            }
-        };
-        match answer {
-            Err(Failure::Error(mistake)) if may_dictate => {
-                delay.map(|delay| dictated(mistake).map_or(delay, Duration::from_millis))
-            }
-            _ => delay,
+        match self {
+            Self::No(strategy) => strategy.next_delay(attempt, input, answer),
+            Self::Fixed(strategy) => strategy.next_delay(attempt, input, answer),
+            Self::Exponential(strategy) => strategy.next_delay(attempt, input, answer),
         }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         match self {
             Self::No(strategy) => RetryStrategy::<Record, u32, u32>::check(strategy),
-            Self::Fixed(strategy, _) => RetryStrategy::<Record, u32, u32>::check(strategy),
-            Self::Exponential(strategy, _) => RetryStrategy::<Record, u32, u32>::check(strategy),
+            Self::Fixed(strategy) => RetryStrategy::<Record, u32, u32>::check(strategy),
+            Self::Exponential(strategy) => RetryStrategy::<Record, u32, u32>::check(strategy),
         }
     }
 }
@@ -277,6 +297,9 @@ impl fmt::Display for Setup {
         }
         if self.keeps_results {
             f.write_str(", results in snapshots")?;
+        }
+        if self.last_attempts {
+            f.write_str(", last attempts at the end")?;
         }
         if !self.checkpointed {
             f.write_str(", no snapshots")?;

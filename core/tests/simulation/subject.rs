@@ -3,12 +3,14 @@
 //! This file alone names the operator's methods.
 
 use inflight_core::{
-    CallId, Checkpoint, CheckpointError, Completion, Expired, Fixed, Full, Heap, Instant, Operator,
-    Outcome, RestoreError, StreamElement,
+    AsyncWait, CallId, Checkpoint, CheckpointError, Completion, ConfigError, Expired, Fixed, Full,
+    Heap, Instant, NoRetry, Operator, Outcome, RestoreError, StreamElement, TimeoutAction,
+    hash_key,
 };
 
-use crate::model::TimeoutAction;
-use crate::setup::{PLACES, Setup, Storage, Strategy};
+use crate::model;
+use crate::script::Choice;
+use crate::setup::{Order, PLACES, Setup, Storage, Strategy};
 use crate::values::{Answer, Record};
 
 /// The name of the stage in checkpoints.
@@ -17,8 +19,8 @@ pub(crate) const NAME: &str = "stage";
 pub(crate) type Element = StreamElement<Outcome<Record, u32, u32>>;
 
 pub(crate) enum Subject {
-    Heap(Operator<Record, u32, u32, Strategy, Heap>),
-    InPlace(Operator<Record, u32, u32, Strategy, Fixed<PLACES>>),
+    Heap(Box<Operator<Record, u32, u32, Strategy, Heap>>),
+    InPlace(Box<Operator<Record, u32, u32, Strategy, Fixed<PLACES>>>),
 }
 
 /// Does the same with the operator over either storage.
@@ -43,20 +45,23 @@ pub(crate) struct Started {
 
 impl Subject {
     pub(crate) fn new(setup: &Setup) -> Self {
-        let policy = setup.policy();
-        let subject = match setup.storage {
-            Storage::Heap => Self::Heap(policy.build_core().expect("the settings make sense")),
-            Storage::InPlace => {
-                Self::InPlace(policy.build_fixed().expect("the settings make sense"))
+        let capacity = setup.capacity;
+        let key = |record: &Record| record.key;
+        match setup.order {
+            Order::Ordered => Self::build(setup, AsyncWait::ordered(capacity)),
+            Order::Unordered => Self::build(setup, AsyncWait::unordered(capacity)),
+            Order::KeyAlone => Self::build(setup, AsyncWait::ordered_by_key(capacity, key)),
+            Order::KeyOverlapping => {
+                Self::build(setup, AsyncWait::ordered_by_key(capacity, key).overlapping())
             }
-        };
-        if setup.checkpointed { subject.checkpointed() } else { subject }
+        }
     }
 
-    fn checkpointed(self) -> Self {
-        match self {
-            Self::Heap(operator) => Self::Heap(operator.checkpointed(NAME, 1)),
-            Self::InPlace(operator) => Self::InPlace(operator.checkpointed(NAME, 1)),
+    fn build<K>(setup: &Setup, policy: AsyncWait<NoRetry, K>) -> Self {
+        let policy = setup.policy(policy);
+        match setup.storage {
+            Storage::Heap => Self::Heap(checkpointed(setup, policy.build_core())),
+            Storage::InPlace => Self::InPlace(checkpointed(setup, policy.build_fixed())),
         }
     }
 
@@ -65,7 +70,12 @@ impl Subject {
         now: i64,
         element: StreamElement<Record>,
     ) -> Result<(), StreamElement<Record>> {
-        operator!(self, operator => operator.push(at(now), element)).map_err(|Full(element)| element)
+        let key = match &element {
+            StreamElement::Record { value, .. } => hash_key(&value.key),
+            _ => 0,
+        };
+        operator!(self, operator => operator.push_with_key(at(now), key, element))
+            .map_err(|Full(element)| element)
     }
 
     pub(crate) fn poll_call(&mut self, now: i64) -> Option<Started> {
@@ -123,28 +133,60 @@ impl Subject {
         operator!(self, operator => operator.capacity())
     }
 
+    pub(crate) fn has_output(&self) -> bool {
+        operator!(self, operator => operator.has_output())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         operator!(self, operator => operator.is_empty())
     }
 }
 
-/// What the operator does not do yet (see `features`).
+/// What happens seldom.
 impl Subject {
-    pub(crate) fn resolve_timeout(&mut self, _id: CallId, _action: TimeoutAction) {
-        unreachable!("features::TIMEOUT_ACTIONS")
+    /// The number of the record whose end this decides, if there is such a call.
+    pub(crate) fn resolve_timeout(&mut self, id: CallId, choice: Choice) -> Option<u32> {
+        let mut number = None;
+        let decide = |record: &Record| {
+            number = Some(record.number);
+            match choice.action(record.number) {
+                model::TimeoutAction::Fail => TimeoutAction::Fail,
+                model::TimeoutAction::Output(output) => TimeoutAction::Output(output),
+                model::TimeoutAction::Drop => TimeoutAction::Drop,
+            }
+        };
+        let is_resolved = operator!(self, operator => operator.resolve_timeout(id, decide));
+        number.filter(|_| is_resolved)
     }
 
-    pub(crate) fn change(&mut self, _capacity: usize, _running_limit: Option<usize>) {
-        unreachable!("features::CHANGES")
+    pub(crate) fn change(&mut self, capacity: usize, running_limit: Option<usize>) {
+        let running_limit = running_limit.unwrap_or(usize::MAX);
+        operator!(self, operator => operator.set_capacity(capacity)).expect("it makes sense");
+        operator!(self, operator => operator.set_max_running(running_limit))
+            .expect("it makes sense");
     }
 
-    pub(crate) fn finish(&mut self, _now: i64, _last_attempt: bool) {
-        unreachable!("features::FINISH")
+    pub(crate) fn finish(&mut self, now: i64) {
+        operator!(self, operator => operator.finish(at(now)));
     }
 
-    pub(crate) fn shut_down(&mut self, _now: i64) {
-        unreachable!("features::SHUT_DOWN")
+    pub(crate) fn shut_down(&mut self, now: i64) {
+        operator!(self, operator => operator.shut_down(at(now)));
     }
+}
+
+fn checkpointed<S: inflight_core::Storage>(
+    setup: &Setup,
+    operator: Result<Operator<Record, u32, u32, Strategy, S>, ConfigError>,
+) -> Box<Operator<Record, u32, u32, Strategy, S>> {
+    let mut operator = operator.expect("the settings make sense");
+    if setup.checkpointed {
+        operator = operator.checkpointed(NAME, 1);
+    }
+    if setup.keeps_results {
+        operator = operator.keeping_results();
+    }
+    Box::new(operator)
 }
 
 fn at(nanos: i64) -> Instant {

@@ -45,9 +45,16 @@ pub(crate) enum Output {
         elapsed: i64,
     },
     Control(Control),
+    /// What goes ahead of what is in flight.
+    Express(Express),
+}
+
+/// A barrier on its way past everything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Express {
+    Snapshot(u64),
     /// A drain barrier that took too long.
     FailedDrain(u64),
-    Snapshot(u64),
 }
 
 /// An attempt to start.
@@ -77,24 +84,23 @@ pub(crate) enum TimeoutAction {
 /// How the stage goes on after its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Ending {
-    /// Not at all yet, or with all retries.
+    /// Not at all yet.
     Open,
+    AllRetries,
     LastAttempt,
     ShutDown,
-}
-
-/// An instant that matters. Of two at one instant the one that was set first comes first.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Deadline {
-    at: i64,
-    set: u64,
 }
 
 #[derive(Debug)]
 enum Element {
     Call(Call),
     Control(Control),
-    Drain { id: u64, limit: Option<Deadline>, failed: bool },
+    Drain {
+        id: u64,
+        limit: Option<i64>,
+    },
+    /// The place of a drain barrier that took too long.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -104,22 +110,32 @@ struct Call {
     key: u32,
     timestamp: Option<i64>,
     attempts: u32,
+    /// How many of them a crash has interrupted: they have not failed (R2).
+    interrupted: u32,
     /// Time taken before a restore.
     spent: i64,
     /// When this life's clock of the call started.
     started: Option<i64>,
-    deadline: Option<Deadline>,
+    deadline: Option<i64>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// For its turn to be invoked, which came at the event `turn`.
-    Waiting { turn: Option<u64> },
-    Running { deadline: Option<Deadline> },
-    Backoff(Deadline),
+    /// For its turn to be invoked, which came at the event `turn`. Equal turns have no order.
+    Waiting {
+        turn: Option<u64>,
+    },
+    Running {
+        deadline: Option<i64>,
+    },
+    Backoff(i64),
     /// `None` has been dropped. It became ready to leave at the event `turn`.
-    Done { answer: Option<Answer>, elapsed: i64, turn: Option<u64> },
+    Done {
+        answer: Option<Answer>,
+        elapsed: i64,
+        turn: Option<u64>,
+    },
 }
 
 #[derive(Debug)]
@@ -132,14 +148,17 @@ pub(crate) struct Model {
     inside: Vec<Element>,
     /// What a restore brought and what has no place yet.
     backlog: VecDeque<SavedElement>,
-    /// A snapshot barrier on its way past everything.
-    express: Option<u64>,
+    express: Option<Express>,
     ending: Ending,
     /// Thousandths of retries that the budget has left.
     tokens: u64,
     requests: u64,
     /// Counts whatever happens, to tell what came first.
     events: u64,
+    /// The turn that all get who may be invoked from one moment on.
+    moment: Option<u64>,
+    /// The instant that is being judged.
+    judging: Option<i64>,
 }
 
 impl Model {
@@ -148,7 +167,7 @@ impl Model {
             setup: *setup,
             capacity: setup.capacity,
             running_limit: setup.running_limit,
-            now: i64::MIN,
+            now: 0,
             inside: Vec::new(),
             backlog: VecDeque::new(),
             express: None,
@@ -156,13 +175,15 @@ impl Model {
             tokens: setup.budget.map_or(0, |budget| budget.most * 1000),
             requests: 0,
             events: 0,
+            moment: None,
+            judging: None,
         }
     }
 
     /// Whether the element is taken in (C2, C3, C4).
     pub(crate) fn push(&mut self, now: i64, input: Input) -> bool {
         self.see(now);
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || self.ending != Ending::Open {
             return false;
         }
         match input {
@@ -178,6 +199,7 @@ impl Model {
                     key,
                     timestamp,
                     attempts: 0,
+                    interrupted: 0,
                     spent: 0,
                     started: None,
                     deadline: None,
@@ -186,7 +208,11 @@ impl Model {
                 self.settle();
                 true
             }
-            Input::Snapshot(id) => self.express.is_none() && self.express.replace(id).is_none(),
+            Input::Snapshot(id) => {
+                let is_free = self.express.is_none();
+                self.express = self.express.or(Some(Express::Snapshot(id)));
+                is_free
+            }
             Input::Control(control) => self.place(control, None),
             Input::DrainWithin { id, limit } => self.place(Control::Drain(id), Some(limit)),
         }
@@ -203,18 +229,17 @@ impl Model {
             *last = mark.max(*last);
             return true;
         }
+        let limit = limit.map(|limit| self.now + limit);
         self.inside.push(match control {
-            Control::Drain(id) => {
-                let limit = limit.map(|limit| self.deadline_at(self.now + limit));
-                Element::Drain { id, limit, failed: false }
-            }
+            Control::Drain(id) => Element::Drain { id, limit },
             control => Element::Control(control),
         });
         true
     }
 
-    /// The next attempt to start: of those whose turn it is, the one whose turn came first.
-    pub(crate) fn poll_call(&mut self, now: i64) -> Option<Started> {
+    /// The next attempt to start: of those whose turn it is, the one whose turn came first. Where
+    /// that is not one alone, it may be `wish`.
+    pub(crate) fn poll_call(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
         self.see(now);
         self.admit();
         if self.running_limit.is_some_and(|limit| self.running() >= limit) {
@@ -224,10 +249,12 @@ impl Model {
             State::Waiting { turn } => turn,
             _ => None,
         };
-        let request = self.calls().filter_map(|call| Some((turn(call)?, call.request))).min()?.1;
+        let first = self.calls().filter_map(turn).min()?;
+        let candidates = self.calls().filter(|call| turn(call) == Some(first));
+        let request = prefer(candidates.map(|call| call.request), wish)?;
         self.start_clock(request);
-        let deadline = self.setup.attempt_timeout.map(|timeout| self.deadline_in(timeout));
         let now = self.now;
+        let deadline = self.setup.attempt_timeout.map(|timeout| now + nanos(timeout));
         let call = self.call(request);
         call.attempts += 1;
         call.state = State::Running { deadline };
@@ -235,7 +262,7 @@ impl Model {
             request,
             number: call.number,
             attempt: call.attempts,
-            time_left: call.deadline.map(|deadline| (deadline.at - now).max(0)),
+            time_left: call.deadline.map(|deadline| (deadline - now).max(0)),
         })
     }
 
@@ -254,10 +281,10 @@ impl Model {
     }
 
     fn end_attempt(&mut self, request: u64, answer: Answer) -> Completion {
-        let number = self.call(request).attempts;
+        let call = self.call(request);
+        let number = call.attempts - call.interrupted;
         if let Some(delay) = self.next_delay(number, &answer) {
-            let end = self.deadline_at(self.now.saturating_add(delay));
-            self.call(request).state = State::Backoff(end);
+            self.call(request).state = State::Backoff(self.now + delay);
             return Completion::Retry;
         }
         self.end_call(request, Some(answer));
@@ -285,25 +312,26 @@ impl Model {
 
     /// The next element to hand on (O1, O2, O3, O4).
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        if let Some(id) = self.express.take() {
-            return Some(Output::Snapshot(id));
+        if let Some(express) = self.express.take() {
+            return Some(Output::Express(express));
         }
         self.admit();
         loop {
             let output = match self.inside.remove(self.next_out()?) {
                 Element::Control(control) => Some(Output::Control(control)),
-                Element::Drain { id, failed: false, .. } => {
-                    Some(Output::Control(Control::Drain(id)))
-                }
-                Element::Drain { id, failed: true, .. } => Some(Output::FailedDrain(id)),
+                Element::Drain { id, .. } => Some(Output::Control(Control::Drain(id))),
+                Element::Gone => None,
                 Element::Call(call) => outcome(call),
             };
             self.settle();
-            self.admit();
             if output.is_some() {
                 return output;
             }
         }
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.express.is_some() || self.next_out().is_some()
     }
 
     /// Where the element stands that leaves next.
@@ -314,7 +342,7 @@ impl Model {
         };
         let first = self.inside.first()?;
         match first {
-            Element::Control(_) | Element::Drain { .. } => return Some(0),
+            Element::Control(_) | Element::Drain { .. } | Element::Gone => return Some(0),
             Element::Call(_) if self.setup.order == Order::Ordered => {
                 return ready(first).map(|_| 0);
             }
@@ -334,28 +362,26 @@ impl Model {
                 Element::Call(other) => (other.key == call.key).then_some(other),
                 _ => None,
             });
-            let turn = match &mut call.state {
-                State::Waiting { turn } => {
+            match &mut call.state {
+                State::Waiting { turn: turn @ None } => {
                     let is_over = |other: &Call| matches!(other.state, State::Done { .. });
                     let alone = self.setup.order == Order::KeyAlone;
                     if alone && !same_key.all(is_over) {
                         continue;
                     }
-                    turn
+                    self.events += 1;
+                    *turn = self.moment.or(Some(self.events));
                 }
-                State::Done { turn, .. } => {
+                State::Done { turn: turn @ None, .. } => {
                     let by_key =
                         matches!(self.setup.order, Order::KeyAlone | Order::KeyOverlapping);
                     if by_key && same_key.next().is_some() {
                         continue;
                     }
-                    turn
+                    self.events += 1;
+                    *turn = Some(self.events);
                 }
-                State::Running { .. } | State::Backoff(_) => continue,
-            };
-            if turn.is_none() {
-                self.events += 1;
-                *turn = Some(self.events);
+                _ => {}
             }
         }
     }
@@ -367,15 +393,30 @@ impl Model {
     }
 
     /// The input has ended (R5).
-    pub(crate) fn finish_with_last_attempts(&mut self, now: i64) {
+    pub(crate) fn finish(&mut self, now: i64) {
         self.see(now);
+        if self.ending != Ending::Open {
+            return;
+        }
+        self.ending = Ending::AllRetries;
+        if !self.setup.last_attempts {
+            return;
+        }
         self.ending = Ending::LastAttempt;
+        self.at_one_moment();
         for call in self.calls_mut() {
             if matches!(call.state, State::Backoff(_)) {
                 call.state = State::Waiting { turn: None };
             }
         }
         self.settle();
+        self.moment = None;
+    }
+
+    /// Those who may be invoked from now on, until `moment` is taken back, have no order.
+    fn at_one_moment(&mut self) {
+        self.events += 1;
+        self.moment = Some(self.events);
     }
 
     /// Everything has ended (L3).
@@ -406,6 +447,12 @@ impl Model {
         self.inside.is_empty() && self.backlog.is_empty() && self.express.is_none()
     }
 
+    /// Whether the request has no outcome yet.
+    pub(crate) fn is_open(&self, request: u64) -> bool {
+        let is_it = |call: &Call| call.request == request;
+        self.calls().any(|call| is_it(call) && !matches!(call.state, State::Done { .. }))
+    }
+
     fn controls(&self) -> usize {
         self.inside.len() - self.in_flight()
     }
@@ -434,4 +481,15 @@ fn outcome(call: Call) -> Option<Output> {
     let State::Done { answer, elapsed, .. } = call.state else { unreachable!() };
     let Call { number, key, timestamp, attempts, .. } = call;
     Some(Output::Outcome { number, key, timestamp, answer: answer?, attempts, elapsed })
+}
+
+/// `wish` if it is one of the candidates, or else the first of them.
+fn prefer<T: PartialEq>(mut candidates: impl Iterator<Item = T>, wish: Option<T>) -> Option<T> {
+    let first = candidates.next()?;
+    let wished = candidates.find(|other| wish.as_ref() == Some(other));
+    Some(wished.unwrap_or(first))
+}
+
+const fn nanos(millis: u64) -> i64 {
+    millis as i64 * 1_000_000
 }

@@ -9,18 +9,20 @@ use crate::values::{Answer, dictated, is_not_yet, is_passing};
 impl Model {
     /// The time until the attempt after attempt `number`, in nanoseconds.
     pub(super) fn next_delay(&mut self, number: u32, answer: &Answer) -> Option<i64> {
-        if self.ending != Ending::Open {
+        if matches!(self.ending, Ending::LastAttempt | Ending::ShutDown) {
             return None;
         }
         let delay = wish(&self.setup.retries, number, answer);
-        if let Some(budget) = self.setup.budget {
-            if delay.is_some() {
-                self.tokens = self.tokens.checked_sub(1000)?;
-            } else if answer.is_ok() {
-                self.tokens = (self.tokens + budget.gain).min(budget.most * 1000);
-            }
+        let Some(budget) = self.setup.budget else { return delay };
+        if delay.is_some() && self.tokens >= 1000 {
+            self.tokens -= 1000;
+            return delay;
         }
-        delay
+        // R4: an output is one also if the strategy disliked it.
+        if answer.is_ok() {
+            self.tokens = (self.tokens + budget.gain).min(budget.most * 1000);
+        }
+        None
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the model keeps over a crash (rules K).
 
 use super::{Call, Control, Element, Ending, Model, State};
-use crate::setup::Setup;
+use crate::features;
+use crate::setup::{Order, Setup};
 use crate::values::Answer;
 
 /// A snapshot: what is inside, in push order.
@@ -25,6 +26,7 @@ pub(crate) struct SavedCall {
     key: u32,
     timestamp: Option<i64>,
     attempts: u32,
+    interrupted: u32,
     spent: i64,
     progress: Progress,
 }
@@ -39,6 +41,26 @@ enum Progress {
     Done(Option<Answer>),
 }
 
+impl Saved {
+    /// The records that a restored operator will ask about.
+    pub(crate) fn called_again(&self) -> Vec<u32> {
+        let number = |element: &SavedElement| match element {
+            SavedElement::Call(SavedCall { progress: Progress::Done(_), .. }) => None,
+            SavedElement::Call(call) => Some(call.number),
+            SavedElement::Control(_) => None,
+        };
+        self.elements.iter().filter_map(number).collect()
+    }
+
+    /// Whether a stage with this capacity and no room for a backlog can take it up. Watermarks that
+    /// would merge count, too.
+    pub(crate) fn fits(&self, capacity: usize) -> bool {
+        let is_call = |element: &&SavedElement| matches!(element, SavedElement::Call(_));
+        let calls = self.elements.iter().filter(is_call).count();
+        calls <= capacity && self.elements.len() - calls <= capacity
+    }
+}
+
 impl Model {
     /// K1, K2: in every order the same.
     pub(crate) fn snapshot(&mut self, now: i64) -> Saved {
@@ -46,7 +68,7 @@ impl Model {
         let inside = self.inside.iter().filter_map(|element| match element {
             Element::Control(control) => Some(SavedElement::Control(*control)),
             Element::Call(call) => Some(SavedElement::Call(self.save(call))),
-            Element::Drain { .. } => None,
+            Element::Drain { .. } | Element::Gone => None,
         });
         let elements = inside.chain(self.backlog.iter().cloned()).collect();
         Saved { elements, requests: self.requests }
@@ -64,15 +86,20 @@ impl Model {
                 (call.attempts, so_far, Progress::Waiting)
             }
             State::Backoff(end) => {
-                (call.attempts, so_far, Progress::Backoff((end.at - self.now).max(0)))
+                (call.attempts, so_far, Progress::Backoff((end - self.now).max(0)))
             }
             State::Done { answer, elapsed, .. } if self.setup.keeps_results => {
                 (call.attempts, *elapsed, Progress::Done(*answer))
             }
             State::Done { .. } => (0, 0, Progress::Waiting),
         };
+        let interrupted = match call.state {
+            State::Running { .. } => call.interrupted + 1,
+            State::Done { .. } if !self.setup.keeps_results => 0,
+            _ => call.interrupted,
+        };
         let Call { request, number, key, timestamp, .. } = *call;
-        SavedCall { request, number, key, timestamp, attempts, spent, progress }
+        SavedCall { request, number, key, timestamp, attempts, interrupted, spent, progress }
     }
 
     /// A new model that goes on from there (K5).
@@ -83,11 +110,6 @@ impl Model {
         model.backlog.extend(saved.elements.iter().cloned());
         model.admit();
         model
-    }
-
-    /// Whether everything that a restore brought has its place.
-    pub(crate) fn has_backlog(&self) -> bool {
-        !self.backlog.is_empty()
     }
 
     /// Gives places to what a restore brought, as far as there are any.
@@ -112,14 +134,12 @@ impl Model {
 
     /// A call in backoff is under way again; any other one waits to be invoked.
     fn take_up(&mut self, saved: SavedCall) {
-        let SavedCall { request, number, key, timestamp, attempts, spent, progress } = saved;
-        let in_backoff = matches!(progress, Progress::Backoff(_));
+        let backs_off = self.backs_off(&saved);
+        let SavedCall { request, number, key, timestamp, attempts, interrupted, spent, progress } =
+            saved;
         let state = match progress {
-            Progress::Waiting => State::Waiting { turn: None },
-            Progress::Backoff(_) if self.ending == Ending::LastAttempt => {
-                State::Waiting { turn: None }
-            }
-            Progress::Backoff(rest) => State::Backoff(self.deadline_at(self.now + rest)),
+            Progress::Backoff(rest) if backs_off => State::Backoff(self.now + rest),
+            Progress::Waiting | Progress::Backoff(_) => State::Waiting { turn: None },
             Progress::Done(answer) => State::Done { answer, elapsed: spent, turn: None },
         };
         let (started, deadline) = (None, None);
@@ -129,17 +149,29 @@ impl Model {
             key,
             timestamp,
             attempts,
+            interrupted,
             spent,
             started,
             deadline,
             state,
         }));
-        if in_backoff {
+        if backs_off {
             self.start_clock(request);
         }
         self.settle();
         if self.ending == Ending::ShutDown {
             self.shut_down(self.now);
         }
+    }
+
+    fn backs_off(&self, saved: &SavedCall) -> bool {
+        let is_before =
+            |call: &Call| call.key == saved.key && !matches!(call.state, State::Done { .. });
+        let is_behind = self.setup.order == Order::KeyAlone && self.calls().any(is_before);
+        let has_ended = self.ending == Ending::AllRetries;
+        matches!(saved.progress, Progress::Backoff(_))
+            && self.ending != Ending::LastAttempt
+            && (features::BACKOFF_BEHIND_ITS_KEY || !is_behind)
+            && (features::BACKOFF_AFTER_THE_END || !has_ended)
     }
 }

@@ -2,119 +2,147 @@
 
 use inflight_core::Failure;
 
-use super::{Call, Deadline, Element, Expired, Model, State};
+use super::{Call, Element, Expired, Express, Model, State, nanos};
+use crate::features;
 
-/// What a deadline stands for. Of two at one instant the first of these comes first: a call that is
-/// over has no further attempts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
-    Call(u64),
-    Attempt(u64),
-    Backoff(u64),
-    Drain(u64),
+/// Something that happens at an instant.
+#[derive(Clone, Copy)]
+struct Due {
+    at: i64,
+    what: What,
 }
 
-impl Due {
-    const fn rank(self) -> u8 {
-        match self {
-            Self::Call(_) => 0,
-            _ => 1,
-        }
-    }
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    CallTimeout(u64),
+    AttemptTimeout(u64),
+    BackoffEnd(u64),
 }
 
 impl Model {
     /// Time does not go back.
-    pub(super) fn see(&mut self, now: i64) {
+    pub(crate) fn see(&mut self, now: i64) {
         self.now = self.now.max(now);
-    }
-
-    pub(super) fn deadline_in(&mut self, millis: u64) -> Deadline {
-        self.deadline_at(self.now + millis as i64 * 1_000_000)
-    }
-
-    pub(super) fn deadline_at(&mut self, at: i64) -> Deadline {
-        self.events += 1;
-        Deadline { at, set: self.events }
     }
 
     /// A call's time counts from its first invocation in this life; what it took before is taken.
     pub(super) fn start_clock(&mut self, request: u64) {
-        if self.call(request).started.is_some() {
-            return;
-        }
-        let spent = self.call(request).spent;
-        let timeout = self.setup.timeout.map(|timeout| timeout as i64 * 1_000_000);
-        let deadline = timeout.map(|timeout| self.deadline_at(self.now - spent + timeout));
-        let now = self.now;
+        let (now, timeout) = (self.now, self.setup.timeout);
         let call = self.call(request);
-        call.started = Some(now);
-        call.deadline = deadline;
+        if call.started.is_none() {
+            call.started = Some(now);
+            call.deadline = timeout.map(|timeout| now - call.spent + nanos(timeout));
+        }
     }
 
-    /// Everything that time will do, in order.
-    fn due(&self) -> Vec<(i64, u8, u64, Due)> {
+    /// Everything that time will do.
+    fn due(&self) -> Vec<Due> {
         let mut due = Vec::new();
-        let mut add = |deadline: Option<Deadline>, what: Due| {
-            due.extend(deadline.map(|deadline| (deadline.at, what.rank(), deadline.set, what)));
-        };
+        let mut add = |at: Option<i64>, what| due.extend(at.map(|at| Due { at, what }));
         for element in &self.inside {
             match element {
-                Element::Control(_) => {}
-                Element::Drain { id, limit, failed } => {
-                    add(limit.filter(|_| !failed), Due::Drain(*id));
-                }
+                Element::Control(_) | Element::Drain { .. } | Element::Gone => {}
                 Element::Call(Call { request, deadline, state, .. }) => {
-                    add(*deadline, Due::Call(*request));
+                    add(*deadline, What::CallTimeout(*request));
                     match *state {
-                        State::Running { deadline } => add(deadline, Due::Attempt(*request)),
-                        State::Backoff(end) => add(Some(end), Due::Backoff(*request)),
+                        State::Running { deadline } => {
+                            add(deadline, What::AttemptTimeout(*request));
+                        }
+                        State::Backoff(end) => add(Some(end), What::BackoffEnd(*request)),
                         State::Waiting { .. } | State::Done { .. } => {}
                     }
                 }
             }
         }
-        due.sort_unstable();
         due
     }
 
     pub(crate) fn poll_deadline(&self) -> Option<i64> {
-        self.due().first().map(|first| first.0)
+        // A barrier that goes ahead holds the next one up.
+        let limits = self.inside.iter().filter_map(|element| match element {
+            Element::Drain { limit, .. } if self.express.is_none() => *limit,
+            _ => None,
+        });
+        self.due().iter().map(|due| due.at).chain(limits).min()
     }
 
     /// The first attempt or call that is over because time is; what else comes before it happens on
-    /// the way (T1, T2, T4).
-    pub(crate) fn handle_deadline(&mut self, now: i64) -> Option<Expired> {
+    /// the way (T1, T2, T4). Where more than one comes first, it may be that of `wish`. To be called
+    /// until it returns `None`.
+    pub(crate) fn handle_deadline(&mut self, now: i64, wish: Option<u64>) -> Option<Expired> {
         self.see(now);
-        loop {
-            let (at, _, _, what) = *self.due().first()?;
-            if at > self.now {
-                return None;
+        self.fail_drain();
+        while let Some(Due { at, what }) = self.next_due(wish) {
+            if self.judging != Some(at) {
+                self.judging = Some(at);
+                self.at_one_moment();
             }
             match what {
-                Due::Call(request) => {
+                What::CallTimeout(request) => {
                     self.end_call(request, Some(Err(Failure::TimedOut)));
                     return Some(Expired::Call { request });
                 }
-                Due::Attempt(request) => {
-                    self.end_attempt(request, Err(Failure::AttemptTimedOut));
+                What::AttemptTimeout(request) => {
+                    let _ = self.end_attempt(request, Err(Failure::AttemptTimedOut));
                     return Some(Expired::Attempt { request });
                 }
-                Due::Backoff(request) => {
+                What::BackoffEnd(request) => {
                     self.call(request).state = State::Waiting { turn: None };
                     self.settle();
                 }
-                Due::Drain(id) => self.fail_drain(id),
             }
+        }
+        (self.judging, self.moment) = (None, None);
+        None
+    }
+
+    /// What is judged next. At one instant, what can be seen comes after what cannot.
+    fn next_due(&self, wish: Option<u64>) -> Option<Due> {
+        let mut due = self.judged();
+        let first = due.iter().map(|due| due.at).min()?;
+        due.retain(|due| due.at == first);
+        let is_silent = |due: &&Due| matches!(due.what, What::BackoffEnd(_));
+        let is_wish = |due: &&Due| match due.what {
+            What::CallTimeout(request) | What::AttemptTimeout(request) => Some(request) == wish,
+            _ => false,
+        };
+        let silent = due.iter().find(is_silent);
+        silent.or(due.iter().find(is_wish)).or(due.first()).copied()
+    }
+
+    /// Everything that is due.
+    fn judged(&self) -> Vec<Due> {
+        let mut due = self.due();
+        due.retain(|due| due.at <= self.now);
+        for due in &mut due {
+            due.what = self.unless_call_is_over(*due);
+        }
+        due
+    }
+
+    /// What would let a call go on does not when the call's own time is up.
+    fn unless_call_is_over(&self, due: Due) -> What {
+        let (What::AttemptTimeout(request) | What::BackoffEnd(request)) = due.what else {
+            return due.what;
+        };
+        let judged = if features::LATE_JUDGEMENT_IN_ORDER { due.at } else { self.now };
+        let call = self.calls().find(|call| call.request == request);
+        match call.and_then(|call| call.deadline) {
+            Some(deadline) if deadline <= judged => What::CallTimeout(request),
+            _ => due.what,
         }
     }
 
-    fn fail_drain(&mut self, barrier: u64) {
+    /// K3: the first barrier whose limit has passed goes on at once, if no other one is about to.
+    fn fail_drain(&mut self) {
+        let now = self.now;
         for element in &mut self.inside {
-            if let Element::Drain { id, failed, .. } = element
-                && *id == barrier
+            if let Element::Drain { id, limit: Some(limit) } = *element
+                && limit <= now
+                && self.express.is_none()
             {
-                *failed = true;
+                self.express = Some(Express::FailedDrain(id));
+                *element = Element::Gone;
             }
         }
     }

@@ -1,0 +1,29 @@
+//! Names of attempts that no operator under test has ever started.
+
+use std::sync::OnceLock;
+
+use inflight_core::{AsyncWait, CallId, FixedDelay, Instant, StreamElement};
+
+/// They come from an operator of another size, over several attempts.
+pub(crate) fn names() -> &'static [CallId] {
+    static NAMES: OnceLock<Vec<CallId>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let policy = AsyncWait::unordered(32).retry(FixedDelay::new(core::time::Duration::ZERO));
+        let mut operator = policy.build_core::<u32, u32, ()>().expect("the settings make sense");
+        for number in 0..32 {
+            operator.push(Instant::ZERO, StreamElement::value(number)).expect("there is room");
+        }
+        let mut names = Vec::new();
+        for _ in 0..4 {
+            let first = names.len();
+            while let Some(call) = operator.poll_call(Instant::ZERO) {
+                names.push(call.id);
+            }
+            for id in &names[first..] {
+                let _ = operator.handle_completion(Instant::ZERO, *id, Err(().into()));
+            }
+            assert_eq!(operator.handle_deadline(Instant::ZERO), None);
+        }
+        names
+    })
+}

@@ -1,0 +1,132 @@
+//! A line of the input on its way through the stage, and the flight in it.
+
+use std::fmt::{self, Display};
+
+use inflight::prelude::*;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Longer lines are rejected, and only their first [`Line::START`] bytes are kept: 100 lines in
+/// flight must fit into the memory and into a checkpoint.
+pub const MAX_LENGTH: u64 = 64 * 1024;
+
+/// What flows through the stage. It carries all that is needed to write either line about it, and it
+/// is what a checkpoint holds for each call in flight.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// Its number in the file, from 1.
+    pub number: u64,
+    /// Where it begins, in bytes from the start of the file.
+    pub offset: u64,
+    /// Its length without the line feed.
+    pub length: u64,
+    /// The line as it was, or its beginning if it is too long.
+    pub raw: Vec<u8>,
+    /// What it says. A broken line flows like every other, so that it keeps its place.
+    pub flight: Result<Flight, BadLine>,
+}
+
+/// Of a flight only what the lookup needs; the other fields pass through as they are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flight {
+    pub origin: String,
+    pub destination: String,
+    /// When it departed, in milliseconds since the epoch.
+    time: i64,
+}
+
+/// Why a line is no flight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BadLine(String);
+
+impl Line {
+    /// How much is kept of a line that is too long.
+    const START: usize = 256;
+
+    /// The line `raw`, which is cut short if `length` says so.
+    pub fn new(number: u64, offset: u64, mut raw: Vec<u8>, length: u64) -> Self {
+        let flight = if length > MAX_LENGTH {
+            raw.truncate(Self::START);
+            raw.shrink_to_fit();
+            Err(BadLine(format!("the line is longer than {MAX_LENGTH} bytes")))
+        } else {
+            Flight::parse(&raw)
+        };
+        Self { number, offset, length, raw, flight }
+    }
+
+    /// Event time, where there is one.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.flight.as_ref().ok().map(|flight| Timestamp::from_millis(flight.time))
+    }
+
+    /// Whether `raw` is all of it.
+    pub fn is_whole(&self) -> bool {
+        self.raw.len() as u64 == self.length
+    }
+}
+
+impl Flight {
+    fn parse(raw: &[u8]) -> Result<Self, BadLine> {
+        let text = str::from_utf8(raw).map_err(|_| BadLine("the line is not UTF-8".into()))?;
+        match text.trim_start().chars().next() {
+            None => return Err(BadLine("the line is empty".into())),
+            // A list of the right values would do for serde.
+            Some('[') => return Err(BadLine("the line is a list, and no JSON object".into())),
+            _ => {}
+        }
+        let fields: Fields = serde_json::from_str(text).map_err(BadLine::from)?;
+        if fields.origin_airport || fields.destination_airport {
+            return Err(BadLine("the flight has airports already".into()));
+        }
+        let time = humantime::parse_rfc3339(&fields.time).map_err(|error| {
+            BadLine(format!(
+                "`time` is {:?}, and not like 2001-01-31T12:00:00Z: {error}",
+                fields.time
+            ))
+        })?;
+        let since_epoch = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let time = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        Ok(Self { origin: fields.origin, destination: fields.destination, time })
+    }
+}
+
+/// All fields of a flight: each has to be there and of its type.
+#[derive(Deserialize)]
+#[serde(expecting = "a flight, which is a JSON object")]
+struct Fields {
+    time: String,
+    origin: String,
+    destination: String,
+    #[serde(rename = "delay_minutes")]
+    _delay_minutes: f64,
+    #[serde(rename = "distance_miles")]
+    _distance_miles: f64,
+    #[serde(default, deserialize_with = "there")]
+    origin_airport: bool,
+    #[serde(default, deserialize_with = "there")]
+    destination_airport: bool,
+}
+
+/// Whatever it is, it is there.
+fn there<'de, D: Deserializer<'de>>(field: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(field).map(|_| true)
+}
+
+impl From<serde_json::Error> for BadLine {
+    fn from(error: serde_json::Error) -> Self {
+        let what = error.to_string();
+        // serde_json counts lines as well, and this is the only one it has seen.
+        let what = what.split(" at line ").next().unwrap_or_default();
+        Self(match error.classify() {
+            serde_json::error::Category::Data => what.to_owned(),
+            _ => format!("the line is no JSON: {what} (column {})", error.column()),
+        })
+    }
+}
+
+impl Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

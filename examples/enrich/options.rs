@@ -1,0 +1,188 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use hyper::Uri;
+
+use crate::problem::Problem;
+
+const FLIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/enrich/data/flights.ndjson");
+
+/// Enriches a file of flights with the airports they fly between, many requests at a time, and goes
+/// on where it was after a crash.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "enrich", args_override_self = true, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Options {
+    /// The flights, one JSON object a line; `-` is standard input (then there are no checkpoints)
+    #[arg(long, value_name = "FILE", default_value = FLIGHTS)]
+    pub input: PathBuf,
+
+    /// Where the enriched flights go; lines that fail go to <FILE>.rejected.ndjson
+    #[arg(long, value_name = "FILE", default_value = Options::OUTPUT)]
+    pub output: PathBuf,
+
+    /// The order of the output: that of the input, or as the answers come
+    #[arg(long, value_enum, default_value_t = Order::Ordered)]
+    pub order: Order,
+
+    /// How many flights may be in flight at once
+    #[arg(long, value_name = "N", default_value = "100", value_parser = capacity)]
+    pub capacity: usize,
+
+    /// Time for one flight, all attempts and the waits between them included
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = positive)]
+    pub timeout: Duration,
+
+    /// Time for one attempt; one that takes longer is given up and tried again
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = positive)]
+    pub attempt_timeout: Duration,
+
+    /// How often a flight is tried again: after 50 ms, 100 ms, 200 ms and so on up to 1 s
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub retries: u32,
+
+    /// The built-in service: half of its answers take less than this
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = humantime::parse_duration)]
+    pub latency: Duration,
+
+    /// The built-in service: the share of requests answered with 503
+    #[arg(long, value_name = "SHARE", default_value = "0.02", value_parser = share)]
+    pub error_rate: f64,
+
+    /// The built-in service: the share of requests that are never answered
+    #[arg(long, value_name = "SHARE", default_value = "0.005", value_parser = share)]
+    pub hang_rate: f64,
+
+    /// The built-in service: where its randomness starts
+    #[arg(long, value_name = "N", default_value_t = 2001)]
+    pub seed: u64,
+
+    /// A service of your own instead: `http://host/path/{code}`, where {code} stands for the airport
+    #[arg(long, value_name = "URL", value_parser = service)]
+    pub service: Option<String>,
+
+    /// Where the checkpoints are kept
+    #[arg(long, value_name = "FOLDER", default_value = Options::CHECKPOINTS)]
+    pub checkpoint_dir: PathBuf,
+
+    /// The time between two checkpoints
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = positive)]
+    pub checkpoint_interval: Duration,
+
+    /// Abort the process, with no clean-up, once this run has written N flights to the output
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub crash_after: Option<u64>,
+
+    /// Start over: forget the checkpoints and empty the output
+    #[arg(long)]
+    pub fresh: bool,
+
+    /// One flight at a time, for comparison: the same as --capacity 1
+    #[arg(long, conflicts_with = "capacity")]
+    pub sequential: bool,
+
+    /// Also write the summary to this file, as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Run it again after a crash, a kill or Ctrl-C, and it goes on. Files, order, timeouts, retries and the \
+service must then be the same as before; the rest may change.
+
+The service answers GET with a JSON object: name, city, state, latitude, longitude. 404 means that \
+there is no such airport; 408, 429 and 5xx are tried again.
+
+A line of <FILE>.rejected.ndjson has `number` (from 1), `offset` (in bytes), `reason` and `line`, \
+the line as it was. In place of `line` stands `line_hex` when it is not UTF-8, and `line_start` and \
+`line_length` when it is longer than 64 KiB.
+
+In the summary file, read, written, rejected, retries and timeouts count over the whole job, crashes \
+included; `resumed_at` is the number of lines that had been read where this run took up (null: it \
+began at the beginning); `seconds` and everything after it are of this run alone. `timeouts` counts \
+attempts.";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    Ordered,
+    Unordered,
+}
+
+impl Options {
+    pub const OUTPUT_FOLDER: &str = "target";
+    pub const OUTPUT: &str = "target/enriched.ndjson";
+    const CHECKPOINTS: &str = "target/enrich-checkpoint";
+    const MAX_CAPACITY: usize = 10_000;
+
+    pub fn reads_standard_input(&self) -> bool {
+        self.input == Path::new("-")
+    }
+
+    /// `<output>.rejected.ndjson`
+    pub fn rejected(&self) -> PathBuf {
+        let mut name = self.output.clone().into_os_string();
+        name.push(".rejected.ndjson");
+        name.into()
+    }
+
+    /// Each flight in flight has two connections, and the built-in service has their other ends.
+    pub fn check_open_files(&self) -> Result<(), Problem> {
+        let needed = 5 * self.capacity() as u64 + 100;
+        match rlimit::increase_nofile_limit(needed) {
+            Ok(allowed) if allowed < needed => Err(Problem::new(
+                format!(
+                    "--capacity {} needs {needed} open files, {allowed} are allowed",
+                    self.capacity
+                ),
+                "Choose a smaller one, or allow more with `ulimit -n`.",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn capacity(&self) -> usize {
+        if self.sequential { 1 } else { self.capacity }
+    }
+}
+
+fn capacity(text: &str) -> Result<usize, String> {
+    let most = Options::MAX_CAPACITY;
+    match text.parse() {
+        Ok(capacity) if (1..=most).contains(&capacity) => Ok(capacity),
+        _ => Err(format!("give a whole number from 1 to {most}")),
+    }
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must be longer than zero, such as 250ms or 2s".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 250ms or 2s")),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a share from 0 to 1, such as 0.02".into()),
+    }
+}
+
+fn service(text: &str) -> Result<String, String> {
+    if text.starts_with("https:") {
+        return Err(
+            "this example speaks http only; put a proxy in between that speaks https".into()
+        );
+    }
+    if !text.contains("{code}") {
+        return Err("it has no {code}, which stands for the airport".into());
+    }
+    let uri: Uri =
+        text.replace("{code}", "SFO").parse().map_err(|e| format!("it is no URL: {e}"))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok(text.into()),
+        _ => Err("write it like http://127.0.0.1:8080/airports/{code}".into()),
+    }
+}

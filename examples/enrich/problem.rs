@@ -1,0 +1,37 @@
+//! What stops a run, in words for the person at the terminal.
+
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::io;
+use std::iter::successors;
+use std::path::Path;
+
+/// What went wrong and the way out of it. `main` prints it and exits with status 2.
+#[derive(Debug)]
+pub struct Problem {
+    what: String,
+    way_out: String,
+}
+
+impl Problem {
+    pub fn new(what: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { what: what.into(), way_out: way_out.into() }
+    }
+
+    /// For `map_err`: something could not be done to a file.
+    pub fn file(action: &str, path: &Path, way_out: &str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::new(format!("cannot {action} {}: {error}", path.display()), way_out)
+    }
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  {}", self.what, self.way_out)
+    }
+}
+
+/// An error with all its causes, which many leave out of their message.
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = successors(error.source(), |error: &&dyn Error| (*error).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,82 @@
+//! Ctrl-C: the first one asks the source to stop, the second one stops the process.
+
+use std::{future, process};
+
+#[cfg(unix)]
+use std::task::Poll;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::progress::Progress;
+
+/// The exit status after Ctrl-C, as shells have it.
+pub const STATUS: u8 = 130;
+
+/// Tells the source when to stop.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Listens for Ctrl-C and, on Unix, for a polite kill.
+    pub fn on_ctrl_c(progress: Progress) -> Self {
+        let (sender, receiver) = watch::channel(false);
+        let mut signals = Signals::listen();
+        tokio::spawn(async move {
+            signals.next().await;
+            progress.say(
+                "stopping: no more input is taken, what is in flight is finished \
+                 (Ctrl-C again stops at once)",
+            );
+            let _ = sender.send(true);
+            signals.next().await;
+            // Nothing to clean up: the last checkpoint stands.
+            process::exit(STATUS.into());
+        });
+        Self(receiver)
+    }
+
+    /// Returns when somebody has asked for it.
+    pub async fn requested(&mut self) {
+        if self.0.wait_for(|stop| *stop).await.is_err() {
+            // Nobody listens any more.
+            future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(unix)]
+struct Signals(Vec<Signal>);
+
+#[cfg(unix)]
+impl Signals {
+    /// A signal that cannot be listened for keeps its usual effect.
+    fn listen() -> Self {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    async fn next(&mut self) {
+        future::poll_fn(|context| {
+            let any = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if any { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Bad input, a bad service, and standard input: nothing is lost.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use serde_json::{Map, Value};
+
+use crate::harness::{Job, Running, Said, assert_same, enriched, flights};
+use crate::service::{airport, service};
+
+/// A line, and what the reason has to say if it is broken.
+fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
+    let good = flights(1).trim_end().to_owned();
+    let but = |from: &str, to: &str| good.replace(from, to).into_bytes();
+    vec![
+        (good.clone().into(), None),
+        (b"no JSON".to_vec(), Some("no JSON")),
+        (b"".to_vec(), Some("empty")),
+        (b"   ".to_vec(), Some("empty")),
+        (but("\"time\":", "\"tim\":"), Some("missing field `time`")),
+        (but("\"origin\":\"HNL\",", ""), Some("missing field `origin`")),
+        (but("\"destination\":\"SFO\",", ""), Some("missing field `destination`")),
+        (but("\"delay_minutes\":95,", ""), Some("missing field `delay_minutes`")),
+        (but(",\"distance_miles\":2399", ""), Some("missing field `distance_miles`")),
+        (but("\"HNL\"", "7"), Some("invalid type")),
+        (but("HNL", "XQX"), Some("no airport \"XQX\"")),
+        (but("HNL", "../SFO?"), Some("no airport \"../SFO?\"")),
+        (but("2001-01-01T01:10:00Z", "yesterday"), Some("yesterday")),
+        (but("}", ""), Some("no JSON")),
+        (br#"["2001-01-01T01:10:00Z","HNL","SFO",95,2399]"#.to_vec(), Some("list")),
+        (b"42".to_vec(), Some("JSON object")),
+        (but("HNL", "\u{e9}"), Some("no airport")),
+        (b"{\"time\":\"\xff\"}".to_vec(), Some("UTF-8")),
+        (but("}", ",\"origin_airport\":null}"), Some("airports already")),
+        (but("}", ",\"x\":[]}"), None),
+        (but("}", ",\"origin_airport\":{}}"), Some("airports already")),
+        (but("{", "  { \t"), None),
+        (but("}", "} \t\r"), None),
+        (but("95", "95e-1"), None),
+        (vec![b'x'; 70_000], Some("longer than")),
+        (good.into(), None),
+    ]
+}
+
+#[test]
+fn broken_lines_are_rejected_and_the_others_are_not() {
+    let lines = lines();
+    // The last line has no line feed.
+    let input = lines.iter().map(|(line, _)| line.as_slice()).collect::<Vec<_>>().join(&b'\n');
+    for order in ["ordered", "unordered"] {
+        let job = Job::new(&input).with(&["--order", order]);
+        let said = job.finish();
+        assert!(said.stdout.contains("output.rejected.ndjson"), "{said:#?}");
+
+        let broken = lines.iter().zip(1..).filter_map(|((line, why), n)| Some((n, line, (*why)?)));
+        let (rejected, broken) = (job.rejected(), broken.collect::<Vec<_>>());
+        assert_eq!(rejected.len(), broken.len(), "{rejected:#?}");
+        for (number, line, reason) in broken {
+            let found = rejected.iter().find(|found| found["number"] == number);
+            check_rejected(
+                found.unwrap_or_else(|| panic!("line {number} is not there")),
+                line,
+                reason,
+            );
+        }
+        let good = lines.iter().filter(|(_, reason)| reason.is_none());
+        assert_eq!(job.flights().len(), good.count());
+
+        let summary = job.summary();
+        let [read, written, rejected] =
+            ["read", "written", "rejected"].map(|name| summary[name].as_u64().unwrap());
+        assert_eq!((read, written + rejected), (lines.len() as u64, read));
+    }
+}
+
+fn check_rejected(found: &Map<String, Value>, line: &[u8], reason: &str) {
+    assert!(found["reason"].as_str().unwrap().contains(reason), "{found:#?}");
+    if line.len() > 65536 {
+        assert_eq!(found["line_length"], line.len());
+        assert!(line.starts_with(found["line_start"].as_str().unwrap().as_bytes()));
+    } else if let Ok(text) = str::from_utf8(line) {
+        assert_eq!(found["line"], text);
+    } else {
+        let hex: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found["line_hex"], hex);
+    }
+}
+
+#[test]
+fn a_flight_keeps_its_fields_as_they_were_written() {
+    let line = r#"{ "destination" : "SFO","distance_miles": 2.3990e3, "x": {"y": [1e400]},"time":"2001-01-01T01:10:00Z","origin":"HNL","delay_minutes":95 }"#;
+    let job = Job::new(line);
+    job.finish();
+    let output = String::from_utf8(job.output()).unwrap();
+    assert!(output.starts_with(line.trim_end_matches([' ', '}'])), "{output}");
+}
+
+#[test]
+fn an_empty_input_is_soon_done() {
+    let job = Job::new("");
+    job.finish();
+    assert!(job.flights().is_empty() && job.rejected().is_empty());
+    assert!(job.run(&[]).stdout.contains("finished already"));
+}
+
+// R4, F1, F2
+#[test]
+fn a_flight_whose_retries_are_used_up_is_rejected() {
+    let job = Job::new(flights(5)).with(&["--error-rate", "1", "--retries", "2"]);
+    job.finish();
+    assert_eq!(job.rejected().len(), 5);
+    for rejected in job.rejected() {
+        let reason = rejected["reason"].as_str().unwrap();
+        assert!(reason.contains("503") && reason.contains("3 attempts"), "{reason}");
+    }
+    assert_eq!(job.summary()["retries"], 10);
+}
+
+// T1, T2, F2
+#[test]
+fn a_flight_that_is_never_answered_is_rejected() {
+    let silent = Job::new(flights(5)).with(&["--hang-rate", "1", "--retries", "1"]);
+    let job = silent.with(&["--attempt-timeout", "20ms"]);
+    job.finish();
+    assert!(job.rejected().iter().all(|line| line["reason"].to_string().contains("timed out")));
+    assert_eq!([&job.summary()["retries"], &job.summary()["timeouts"]], [5, 10]);
+
+    let job = Job::new(flights(5)).with(&["--hang-rate", "1", "--timeout", "50ms"]);
+    job.finish();
+    assert!(job.rejected().iter().all(|line| line["reason"].to_string().contains("timed out")));
+    assert_eq!([&job.summary()["retries"], &job.summary()["timeouts"]], [0, 5]);
+}
+
+/// Runs the job over standard input.
+fn pipe(job: &Job, input: &str, more: &[&str]) -> Said {
+    let mut command = job.command(&[&["--input", "-"], more].concat());
+    command.stdin(Stdio::piped());
+    let mut running = Running::new(command);
+    running.write(input.as_bytes());
+    running.said()
+}
+
+#[test]
+fn standard_input_has_no_checkpoints() {
+    let job = Job::new("");
+    let said = pipe(&job, &flights(300), &[]);
+    assert!(said.status.success(), "{said:#?}");
+    assert_eq!(said.stderr.matches("no checkpoints").count(), 1);
+    assert!(!job.path("checkpoints").exists());
+    assert_same(&job.flights(), &enriched(&flights(300)));
+}
+
+#[test]
+fn standard_input_overwrites_no_job_unasked() {
+    let job = Job::new(flights(300));
+    job.finish();
+    assert_eq!(pipe(&job, "", &[]).status.code(), Some(2));
+    assert_same(&job.flights(), &enriched(&flights(300)));
+
+    // And then the job is not taken for finished.
+    assert!(pipe(&job, "", &["--fresh"]).status.success());
+    job.finish();
+    assert_same(&job.flights(), &enriched(&flights(300)));
+}
+
+#[test]
+fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
+    let service = service(|code| {
+        Some(match code {
+            "GONE" => ("410 Gone", String::new()),
+            "ODD" => ("200 OK", "{}".into()),
+            "PAGE" => ("200 OK", "<html>Please log in</html>".into()),
+            code => ("200 OK", airport(code)),
+        })
+    });
+    let but = |code: &str| flights(1).replace("HNL", code);
+    let input: String = ["YES", "GONE", "ODD", "PAGE"].into_iter().map(but).collect();
+    let job = Job::new(&input).with(&["--service", &service, "--retries", "1"]);
+    job.finish();
+
+    let flights = job.flights();
+    assert_eq!(flights.len(), 1);
+    let name = |end: &str| flights[0][end]["name"].as_str().unwrap().to_owned();
+    assert_eq!([name("origin_airport"), name("destination_airport")], ["The YES", "The SFO"]);
+
+    let reasons = job.rejected().into_iter().map(|line| line["reason"].to_string());
+    let expected = ["410", "missing field `name`", "2 attempts"];
+    for (reason, expected) in reasons.zip(expected) {
+        assert!(reason.contains(expected), "{reason}");
+    }
+    assert_eq!(job.summary()["retries"], 1, "only a page that is no JSON is worth another attempt");
+}
+
+#[test]
+fn a_service_that_is_not_there_rejects_everything() {
+    // The port was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let service = format!("http://127.0.0.1:{port}/{{code}}");
+    let job = Job::new(flights(3)).with(&["--service", &service, "--retries", "1"]);
+    job.finish();
+    assert_eq!(job.rejected().len(), 3);
+    assert!(job.rejected().iter().all(|line| line["reason"].to_string().contains("refused")));
+}

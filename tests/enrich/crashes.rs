@@ -1,0 +1,153 @@
+//! Crashes: whatever happens, each flight is in the output exactly once.
+
+use std::fs;
+use std::path::Path;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+use crate::harness::{FLIGHTS, Job, assert_same, enriched, flights};
+
+#[track_caller]
+fn assert_crashed(job: &Job, more: &[&str]) {
+    let said = job.run(more);
+    assert!(!said.status.success() && said.status.code() != Some(2), "{said:#?}");
+}
+
+// K4, K5, O1: also with a smaller capacity than what was in flight.
+#[test]
+fn after_a_crash_it_goes_on_and_keeps_the_order() {
+    let job = Job::new(FLIGHTS);
+    assert_crashed(&job, &["--crash-after", "2000"]);
+
+    let said = job.run(&["--capacity", "7"]);
+    assert!(said.status.success() && said.stderr.contains("going on from checkpoint"), "{said:#?}");
+    assert_same(&job.flights(), &enriched(FLIGHTS));
+
+    let summary = job.summary();
+    assert_eq!([&summary["read"], &summary["written"], &summary["rejected"]], [5000, 5000, 0]);
+    assert!((1..=5000).contains(&summary["resumed_at"].as_u64().unwrap()), "{summary:?}");
+    assert_eq!(summary["finished"], true);
+}
+
+// K4, K5, O2
+#[test]
+fn after_a_crash_it_goes_on_unordered() {
+    let job = Job::new(FLIGHTS).with(&["--order", "unordered"]);
+    assert_crashed(&job, &["--crash-after", "2000"]);
+    job.finish();
+
+    let (mut found, mut expected) = (job.flights(), enriched(FLIGHTS));
+    assert_ne!(found, expected, "nothing overtook anything");
+    // No flight overtakes the watermark of a day.
+    assert!(found.is_sorted_by_key(|flight| flight["time"].as_str().unwrap()[..10].to_owned()));
+    for flights in [&mut found, &mut expected] {
+        flights.sort_by_cached_key(|flight| Value::from(flight.clone()).to_string());
+    }
+    assert_same(&found, &expected);
+}
+
+// K9, K10: killed again and again, before it begins, while it starts, while it goes on.
+#[test]
+fn however_often_it_is_killed_nothing_is_lost_and_nothing_is_there_twice() {
+    for (order, seed) in [("ordered", 1), ("unordered", 2)] {
+        let job = Job::new(FLIGHTS).with(&["--order", order, "--checkpoint-interval", "5ms"]);
+        let mut random = StdRng::seed_from_u64(seed);
+        println!("{order}, seed {seed}");
+        for life in 0..12 {
+            let changes = random.random_range(0..8);
+            println!("life {life} ends after {changes} changes");
+            if !kill_after(&job, changes) {
+                break;
+            }
+        }
+        // The last kill may have been too late.
+        assert!(job.run(&[]).status.success());
+
+        let (mut found, mut expected) = (job.flights(), enriched(FLIGHTS));
+        if order == "unordered" {
+            for flights in [&mut found, &mut expected] {
+                flights.sort_by_cached_key(|flight| Value::from(flight.clone()).to_string());
+            }
+        }
+        assert_same(&found, &expected);
+        assert_eq!(job.summary()["written"], 5000);
+    }
+}
+
+/// Kills a run after that many changes of its files; whether it was still running.
+fn kill_after(job: &Job, changes: u32) -> bool {
+    let mut running = job.start(&[]);
+    for _ in 0..changes {
+        let before = job.traces();
+        if !running.wait_until(|| job.traces() != before) {
+            return false;
+        }
+    }
+    running.kill();
+    true
+}
+
+#[test]
+fn a_finished_job_is_left_alone_until_it_is_to_start_over() {
+    let job = Job::new(flights(300));
+    job.finish();
+    let (output, traces) = (job.output(), job.traces());
+
+    let said = job.run(&[]);
+    assert!(said.status.success() && said.stdout.contains("finished already"), "{said:#?}");
+    assert_eq!((job.output(), job.traces()), (output, traces));
+    assert_eq!(job.summary()["written"], 300);
+
+    let said = job.run(&["--fresh"]);
+    assert!(said.status.success() && said.stdout.starts_with("finished: "), "{said:#?}");
+    assert_same(&job.flights(), &enriched(&flights(300)));
+    assert_eq!(job.summary()["resumed_at"], Value::Null);
+    assert_eq!(job.summary()["records"], 300);
+}
+
+#[test]
+fn a_crashed_job_can_start_over() {
+    let job = Job::new(flights(600));
+    assert_crashed(&job, &["--crash-after", "300"]);
+    assert!(job.run(&["--fresh"]).status.success());
+    assert_same(&job.flights(), &enriched(&flights(600)));
+    assert_eq!(job.summary()["resumed_at"], Value::Null);
+}
+
+// K6, K9
+#[test]
+fn one_damaged_checkpoint_is_passed_over() {
+    for damaged in 0..2 {
+        let job = Job::new(flights(600));
+        assert_crashed(&job, &["--crash-after", "300"]);
+        let slots = job.slots();
+        assert_eq!(slots.len(), 2);
+        flip_a_bit(&slots[damaged]);
+
+        let said = job.finish();
+        assert!(said.stderr.contains("damaged"), "{said:#?}");
+        assert_same(&job.flights(), &enriched(&flights(600)));
+    }
+}
+
+#[test]
+fn without_an_intact_checkpoint_it_refuses() {
+    let job = Job::new(flights(600));
+    assert_crashed(&job, &["--crash-after", "300"]);
+    job.slots().iter().for_each(|slot| flip_a_bit(slot));
+    let output = job.output();
+    job.refuses(&[], &["checkpoints", "--fresh"]);
+    assert_eq!(job.output(), output);
+
+    assert!(job.run(&["--fresh"]).status.success());
+    assert_same(&job.flights(), &enriched(&flights(600)));
+}
+
+/// Where it matters: a slot may be longer than what is in it now.
+fn flip_a_bit(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(path, bytes).unwrap();
+}

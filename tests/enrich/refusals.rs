@@ -1,0 +1,116 @@
+//! What cannot be done: each message names the thing and the way out, and nothing is harmed.
+
+use std::fs;
+
+use crate::harness::{Job, assert_same, enriched, flights};
+
+#[test]
+fn senseless_options_are_refused() {
+    let job = Job::new(flights(3));
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--capacity", "0"], &["--capacity", "from 1"]),
+        (&["--capacity", "many"], &["--capacity", "from 1"]),
+        (&["--error-rate=-0.1"], &["--error-rate", "from 0 to 1"]),
+        (&["--hang-rate", "1.5"], &["--hang-rate", "from 0 to 1"]),
+        (&["--hang-rate", "NaN"], &["--hang-rate"]),
+        (&["--timeout", "0s"], &["--timeout", "longer than zero"]),
+        (&["--attempt-timeout", "250"], &["--attempt-timeout", "250ms"]),
+        (&["--checkpoint-interval", "0ms"], &["--checkpoint-interval"]),
+        (&["--crash-after", "0"], &["--crash-after"]),
+        (&["--order", "random"], &["--order", "ordered", "unordered"]),
+        (&["--service", "https://example.org/{code}"], &["--service", "http only"]),
+        (&["--service", "http://127.0.0.1/"], &["--service", "{code}"]),
+        (&["--service", "{code}"], &["--service", "http://"]),
+        (&["--sequential", "--capacity", "5"], &["--sequential", "--capacity"]),
+        (&["--unknown"], &["--unknown"]),
+    ];
+    for (options, words) in cases {
+        job.refuses(options, words);
+        assert!(!job.path("output").exists());
+    }
+}
+
+#[test]
+fn unusable_files_are_refused() {
+    let job = Job::new(flights(3));
+    let name = |name: &str| job.path(name).to_str().unwrap().to_owned();
+    fs::create_dir(job.path("folder")).unwrap();
+    fs::write(job.path("file"), "somebody's").unwrap();
+
+    job.refuses(&["--input", &name("missing")], &["missing", "--input"]);
+    job.refuses(&["--input", &name("folder")], &["folder", "--input"]);
+    job.refuses(&["--output", &name("nowhere/output")], &["nowhere/output", "--output"]);
+    job.refuses(&["--output", &name("folder")], &["folder", "--output"]);
+    job.refuses(&["--output", &name("input")], &["input", "--output"]);
+    job.refuses(&["--output", &name("file")], &["file", "--fresh", "--output"]);
+    job.refuses(&["--checkpoint-dir", &name("file")], &["file", "--checkpoint-dir"]);
+    assert_eq!(fs::read_to_string(job.path("file")).unwrap(), "somebody's");
+
+    // None of these stands in the way of the job itself.
+    job.finish();
+    assert_same(&job.flights(), &enriched(&flights(3)));
+    job.refuses(&["--summary", &name("nowhere/summary")], &["nowhere/summary", "--summary"]);
+}
+
+#[test]
+fn a_checkpoint_of_another_job_is_refused() {
+    let job = Job::new(flights(600));
+    job.run(&["--crash-after", "300"]);
+    let (output, traces) = (job.output(), job.traces());
+    fs::write(job.path("other"), flights(500)).unwrap();
+    let other = job.path("other").to_str().unwrap().to_owned();
+
+    job.refuses(&["--order", "unordered"], &["--order: was ordered, is unordered", "--fresh"]);
+    job.refuses(&["--timeout", "7s"], &["--timeout: was 1m, is 7s"]);
+    job.refuses(&["--retries", "3"], &["--retries: was 20, is 3"]);
+    job.refuses(&["--seed", "7"], &["--seed: was 2001, is 7"]);
+    job.refuses(&["--service", "http://127.0.0.1:1/{code}"], &["--service: was not given"]);
+    job.refuses(
+        &["--input", &other],
+        &["--input: was", "/input, is", "/other", "length of --input"],
+    );
+    job.refuses(&["--output", &other], &["--output: was", "/output, is", "/other"]);
+    assert_eq!((job.output(), job.traces()), (output, traces));
+
+    // These may change.
+    let said = job.run(&["--sequential", "--checkpoint-interval", "1s"]);
+    assert!(said.status.success(), "{said:#?}");
+    assert_same(&job.flights(), &enriched(&flights(600)));
+}
+
+#[test]
+fn another_input_under_the_same_name_is_refused() {
+    let job = Job::new(flights(600));
+    job.run(&["--crash-after", "300"]);
+    fs::write(job.path("input"), flights(600).replacen("HNL", "LAX", 1)).unwrap();
+    job.refuses(&[], &["beginning of --input: was checksum", "--fresh"]);
+    fs::write(job.path("input"), flights(601)).unwrap();
+    job.refuses(&[], &["length of --input: was", "--fresh"]);
+    fs::write(job.path("input"), flights(600)).unwrap();
+    job.finish();
+}
+
+#[test]
+fn an_output_that_has_shrunk_is_refused() {
+    let job = Job::new(flights(600));
+    job.run(&["--crash-after", "300"]);
+    let output = job.output();
+    fs::remove_file(job.path("output")).unwrap();
+    job.refuses(&[], &["output", "--fresh"]);
+    fs::write(job.path("output"), &output).unwrap();
+    job.finish();
+    assert_same(&job.flights(), &enriched(&flights(600)));
+
+    fs::write(job.path("output"), "").unwrap();
+    job.refuses(&[], &["output", "--fresh"]);
+}
+
+#[test]
+fn two_runs_at_once_are_refused() {
+    let job = Job::new(flights(600)).with(&["--latency", "20ms", "--capacity", "10"]);
+    let mut first = job.start(&[]);
+    assert!(first.wait_until(|| job.traces().0 > 0));
+    job.refuses(&[], &["checkpoints", "another", "--checkpoint-dir"]);
+    assert!(first.said().status.success());
+    assert_same(&job.flights(), &enriched(&flights(600)));
+}

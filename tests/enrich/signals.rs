@@ -1,0 +1,63 @@
+//! Ctrl-C, once and twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use crate::harness::{Job, assert_same, enriched, flights};
+use crate::service::{airport, service};
+
+const SILENT_FROM: u64 = 200;
+
+// L3
+#[test]
+fn the_first_ctrl_c_finishes_what_is_in_flight() {
+    for signal in ["INT", "TERM"] {
+        let job = Job::new(flights(600)).with(&["--latency", "20ms", "--capacity", "20"]);
+        let mut running = job.start(&[]);
+        assert!(running.wait_until(|| job.traces().0 > 0));
+        running.signal(signal);
+        let said = running.said();
+        assert_eq!(said.status.code(), Some(130), "{said:#?}");
+        assert!(said.stdout.contains("goes on"), "{said:#?}");
+
+        let (summary, written) = (job.summary(), job.flights().len());
+        assert!((1..600).contains(&written));
+        assert_eq!([&summary["read"], &summary["written"]], [written, written]);
+        assert_eq!(summary["finished"], false);
+
+        let said = job.finish();
+        assert!(said.stderr.contains(&format!("{written} lines read, 0 in flight")), "{said:#?}");
+        assert_eq!(job.summary()["resumed_at"], written);
+        assert_same(&job.flights(), &enriched(&flights(600)));
+    }
+}
+
+#[test]
+fn the_second_ctrl_c_stops_at_once() {
+    // After some requests the service falls silent, so that nothing in flight can finish.
+    let (asked, recovered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let service = service({
+        let (asked, recovered) = (asked.clone(), recovered.clone());
+        move |code| {
+            let speaks = asked.fetch_add(1, SeqCst) < SILENT_FROM || recovered.load(SeqCst);
+            speaks.then(|| ("200 OK", airport(code)))
+        }
+    });
+    let patience = ["--attempt-timeout", "60s", "--checkpoint-interval", "1ms"];
+    let job = Job::new(flights(300)).with(&["--service", &service, "--capacity", "10"]);
+    let job = job.with(&patience);
+    let mut running = job.start(&[]);
+    assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM));
+    running.signal("INT");
+    running.wait_for("stopping");
+    running.signal("INT");
+    let said = running.said();
+    assert_eq!(said.status.code(), Some(130), "{said:#?}");
+    assert_eq!(said.stdout, "");
+
+    recovered.store(true, SeqCst);
+    job.finish();
+    let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
+    let expected = enriched(&flights(300)).into_iter().map(|flight| flight["time"].clone());
+    assert!(lines.eq(expected));
+}
