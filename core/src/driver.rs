@@ -368,7 +368,11 @@ where
                 Some(Woken::Own(OwnLane::Consumer)) => {}
                 Some(Woken::Request(slot)) => {
                     *budget -= 1;
-                    poll_request(this.requests, this.operator, slot, now);
+                    if let Some(Poll::Ready(result)) = this.requests.poll(slot)
+                        && let Some(id) = this.operator.running_in(slot)
+                    {
+                        let _ = this.operator.handle_completion(now, id, result);
+                    }
                 }
             }
         }
@@ -382,10 +386,11 @@ where
         while *budget > 0 {
             if let Some(call) = this.operator.poll_call(now) {
                 *budget -= 1;
-                let slot = call.id.slot();
+                let id = call.id;
                 let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
-                this.requests.insert(slot, request);
-                poll_request(this.requests, this.operator, slot, now);
+                if let Poll::Ready(result) = this.requests.start(id.slot(), request) {
+                    let _ = this.operator.handle_completion(now, id, result);
+                }
                 continue;
             }
             if !*this.source_woken || !this.operator.has_room(held) {
@@ -416,23 +421,6 @@ where
                 }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn poll_request<In, Out, E, R, Fut>(
-    requests: &mut Slots<Fut>,
-    operator: &mut Operator<In, Out, E, R, Heap>,
-    slot: usize,
-    now: Instant,
-) where
-    R: RetryStrategy<In, Out, E>,
-    Fut: Future<Output = Result<Out, Failure<E>>>,
-{
-    if let Some(Poll::Ready(result)) = requests.poll(slot)
-        && let Some(id) = operator.running_in(slot)
-    {
-        let _ = operator.handle_completion(now, id, result);
     }
 }
 

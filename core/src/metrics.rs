@@ -228,16 +228,17 @@ impl Tally {
         }
     }
 
-    /// Notes whether there is room.
+    /// Notes that there is no room from here on.
+    #[cold]
+    pub(crate) fn full(&mut self, now: Instant) {
+        self.full_since.get_or_insert(now);
+    }
+
+    /// Notes that there is room again.
     #[inline(always)]
-    pub(crate) fn full(&mut self, full: bool, now: Instant) {
-        match (full, self.full_since) {
-            (true, None) => self.full_since = Some(now),
-            (false, Some(since)) => {
-                self.blocked = self.blocked.plus(now.since(since));
-                self.full_since = None;
-            }
-            _ => {}
+    pub(crate) fn not_full(&mut self, now: Instant) {
+        if let Some(since) = self.full_since.take() {
+            self.blocked = self.blocked.plus(now.since(since));
         }
     }
 

@@ -55,15 +55,28 @@ impl<F> Slots<F> {
         Self { own, blocks: Vec::new(), hub, collector: Collector::new() }
     }
 
-    /// Puts a request into a slot; one that is there already is dropped.
-    #[inline]
-    pub(crate) fn insert(&mut self, slot: usize, request: F) {
-        while self.blocks.len() <= slot / LANES {
+    /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
+    #[inline(always)]
+    pub(crate) fn start(&mut self, slot: usize, request: F) -> Poll<F::Output>
+    where
+        F: Future,
+    {
+        if self.blocks.len() <= slot / LANES {
+            self.grow(slot / LANES);
+        }
+        let Some((block, mut place)) = self.place(slot) else {
+            unreachable!("the table has grown to hold the slot");
+        };
+        place.set(Some(request));
+        poll_in_place(block, place, slot % LANES).unwrap_or(Poll::Pending)
+    }
+
+    /// Makes room up to and including a block.
+    #[cold]
+    fn grow(&mut self, block: usize) {
+        while self.blocks.len() <= block {
             let requests: Box<[Option<F>]> = (0..LANES).map(|_| None).collect();
             self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
-        }
-        if let Some((_, mut place)) = self.place(slot) {
-            place.set(Some(request));
         }
     }
 
@@ -88,13 +101,8 @@ impl<F> Slots<F> {
     where
         F: Future,
     {
-        let (block, mut place) = self.place(slot)?;
-        let waker = block.borrowed_waker(slot % LANES);
-        let polled = place.as_mut().as_pin_mut()?.poll(&mut Context::from_waker(&waker));
-        if polled.is_ready() {
-            place.set(None);
-        }
-        Some(polled)
+        let (block, place) = self.place(slot)?;
+        poll_in_place(block, place, slot % LANES)
     }
 
     /// A waker for one of the stage's own lanes.
@@ -143,6 +151,21 @@ impl<F> Slots<F> {
         let place = unsafe { requests.as_mut().map_unchecked_mut(|slice| &mut slice[lane]) };
         Some((block, place))
     }
+}
+
+/// Polls the request in a place, if there is one, and drops it when it is ready.
+#[inline(always)]
+fn poll_in_place<F: Future>(
+    block: &Arc<Block>,
+    mut place: Pin<&mut Option<F>>,
+    lane: usize,
+) -> Option<Poll<F::Output>> {
+    let waker = block.borrowed_waker(lane);
+    let polled = place.as_mut().as_pin_mut()?.poll(&mut Context::from_waker(&waker));
+    if polled.is_ready() {
+        place.set(None);
+    }
+    Some(polled)
 }
 
 /// The wakers of as many lanes as a word has bits. A waker is a pointer to its lane's byte, and
@@ -254,8 +277,7 @@ mod tests {
 
     fn parked(slots: &mut Slots<Parked>, slot: usize) -> Waker {
         let cell = Arc::new(AtomicWaker::new());
-        slots.insert(slot, Parked(Arc::clone(&cell)));
-        assert_eq!(slots.poll(slot), Some(Poll::Pending));
+        assert_eq!(slots.start(slot, Parked(Arc::clone(&cell))), Poll::Pending);
         cell.take().expect("the request has registered its waker")
     }
 
@@ -326,8 +348,8 @@ mod tests {
     fn requests_are_dropped() {
         let witness = Arc::new(AtomicWaker::new());
         let mut slots = Slots::new(2);
-        slots.insert(0, Parked(Arc::clone(&witness)));
-        slots.insert(1, Parked(Arc::clone(&witness)));
+        let _ = slots.start(0, Parked(Arc::clone(&witness)));
+        let _ = slots.start(1, Parked(Arc::clone(&witness)));
         assert_eq!(Arc::strong_count(&witness), 3);
         slots.remove(0);
         assert_eq!(Arc::strong_count(&witness), 2);

@@ -90,7 +90,10 @@ where
     pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
         check_capacity(capacity, self.limits.max_capacity)?;
         self.limits.capacity = capacity;
-        self.tally.full(self.calls.len() >= capacity, self.now);
+        match self.calls.len() < capacity {
+            true => self.tally.not_full(self.now),
+            false => self.tally.full(self.now),
+        }
         Ok(())
     }
 

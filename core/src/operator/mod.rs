@@ -314,7 +314,9 @@ where
                     let content = (slot.input.take(), slot.result.take());
                     self.calls.remove(index);
                     self.tally.done -= 1;
-                    self.tally.full(false, now);
+                    if self.calls.len() < self.limits.capacity {
+                        self.tally.not_full(now);
+                    }
                     let (Some(input), Some(result)) = content else {
                         self.tally.dropped += 1;
                         continue;
@@ -351,7 +353,9 @@ where
     ) -> Result<u32, In> {
         let index = self.calls.insert(input, timestamp, request_id, self.now)?;
         self.tally.records_in += 1;
-        self.tally.full(self.calls.len() >= self.limits.capacity, self.now);
+        if self.calls.len() >= self.limits.capacity {
+            self.tally.full(self.now);
+        }
         if self.queue.push_call(self.calls.slots(), index, key) {
             self.waiting.push_back(self.calls.slots(), index);
         } else {
