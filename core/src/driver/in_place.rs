@@ -1,0 +1,178 @@
+//! A stage that is driven by whoever polls it, as its user sees it.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+
+use futures_core::Stream;
+
+use super::{OutcomeOf, Phase, Stage, Stop, Turn};
+use crate::config::{ConfigError, KeyOf};
+use crate::element::{IntoElement, Shape};
+use crate::function::AsyncFunction;
+use crate::metrics::Metrics;
+use crate::outcome::Failure;
+use crate::retry::RetryStrategy;
+use crate::runtime::{Launch, Timer};
+
+/// Why a stage ended before everything was through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StageError<E> {
+    /// The function could not be opened. Nothing was taken from the source.
+    Open(E),
+    /// The stage's task panicked.
+    Panicked,
+    /// The runtime cancelled the stage's task.
+    Cancelled,
+}
+
+impl<E: fmt::Display> fmt::Display for StageError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => write!(f, "the stage's function could not be opened: {error}"),
+            Self::Panicked => f.write_str("the stage's task has panicked"),
+            Self::Cancelled => f.write_str("the stage's task was cancelled"),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for StageError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> Stream for Stage<St, V, M, F, R, K, Q, T>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    type Item = M::Item<OutcomeOf<V, F>>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let this = self.as_mut().project();
+            if *this.before_refill > 0
+                && let Some(element) = this.operator.poll_output()
+            {
+                *this.before_refill -= 1;
+                match M::from_element(element) {
+                    Some(item) => return Poll::Ready(Some(item)),
+                    None => continue,
+                }
+            }
+            if ready!(self.as_mut().poll_turn(cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T>
+where
+    Self: Stream,
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    /// A turn, when there is nothing to hand out or enough was. Ready when there may be something to
+    /// hand out, with `true` at the end of the stream.
+    fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let this = self.as_mut().project();
+        if *this.before_yield == 0 {
+            self.rest(Turn::Busy, cx);
+            return Poll::Pending;
+        }
+        *this.before_yield -= 1;
+        *this.before_refill = *this.refill_after;
+        let turn = self.as_mut().turn(cx, 0);
+        if self.operator.has_output() {
+            return Poll::Ready(false);
+        }
+        if turn == Turn::End {
+            return Poll::Ready(true);
+        }
+        self.as_mut().rest(turn, cx);
+        Poll::Pending
+    }
+
+    /// The next outcome; `None` at the end of the stream.
+    ///
+    /// Cancellation: nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<<Self as Stream>::Item>
+    where
+        Self: Unpin,
+    {
+        core::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// How the stream ended, once it has: `Err` if the function could not be opened.
+    pub fn end(&self) -> Option<Result<(), &StageError<F::Error>>> {
+        (self.phase == Phase::Ended).then(|| self.failure.as_ref().map_or(Ok(()), Err))
+    }
+
+    /// The stage's numbers. O(n) in the records in flight, for the age of the oldest.
+    pub fn metrics(&self) -> Metrics {
+        self.numbers(true)
+    }
+
+    /// Changes how many records may be in flight. A lower capacity takes effect as records leave.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero, or more than the policy's
+    /// [`max_capacity`](crate::AsyncWait::max_capacity).
+    pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
+        self.operator.set_capacity(capacity)
+    }
+
+    /// Changes how many attempts may run at once. A lower limit takes effect as attempts end.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero.
+    pub fn set_max_running(&mut self, attempts: usize) -> Result<(), ConfigError> {
+        self.operator.set_max_running(attempts)
+    }
+
+    /// Takes no more input from the next poll on. What is in flight finishes, its outcomes come out, and
+    /// the stream ends.
+    pub fn stop(&mut self) {
+        self.stop = Some(Stop::Asked(None));
+    }
+
+    /// The same within `limit`: calls that have no outcome by then fail with [`Failure::ShutDown`].
+    pub fn stop_within(&mut self, limit: Duration) {
+        self.stop = Some(Stop::Asked(Some(limit)));
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> fmt::Debug for Stage<St, V, M, F, R, K, Q, T>
+where
+    F: AsyncFunction<V>,
+    Q: Launch<F::Future>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage").field("operator", &self.operator).finish_non_exhaustive()
+    }
+}

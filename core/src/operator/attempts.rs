@@ -1,0 +1,138 @@
+//! How an attempt ends, and its call with it or not.
+
+use super::calls::State;
+use super::queue::earlier;
+use super::{Completion, Operator, Phase};
+use crate::deadlines::NONE;
+use crate::function::Attempt;
+use crate::outcome::Failure;
+use crate::retry::{RetryBudget, RetryStrategy};
+use crate::storage::Storage;
+use crate::time::{Instant, Span};
+
+impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+where
+    R: RetryStrategy<In, Out, E>,
+    S: Storage,
+{
+    /// Ends the running attempt of a call: either the call is tried again, or this is its outcome.
+    #[inline(always)]
+    pub(super) fn end_attempt(
+        &mut self,
+        index: u32,
+        result: Result<Out, Failure<E>>,
+    ) -> Completion {
+        self.running -= 1;
+        let now = self.now;
+        let slot = self.calls.at(index);
+        let attempt = Attempt {
+            number: slot.attempts,
+            retry: slot.retries(),
+            request_id: slot.request_id,
+            time_left: self.limits.deadline(slot.started).map(|deadline| deadline - now),
+        };
+        let delay =
+            slot.input.as_ref().and_then(|input| self.retry.next_delay(attempt, input, &result));
+        match delay {
+            Some(delay) if self.may_retry() => {
+                self.back_off(index, now.plus(Span::of(delay)));
+                Completion::Retry
+            }
+            _ => {
+                if let (Some(budget), Ok(_)) = (&mut self.budget, &result) {
+                    budget.deposit();
+                }
+                self.finish_call(index, result);
+                Completion::Outcome
+            }
+        }
+    }
+
+    pub(super) fn may_retry(&mut self) -> bool {
+        self.phase != Phase::LastAttempts && self.budget.as_mut().is_none_or(RetryBudget::withdraw)
+    }
+
+    pub(super) fn back_off(&mut self, index: u32, until: Instant) {
+        self.tally.retried += 1;
+        self.tally.in_backoff += 1;
+        let slot = self.calls.at(index);
+        slot.spent = until.since(slot.started);
+        slot.state = State::Backoff;
+        slot.generation = slot.generation.wrapping_add(1);
+        let deadline = self.limits.deadline(slot.started);
+        if let Some(first) = earlier(Some(until), deadline) {
+            self.deadlines.set(index, first);
+        }
+    }
+
+    /// Ends a backoff.
+    pub(super) fn retry_now(&mut self, index: u32) {
+        let slot = self.calls.at(index);
+        slot.state = State::Due;
+        match self.limits.deadline(slot.started) {
+            Some(deadline) => self.deadlines.set(index, deadline),
+            None => self.deadlines.cancel(index),
+        }
+        if !self.calls.at(index).held {
+            self.waiting.push_back(self.calls.slots(), index);
+        }
+    }
+
+    /// Ends a call that has no outcome, whatever it is doing.
+    #[cold]
+    pub(super) fn abandon(&mut self, index: u32, failure: Failure<E>) {
+        let now = self.now;
+        let slot = self.calls.at(index);
+        let waits = matches!(slot.state, State::Queued | State::Due) && !slot.held;
+        match slot.state {
+            State::Running => self.running -= 1,
+            State::Backoff | State::Due => self.tally.in_backoff -= 1,
+            State::Queued => slot.started = now.back(slot.spent), // no time was spent on it
+            State::Done | State::Vacant => {}
+        }
+        if waits {
+            self.waiting.remove(self.calls.slots(), index);
+        }
+        self.finish_call(index, Err(failure));
+    }
+
+    #[inline(always)]
+    pub(super) fn finish_call(&mut self, index: u32, result: Result<Out, Failure<E>>) {
+        self.deadlines.cancel(index);
+        let now = self.now;
+        let slot = self.calls.at(index);
+        slot.result = Some(result);
+        slot.spent = now.since(slot.started);
+        slot.generation = slot.generation.wrapping_add(1);
+        self.tally.call_time.record_span(slot.spent);
+        self.call_done(index);
+    }
+
+    #[inline(always)]
+    pub(super) fn call_done(&mut self, index: u32) {
+        let slot = self.calls.at(index);
+        slot.state = State::Done;
+        let (successor, held) = (slot.successor, slot.held);
+        self.tally.done += 1;
+        self.queue.done(self.calls.slots(), index);
+        if successor != NONE && !held && self.queue.is_serial() {
+            self.release(successor);
+        }
+    }
+
+    /// All calls before `index` in its chain have their outcome. (One that a restore brought in backoff
+    /// can have had its own before them, because its time was over.)
+    pub(super) fn release(&mut self, mut index: u32) {
+        while index != NONE {
+            let slot = self.calls.at(index);
+            slot.held = false;
+            match slot.state {
+                State::Done => index = slot.successor,
+                State::Queued | State::Due => {
+                    return self.waiting.push_back(self.calls.slots(), index);
+                }
+                _ => return,
+            }
+        }
+    }
+}
