@@ -740,6 +740,31 @@ fn a_stage_stops_within_a_limit() {
     });
 }
 
+#[test] // L3, L4: an opening that never ends does not hold a stop up for longer than its limit
+fn a_stage_that_is_still_opening_stops_within_a_limit() {
+    struct NeverOpen;
+    impl AsyncFunction<u32> for NeverOpen {
+        type Output = ();
+        type Error = ();
+        type Future = std::future::Ready<Result<(), ()>>;
+        fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Pending
+        }
+        fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+            unreachable!("it was never opened")
+        }
+    }
+    run(async {
+        let source = stream::iter([1_u32]);
+        let mut stage =
+            source.async_wait_with(AsyncWait::ordered(1), NeverOpen).spawn(Tokio).unwrap();
+        let start = Instant::now();
+        stage.handle().stop_within(7 * MS);
+        assert_eq!(stage.next().await.map(|done| done.input), None);
+        assert_eq!((stage.end(), start.elapsed()), (Some(Ok(())), 7 * MS));
+    });
+}
+
 #[test] // C7, C8
 fn limits_change_while_a_stage_runs() {
     run(async {

@@ -168,8 +168,9 @@ where
         self.project().failure.take()
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        self.timer.now()
+    /// When the last turn was.
+    pub(crate) fn last_turn(&self) -> Instant {
+        self.operator.now()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -178,7 +179,7 @@ where
 
     /// The numbers of now; without the age of the oldest record unless `all`.
     pub(crate) fn numbers(&self, all: bool) -> Metrics {
-        let now = self.timer.now();
+        let now = self.last_turn();
         if all { self.operator.metrics(now) } else { self.operator.cheap_metrics(now) }
     }
 
@@ -249,6 +250,9 @@ where
         let now = self.timer.now();
         let mut budget = TURN_BUDGET;
         let all_polled = self.as_mut().poll_woken(now, &mut budget);
+        if self.stop.is_some() {
+            self.as_mut().stop_now(now);
+        }
         if self.phase != Phase::Running {
             return self.open_or_close();
         }
@@ -262,9 +266,6 @@ where
                     this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
                 }
             }
-        }
-        if self.stop.is_some() {
-            self.as_mut().stop_now(now);
         }
         self.as_mut().refill(now, held, &mut budget);
         if self.source.is_none() && self.operator.is_empty() {
@@ -323,6 +324,9 @@ where
             *this.stop = None;
             this.requests.clear();
             this.operator.shut_down(now);
+            if *this.phase == Phase::Opening {
+                *this.phase = Phase::Running; // only to hand on what a restore had brought
+            }
         }
     }
 
@@ -380,7 +384,8 @@ where
                             0
                         }
                     };
-                    let _ = this.operator.push_with_key(now, key, element);
+                    let pushed = this.operator.push_with_key(now, key, element);
+                    debug_assert!(pushed.is_ok(), "there was room for it");
                 }
                 Poll::Ready(None) => {
                     this.source.set(None);

@@ -344,7 +344,7 @@ where
     /// and the seldomer the more places have to be looked at for them.
     fn publish(self: Pin<&mut Self>, last: bool) {
         let this = self.project();
-        let now = this.stage.now();
+        let now = this.stage.last_turn();
         let every = FULL_NUMBERS_EVERY * (1 + this.stage.in_flight() as u32 / 10_000);
         let all = last || now - *this.published >= every;
         if all {

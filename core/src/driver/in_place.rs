@@ -21,7 +21,8 @@ use crate::runtime::{Launch, Timer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StageError<E> {
-    /// The function could not be opened. Nothing was taken from the source.
+    /// The function could not be opened. Nothing was taken from the source; what was restored is still in
+    /// its checkpoint.
     Open(E),
     /// The stage's task panicked.
     Panicked,
@@ -133,7 +134,7 @@ where
 
     /// The stage's numbers. O(n) in the records in flight, for the age of the oldest.
     pub fn metrics(&self) -> Metrics {
-        self.numbers(true)
+        self.operator.metrics(self.timer.now())
     }
 
     /// Changes how many records may be in flight. A lower capacity takes effect as records leave.

@@ -124,6 +124,12 @@ where
         self.limits.capacity
     }
 
+    /// The latest instant seen.
+    #[cfg(feature = "alloc")] // for the driver
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Up to where the capacity can be raised.
     #[cfg(feature = "alloc")] // for the driver
     pub(crate) fn max_capacity(&self) -> usize {
