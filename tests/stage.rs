@@ -599,6 +599,40 @@ fn a_barrier_carries_what_is_in_flight_into_the_next_life() {
     });
 }
 
+#[test] // C2, K5: what was restored does not overfill either
+fn a_restore_into_less_capacity_keeps_to_it() {
+    run(async {
+        let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
+        let first_life = stream::iter((0..50_u32).map(StreamElement::value))
+            .chain(stream::once(async { StreamElement::Barrier(barrier) }));
+        let mut stage = Box::pin(first_life)
+            .async_wait(AsyncWait::ordered(60), |_: &u32| pending::<Result<(), ()>>())
+            .checkpointed("stage", 1)
+            .spawn(Tokio)
+            .unwrap();
+        let Some(StreamElement::Barrier(barrier)) = stage.next().await else { panic!() };
+
+        let started = Arc::new(AtomicUsize::new(0));
+        let counter = started.clone();
+        let second_life = stream::iter([StreamElement::value(50_u32)]);
+        let mut stage = second_life
+            .async_wait(AsyncWait::ordered(4), move |n: &u32| {
+                counter.fetch_add(1, SeqCst);
+                ready(Ok::<_, ()>(*n))
+            })
+            .checkpointed("stage", 1)
+            .restore(Some(&barrier.checkpoint))
+            .spawn(Tokio)
+            .unwrap();
+        for n in 0..=50_u32 {
+            sleep(MS).await;
+            assert!(started.load(SeqCst) <= n as usize + 4, "{n} taken");
+            let Some(StreamElement::Record { value, .. }) = stage.next().await else { panic!() };
+            assert_eq!(value.input, n);
+        }
+    });
+}
+
 #[test] // two stages in a row, plain values
 fn stages_chain() {
     run(async {

@@ -234,19 +234,18 @@ where
     }
 
     /// The unit of work: the clock once, the requests that were woken, what is due, new calls.
-    /// `held` records have left the operator but count against its capacity.
-    pub(crate) fn turn(self: Pin<&mut Self>, cx: &mut Context<'_>, held: usize) -> Turn {
+    pub(crate) fn turn(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Turn {
         T::turn(cx, |_| {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
             *stage.as_mut().project().in_turn = true;
-            let turn = stage.as_mut().work(held);
+            let turn = stage.as_mut().work();
             *stage.project().in_turn = false;
             turn
         })
     }
 
-    fn work(mut self: Pin<&mut Self>, held: usize) -> Turn {
+    fn work(mut self: Pin<&mut Self>) -> Turn {
         let now = self.timer.now();
         let mut budget = TURN_BUDGET;
         let all_polled = self.as_mut().poll_woken(now, &mut budget);
@@ -267,7 +266,7 @@ where
                 }
             }
         }
-        self.as_mut().refill(now, held, &mut budget);
+        self.as_mut().refill(now, &mut budget);
         if self.source.is_none() && self.operator.is_empty() {
             let this = self.as_mut().project();
             (*this.phase, *this.function_woken) = (Phase::Closing, true);
@@ -356,7 +355,7 @@ where
 
     /// Starts the attempts that are wanted, and pulls elements while there is room for them.
     #[inline]
-    fn refill(self: Pin<&mut Self>, now: Instant, held: usize, budget: &mut usize) {
+    fn refill(self: Pin<&mut Self>, now: Instant, budget: &mut usize) {
         let mut this = self.project();
         while *budget > 0 {
             if let Some(call) = this.operator.poll_call(now) {
@@ -368,7 +367,7 @@ where
                 }
                 continue;
             }
-            if !*this.source_woken || !this.operator.has_room(held) {
+            if !*this.source_woken || !this.operator.has_room() {
                 return;
             }
             let Some(source) = this.source.as_mut().as_pin_mut() else { return };

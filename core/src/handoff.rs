@@ -68,16 +68,22 @@ impl<M: Shape, O> Outlet<M, O> {
         self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
     }
 
-    /// Hands over what `next` gives, as far as there is room, and tells the consumer. Returns how many
-    /// elements that were.
-    pub(crate) fn give(&mut self, mut next: impl FnMut() -> Option<StreamElement<O>>) -> usize {
+    /// Hands over what `next` gives, as far as there is room, and tells the consumer. `next` is told how
+    /// many records are held. Returns how many elements that were.
+    pub(crate) fn give(
+        &mut self,
+        mut next: impl FnMut(usize) -> Option<StreamElement<O>>,
+    ) -> usize {
         let mut given = 0;
+        let mut held = self.held();
         while !self.ring.is_full()
-            && let Some(element) = next()
+            && let Some(element) = next(held)
         {
             given += 1;
             let Some(item) = M::from_element(element) else { continue };
-            self.given = self.given.wrapping_add(usize::from(M::is_record(&item)));
+            let records = usize::from(M::is_record(&item));
+            self.given = self.given.wrapping_add(records);
+            held += records;
             let pushed = self.ring.push(item);
             debug_assert!(pushed.is_ok(), "there was room a moment ago");
         }

@@ -320,9 +320,14 @@ where
             this.stage.as_mut().carry_out(order);
         }
         for _ in 0..TURNS_BEFORE_YIELD {
-            let turn = this.stage.as_mut().turn(cx, this.outlet.held());
+            // What the consumer has not taken counts against the capacity.
+            this.stage.as_mut().operator().set_held(this.outlet.held());
+            let turn = this.stage.as_mut().turn(cx);
             let operator = this.stage.as_mut().operator();
-            let given = this.outlet.give(|| operator.poll_output());
+            let given = this.outlet.give(|held| {
+                operator.set_held(held);
+                operator.poll_output()
+            });
             match turn {
                 Turn::End => {
                     let failure = this.stage.as_mut().take_failure();

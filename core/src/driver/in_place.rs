@@ -106,7 +106,7 @@ where
         }
         *this.before_yield -= 1;
         *this.before_refill = *this.refill_after;
-        let turn = self.as_mut().turn(cx, 0);
+        let turn = self.as_mut().turn(cx);
         if self.operator.has_output() {
             return Poll::Ready(false);
         }

@@ -136,12 +136,25 @@ where
         self.limits.max_capacity
     }
 
-    /// Whether a record and a control element would both be taken in, with `held` further records
-    /// that have left the operator but count against its capacity.
+    /// Counts this many records that have left the operator against its capacity: those that its
+    /// consumer has not taken.
     #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
-    pub(crate) fn has_room(&self, held: usize) -> bool {
-        self.calls.len() + held < self.limits.capacity
+    pub(crate) fn set_held(&mut self, records: usize) {
+        self.held = records;
+    }
+
+    /// Whether a record has room.
+    #[inline(always)]
+    pub(super) fn has_room_for_record(&self) -> bool {
+        self.calls.len() + self.held < self.limits.capacity
+    }
+
+    /// Whether a record and a control element would both be taken in.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_room_for_record()
             && self.queue.controls() < self.limits.capacity
             && self.express.is_none()
             && self.backlog.len() == 0

@@ -80,6 +80,8 @@ pub struct Operator<In, Out, E, R, S: Storage> {
     /// Calls to be invoked, in order.
     waiting: List,
     running: usize,
+    /// Records that have left and count against the capacity all the same.
+    held: usize,
     /// A barrier on its way past everything.
     express: Option<Barrier>,
     checkpointing: Option<Checkpointing<In, Out, E>>,
@@ -133,6 +135,7 @@ where
             deadlines: Deadlines::new(),
             waiting: List::EMPTY,
             running: 0,
+            held: 0,
             express: None,
             checkpointing: None,
             backlog: S::Backlog::EMPTY,
@@ -185,7 +188,7 @@ where
         }
         match element {
             StreamElement::Record { value, timestamp } => {
-                if self.calls.len() >= self.limits.capacity {
+                if !self.has_room_for_record() {
                     return Err(Full(StreamElement::Record { value, timestamp }));
                 }
                 let request_id = self.next_request_id;

@@ -113,7 +113,7 @@ where
     /// Gives a place to a restored element, or hands it back when there is none.
     fn admit_saved(&mut self, saved: Saved<In, Out, E>) -> Result<(), Saved<In, Out, E>> {
         match saved {
-            Saved::Record(input, call, result) if self.calls.len() < self.limits.capacity => {
+            Saved::Record(input, call, result) if self.has_room_for_record() => {
                 match self.insert(input, call.timestamp, call.request_id, call.key) {
                     Ok(index) => {
                         self.take_up_call(index, call, result);
