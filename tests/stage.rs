@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use inflight::prelude::*;
-use inflight::{InPlace, NoRuntime, RestoreError, Runtime, StageError, Timer, TokioTimer};
+use inflight::{
+    Completion, InPlace, NoRuntime, RestoreError, Runtime, StageError, Timer, TokioTimer,
+};
 use tokio::time::{Instant, sleep};
 
 const MS: Duration = Duration::from_millis(1);
@@ -631,6 +633,56 @@ fn a_restore_into_less_capacity_keeps_to_it() {
             assert_eq!(value.input, n);
         }
     });
+}
+
+/// A checkpoint of a stage with one record done, twenty dropped by their timeout's handler behind it, and
+/// two that run.
+fn with_dropped_records() -> Checkpoint {
+    let at = |millis: u32| inflight::Instant::ZERO + millis * MS;
+    let mut op = AsyncWait::ordered(80)
+        .timeout(10 * MS)
+        .build_core::<u32, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 1)
+        .keeping_results();
+    let mut push = |at, values: std::ops::Range<u32>| {
+        values.for_each(|value| op.push(at, StreamElement::value(value)).expect("room"));
+        std::iter::from_fn(|| op.poll_call(at).map(|call| call.id)).collect::<Vec<_>>()
+    };
+    let first = push(at(0), 0..21);
+    push(at(5), 21..23);
+    assert_eq!(op.handle_completion(at(1), first[0], Ok(0)), Completion::Outcome);
+    while let Some(expired) = op.handle_deadline(at(10)) {
+        assert!(op.resolve_timeout(expired.id(), |_| TimeoutAction::Drop));
+    }
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    op.snapshot(at(10), &mut checkpoint).expect("a snapshot");
+    checkpoint
+}
+
+#[test] // L6, T3: a dropped record makes room although nothing is handed over for it
+fn dropped_records_hold_nothing_up() {
+    let checkpoint = with_dropped_records();
+    for capacity in [1, 2, 5, 30] {
+        run(async {
+            let mut stage = stream::iter([23_u32, 24])
+                .async_wait(AsyncWait::ordered(capacity), |n| ready(Ok::<_, ()>(*n)))
+                .checkpointed("stage", 1)
+                .keeping_results()
+                .restore(Some(&checkpoint))
+                .spawn(Tokio)
+                .unwrap();
+            let mut story = Vec::new();
+            let all = async {
+                while let Some(done) = stage.next().await {
+                    story.push(done.input);
+                }
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(60), all).await;
+            assert!(ended.is_ok(), "capacity {capacity}: it sleeps for ever after {story:?}");
+            assert_eq!(story, [0, 21, 22, 23, 24]);
+        });
+    }
 }
 
 #[test] // two stages in a row, plain values

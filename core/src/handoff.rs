@@ -68,18 +68,20 @@ impl<M: Shape, O> Outlet<M, O> {
         self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
     }
 
+    /// Whether there is room for another element.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.ring.is_full()
+    }
+
     /// Hands over what `next` gives, as far as there is room, and tells the consumer. `next` is told how
-    /// many records are held. Returns how many elements that were.
-    pub(crate) fn give(
-        &mut self,
-        mut next: impl FnMut(usize) -> Option<StreamElement<O>>,
-    ) -> usize {
-        let mut given = 0;
+    /// many records are held.
+    pub(crate) fn give(&mut self, mut next: impl FnMut(usize) -> Option<StreamElement<O>>) {
+        let mut given = false;
         let mut held = self.held();
         while !self.ring.is_full()
             && let Some(element) = next(held)
         {
-            given += 1;
+            given = true;
             let Some(item) = M::from_element(element) else { continue };
             let records = usize::from(M::is_record(&item));
             self.given = self.given.wrapping_add(records);
@@ -87,10 +89,9 @@ impl<M: Shape, O> Outlet<M, O> {
             let pushed = self.ring.push(item);
             debug_assert!(pushed.is_ok(), "there was room a moment ago");
         }
-        if given > 0 {
+        if given {
             self.shared.0.consumer.wake();
         }
-        given
     }
 
     /// What others want of the stage, and where they read its numbers.

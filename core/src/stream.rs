@@ -324,7 +324,9 @@ where
             this.stage.as_mut().operator().set_held(this.outlet.held());
             let turn = this.stage.as_mut().turn(cx);
             let operator = this.stage.as_mut().operator();
-            let given = this.outlet.give(|held| {
+            // Also when what leaves is a dropped record, of which nothing is given.
+            let leaves = operator.has_output() && this.outlet.has_room();
+            this.outlet.give(|held| {
                 operator.set_held(held);
                 operator.poll_output()
             });
@@ -333,8 +335,8 @@ where
                     let failure = this.stage.as_mut().take_failure();
                     return Poll::Ready(failure.map_or(Ok(()), Err));
                 }
-                // What has left may have made room.
-                Turn::Idle if given == 0 => {
+                // What has left may have made room, or been the last.
+                Turn::Idle if !leaves => {
                     this.stage.as_mut().rest(Turn::Idle, cx);
                     return Poll::Pending;
                 }

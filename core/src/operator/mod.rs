@@ -301,6 +301,9 @@ where
     }
 
     /// The next element to hand on, if there is one.
+    ///
+    /// What leaves makes room for what a restore has brought, so ask
+    /// [`poll_call`](Self::poll_call) again afterwards, also when the answer was `None`.
     #[inline(always)]
     pub fn poll_output(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
         if self.express.is_some() {
