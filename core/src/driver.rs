@@ -28,6 +28,12 @@ use crate::time::Instant;
 /// Requests polled and elements pulled in one turn, at most.
 const TURN_BUDGET: usize = 128;
 
+/// What of this is kept for new requests, however many are woken.
+const REFILL_RESERVE: usize = TURN_BUDGET / 4;
+
+/// Turns in a row after which deadlines are judged although some request is always woken.
+const NOISY_TURNS: usize = 8;
+
 /// Turns after which a stage that could always go on gives way to its neighbours.
 pub(crate) const TURNS_BEFORE_YIELD: usize = 8;
 
@@ -80,6 +86,7 @@ pin_project! {
         refill_after: usize,
         before_refill: usize,
         before_yield: usize,
+        noisy_turns: usize,
         in_turn: bool,
         shape: PhantomData<fn() -> M>,
     }
@@ -155,6 +162,7 @@ where
             refill_after: (capacity / 4).clamp(1, 32),
             before_refill: 0,
             before_yield: TURNS_BEFORE_YIELD,
+            noisy_turns: 0,
             in_turn: false,
             shape: PhantomData,
         }
@@ -216,7 +224,11 @@ where
             Some(Stop::Until(end)) => Some(*end),
             _ => None,
         };
-        if let Some(deadline) = this.operator.poll_deadline().into_iter().chain(stop).min()
+        let deadline = match this.phase {
+            Phase::Running => this.operator.poll_deadline(),
+            _ => None, // nobody judges it: what a restore has brought waits for the function to open
+        };
+        if let Some(deadline) = deadline.into_iter().chain(stop).min()
             && this.armed.is_none_or(|armed| deadline < armed)
         {
             this.timer.as_mut().arm(Some(deadline));
@@ -255,15 +267,16 @@ where
         if self.phase != Phase::Running {
             return self.open_or_close();
         }
-        if all_polled {
-            // A request that is ready is never timed out because it was looked at late: deadlines
-            // are judged when nothing that has been woken is left to poll.
-            let this = self.as_mut().project();
-            while let Some(expired) = this.operator.handle_deadline(now) {
-                this.requests.remove(expired.id().slot());
-                if let Expired::Call(id) = expired {
-                    this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
-                }
+        if !all_polled {
+            return Turn::Busy;
+        }
+        // A request that is ready is never timed out because it was looked at late: deadlines are judged
+        // when nothing that has been woken is left to poll.
+        let this = self.as_mut().project();
+        while let Some(expired) = this.operator.handle_deadline(now) {
+            this.requests.remove(expired.id().slot());
+            if let Expired::Call(id) = expired {
+                this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
             }
         }
         self.as_mut().refill(now, &mut budget);
@@ -329,13 +342,24 @@ where
         }
     }
 
-    /// Polls what was woken; `false` when the budget ended first.
+    /// Polls what was woken, until nothing is any more or the budget for it is spent. Returns whether the
+    /// turn goes on to deadlines and new calls: when all is quiet, so that nothing is timed out that only
+    /// has to be polled once more; but now and then also when it never is, because requests wake themselves
+    /// whenever they are polled.
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, now: Instant, budget: &mut usize) -> bool {
         let this = self.project();
-        while *budget > 0 {
+        let mut quiet = true;
+        while *budget > REFILL_RESERVE {
             match this.requests.next_woken() {
-                None => return true,
+                None if quiet => {
+                    *this.noisy_turns = 0;
+                    return true;
+                }
+                None => {
+                    quiet = true; // one more pass
+                    continue;
+                }
                 Some(Woken::Own(OwnLane::Source)) => *this.source_woken = true,
                 Some(Woken::Own(OwnLane::Timer)) => *this.timer_woken = true,
                 Some(Woken::Own(OwnLane::Function)) => *this.function_woken = true,
@@ -349,8 +373,10 @@ where
                     }
                 }
             }
+            quiet = false;
         }
-        false
+        *this.noisy_turns = (*this.noisy_turns + 1) % NOISY_TURNS;
+        *this.noisy_turns == 0
     }
 
     /// Starts the attempts that are wanted, and pulls elements while there is room for them.

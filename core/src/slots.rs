@@ -52,7 +52,8 @@ impl<F> Slots<F> {
     pub(crate) fn new(capacity: usize) -> Self {
         let hub = Arc::new(Hub::new(1 + capacity.div_ceil(LANES)));
         let own = Block::new(0, &hub);
-        Self { own, blocks: Vec::new(), hub, collector: Collector::new() }
+        let collector = Collector::new(&hub);
+        Self { own, blocks: Vec::new(), hub, collector }
     }
 
     /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
@@ -116,8 +117,8 @@ impl<F> Slots<F> {
         poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
     }
 
-    /// Something that has been woken since it was last handed out here. Goes on where it stopped, so
-    /// that every lane has its turn.
+    /// Something that has been woken since it was last handed out here; `None` when everything has been
+    /// handed out that was woken before the first call after the last `None`.
     #[inline]
     pub(crate) fn next_woken(&mut self) -> Option<Woken> {
         let Self { own, blocks, hub, collector } = self;

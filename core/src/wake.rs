@@ -129,9 +129,14 @@ impl Hub {
     }
 }
 
-/// Bits that were collected and not yet handed out: blocks of the summary word `word`, and lanes of the
-/// block `block`.
+/// Goes over the summary, a *pass* at a time, and holds the bits that were collected and not yet handed
+/// out: blocks of the summary word `word`, and lanes of the block `block`.
+///
+/// In a pass every word is collected once. So a lane that is woken again and again has one turn a pass,
+/// like all others, and what was woken before a pass began is handed out before it ends.
 pub(crate) struct Collector {
+    /// Words still to be collected in this pass.
+    left: usize,
     word: usize,
     blocks: usize,
     block: usize,
@@ -139,16 +144,18 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn new() -> Self {
-        Self { word: 0, blocks: 0, block: 0, lanes: 0 }
+    /// For a hub.
+    pub(crate) fn new(hub: &Hub) -> Self {
+        let words = hub.summary.len();
+        Self { left: words, word: 0, blocks: 0, block: 0, lanes: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes == 0 && self.blocks == 0
     }
 
-    /// A block and a lane that have been woken; `take` collects the bits of a block. Goes on where it
-    /// stopped, so that every lane has its turn.
+    /// A block and a lane that have been woken; `take` collects the bits of a block. `None` ends a pass, and
+    /// the next call begins another one.
     #[inline]
     pub(crate) fn next(
         &mut self,
@@ -165,17 +172,19 @@ impl Collector {
     #[inline]
     fn next_block(&mut self, hub: &Hub) -> Option<usize> {
         let words = hub.summary.len();
-        for _ in 0..words {
-            if self.blocks != 0 {
-                break;
-            }
+        while self.blocks == 0 {
+            let Some(left) = self.left.checked_sub(1) else {
+                self.left = words;
+                return None;
+            };
+            self.left = left;
             self.word = if self.word + 1 < words { self.word + 1 } else { 0 };
             let word = &hub.summary[self.word];
             if load(word) != 0 {
                 self.blocks = word.swap(0, SeqCst);
             }
         }
-        (self.blocks != 0).then(|| self.word * LANES + take_lowest(&mut self.blocks))
+        Some(self.word * LANES + take_lowest(&mut self.blocks))
     }
 }
 
@@ -232,7 +241,7 @@ mod loom_tests {
     /// Collects until all of `wakers` have been seen, sleeping between. loom reports a deadlock if a
     /// wake-up is lost.
     fn collect_all(shared: &Shared, wakers: &[usize]) {
-        let mut collector = Collector::new();
+        let mut collector = Collector::new(&shared.hub);
         let mut seen = [false; 3];
         loom::future::block_on(core::future::poll_fn(|cx| {
             loop {

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use inflight::FileStore;
 use inflight::prelude::*;
+use inflight::{FileStore, FileStoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::counters::Totals;
@@ -57,7 +57,12 @@ impl Checkpoints {
     pub fn open(folder: &Path, identity: Identity) -> Result<Self, Problem> {
         let store = FileStore::open(folder).map_err(|error| {
             let what = format!("cannot keep checkpoints in {}", folder.display());
-            let way_out = "Wait for another run to end, or choose another --checkpoint-dir.";
+            let way_out = match error {
+                FileStoreError::Owned { .. } => {
+                    "Wait for another run to end, or choose another --checkpoint-dir."
+                }
+                _ => "Name a folder that can be written to with --checkpoint-dir.",
+            };
             Problem::new(format!("{what}: {}", with_causes(&error)), way_out)
         })?;
         Ok(Self { folder: folder.into(), store, identity })
@@ -65,6 +70,13 @@ impl Checkpoints {
 
     /// The latest one, if there is one. It has to be of this job.
     pub async fn load(&mut self) -> Result<Option<Saved>, Problem> {
+        let saved = self.load_any().await?;
+        saved.iter().try_for_each(|saved| self.check(&saved.identity))?;
+        Ok(saved)
+    }
+
+    /// The latest one, of whatever job.
+    pub async fn load_any(&mut self) -> Result<Option<Saved>, Problem> {
         let loaded = self.store.load_latest().await.map_err(|error| self.unusable(&error))?;
         let Some(loaded) = loaded else { return Ok(None) };
         let checkpoint =
@@ -76,7 +88,6 @@ impl Checkpoints {
             damaged: loaded.damaged,
             checkpoint,
         };
-        self.check(&saved.identity)?;
         Ok(Some(saved))
     }
 

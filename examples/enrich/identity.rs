@@ -8,6 +8,8 @@ use crate::input::InputFile;
 use crate::options::{Options, Order};
 use crate::problem::Problem;
 
+const OUTPUT: &str = "--output";
+
 /// Options by their names, with their values as a person reads them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identity(Vec<(String, String)>);
@@ -23,7 +25,7 @@ impl Identity {
             ("--input", input.path.display().to_string()),
             ("length of --input", format!("{} bytes", input.length)),
             ("beginning of --input", format!("checksum {:08x}", input.beginning)),
-            ("--output", absolute(&options.output)?),
+            (OUTPUT, absolute(&options.output)?),
             ("--order", order.into()),
             ("--timeout", time(options.timeout)),
             ("--attempt-timeout", time(options.attempt_timeout)),
@@ -53,6 +55,11 @@ impl Identity {
                 format!("{name}: was {was}, is {is}")
             })
             .collect()
+    }
+
+    /// Whether this job writes to `output`.
+    pub fn writes_to(&self, output: &Path) -> Result<bool, Problem> {
+        Ok(self.value(OUTPUT) == Some(&absolute(output)?))
     }
 
     fn value(&self, name: &str) -> Option<&str> {

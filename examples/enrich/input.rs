@@ -1,13 +1,14 @@
 //! The input as bytes: a file that can be taken up in the middle, or standard input.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use crate::line::MAX_LENGTH;
 use crate::problem::Problem;
+use crate::source::Position;
 
 pub type Reader = Box<dyn AsyncBufRead + Send + Unpin>;
 
@@ -44,19 +45,41 @@ impl InputFile {
         })
     }
 
-    /// The bytes from `offset` on.
-    pub fn read_from(mut self, offset: u64) -> Result<Reader, Problem> {
-        self.file.seek(SeekFrom::Start(offset)).map_err(Problem::file(
-            "read",
-            &self.path,
-            "Name another file with --input.",
-        ))?;
-        Ok(Box::new(BufReader::with_capacity(64 * 1024, tokio::fs::File::from_std(self.file))))
+    /// The bytes from `position` on. Those before it have to be what they were.
+    pub fn read_from(mut self, position: &Position) -> Result<Reader, Problem> {
+        let problem = Problem::file("read", &self.path, "Name another file with --input.");
+        self.file.seek(SeekFrom::Start(0)).map_err(&problem)?;
+        let before =
+            io::BufReader::with_capacity(64 * 1024, self.file.by_ref().take(position.offset));
+        if checksum(before).map_err(&problem)? != position.checksum {
+            let (path, offset) = (self.path.display(), position.offset);
+            return Err(Problem::new(
+                format!("{path} is another input than before: its first {offset} bytes differ"),
+                "Put the file back as it was, or start over with --fresh.",
+            ));
+        }
+        Ok(Box::new(tokio::io::BufReader::with_capacity(
+            64 * 1024,
+            tokio::fs::File::from_std(self.file),
+        )))
+    }
+}
+
+fn checksum(mut bytes: impl BufRead) -> io::Result<u32> {
+    let mut checksum = crc32fast::Hasher::new();
+    loop {
+        let chunk = bytes.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(checksum.finalize());
+        }
+        checksum.update(chunk);
+        let length = chunk.len();
+        bytes.consume(length);
     }
 }
 
 pub fn standard_input() -> Reader {
-    Box::new(BufReader::new(tokio::io::stdin()))
+    Box::new(tokio::io::BufReader::new(tokio::io::stdin()))
 }
 
 /// A line as it was read.
@@ -68,14 +91,19 @@ pub struct RawLine {
     pub length: u64,
     /// How far the next line is from this one.
     pub consumed: u64,
+    /// Of all the bytes up to the next line.
+    pub checksum: u32,
 }
 
-/// The next line; `None` at the end. The last one may lack its line feed.
-pub async fn read_line(reader: &mut Reader) -> io::Result<Option<RawLine>> {
+/// The next line; `None` at the end. The last one may lack its line feed. `checksum` is that of all
+/// the bytes before it.
+pub async fn read_line(reader: &mut Reader, checksum: u32) -> io::Result<Option<RawLine>> {
     let mut line = RawLine::default();
+    let mut checksum = crc32fast::Hasher::new_with_initial(checksum);
     loop {
         let chunk = reader.fill_buf().await?;
         if chunk.is_empty() {
+            line.checksum = checksum.finalize();
             return Ok((line.consumed > 0).then_some(line));
         }
         let feed = chunk.iter().position(|byte| *byte == b'\n');
@@ -86,8 +114,10 @@ pub async fn read_line(reader: &mut Reader) -> io::Result<Option<RawLine>> {
 
         let consumed = part.len() + usize::from(feed.is_some());
         line.consumed += consumed as u64;
+        checksum.update(&chunk[..consumed]);
         reader.consume(consumed);
         if feed.is_some() {
+            line.checksum = checksum.finalize();
             return Ok(Some(line));
         }
     }

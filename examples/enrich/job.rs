@@ -2,7 +2,7 @@
 //! finished.
 
 use std::fs;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 
 use inflight::prelude::*;
 
@@ -14,6 +14,7 @@ use crate::problem::Problem;
 use crate::progress::{say, thousands};
 use crate::sink::OutputFile;
 use crate::source::Position;
+use crate::summary::Summary;
 
 /// A job as a run finds it.
 pub struct Job {
@@ -57,26 +58,32 @@ impl Job {
         let identity = Identity::of(options, &input)?;
         let mut checkpoints = Checkpoints::open(&options.checkpoint_dir, identity)?;
         let saved = if options.fresh { None } else { checkpoints.load().await? };
+        let position = saved.as_ref().map(|saved| saved.position.clone()).unwrap_or_default();
+        let length = Some(input.length);
+        let reader = input.read_from(&position)?;
+        let earlier = match saved {
+            Some(saved) => Some(go_on(saved, options)?),
+            None => check_empty(options).map(|()| None)?,
+        };
+        // Only now, so that a job that is refused leaves no empty file behind.
         let (mut output, mut rejected) = open_outputs(options)?;
-        let start = match saved {
-            Some(saved) => go_on(saved, &output, &rejected)?,
-            None => begin(options, &mut checkpoints, &output, &rejected).await?,
+        let start = match earlier {
+            Some(start) => start,
+            None => begin(options, &mut checkpoints, &mut output, &mut rejected).await?,
         };
         if !start.written.finished {
             output.cut(start.written.output).await?;
             rejected.cut(start.written.rejected).await?;
         }
-        let length = Some(input.length);
-        let reader = input.read_from(start.position.offset)?;
         Ok(Self { reader, length, output, rejected, checkpoints: Some(checkpoints), start })
     }
 
     async fn of_standard_input(options: &Options) -> Result<Self, Problem> {
+        check_names(options)?;
+        check_empty(options)?;
         let (mut output, mut rejected) = open_outputs(options)?;
-        check_empty(options, &output, &rejected)?;
         if options.fresh && options.checkpoint_dir.is_dir() {
-            // They would go with an output that is gone.
-            Checkpoints::open(&options.checkpoint_dir, Identity::default())?.forget().await?;
+            forget_job_of_output(options).await?;
         }
         output.cut(0).await?;
         rejected.cut(0).await?;
@@ -85,12 +92,28 @@ impl Job {
     }
 }
 
+/// Forgets checkpoints that would go with an output that is gone. Those of another job stay.
+async fn forget_job_of_output(options: &Options) -> Result<(), Problem> {
+    let mut checkpoints = Checkpoints::open(&options.checkpoint_dir, Identity::default())?;
+    // Damaged ones are nobody's, and no run goes on from them.
+    let Ok(Some(saved)) = checkpoints.load_any().await else { return Ok(()) };
+    if saved.identity.writes_to(&options.output)? {
+        checkpoints.forget().await?;
+    }
+    Ok(())
+}
+
 fn open_outputs(options: &Options) -> Result<(OutputFile, OutputFile), Problem> {
     if options.output == Path::new(Options::OUTPUT) {
         // Nobody asked for this folder, so nobody has made it. If it fails, the file tells.
         let _ = fs::create_dir_all(Options::OUTPUT_FOLDER);
     }
-    Ok((OutputFile::open(&options.output)?, OutputFile::open(&options.rejected())?))
+    // Now, and not when all the work is done.
+    options.summary.as_deref().map_or(Ok(()), Summary::check)?;
+    let outputs = (OutputFile::open(&options.output)?, OutputFile::open(&options.rejected())?);
+    // Names may only now lead to one file: through a link to nowhere, or a folder just made.
+    check_names(options)?;
+    Ok(outputs)
 }
 
 /// From the start. A checkpoint says so before the first byte is written: however early a crash
@@ -98,13 +121,14 @@ fn open_outputs(options: &Options) -> Result<(OutputFile, OutputFile), Problem> 
 async fn begin(
     options: &Options,
     checkpoints: &mut Checkpoints,
-    output: &OutputFile,
-    rejected: &OutputFile,
+    output: &mut OutputFile,
+    rejected: &mut OutputFile,
 ) -> Result<Start, Problem> {
     if options.fresh {
         checkpoints.forget().await?;
-    } else {
-        check_empty(options, output, rejected)?;
+        // An output without a checkpoint would be taken for somebody else's.
+        output.cut(0).await?;
+        rejected.cut(0).await?;
     }
     let first = Start::default();
     checkpoints.save(first.position.checkpoint(first.next), &first.written).await?;
@@ -112,10 +136,10 @@ async fn begin(
 }
 
 /// From a checkpoint.
-fn go_on(saved: Saved, output: &OutputFile, rejected: &OutputFile) -> Result<Start, Problem> {
+fn go_on(saved: Saved, options: &Options) -> Result<Start, Problem> {
     let Saved { checkpoint, position, written, damaged, .. } = saved;
-    output.check_length(written.output)?;
-    rejected.check_length(written.rejected)?;
+    OutputFile::check_length(&options.output, written.output)?;
+    OutputFile::check_length(&options.rejected(), written.rejected)?;
     if damaged > 0 {
         say(&format!("passed over {damaged} damaged checkpoint (a crash may have cut it short)"));
     }
@@ -132,35 +156,59 @@ fn go_on(saved: Saved, output: &OutputFile, rejected: &OutputFile) -> Result<Sta
 }
 
 /// Whether nothing of somebody else's is overwritten.
-fn check_empty(
-    options: &Options,
-    output: &OutputFile,
-    rejected: &OutputFile,
-) -> Result<(), Problem> {
-    let full = [output, rejected].into_iter().find(|file| file.length() > 0);
-    let Some(file) = full.filter(|_| !options.fresh) else { return Ok(()) };
+fn check_empty(options: &Options) -> Result<(), Problem> {
+    let outputs = [options.output.clone(), options.rejected()];
+    let full = outputs.iter().find(|path| OutputFile::length(path) > 0);
+    let Some(path) = full.filter(|_| !options.fresh) else { return Ok(()) };
     Err(Problem::new(
-        format!("{} is not empty, and there is no checkpoint that goes with it", file.path()),
+        format!("{} is not empty, and there is no checkpoint that goes with it", path.display()),
         "Overwrite it with --fresh, or name another file with --output.",
     ))
 }
 
-/// Whether the input stays as it is.
+/// Whether each file is one thing only, so that none is overwritten by another.
 fn check_names(options: &Options) -> Result<(), Problem> {
-    let outputs = [options.output.clone(), options.rejected()];
-    match outputs.iter().find(|output| is_same_file(output, &options.input)) {
-        None => Ok(()),
-        Some(output) => Err(Problem::new(
-            format!("{} is the input and would be overwritten", output.display()),
-            "Name another file with --output.",
-        )),
+    let (input, rejected) = (&options.input, options.rejected());
+    let input = (!options.reads_standard_input()).then_some(("the input", &**input, "--input"));
+    let output = Some(("the output", &*options.output, "--output"));
+    let rejected = Some(("the file of rejected lines", &*rejected, "--output"));
+    let summary = options.summary.as_deref().map(|path| ("the summary", path, "--summary"));
+    let files: Vec<_> = [input, output, rejected, summary].into_iter().flatten().collect();
+    for (index, (_, path, option)) in files.iter().enumerate() {
+        let other = files[..index].iter().find(|(_, other, _)| is_same_file(path, other));
+        if let Some((role, ..)) = other {
+            return Err(Problem::new(
+                format!("{} is {role} and would be overwritten", path.display()),
+                format!("Name another file with {option}."),
+            ));
+        }
     }
+    Ok(())
+}
+
+/// Whether both names are of one file, be it there or not.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    is_linked(one, other)
+        || place(one).is_some_and(|place_of_one| Some(place_of_one) == place(other))
 }
 
 /// Whether both names are of one file that is there.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (fs::canonicalize(one), fs::canonicalize(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
+#[cfg(unix)]
+fn is_linked(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let number = |path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    number(one).is_some_and(|number_of_one| Some(number_of_one) == number(other))
+}
+
+#[cfg(not(unix))]
+fn is_linked(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// Where a file is or would be, without symbolic links.
+fn place(path: &Path) -> Option<PathBuf> {
+    let path = path::absolute(path).ok()?;
+    let would_be = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(would_be).or(Some(path))
 }

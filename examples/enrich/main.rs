@@ -38,6 +38,7 @@ mod stop;
 mod summary;
 
 use std::io::{self, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ use crate::options::{Options, Order};
 use crate::problem::Problem;
 use crate::progress::{Progress, say};
 use crate::sink::Sink;
-use crate::source::{End, LastWord, Source};
+use crate::source::{End, Source};
 use crate::stop::Stop;
 use crate::summary::Summary;
 
@@ -64,6 +65,10 @@ const LINE_VERSION: u32 = 1;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
+/// What is in flight at Ctrl-C ends within `--timeout`, and then has this long to be written. Only what
+/// waits for its turn, restored from a checkpoint, takes longer.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The heart: lines go in, at most `--capacity` of them are being looked up, outcomes come out.
 async fn enrich(
     options: &Options,
@@ -71,7 +76,7 @@ async fn enrich(
     source: Source,
     in_flight: Option<Checkpoint>,
     sink: &mut Sink,
-) -> Result<LastWord, Problem> {
+) -> Result<End, Problem> {
     let queue = match options.order {
         Order::Ordered => AsyncWait::ordered,
         Order::Unordered => AsyncWait::unordered,
@@ -86,6 +91,8 @@ async fn enrich(
                 .when_error(|error: &LookupError| error.is_transient()),
         );
 
+    let out_of_patience = out_of_patience(source.stop.clone(), options.timeout);
+    let mut out_of_patience = pin!(out_of_patience);
     let (lines, last_word) = source.start();
     let mut stage = lines
         .async_wait(policy, move |line: &Line| {
@@ -99,7 +106,16 @@ async fn enrich(
             Problem::new(error.to_string(), "See --help, or start over with --fresh.")
         })?;
 
-    while let Some(element) = stage.next().await {
+    loop {
+        let element = tokio::select! {
+            biased;
+            () = &mut out_of_patience => {
+                sink.give_up().await?;
+                return Ok(End::GivenUp);
+            }
+            element = stage.next() => element,
+        };
+        let Some(element) = element else { break };
         match element {
             StreamElement::Record { value: outcome, .. } => sink.write(outcome).await?,
             StreamElement::Watermark(time) => sink.watermark(time),
@@ -112,7 +128,13 @@ async fn enrich(
         Problem::new("the stage ended before its input", "Run the same command again: it goes on.")
     })?;
     sink.finish(&last_word).await?;
-    Ok(last_word)
+    Ok(last_word.end)
+}
+
+/// Returns when what was in flight at Ctrl-C has had its time.
+async fn out_of_patience(mut stop: Stop, timeout: Duration) {
+    stop.requested().await;
+    tokio::time::sleep(timeout.saturating_add(GRACE)).await;
 }
 
 fn main() -> ExitCode {
@@ -172,15 +194,19 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
     let began = Instant::now();
     let ended = enrich(options, airports, source, in_flight, &mut sink).await;
     progress.end();
-    match ended?.end {
+    match ended? {
         End::Finished => {
             tell("finished", &summary(began).finished(), options)?;
             Ok(ExitCode::SUCCESS)
         }
-        End::Stopped => {
-            let headline = match sink.checkpoints {
-                Some(_) => "stopped; run the same command again and it goes on",
-                None => "stopped; without checkpoints it cannot go on",
+        end @ (End::Stopped | End::GivenUp) => {
+            let headline = match (sink.checkpoints, end) {
+                (None, _) => "stopped; without checkpoints it cannot go on",
+                (Some(_), End::GivenUp) => {
+                    "stopped before all that was in flight was finished; run the same command again \
+                     and it goes on from its last checkpoint"
+                }
+                (Some(_), _) => "stopped; run the same command again and it goes on",
             };
             tell(headline, &summary(began), options)?;
             Ok(ExitCode::from(stop::STATUS))

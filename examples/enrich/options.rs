@@ -134,7 +134,7 @@ impl Options {
             Ok(allowed) if allowed < needed => Err(Problem::new(
                 format!(
                     "--capacity {} needs {needed} open files, {allowed} are allowed",
-                    self.capacity
+                    self.capacity()
                 ),
                 "Choose a smaller one, or allow more with `ulimit -n`.",
             )),

@@ -1,7 +1,7 @@
 //! The sink: a line in one of two files for each outcome, and the checkpoint that says how far the
 //! files are.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -69,6 +69,14 @@ impl Sink {
         self.save(checkpoint, matches!(last_word.end, End::Finished)).await
     }
 
+    /// Ends before all that was in flight has come out. The last checkpoint stands, and what was
+    /// written behind it is cut off when the job goes on; whoever looks meanwhile sees whole lines.
+    pub async fn give_up(&mut self) -> Result<(), Problem> {
+        self.output.sync().await?;
+        self.rejected.sync().await?;
+        Ok(())
+    }
+
     async fn save(&mut self, checkpoint: Checkpoint, finished: bool) -> Result<(), Problem> {
         let written = Written {
             output: self.output.sync().await?,
@@ -120,29 +128,28 @@ impl OutputFile {
         Ok(Self { path: path.into(), file, length: metadata.len() })
     }
 
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub fn path(&self) -> std::path::Display<'_> {
-        self.path.display()
+    /// How long the file is, which may not be there yet.
+    pub fn length(path: &Path) -> u64 {
+        fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |data| data.len())
     }
 
     /// Whether all is there that a checkpoint says was written.
-    pub fn check_length(&self, least: u64) -> Result<(), Problem> {
-        if self.length >= least {
+    pub fn check_length(path: &Path, least: u64) -> Result<(), Problem> {
+        let length = Self::length(path);
+        if length >= least {
             return Ok(());
         }
-        let (path, length) = (self.path(), self.length);
+        let path = path.display();
         let what = format!("{path} has {length} bytes, but {least} were written by an earlier run");
         Err(Problem::new(what, "Put the file back as it was, or start over with --fresh."))
     }
 
-    /// Forgets what is behind `length`, and goes on from there.
+    /// Forgets what is behind `length`, on the disk too, and goes on from there.
     pub async fn cut(&mut self, length: u64) -> Result<(), Problem> {
         let problem = Problem::file("cut", &self.path, "Name another file with --output.");
         self.file.get_mut().set_len(length).await.map_err(&problem)?;
         self.file.seek(SeekFrom::Start(length)).await.map_err(&problem)?;
+        self.file.get_ref().sync_data().await.map_err(&problem)?;
         self.length = length;
         Ok(())
     }

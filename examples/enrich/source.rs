@@ -25,6 +25,8 @@ pub struct Position {
     /// In bytes.
     pub offset: u64,
     pub lines: u64,
+    /// Of all the bytes up to here, by which a checkpoint knows its input again.
+    pub checksum: u32,
     /// The last watermark, in milliseconds since the epoch.
     watermark: Option<i64>,
 }
@@ -46,6 +48,8 @@ impl Position {
 pub enum End {
     Finished,
     Stopped,
+    /// Stopped, and what was in flight took too long. Not said by the source.
+    GivenUp,
     Failed(std::io::Error),
 }
 
@@ -77,7 +81,8 @@ impl Source {
     ) -> (impl Stream<Item = StreamElement<Line>> + Send + 'static, oneshot::Receiver<LastWord>)
     {
         let (last_word, heard) = oneshot::channel();
-        let state = Running { source: self, since: Instant::now(), held: None };
+        let lines = self.position.lines;
+        let state = Running { source: self, since: Instant::now(), lines, held: None };
         let state = (state, last_word);
         let elements =
             stream::unfold(state, async |(mut running, last_word)| match running.next().await {
@@ -96,6 +101,8 @@ struct Running {
     source: Source,
     /// When the last checkpoint was.
     since: Instant,
+    /// How many lines had been read there.
+    lines: u64,
     /// A line that has been read, and waits behind its watermark.
     held: Option<Line>,
 }
@@ -105,7 +112,10 @@ impl Running {
         if let Some(line) = self.held.take() {
             return Ok(record(line));
         }
-        if self.source.interval.is_some_and(|interval| self.since.elapsed() >= interval) {
+        if self.source.stop.is_requested() {
+            return Err(End::Stopped);
+        }
+        if self.is_barrier_due() {
             return Ok(self.barrier());
         }
         let line = self.read().await?;
@@ -123,12 +133,13 @@ impl Running {
         let line = tokio::select! {
             biased;
             () = stop.requested() => return Err(End::Stopped),
-            line = read_line(reader) => line.map_err(End::Failed)?,
+            line = read_line(reader, position.checksum) => line.map_err(End::Failed)?,
         };
-        let RawLine { bytes, length, consumed } = line.ok_or(End::Finished)?;
+        let RawLine { bytes, length, consumed, checksum } = line.ok_or(End::Finished)?;
         let line = Line::new(position.lines + 1, position.offset, bytes, length);
         position.lines += 1;
         position.offset += consumed;
+        position.checksum = checksum;
         counters.lines.add(1);
         counters.bytes.add(consumed);
         Ok(line)
@@ -146,11 +157,19 @@ impl Running {
         })
     }
 
+    /// A line between two barriers at least: with a short interval there would be nothing else.
+    fn is_barrier_due(&self) -> bool {
+        let has_read = self.source.position.lines > self.lines;
+        let is_time = |interval| self.since.elapsed() >= interval;
+        has_read && self.source.interval.is_some_and(is_time)
+    }
+
     /// Everything before here has been handed to the stage, so this is the position to go on from.
     fn barrier(&mut self) -> StreamElement<Line> {
         let checkpoint = self.source.position.checkpoint(self.source.next);
         self.source.next = self.source.next.next();
         self.since = Instant::now();
+        self.lines = self.source.position.lines;
         StreamElement::Barrier(Barrier::snapshot(checkpoint))
     }
 }

@@ -25,7 +25,7 @@ impl Stop {
         tokio::spawn(async move {
             signals.next().await;
             progress.say(
-                "stopping: no more input is taken, what is in flight is finished \
+                "stopping: no more input is taken, what is in flight is finished within --timeout \
                  (Ctrl-C again stops at once)",
             );
             let _ = sender.send(true);
@@ -34,6 +34,11 @@ impl Stop {
             process::exit(STATUS.into());
         });
         Self(receiver)
+    }
+
+    /// Whether somebody has asked for it.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
     }
 
     /// Returns when somebody has asked for it.

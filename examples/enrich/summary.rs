@@ -1,7 +1,8 @@
 //! What it came to: for a person, and as JSON.
 
 use std::fmt::{self, Display};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,12 +60,31 @@ impl Summary {
         self.rejected > 0
     }
 
+    /// Whether there can be one at `path`, which is left as it is.
+    pub fn check(path: &Path) -> Result<(), Problem> {
+        // To open a pipe is to wait for its reader.
+        let is_special = fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir());
+        if is_special {
+            return Ok(());
+        }
+        let is_new = !path.exists();
+        File::options()
+            .create(is_new)
+            .append(true)
+            .open(path)
+            .and_then(|_| if is_new { fs::remove_file(path.canonicalize()?) } else { Ok(()) })
+            .map_err(Self::problem(path))
+    }
+
     /// Writes it as one JSON object.
     pub fn save(&self, path: &Path) -> Result<(), Problem> {
-        let problem = Problem::file("write", path, "Name another file with --summary.");
         let mut text = serde_json::to_vec(self).unwrap_or_default();
         text.push(b'\n');
-        fs::write(path, text).map_err(problem)
+        fs::write(path, text).map_err(Self::problem(path))
+    }
+
+    fn problem(path: &Path) -> impl Fn(io::Error) -> Problem {
+        Problem::file("write", path, "Name another file with --summary.")
     }
 }
 
@@ -88,7 +108,7 @@ impl Display for Summary {
         if self.records > 0 {
             writeln!(f, "\n  this run      {records} records in {}", time(self.seconds))?;
             writeln!(f, "  speed         {:.0} records a second", self.records_per_second)?;
-            write!(f, "  one by one    about {}", time(self.one_at_a_time_seconds))?;
+            write!(f, "  one by one    at most about {}", time(self.one_at_a_time_seconds))?;
             writeln!(f, ", {times:.1} times as long")?;
             write!(f, "  checkpoints   {}", thousands(self.checkpoints))?;
         }

@@ -164,6 +164,18 @@ fn standard_input_overwrites_no_job_unasked() {
 }
 
 #[test]
+fn standard_input_leaves_the_checkpoints_of_another_output_alone() {
+    let job = Job::new(flights(300));
+    job.run(&["--crash-after", "150"]);
+    let other = job.path("other").to_str().unwrap().to_owned();
+    let said = pipe(&job, &flights(3), &["--fresh", "--output", &other]);
+    assert!(said.status.success(), "{said:#?}");
+    let said = job.finish();
+    assert!(said.stderr.contains("going on"), "{said:#?}");
+    assert_same(&job.flights(), &enriched(&flights(300)));
+}
+
+#[test]
 fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
     let service = service(|code| {
         Some(match code {

@@ -53,6 +53,38 @@ fn unusable_files_are_refused() {
 }
 
 #[test]
+fn one_file_in_two_places_is_refused() {
+    let job = Job::new(flights(3));
+    let name = |name: &str| job.path(name).to_str().unwrap().to_owned();
+    let summary = |file: &str, words: &[&str]| {
+        job.refuses(&["--summary", &name(file)], &[words, &["--summary"]].concat());
+    };
+    summary("input", &["/input is the input"]);
+    summary("output", &["/output is the output"]);
+    summary("output.rejected.ndjson", &["is the file of rejected lines"]);
+    #[cfg(unix)]
+    {
+        fs::hard_link(job.path("input"), job.path("link")).unwrap();
+        summary("link", &["/link is the input"]);
+        job.refuses(&["--fresh", "--output", &name("link")], &["/link is the input", "--output"]);
+    }
+
+    // It is not found out when all the work is done.
+    summary("nowhere/summary", &["nowhere/summary"]);
+    assert_eq!(fs::read_to_string(job.path("input")).unwrap(), flights(3));
+    assert!(!job.path("output").exists() && !job.path("output.rejected.ndjson").exists());
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(job.path("output"), job.path("to-come")).unwrap();
+        summary("to-come", &["/to-come is the output"]);
+        assert!(job.path("to-come").is_symlink());
+    }
+    job.finish();
+    summary("output", &["/output is the output"]);
+    assert_same(&job.flights(), &enriched(&flights(3)));
+}
+
+#[test]
 fn a_checkpoint_of_another_job_is_refused() {
     let job = Job::new(flights(600));
     job.run(&["--crash-after", "300"]);
@@ -91,12 +123,29 @@ fn another_input_under_the_same_name_is_refused() {
 }
 
 #[test]
+fn an_input_that_has_changed_far_behind_its_beginning_is_refused() {
+    let padding = format!("{}\n", "-".repeat(70_000));
+    let job = Job::new(padding.clone() + &flights(600));
+    job.run(&["--crash-after", "300"]);
+    let output = job.output();
+    fs::write(job.path("input"), padding.clone() + &flights(600).replacen("HNL", "LAX", 1))
+        .unwrap();
+    job.refuses(&[], &["/input is another input than before", "--fresh"]);
+    assert_eq!(job.output(), output);
+
+    fs::write(job.path("input"), padding + &flights(600)).unwrap();
+    job.finish();
+    assert_eq!(job.flights().len(), 600);
+}
+
+#[test]
 fn an_output_that_has_shrunk_is_refused() {
     let job = Job::new(flights(600));
     job.run(&["--crash-after", "300"]);
     let output = job.output();
     fs::remove_file(job.path("output")).unwrap();
     job.refuses(&[], &["output", "--fresh"]);
+    assert!(!job.path("output").exists());
     fs::write(job.path("output"), &output).unwrap();
     job.finish();
     assert_same(&job.flights(), &enriched(&flights(600)));

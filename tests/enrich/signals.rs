@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Job, assert_same, enriched, flights};
 use crate::service::{airport, service};
@@ -60,4 +61,53 @@ fn the_second_ctrl_c_stops_at_once() {
     let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
     let expected = enriched(&flights(300)).into_iter().map(|flight| flight["time"].clone());
     assert!(lines.eq(expected));
+}
+
+#[test]
+fn a_backlog_keeps_ctrl_c_waiting_no_longer_than_the_timeout() {
+    let (asked, recovered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let service = service({
+        let (asked, recovered) = (asked.clone(), recovered.clone());
+        move |code| {
+            let speaks = asked.fetch_add(1, SeqCst) < SILENT_FROM || recovered.load(SeqCst);
+            speaks.then(|| ("200 OK", airport(code)))
+        }
+    });
+    let patience = ["--timeout", "2s", "--attempt-timeout", "2s", "--checkpoint-interval", "1ms"];
+    let job = Job::new(flights(300)).with(&["--service", &service]).with(&patience);
+    let mut running = job.start(&["--capacity", "40"]);
+    // Forty flights in flight, two requests each.
+    assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM + 60));
+    running.kill();
+
+    // One after the other they would take 80 seconds.
+    let (before, since) = (asked.load(SeqCst), Instant::now());
+    let mut running = job.start(&["--capacity", "1"]);
+    assert!(running.wait_until(|| asked.load(SeqCst) > before));
+    running.signal("INT");
+    let said = running.said();
+    assert_eq!(said.status.code(), Some(130), "{said:#?}");
+    assert!(said.stdout.contains("goes on from its last checkpoint"), "{said:#?}");
+    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+
+    // And nothing is lost, or rejected because there was no time.
+    recovered.store(true, SeqCst);
+    job.finish();
+    let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
+    let expected = enriched(&flights(300)).into_iter().map(|flight| flight["time"].clone());
+    assert!(lines.eq(expected));
+}
+
+#[test]
+fn checkpoints_one_after_the_other_stop_nothing() {
+    let job = Job::new(flights(200)).with(&["--checkpoint-interval", "1ns"]);
+    let mut running = job.start(&[]);
+    assert!(running.wait_until(|| job.traces().0 > 0));
+    running.signal("INT");
+    let said = running.said();
+    assert!(matches!(said.status.code(), Some(0 | 130)), "{said:#?}");
+    if said.status.code() == Some(130) {
+        job.finish();
+    }
+    assert_same(&job.flights(), &enriched(&flights(200)));
 }

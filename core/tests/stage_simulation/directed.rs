@@ -1,0 +1,109 @@
+//! Schedules that are worth a name.
+
+use crate::plan::{Mode, Opening, Plan};
+use crate::run;
+use crate::script::{Script, Step};
+use crate::setup::{Order, Setup};
+use crate::source::Offer;
+use crate::values::End;
+
+/// Everything as simple as it can be.
+fn plain(mode: Mode, order: Order, capacity: usize) -> Plan {
+    Plan {
+        setup: Setup::plain(order, capacity),
+        mode,
+        plain: false,
+        opening: Opening::AtOnce,
+        closes_later: false,
+        eager: 0,
+        restless: 0,
+        timeout_actions: false,
+        resolution: 1,
+        fresh_wakers: false,
+        cancels_late: false,
+        prompt: true,
+        seed: 0,
+    }
+}
+
+fn check(plan: Plan, steps: &[Step]) {
+    let script = Script { plan, steps: steps.to_vec() };
+    let report = run::run(&script, true);
+    assert!(report.failure.is_none(), "{}", report.story(&script));
+}
+
+const MODES: [Mode; 4] = [Mode::InPlace, Mode::Spawned, Mode::RequestsSpawned, Mode::BothSpawned];
+
+#[test] // L1, C2: nobody takes anything, and everything that has room is done
+fn requests_progress_while_the_consumer_is_busy() {
+    for mode in [Mode::Spawned, Mode::BothSpawned] {
+        let steps = [
+            Step::OfferRecords(10),
+            Step::Settle,
+            Step::EndMany(4),
+            Step::Settle,
+            Step::Want(2),
+            Step::Settle,
+            Step::EndMany(4),
+            Step::Settle,
+        ];
+        check(plain(mode, Order::Unordered, 4), &steps);
+    }
+}
+
+#[test] // T1, T6, T8: to the nanosecond, and a request that is ready is not late
+fn timeouts_are_exact() {
+    for mode in MODES {
+        let mut plan = plain(mode, Order::Unordered, 4);
+        plan.setup.timeout = Some(10);
+        let steps = [
+            Step::Want(10),
+            Step::OfferRecords(3),
+            Step::ToDeadline(-1),
+            Step::End(0, End::Success),
+            Step::ToDeadline(0),
+            Step::OfferRecords(1),
+            Step::Jump(20_000_000),
+            Step::End(0, End::Success),
+            Step::Settle,
+        ];
+        check(plan, &steps);
+    }
+}
+
+#[test] // L5: more than a turn's ration, and more than a poll's
+fn a_stage_gives_way() {
+    for mode in MODES {
+        let plan = Plan { eager: 1, ..plain(mode, Order::Ordered, 3000) };
+        check(plan, &[Step::OfferRecords(3000), Step::Want(10_000), Step::Settle]);
+    }
+    // More requests than one word of words of bits tells of.
+    let steps = [
+        Step::OfferRecords(5000),
+        Step::Want(10_000),
+        Step::Settle,
+        Step::EndMany(5000),
+        Step::Settle,
+    ];
+    check(plain(Mode::Spawned, Order::Unordered, 5000), &steps);
+}
+
+#[test] // K5: crash after crash
+fn exactly_once_over_many_lives() {
+    for mode in MODES {
+        let mut steps = vec![];
+        for _ in 0..5 {
+            steps.extend([
+                Step::Want(100),
+                Step::OfferRecords(3),
+                Step::Offer(Offer::SnapshotBarrier),
+                Step::OfferRecords(2),
+                Step::Settle,
+                Step::End(1, End::Success),
+                Step::Settle,
+                Step::Crash { capacity: 4, clock_restarts: true },
+            ]);
+        }
+        check(plain(mode, Order::Ordered, 4), &steps);
+    }
+}

@@ -1,0 +1,130 @@
+//! What a schedule is about besides the policy: how the stage is run, and by what kind of runtime.
+
+use std::fmt;
+
+use crate::random::Random;
+use crate::setup::{Order, Setup, Storage};
+
+/// How the stage is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Mode {
+    InPlace,
+    Spawned,
+    RequestsSpawned,
+    BothSpawned,
+}
+
+impl Mode {
+    pub(crate) fn has_task(self) -> bool {
+        matches!(self, Self::Spawned | Self::BothSpawned)
+    }
+
+    pub(crate) fn has_request_tasks(self) -> bool {
+        matches!(self, Self::RequestsSpawned | Self::BothSpawned)
+    }
+}
+
+/// What becomes of opening the function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Opening {
+    AtOnce,
+    /// When the script says so.
+    Later,
+    Fails,
+    FailsLater,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) setup: Setup,
+    pub(crate) mode: Mode,
+    /// Plain values in, plain outcomes out.
+    pub(crate) plain: bool,
+    pub(crate) opening: Opening,
+    /// Closing waits until the script lets it.
+    pub(crate) closes_later: bool,
+    /// One in so many requests is ready at its first poll; 0 for none.
+    pub(crate) eager: usize,
+    /// One in so many requests wakes itself a few times; 0 for none.
+    pub(crate) restless: usize,
+    /// Some calls that time out end with another output, or are dropped.
+    pub(crate) timeout_actions: bool,
+    /// Nanoseconds between two instants at which timers fire.
+    pub(crate) resolution: i64,
+    pub(crate) fresh_wakers: bool,
+    pub(crate) cancels_late: bool,
+    /// Whatever is woken is polled before the next step.
+    pub(crate) prompt: bool,
+    /// Chooses what the script does not say: the order of polls, the nature of requests.
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    pub(crate) fn random(random: &mut Random, seed: u64) -> Self {
+        let mut setup = Setup::random(random);
+        if setup.storage == Storage::InPlace {
+            setup.storage = Storage::Heap;
+        }
+        if random.one_in(60) {
+            make_huge(&mut setup, random);
+        }
+        let modes = [Mode::InPlace, Mode::Spawned, Mode::Spawned, Mode::RequestsSpawned];
+        let mode = if random.one_in(4) { Mode::BothSpawned } else { random.pick(&modes) };
+        let openings = [Opening::Later, Opening::Later, Opening::Fails, Opening::FailsLater];
+        let opening = if random.one_in(6) { random.pick(&openings) } else { Opening::AtOnce };
+        Self {
+            setup,
+            mode,
+            plain: random.one_in(8),
+            opening,
+            closes_later: random.one_in(6),
+            eager: random.pick(&[0, 0, 2, 4]),
+            restless: random.pick(&[0, 0, 3]),
+            timeout_actions: random.one_in(2),
+            resolution: if random.one_in(4) { 1_000_000 } else { 1 },
+            fresh_wakers: random.one_in(2),
+            cancels_late: random.one_in(2),
+            prompt: random.one_in(3),
+            seed,
+        }
+    }
+
+    pub(crate) fn is_huge(&self) -> bool {
+        self.setup.capacity >= HUGE
+    }
+
+    /// Random numbers for one thing, the same whatever else there is in the schedule.
+    pub(crate) fn random_for(&self, number: u32, attempt: u32) -> Random {
+        Random::new(self.seed ^ (u64::from(number) << 32 | u64::from(attempt) << 8))
+    }
+}
+
+/// From this capacity on, more than one turn's ration can be there to do.
+const HUGE: usize = 100;
+
+fn make_huge(setup: &mut Setup, random: &mut Random) {
+    let order = if random.one_in(2) { Order::Ordered } else { Order::Unordered };
+    *setup = Setup::plain(order, HUGE + random.below(200));
+    if random.one_in(3) {
+        setup.timeout = Some(20);
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |yes, what| if yes { what } else { "" };
+        write!(f, "{:?}, {}", self.mode, self.setup)?;
+        f.write_str(said(self.plain, ", plain values"))?;
+        if self.opening != Opening::AtOnce {
+            write!(f, ", opening: {:?}", self.opening)?;
+        }
+        f.write_str(said(self.closes_later, ", closes later"))?;
+        f.write_str(said(self.eager > 0, ", some requests are ready at once"))?;
+        f.write_str(said(self.restless > 0, ", some requests wake themselves"))?;
+        f.write_str(said(self.timeout_actions, ", actions on timeouts"))?;
+        f.write_str(said(self.resolution > 1, ", timers of milliseconds"))?;
+        f.write_str(said(self.fresh_wakers, ", fresh wakers"))?;
+        f.write_str(said(self.cancels_late, ", late cancellation"))?;
+        f.write_str(said(self.prompt, ", prompt"))
+    }
+}

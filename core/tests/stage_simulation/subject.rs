@@ -1,0 +1,194 @@
+//! The real stage, run in whichever way, in the words of the simulation.
+//!
+//! This file alone names how stages are built.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Gone, IntoElement, KeyOf, Launch,
+    Metrics, NoRetry, Outcome, Plain, Shape, Spawned, Stage, StageError, StreamElement, Unstarted,
+};
+
+use crate::function::{Function, Request};
+use crate::plan::{Mode, Plan};
+use crate::runtime::{Tasks, Virtual, VirtualTimer};
+use crate::setup::{Order, Strategy};
+use crate::source::Source;
+use crate::values::Record;
+
+/// The name of the stage in checkpoints.
+pub(crate) const NAME: &str = "stage";
+
+pub(crate) type Out = Outcome<Record, u32, u32>;
+pub(crate) type Element = StreamElement<Out>;
+
+/// A stage, however it is run.
+pub(crate) trait Subject {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>>;
+    fn end(&self) -> Option<Result<(), StageError<u32>>>;
+    fn metrics(&self) -> Metrics;
+    fn change(&mut self, capacity: usize, running: usize);
+    fn stop(&mut self, limit: Option<Duration>);
+}
+
+/// What comes out, as an element.
+pub(crate) trait Shaped: Shape {
+    fn element(item: Self::Item<Out>) -> Element;
+}
+
+impl Shaped for Elements {
+    fn element(item: Element) -> Element {
+        item
+    }
+}
+
+impl Shaped for Plain {
+    fn element(item: Out) -> Element {
+        StreamElement::value(item)
+    }
+}
+
+pub(crate) fn start(plan: &Plan, runtime: &Virtual, from: Option<&Checkpoint>) -> Box<dyn Subject> {
+    match plan.plain {
+        true => with_shape::<Plain>(plan, runtime, from),
+        false => with_shape::<Elements>(plan, runtime, from),
+    }
+}
+
+fn with_shape<M>(plan: &Plan, runtime: &Virtual, from: Option<&Checkpoint>) -> Box<dyn Subject>
+where
+    M: Shaped + 'static,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+{
+    let capacity = plan.setup.capacity;
+    let key = |record: &Record| record.key;
+    match plan.setup.order {
+        Order::Ordered => with_policy(plan, AsyncWait::ordered(capacity), runtime, from),
+        Order::Unordered => with_policy(plan, AsyncWait::unordered(capacity), runtime, from),
+        Order::KeyAlone => {
+            with_policy(plan, AsyncWait::ordered_by_key(capacity, key), runtime, from)
+        }
+        Order::KeyOverlapping => {
+            let policy = AsyncWait::ordered_by_key(capacity, key).overlapping();
+            with_policy(plan, policy, runtime, from)
+        }
+    }
+}
+
+fn with_policy<M, K>(
+    plan: &Plan,
+    policy: AsyncWait<NoRetry, K>,
+    runtime: &Virtual,
+    from: Option<&Checkpoint>,
+) -> Box<dyn Subject>
+where
+    M: Shaped + 'static,
+    K: KeyOf<Record> + 'static,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+{
+    let source = Source::<M>::new(Rc::clone(&runtime.watch));
+    let function = Function { watch: Rc::clone(&runtime.watch) };
+    let mut stage = source.async_wait_with(plan.setup.policy(policy), function);
+    if plan.setup.checkpointed {
+        stage = stage.checkpointed(NAME, 1);
+    }
+    if plan.setup.keeps_results {
+        stage = stage.keeping_results();
+    }
+    let stage = stage.restore(from);
+    let has_task = plan.mode.has_task();
+    match plan.mode {
+        Mode::InPlace | Mode::Spawned => run(stage, runtime, has_task),
+        _ => run(stage.spawn_requests(Tasks(runtime.clone())), runtime, has_task),
+    }
+}
+
+fn run<M, K, Q>(
+    stage: Unstarted<Source<M>, Record, M, Function, Strategy, K, Q>,
+    runtime: &Virtual,
+    has_task: bool,
+) -> Box<dyn Subject>
+where
+    M: Shaped + 'static,
+    K: KeyOf<Record> + 'static,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+    Q: Launch<Request> + 'static,
+    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
+{
+    if has_task {
+        return Box::new(stage.spawn(runtime.clone()).expect("the settings make sense"));
+    }
+    Box::new(stage.in_place(runtime.clone()).expect("the settings make sense"))
+}
+
+impl<M, K, Q> Subject for Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer>
+where
+    M: Shaped,
+    K: KeyOf<Record>,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+    Q: Launch<Request>,
+    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
+        Pin::new(self).poll_next(cx).map(|item| item.map(M::element))
+    }
+
+    fn end(&self) -> Option<Result<(), StageError<u32>>> {
+        Stage::end(self).map(|end| end.map_err(|error| *error))
+    }
+
+    fn metrics(&self) -> Metrics {
+        Stage::metrics(self)
+    }
+
+    fn change(&mut self, capacity: usize, running: usize) {
+        self.set_capacity(capacity).expect("it makes sense");
+        self.set_max_running(running).expect("it makes sense");
+    }
+
+    fn stop(&mut self, limit: Option<Duration>) {
+        match limit {
+            Some(limit) => self.stop_within(limit),
+            None => Stage::stop(self),
+        }
+    }
+}
+
+impl<M, H> Subject for Spawned<Out, u32, M, H>
+where
+    M: Shaped,
+    H: Future<Output = Result<Result<(), StageError<u32>>, Gone>> + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
+        Pin::new(self).poll_next(cx).map(|item| item.map(M::element))
+    }
+
+    fn end(&self) -> Option<Result<(), StageError<u32>>> {
+        Spawned::end(self).map(|end| end.map_err(|error| *error))
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.handle().metrics()
+    }
+
+    fn change(&mut self, capacity: usize, running: usize) {
+        self.handle().set_capacity(capacity).expect("it makes sense");
+        self.handle().set_max_running(running).expect("it makes sense");
+    }
+
+    fn stop(&mut self, limit: Option<Duration>) {
+        match limit {
+            Some(limit) => self.handle().stop_within(limit),
+            None => self.handle().stop(),
+        }
+    }
+}

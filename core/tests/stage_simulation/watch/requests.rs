@@ -1,0 +1,247 @@
+//! Requests: started, polled, answered, cancelled.
+
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use inflight_core::{Attempt, Completion, Failure, Gone};
+
+use super::turn::Part;
+use super::{Inner, Life};
+use crate::executor::Task;
+use crate::model::{Expired, Started, TimeoutAction};
+use crate::script::choice;
+use crate::values::{Answer, End};
+
+/// One attempt.
+pub(crate) struct Seen {
+    pub(crate) number: u32,
+    pub(crate) attempt: u32,
+    request: u64,
+    /// How it ends, once that is decided.
+    pub(crate) end: Option<End>,
+    /// It wakes itself so many times more.
+    restless: usize,
+    /// Its future is there.
+    pub(crate) lives: bool,
+    /// The stage has its answer, or has dropped it.
+    pub(crate) is_over: bool,
+    /// Polls of the stage.
+    polled: bool,
+    /// Its latest waker was woken, and it was not polled since.
+    pub(crate) is_woken: bool,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) task: Option<Rc<Task>>,
+}
+
+/// What a request does when it is polled.
+pub(crate) enum Act {
+    Wait,
+    Answer(Result<u32, u32>),
+    Panic,
+}
+
+impl Seen {
+    /// How a request on a task of its own ends besides by answering: the task does.
+    pub(crate) const fn is_undecided(&self) -> bool {
+        self.lives && !self.is_over && self.end.is_none()
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            self.is_woken = true;
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn invoked(&mut self, number: u32, attempt: Attempt) -> usize {
+        self.ends_judging();
+        if self.life != Life::Running || self.turn.part != Part::Refilling {
+            self.fail("invoked out of turn (L4)");
+        }
+        let now = self.now();
+        let expected = self.model.poll_call(now, Some(attempt.request_id));
+        let started = Started {
+            request: attempt.request_id,
+            number,
+            attempt: attempt.number,
+            time_left: attempt.time_left.map(|left| left.as_nanos() as i64),
+        };
+        self.same("invoked", &Some(started), &expected);
+        self.counts.attempts += 1;
+        self.turn.used += 1;
+        let at = self.attempts.len();
+        let random = &mut self.plan.random_for(number, attempt.number);
+        let is_eager = self.plan.eager > 0 && random.one_in(self.plan.eager);
+        let is_restless = self.plan.restless > 0 && random.one_in(self.plan.restless);
+        let restless: &[usize] = if self.plan.setup.is_crowded() { &[1, 2] } else { &[1, 2, 5] };
+        self.tell(|| format!("attempt {} of {number} starts", attempt.number));
+        self.attempts.push(Seen {
+            number,
+            attempt: attempt.number,
+            request: attempt.request_id,
+            end: is_eager.then_some(End::Success),
+            restless: if is_restless { random.pick(restless) } else { 0 },
+            lives: true,
+            is_over: false,
+            polled: false,
+            is_woken: false,
+            waker: None,
+            task: None,
+        });
+        if let Some(other) = self.turn.started.replace(at) {
+            self.fail(format!("attempt {other} was not polled before the next was started"));
+        }
+        at
+    }
+
+    /// L6: once when it starts and then once a wake. `finished` tells of a task whether it is.
+    pub(super) fn stage_polls(&mut self, at: usize, finished: Option<bool>) {
+        let part = self.turn.part;
+        let is_first = self.turn.started == Some(at);
+        if is_first {
+            self.turn.started = None;
+        }
+        let seen = &mut self.attempts[at];
+        let is_woken = finished.unwrap_or(seen.is_woken);
+        let was_polled = std::mem::replace(&mut seen.polled, true);
+        if finished.is_none() {
+            seen.is_woken = false;
+        }
+        if seen.is_over {
+            self.fail("a request is polled that is over");
+        }
+        match part {
+            Part::Refilling if is_first && !was_polled => return,
+            Part::Polling => self.turn.used += 1,
+            _ => self.fail(format!("a request is polled out of turn ({part:?})")),
+        }
+        if was_polled && !is_woken {
+            if self.counts.stale_wakes == 0 {
+                self.fail(format!("request {at} is polled and was not woken (L6)"));
+            }
+            self.counts.stale_wakes = self.counts.stale_wakes.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn request_polled(&mut self, at: usize, cx: &Context<'_>) -> Act {
+        let in_place = !self.plan.mode.has_request_tasks();
+        let seen = &mut self.attempts[at];
+        if in_place && seen.is_over {
+            self.fail("a request is polled after its end");
+            return Act::Wait;
+        }
+        seen.waker = Some(cx.waker().clone());
+        if seen.restless > 0 {
+            seen.restless -= 1;
+            seen.wake();
+            return Act::Wait;
+        }
+        let Some(end) = seen.end else { return Act::Wait };
+        let (number, attempt) = (seen.number, seen.attempt);
+        match end.answer(number, attempt) {
+            Ok(output) => Act::Answer(Ok(output)),
+            Err(Failure::Error(mistake)) => Act::Answer(Err(mistake)),
+            Err(_) => {
+                self.tell(|| format!("attempt {attempt} of {number} panics"));
+                self.panicked |= in_place;
+                Act::Panic
+            }
+        }
+    }
+
+    pub(super) fn stage_has_answer(&mut self, at: usize, answer: Answer) {
+        let now = self.now();
+        let seen = &mut self.attempts[at];
+        let (number, attempt, request) = (seen.number, seen.attempt, seen.request);
+        let is_twice = std::mem::replace(&mut seen.is_over, true);
+        let expected = seen.end.map(|end| end.answer(number, attempt));
+        self.same("the answer", &Some(answer), &expected);
+        if is_twice {
+            self.fail("a request has two answers");
+        }
+        self.tell(|| format!("attempt {attempt} of {number} has ended: {answer:?}"));
+        let completion = self.model.complete(now, Some(request), answer);
+        if completion == Completion::Late {
+            self.fail("a completion is late");
+        }
+    }
+
+    /// The stage lets go of a request: after its answer, or because time is up, or all is over.
+    pub(super) fn stage_drops(&mut self, at: usize) {
+        let (over, in_place) = (self.is_over(), !self.plan.mode.has_request_tasks());
+        let seen = &mut self.attempts[at];
+        if std::mem::replace(&mut seen.is_over, true) || over {
+            return;
+        }
+        let has_answer = seen.end.is_some() && if in_place { seen.is_woken } else { !seen.lives };
+        let (number, attempt, request) = (seen.number, seen.attempt, seen.request);
+        self.ends_polling();
+        if self.turn.shutting {
+            return;
+        }
+        if self.turn.part != Part::Judging {
+            return self.fail(format!("attempt {attempt} of {number} is cancelled out of turn"));
+        }
+        let now = self.now();
+        self.tell(|| format!("attempt {attempt} of {number} is cancelled"));
+        self.turn.has_judged = true;
+        match self.model.handle_deadline(now, Some(request)) {
+            Some(Expired::Call { request: expired }) if expired == request => {
+                self.turn.times_out = Some(number);
+            }
+            Some(Expired::Attempt { request: expired }) if expired == request => {}
+            other => {
+                self.fail(format!("request {request} is cancelled, but {other:?} is due (T8)"))
+            }
+        }
+        if has_answer {
+            self.fail(format!("request {request} is ready and timed out (T6)"));
+        }
+    }
+
+    /// T3: the function decides what a call that timed out ends with.
+    pub(super) fn timed_out(&mut self, number: u32) -> TimeoutAction {
+        let (now, request) = (self.now(), u64::from(number));
+        match self.turn.times_out.take() {
+            Some(expected) => self.same("timed out", &number, &expected),
+            None => {
+                self.ends_polling();
+                if self.turn.part != Part::Judging {
+                    self.fail(format!("record {number} times out out of turn"));
+                }
+                self.turn.has_judged = true;
+                let expired = self.model.handle_deadline(now, Some(request));
+                self.same("timed out", &Some(Expired::Call { request }), &expired);
+            }
+        }
+        let action = match self.plan.timeout_actions {
+            true => choice(&mut self.plan.random_for(number, 255)).action(number),
+            false => TimeoutAction::Fail,
+        };
+        self.tell(|| format!("the call of {number} times out: {action:?}"));
+        if self.failure.is_none() {
+            self.model.resolve_timeout(request, action);
+        }
+        if action == TimeoutAction::Drop {
+            self.ledger.dropped(number);
+            self.counts.dropped += 1;
+        }
+        action
+    }
+
+    pub(super) fn request_dropped(&mut self, at: usize) {
+        self.attempts[at].lives = false;
+        self.attempts[at].task = None;
+    }
+}
+
+/// What came of a request, as an answer.
+pub(super) fn answer(joined: Result<Result<u32, u32>, Gone>) -> Answer {
+    match joined {
+        Ok(answer) => answer.map_err(Failure::Error),
+        Err(Gone::Panicked) => Err(Failure::Panicked),
+        Err(Gone::Cancelled) => Err(Failure::Cancelled),
+    }
+}

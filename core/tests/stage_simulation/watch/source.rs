@@ -1,0 +1,220 @@
+//! The stage pulls elements from its source.
+
+use std::task::{Context, Poll, Waker};
+
+use inflight_core::{Barrier, Checkpoint, CheckpointId, StreamElement, Timestamp};
+
+use super::consumer::OnItsWay;
+use super::turn::Part;
+use super::{Inner, Life};
+use crate::ledger::Passed;
+use crate::model::{Control, Input, Saved};
+use crate::run::Planned;
+use crate::source::Offer;
+use crate::values::Record;
+
+/// What the source has, and how it is polled. It can be replayed.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    pub(crate) offers: Vec<Offer>,
+    /// How many of them have been pulled.
+    pub(crate) position: usize,
+    /// Nothing more will be offered.
+    pub(crate) ends: bool,
+    /// And the stage knows.
+    pub(crate) has_ended: bool,
+    pub(crate) lives: bool,
+    /// Whether the stage may poll it: it was woken, or the last poll gave something.
+    is_woken: bool,
+    waker: Option<Waker>,
+}
+
+impl Feed {
+    pub(super) fn begin_life(&mut self) {
+        (self.has_ended, self.lives, self.is_woken, self.waker) = (false, true, true, None);
+    }
+
+    pub(crate) fn offer(&mut self, offer: Offer) {
+        self.offers.push(offer);
+        self.wake();
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.ends = true;
+        self.wake();
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            self.is_woken = true;
+            waker.wake();
+        }
+    }
+
+    /// Whether a poll would give something.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lives && (self.ends || self.offers[self.position..].iter().any(is_something))
+    }
+
+    fn next(&mut self) -> Option<Offer> {
+        while let Some(offer) = self.offers.get_mut(self.position) {
+            self.position += 1;
+            let taken = *offer;
+            // Barriers belong to the life that they were made in.
+            if matches!(taken, Offer::SnapshotBarrier | Offer::DrainBarrier { .. } | Offer::Panic) {
+                *offer = Offer::Nothing;
+            }
+            if is_something(&taken) {
+                return Some(taken);
+            }
+        }
+        None
+    }
+}
+
+fn is_something(offer: &Offer) -> bool {
+    *offer != Offer::Nothing
+}
+
+impl Inner {
+    /// Whether there is room for whatever comes (C2, C3, C4): in the least and in the most careful
+    /// reading.
+    pub(crate) fn has_room(&self, careful: bool) -> bool {
+        let capacity = self.limits.capacity;
+        let controls = match self.counts.controls {
+            None if careful => capacity,
+            None => 0,
+            Some(controls) if careful => controls,
+            Some(controls) => controls - self.counts.gone.min(controls),
+        };
+        self.model.in_flight() + self.held() < capacity && controls < capacity
+    }
+
+    pub(super) fn source_polled(
+        &mut self,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<StreamElement<Record>, Planned>>> {
+        self.ends_judging();
+        if self.life != Life::Running || self.turn.part != Part::Refilling {
+            self.fail("the source is polled out of turn (L4)");
+        }
+        if self.feed.has_ended || self.stopped {
+            self.fail("the source is polled after its end");
+        }
+        if !self.feed.is_woken {
+            self.fail("the source is polled and was not woken (L6)");
+        }
+        self.expects_no_call("when the source is polled");
+        if !self.has_room(false) {
+            self.fail("the source is polled without room (C2, C4)");
+        }
+        let alive = Record::alive();
+        if alive >= self.limits.capacity as i64 {
+            self.fail(format!("the source is polled with {alive} records inside (C2, C4)"));
+        }
+        match self.feed.next() {
+            Some(Offer::Panic) => {
+                self.tell(|| "the source panics".into());
+                self.panicked = true;
+                Poll::Ready(Some(Err(Planned)))
+            }
+            Some(offer) => Poll::Ready(Some(Ok(self.pulled(offer)))),
+            None if self.feed.ends => {
+                self.tell(|| "the source has ended".into());
+                self.feed.has_ended = true;
+                let now = self.now();
+                self.model.finish(now);
+                Poll::Ready(None)
+            }
+            None => {
+                self.feed.is_woken = false;
+                self.feed.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn pulled(&mut self, offer: Offer) -> StreamElement<Record> {
+        self.turn.pulled += 1;
+        self.turn.used += usize::from(!matches!(offer, Offer::Record { .. }));
+        self.tell(|| format!("pulled: {offer:?}"));
+        match offer {
+            Offer::Record { key, timestamp } => self.pulled_record(key, timestamp),
+            Offer::Watermark(by) => {
+                let mark = self.ledger.time(by);
+                self.control_goes_in(Control::Watermark(mark), None);
+                StreamElement::Watermark(Timestamp::from_millis(mark))
+            }
+            Offer::Status(status) => {
+                self.control_goes_in(Control::Status(status), None);
+                StreamElement::Status(status)
+            }
+            Offer::SnapshotBarrier => {
+                let checkpoint = self.new_checkpoint();
+                let id = checkpoint.id().0;
+                self.goes_in(Input::Snapshot(id));
+                self.ledger.snapshot_barrier_in();
+                let now = self.now();
+                let model = self.model.snapshot(now);
+                self.on_its_way(id, model);
+                StreamElement::Barrier(Barrier::snapshot(checkpoint))
+            }
+            Offer::DrainBarrier { limit } => {
+                let checkpoint = self.new_checkpoint();
+                let id = checkpoint.id().0;
+                self.control_goes_in(Control::Drain(id), limit);
+                let model = Saved { elements: Vec::new(), requests: self.model.requests() };
+                self.on_its_way(id, model);
+                let barrier = Barrier::drain(checkpoint);
+                StreamElement::Barrier(match limit {
+                    Some(millis) => barrier.within(std::time::Duration::from_millis(millis as u64)),
+                    None => barrier,
+                })
+            }
+            Offer::Panic | Offer::Nothing => unreachable!("it is no element"),
+        }
+    }
+
+    fn pulled_record(&mut self, key: u32, by: Option<i64>) -> StreamElement<Record> {
+        let (number, timestamp) = (self.ledger.next(), by.map(|by| self.ledger.time(by)));
+        self.goes_in(Input::Record { number, key, timestamp });
+        self.ledger.record_in(Passed { number, key, timestamp });
+        let (value, timestamp) = (Record::new(number, key), timestamp.map(Timestamp::from_millis));
+        StreamElement::Record { value, timestamp }
+    }
+
+    fn control_goes_in(&mut self, control: Control, limit: Option<i64>) {
+        let limit = limit.map(|millis| millis * 1_000_000);
+        self.goes_in(match (control, limit) {
+            (Control::Drain(id), Some(limit)) => Input::DrainWithin { id, limit },
+            _ => Input::Control(control),
+        });
+        self.ledger.control_in(control);
+        self.counts.controls = self.counts.controls.map(|controls| controls + 1);
+    }
+
+    /// What is pulled has room, or it would be lost.
+    fn goes_in(&mut self, input: Input) {
+        let (now, limits) = (self.now(), self.limits_seen);
+        // Control elements have room of their own; for records that was looked at.
+        self.model.change(limits.capacity, limits.running);
+        if !self.model.push(now, input) {
+            self.fail(format!("pulled without room: {input:?} (C4)"));
+        }
+        self.count_held();
+    }
+
+    /// K4: the source puts its position in.
+    fn new_checkpoint(&mut self) -> Checkpoint {
+        self.checkpoints += 1;
+        let mut checkpoint = Checkpoint::new(CheckpointId(self.checkpoints));
+        let position = (self.feed.position as u64).to_le_bytes();
+        checkpoint.put("source", &position).expect("there is no such section");
+        checkpoint
+    }
+
+    fn on_its_way(&mut self, id: u64, model: Saved) {
+        let (point, position) = (self.ledger.point(), self.feed.position);
+        self.barriers.push(OnItsWay { id, model, point, position });
+    }
+}
