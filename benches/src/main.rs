@@ -1,0 +1,64 @@
+//! inflight beside its peers: `inflight-bench compare`.
+
+mod cells;
+mod compare;
+mod contenders;
+mod flat;
+mod instructions;
+mod machine;
+mod memory;
+mod meter;
+mod places;
+mod plot;
+mod retry;
+mod rows;
+mod runtimes;
+mod targets;
+mod throughput;
+mod workloads;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
+
+#[derive(Parser)]
+#[command(about = "inflight beside its peers: the same work, interleaved, checked")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All contenders on all workloads, and how this library stands.
+    Compare(compare::Options),
+    /// Cost against capacity, 16 to 1,000,000, also for completions in reverse order.
+    Flat(flat::Options),
+    /// One record in a hundred fails once: the rate against the window.
+    Retry(retry::Options),
+    /// A service of 1.5 s: throughput against capacity.
+    Throughput(throughput::Options),
+    /// Bytes a place.
+    Memory,
+    /// Draws cost against capacity from the rows of `compare --json`.
+    Plot(plot::Options),
+    /// Instructions a record, counted by valgrind, against the committed figures.
+    Instructions(instructions::Options),
+    /// One contender alone, once: for profilers.
+    One(instructions::One),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Compare(options) => compare::compare(&options),
+        Command::Flat(options) => flat::flat(&options),
+        Command::Retry(options) => retry::retry(&options),
+        Command::Throughput(options) => throughput::throughput(&options),
+        Command::Memory => places::places(),
+        Command::Plot(options) => plot::cost(&options),
+        Command::Instructions(options) => instructions::check(&options),
+        Command::One(one) => one.run(),
+    }
+}

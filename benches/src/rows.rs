@@ -1,0 +1,168 @@
+//! The rows of a comparison: what they are called, and what is measured for each.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::cells::Pick;
+use crate::contenders::{Contender, Task};
+use crate::meter::{Amount, Clock, Measured};
+use crate::runtimes::{Rt, Smol, Tokio};
+use crate::workloads::{Elsewhere, NAP, PendingOnce, Polled, ReadyAtOnce, Sleeping};
+
+/// Where a sample runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Where {
+    /// tokio on one thread.
+    Tokio,
+    /// tokio with two workers.
+    TokioMulti,
+    /// smol on one thread.
+    Smol,
+}
+
+impl Where {
+    /// All of them.
+    pub(crate) const ALL: &[Self] = &[Self::Tokio, Self::TokioMulti, Self::Smol];
+}
+
+impl fmt::Display for Where {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tokio => "tokio",
+            Self::TokioMulti => "tokio-multi",
+            Self::Smol => "smol",
+        })
+    }
+}
+
+/// What is asked for each record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Ready at once.
+    Ready,
+    /// Wakes itself once.
+    PendingOnce,
+    /// Completed by another task in random order.
+    Random,
+    /// Completed by another task, the latest first.
+    Reverse,
+    /// A sleep.
+    #[value(name = "sleep-10ms")]
+    Sleep,
+}
+
+impl What {
+    /// Those of a comparison.
+    pub(crate) const ALL: &[Self] = &[Self::Ready, Self::PendingOnce, Self::Random, Self::Sleep];
+
+    fn responder(self) -> Option<Pick> {
+        match self {
+            Self::Random => Some(Pick::Random),
+            Self::Reverse => Some(Pick::Reverse),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ready => "ready",
+            Self::PendingOnce => "pending-once",
+            Self::Random => "random",
+            Self::Reverse => "reverse",
+            Self::Sleep => "sleep-10ms",
+        })
+    }
+}
+
+/// Rows that are measured in turn and compared with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// The runtime.
+    pub(crate) runtime: Where,
+    /// The workload.
+    pub(crate) what: What,
+    /// Whether each request has a timeout.
+    pub(crate) timeout: bool,
+    /// The capacity.
+    pub(crate) capacity: usize,
+}
+
+impl Group {
+    /// The workload's name in a row.
+    pub(crate) fn workload(&self) -> String {
+        format!("{}{}", self.what, if self.timeout { "+timeout" } else { "" })
+    }
+
+    /// Whether the contender has a row here.
+    pub(crate) fn has(&self, contender: Contender) -> bool {
+        let on_tokio = self.runtime != Where::Smol;
+        contender.takes_part(on_tokio, self.what == What::Sleep, self.timeout)
+    }
+
+    /// How many records take about `seconds`, if one takes `ns`.
+    pub(crate) fn amount(&self, contender: Contender, ns: f64, seconds: f64) -> Amount {
+        let at_once = if contender.is_concurrent() { self.capacity as u64 } else { 1 };
+        if self.what == What::Sleep {
+            // Whole laps.
+            let laps = (seconds / NAP.as_secs_f64()).ceil().max(4.0) as u64;
+            return Amount { around: at_once, timed: laps * at_once };
+        }
+        let timed = ((seconds * 1e9 / ns) as u64).max(1_000).max(2 * at_once);
+        Amount { around: at_once.max(timed / 20), timed }
+    }
+
+    /// Runs one sample.
+    pub(crate) fn sample(&self, contender: Contender, amount: Amount) -> Result<Measured> {
+        let (capacity, timeout) = (self.capacity, self.timeout);
+        let alone = self.runtime != Where::TokioMulti && self.what != What::Sleep;
+        let clock = if alone { Clock::Thread } else { Clock::Wall };
+        let responder = self.what.responder();
+        let task = Task { contender, capacity, amount, timeout, clock, responder };
+        match self.runtime {
+            Where::Tokio => self.run(task, Tokio { workers: 0 }),
+            Where::TokioMulti => self.run(task, Tokio { workers: 2 }),
+            Where::Smol => self.run(task, Smol),
+        }
+    }
+
+    fn run<R: Rt>(&self, task: Task, runtime: R) -> Result<Measured> {
+        match self.what {
+            What::Ready => task.run(runtime, ReadyAtOnce),
+            What::PendingOnce => task.run(runtime, PendingOnce),
+            What::Random | What::Reverse => task.run(runtime, Elsewhere),
+            What::Sleep => task.run(runtime, Polled(Sleeping(PhantomData::<R>))),
+        }
+    }
+}
+
+/// A row of the results.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
+    /// `tokio`, `tokio-multi`, `smol`.
+    pub(crate) runtime: String,
+    /// `ready`, `ready+timeout`, ..
+    pub(crate) workload: String,
+    /// How many at once.
+    pub(crate) capacity: usize,
+    /// Who.
+    pub(crate) contender: String,
+    /// The median of all rounds.
+    pub(crate) ns_per_record: f64,
+    /// The lowest of them.
+    pub(crate) ns_lowest: f64,
+    /// The highest of them.
+    pub(crate) ns_highest: f64,
+    /// Once the window is full.
+    pub(crate) allocations_per_record: f64,
+    /// The most that was allocated at once, set-up included.
+    pub(crate) peak_bytes: u64,
+    /// How often each request was polled, where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) polls_per_record: Option<f64>,
+}

@@ -1,0 +1,158 @@
+//! Where this library must be, against its peers in the same run.
+
+use std::fmt::Write;
+
+use crate::rows::Row;
+
+/// A ratio of two contenders that must not be exceeded, for each of the three workloads.
+struct Target {
+    name: &'static str,
+    ours: &'static str,
+    peer: &'static str,
+    timeout: bool,
+    at_most: [f64; 3],
+}
+
+const TARGETS: &[Target] = &[
+    Target {
+        name: "in place, ordered / futures-buffered ordered",
+        ours: "inflight in-place ordered",
+        peer: "futures-buffered ordered",
+        timeout: false,
+        at_most: [0.5, 0.45, 0.8],
+    },
+    Target {
+        name: "in place, ordered, timeout and retry armed / futures-buffered ordered with timeout",
+        ours: "inflight in-place ordered",
+        peer: "futures-buffered ordered",
+        timeout: true,
+        at_most: [0.3, 0.2, 0.5],
+    },
+    Target {
+        name: "the same with a watermark every 100 records",
+        ours: "inflight in-place ordered watermarks",
+        peer: "futures-buffered ordered",
+        timeout: true,
+        at_most: [0.3, 0.2, 0.5],
+    },
+    Target {
+        name: "on its own task, ordered / spawn each and a VecDeque",
+        ours: "inflight on-task ordered",
+        peer: "spawn vecdeque",
+        timeout: false,
+        at_most: [0.25, 0.25, 0.55],
+    },
+    Target {
+        name: "in place, unordered / futures-buffered unordered",
+        ours: "inflight in-place unordered",
+        peer: "futures-buffered unordered",
+        timeout: false,
+        at_most: [0.6, 0.5, 0.85],
+    },
+];
+
+const WORKLOADS: [&str; 3] = ["ready", "pending-once", "random"];
+const CAPACITIES: [usize; 2] = [100, 1_000];
+
+/// What 10,000 bare tasks reach of a 10 ms sleep, and how much of it a stage must.
+const SLEEP_AT_LEAST: f64 = 0.97;
+
+/// Polls of a sleeping request.
+const POLLS_AT_MOST: f64 = 2.1;
+
+fn find<'r>(
+    rows: &'r [Row],
+    workload: &str,
+    timeout: bool,
+    capacity: usize,
+    contender: &str,
+) -> Option<&'r Row> {
+    let workload = format!("{workload}{}", if timeout { "+timeout" } else { "" });
+    rows.iter().find(|row| {
+        row.runtime == "tokio"
+            && row.workload == workload
+            && row.capacity == capacity
+            && row.contender == contender
+    })
+}
+
+/// The table of targets, as far as there are rows.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut table = String::from(
+        "\nratios on tokio, one thread\n  capacity  workload        target  reached       (of the lowest)\n",
+    );
+    for target in TARGETS {
+        let mut lines = String::new();
+        for capacity in CAPACITIES {
+            for (workload, at_most) in WORKLOADS.into_iter().zip(target.at_most) {
+                let find = |name| find(rows, workload, target.timeout, capacity, name);
+                let (Some(ours), Some(peer)) = (find(target.ours), find(target.peer)) else {
+                    continue;
+                };
+                let ratio = ours.ns_per_record / peer.ns_per_record;
+                let of_lowest = ours.ns_lowest / peer.ns_lowest;
+                let _ = writeln!(
+                    lines,
+                    "  {capacity:>8}  {workload:<14} {at_most:>7.2} {ratio:>8.2}  {}  {of_lowest:>8.2}  {:.1} / {:.1} ns",
+                    verdict(ratio <= at_most),
+                    ours.ns_per_record,
+                    peer.ns_per_record,
+                );
+            }
+        }
+        if !lines.is_empty() {
+            let _ = write!(table, "{}\n{lines}", target.name);
+        }
+    }
+    table + &sleeps(rows) + &allocations(rows)
+}
+
+fn verdict(reached: bool) -> &'static str {
+    if reached { "ok " } else { "NOT" }
+}
+
+fn sleeps(rows: &[Row]) -> String {
+    let mut lines = String::new();
+    for timeout in [false, true] {
+        let find = |name: &str| find(rows, "sleep-10ms", timeout, 10_000, name);
+        let Some(bare) = find("no stage") else { continue };
+        for name in ["inflight in-place ordered", "inflight on-task ordered"] {
+            let Some(ours) = find(name) else { continue };
+            let share = bare.ns_per_record / ours.ns_per_record;
+            let polls = ours.polls_per_record.unwrap_or(f64::NAN);
+            let _ = writeln!(
+                lines,
+                "  {:>8}  {:<14} {SLEEP_AT_LEAST:>7.2} {share:>8.2}  {}  {polls:.2} polls  {}  {name}",
+                10_000,
+                ours.workload.replace("sleep-10ms", "sleep"),
+                verdict(share >= SLEEP_AT_LEAST),
+                verdict(polls <= POLLS_AT_MOST),
+            );
+        }
+    }
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("10 ms sleep, share of what bare tasks reach (at least)\n{lines}")
+    }
+}
+
+fn allocations(rows: &[Row]) -> String {
+    let ours = rows
+        .iter()
+        .filter(|row| row.contender.starts_with("inflight") && !row.contender.contains("spawned"));
+    let Some(worst) =
+        ours.max_by(|a, b| a.allocations_per_record.total_cmp(&b.allocations_per_record))
+    else {
+        return String::new();
+    };
+    let most = worst.allocations_per_record;
+    format!(
+        "allocations a record once the window is full, the most of all our rows on tokio but `spawned`\n  \
+         {most:.4} ({}, {}, capacity {})  {}\n",
+        worst.contender,
+        worst.workload,
+        worst.capacity,
+        verdict(most < 0.001)
+    )
+}
