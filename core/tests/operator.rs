@@ -1142,3 +1142,55 @@ fn an_attempt_that_a_crash_interrupts_has_not_failed() {
     assert_eq!(b.fail(1), Completion::Outcome);
     assert_eq!(b.outcome().attempts, 7);
 }
+
+#[test] // M1
+fn the_time_without_room_begins_and_ends_with_the_last_place() {
+    let mut b = bench(AsyncWait::ordered(3));
+    b.push_all([1, 2]);
+    b.pass(5 * MS);
+    assert_eq!(b.op.metrics(b.now).blocked, Duration::ZERO);
+    b.push_all([3]);
+    b.pass(3 * MS);
+    b.op.set_capacity(1).expect("a sound capacity");
+    let _ = (b.ok(1), b.ok(2));
+    assert_eq!(b.out(), "10 20");
+    b.pass(4 * MS);
+    assert_eq!(b.op.metrics(b.now).blocked, 7 * MS, "one is left, and one is the capacity");
+    let _ = b.ok(3);
+    assert_eq!(b.out(), "30");
+    b.pass(9 * MS);
+    assert_eq!(b.op.metrics(b.now).blocked, 7 * MS);
+}
+
+#[test] // K8: an instance that is idle does not hold the merged watermark back.
+fn an_idle_instance_holds_nothing_back() {
+    let mut idle = bench(AsyncWait::unordered(9));
+    idle.push_element(StreamElement::Status(Status::Idle));
+    assert_eq!(idle.out(), "Idle");
+    idle.push_all([1]);
+    let mut active = bench(AsyncWait::unordered(9));
+    active.mark(5);
+    assert_eq!(active.out(), "W5");
+    active.push_all([2]);
+    active.mark(9);
+    let parts = [idle.snapshot(), active.snapshot()];
+    let merged = merge_snapshots(parts.iter().filter_map(|part| part.section("stage")));
+    let mut b = restored(&merged.expect("one again"));
+    assert!(run_through(&mut b).contains(&String::from("W9")));
+}
+
+#[test] // K3, C4: a barrier that is refused comes back as it was, and can be pushed again.
+fn a_drain_barrier_that_is_refused_is_unchanged() {
+    let mut b = bench(AsyncWait::ordered(1));
+    b.push_all([1]);
+    b.mark(1);
+    let barrier = StreamElement::Barrier(Barrier::drain(Checkpoint::new(CheckpointId(2))));
+    let Err(Full(StreamElement::Barrier(barrier))) = b.op.push(b.now, barrier) else { panic!() };
+    assert_eq!(barrier.checkpoint.sections().count(), 0);
+    let _ = b.ok(1);
+    assert_eq!(b.out(), "10 W1");
+    assert!(b.push_element(StreamElement::Barrier(barrier)));
+    let Some(StreamElement::Barrier(barrier)) = b.op.poll_output() else { panic!() };
+    assert_eq!(barrier.checkpoint.failure(), Ok(()));
+    assert!(barrier.checkpoint.section("stage").is_some());
+}
