@@ -1,0 +1,793 @@
+//! Any bytes, taken for a section, a checkpoint or an envelope.
+//!
+//! A checksum stops nearly everything, so what the fuzzer makes up is mostly put into an envelope that is
+//! right, and some of it is written as a snapshot whose structure is right too.
+#![no_main]
+
+use std::fmt::Debug;
+
+use inflight_core::envelope;
+use inflight_core::{
+    Checkpoint, CheckpointId, Completion, Expired, Failure, Fixed, Heap, Instant, Operator,
+    Outcome, RestoreError, Status, StreamElement, TimeoutAction, Timestamp, merge_snapshots,
+    split_snapshot,
+};
+use inflight_fuzz::bytes::Bytes;
+use inflight_fuzz::format::{
+    self, Call, Entry, Header, NAME, Piece, Progress, SCHEMA, Snapshot, checkpoint_magic,
+    section_magic,
+};
+use inflight_fuzz::policy::{Built, Error, Order, Out, Policy, Strategy};
+use libfuzzer_sys::fuzz_target;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+fuzz_target!(|data: &[u8]| {
+    let mut bytes = Bytes::new(data);
+    let plan = Plan::read(&mut bytes);
+    match plan.record {
+        0 => plan.run::<u32>(bytes),
+        1 => plan.run::<(u32, Vec<u8>)>(bytes),
+        _ => plan.run::<String>(bytes),
+    }
+});
+
+/// A record's type.
+trait Record: Serialize + DeserializeOwned + Clone + PartialEq + Debug {
+    fn read(bytes: &mut Bytes<'_>) -> Self;
+
+    /// Reads some of the records of schema version 0 and 1.
+    fn migrate(version: u32, bytes: &[u8]) -> Option<Self>;
+}
+
+impl Record for u32 {
+    fn read(bytes: &mut Bytes<'_>) -> Self {
+        bytes.number() as Self
+    }
+
+    fn migrate(version: u32, bytes: &[u8]) -> Option<Self> {
+        (version == 1).then(|| bytes.first().copied().map(Self::from))?
+    }
+}
+
+impl Record for (u32, Vec<u8>) {
+    fn read(bytes: &mut Bytes<'_>) -> Self {
+        let length = bytes.below(12);
+        (bytes.number() as u32, bytes.take(length).to_vec())
+    }
+
+    fn migrate(version: u32, bytes: &[u8]) -> Option<Self> {
+        Some((version, bytes.to_vec()))
+    }
+}
+
+impl Record for String {
+    fn read(bytes: &mut Bytes<'_>) -> Self {
+        let length = bytes.below(12);
+        Self::from_utf8_lossy(bytes.take(length)).into_owned()
+    }
+
+    fn migrate(_: u32, bytes: &[u8]) -> Option<Self> {
+        Self::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
+/// What is tried.
+struct Plan {
+    record: usize,
+    fixed: bool,
+    migrating: bool,
+    /// Whether the operator has worked before.
+    worn: bool,
+    policy: Policy,
+    now: Instant,
+    parts: usize,
+    kind: usize,
+    /// What the driver's choices come from.
+    seed: u64,
+}
+
+impl Plan {
+    fn read(bytes: &mut Bytes<'_>) -> Self {
+        let (record, kind, what) = (bytes.below(3), bytes.below(8), bytes.byte());
+        let fixed = what & 1 != 0;
+        let now = match what >> 3 & 3 {
+            3 => Instant::from_nanos(bytes.number() as i64),
+            some => Instant::from_nanos(i64::from(some) * 1000),
+        };
+        Self {
+            record,
+            kind,
+            fixed,
+            migrating: what & 2 != 0,
+            worn: what & 4 != 0,
+            now,
+            parts: usize::from(what >> 5),
+            policy: Policy::read(bytes, if fixed { Fixed::<8>::MOST } else { Heap::MOST }),
+            seed: bytes.byte().into(),
+        }
+    }
+
+    fn run<In: Record>(&self, mut bytes: Bytes<'_>) {
+        match self.kind {
+            0 => self.try_section::<In>(bytes.rest()),
+            1 => {
+                let schema = schema(&mut bytes);
+                self.try_section::<In>(&format::seal(bytes.rest(), section_magic(), schema));
+            }
+            2 | 3 => {
+                let snapshot = read_snapshot::<In>(&mut bytes);
+                let section = format::seal(&snapshot.body(), section_magic(), snapshot.schema);
+                assert_eq!(Snapshot::read(&section).map(|read| read.pieces), Some(snapshot.pieces));
+                self.try_section::<In>(&section);
+            }
+            4 => {
+                let changes: Vec<_> = (0..bytes.below(8)).map(|_| bytes.take(3)).collect();
+                let snapshot = read_snapshot::<In>(&mut bytes);
+                let mut body = snapshot.body();
+                changes.iter().for_each(|how| change(&mut body, how));
+                self.try_section::<In>(&format::seal(&body, section_magic(), snapshot.schema));
+            }
+            5 => self.try_checkpoint::<In>(bytes.rest()),
+            6 => {
+                let checkpoint = format::seal(bytes.rest(), checkpoint_magic(), 0);
+                self.try_checkpoint::<In>(&checkpoint);
+            }
+            _ => {
+                let mut sections = Vec::new();
+                while !bytes.is_empty() && sections.len() < 4 {
+                    let length = bytes.below(64);
+                    let snapshot = read_snapshot::<In>(&mut Bytes::new(bytes.take(length)));
+                    sections.push(format::seal(&snapshot.body(), section_magic(), SCHEMA));
+                }
+                self.try_merge::<In>(&sections);
+            }
+        }
+    }
+
+    fn try_section<In: Record>(&self, section: &[u8]) {
+        let _ = envelope::open(section, section_magic());
+        let _ = envelope::open(section, checkpoint_magic());
+        let whole = if self.fixed {
+            self.try_restore::<In, Fixed<8>>(section)
+        } else {
+            self.try_restore::<In, Heap>(section)
+        };
+        self.try_split::<In>(section, whole);
+        self.try_merge::<In>(&[section.to_vec(), section.to_vec()]);
+    }
+
+    fn try_checkpoint<In: Record>(&self, bytes: &[u8]) {
+        let (loaded, allocated) = measured(|| Checkpoint::from_bytes(bytes));
+        assert_in_proportion(allocated, bytes);
+        let Ok(mut checkpoint) = loaded else { return };
+
+        let sections: Vec<(String, Vec<u8>)> =
+            checkpoint.sections().map(|(name, bytes)| (name.into(), bytes.to_vec())).collect();
+        for (name, _) in &sections {
+            let first = sections.iter().find(|(other, _)| other == name);
+            assert_eq!(checkpoint.section(name), first.map(|(_, bytes)| &bytes[..]));
+            assert!(checkpoint.put(name, b"again").is_err());
+        }
+        let saved = checkpoint.bytes().expect("nobody has failed it").to_vec();
+        assert!(bytes.starts_with(&saved[..4]));
+        assert_eq!(Checkpoint::from_bytes(&saved).as_ref(), Ok(&checkpoint));
+        for (_, section) in sections.iter().take(2) {
+            self.try_section::<In>(section);
+        }
+    }
+
+    /// Restores an operator from a section. Returns what it has taken up, if it has.
+    fn try_restore<In: Record, S: Built>(&self, section: &[u8]) -> Option<Vec<Element<In>>> {
+        let checkpoint = format::checkpoint(section);
+        let mut op = self.operator::<In, S>();
+        let (now, before) = (self.now, state(&mut op, self.now));
+
+        let (restored, allocated) = measured(|| op.restore(now, &checkpoint));
+        assert_in_proportion(allocated, section);
+
+        let expected = self.expected::<In>(section);
+        assert_eq!(
+            restored.is_ok(),
+            expected.is_some(),
+            "{restored:?} of {:?}",
+            Snapshot::read(section)
+        );
+        let Some(expected) = expected else {
+            assert!(op.is_empty() && op.poll_call(now).is_none() && op.poll_output().is_none());
+            assert_eq!(state(&mut op, now), before);
+            return None;
+        };
+        if !expected.is_empty() {
+            assert_eq!(op.restore(now, &checkpoint), Err(RestoreError::NotEmpty));
+        }
+        self.check_snapshot::<In, S>(&mut op, &expected);
+        // With such numbers, which no operator writes, there are more attempts than anyone can wait for.
+        let endless =
+            |call: &Call| call.interrupted > call.attempts || call.attempts > u32::MAX / 2;
+        if !expected.iter().filter_map(Element::record).any(|(call, _)| endless(call)) {
+            self.drive(op, &expected);
+        }
+        Some(expected)
+    }
+
+    fn operator<In: Record, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S> {
+        let mut op = self.policy.build::<In, S>();
+        if self.migrating {
+            op = op.migrating(In::migrate);
+        }
+        if self.worn {
+            let (now, mut none) = (Instant::ZERO, Bytes::new(&[]));
+            op.push(now, StreamElement::value(In::read(&mut none))).expect("there is room");
+            let id = op.poll_call(now).expect("a record waits").id;
+            while op.handle_completion(now, id, Err(Failure::Panicked)) == Completion::Retry {}
+            op.push(now, StreamElement::Watermark(Timestamp::from_millis(5))).expect("room too");
+            assert!(op.poll_output().is_some() && op.poll_output().is_some());
+        }
+        op
+    }
+
+    /// What a restore should take up; `None` if it should not.
+    fn expected<In: Record>(&self, section: &[u8]) -> Option<Vec<Element<In>>> {
+        let snapshot = Snapshot::read(section)?;
+        let elements: Option<Vec<_>> =
+            snapshot.pieces.iter().map(|piece| self.element(piece, snapshot.schema)).collect();
+        let elements = elements?;
+        let records = snapshot.records().count();
+        let most = records.max(elements.len() - records);
+        let room = self.policy.capacity + if self.fixed { 0 } else { 1 << 24 };
+        (snapshot.header.request_id_step > 0 && most <= room).then_some(elements)
+    }
+
+    fn element<In: Record>(&self, piece: &Piece, schema: u32) -> Option<Element<In>> {
+        let Some(mut call) = piece.call() else { return Some(Element::Control(piece.entry)) };
+        let input = match schema {
+            SCHEMA => format::from_bytes(&piece.input)?,
+            older if older < SCHEMA && self.migrating => In::migrate(older, &piece.input)?,
+            _ => return None,
+        };
+        let mut kept = None;
+        if call.progress == Progress::Done {
+            if self.policy.keeping_results && schema == SCHEMA {
+                kept = Some(format::from_bytes(&piece.result)?);
+            } else {
+                call = Call { attempts: 0, interrupted: 0, spent: 0, ..call };
+                call.progress = Progress::Waiting;
+            }
+        }
+        Some(Element::Record { call, input, kept })
+    }
+
+    /// What was restored is what a snapshot holds, and restores to the same again.
+    fn check_snapshot<In: Record, S: Built>(
+        &self,
+        op: &mut Operator<In, Out, Error, Strategy, S>,
+        expected: &[Element<In>],
+    ) {
+        let section = snapshot(op, self.now);
+        let saved = Snapshot::read(&section).expect("a snapshot can be read");
+        assert_eq!(saved.schema, SCHEMA);
+        let wanted = expected.iter().filter_map(Element::record);
+        let mut wanted: Vec<_> = wanted.map(|(call, input)| (call.request_id, input)).collect();
+        let mut found: Vec<_> = saved
+            .records()
+            .map(|(call, piece)| (call.request_id, format::from_bytes(&piece.input)))
+            .map(|(id, input)| (id, input.expect("what was written can be read")))
+            .collect();
+        let ids_count_up = ids_count_up(expected);
+        if !ids_count_up {
+            wanted.sort_by_key(|(id, input)| (*id, format::to_bytes(*input)));
+            found.sort_by_key(|(id, input)| (*id, format::to_bytes(input)));
+        }
+        assert!(found.iter().map(|(id, input)| (*id, input)).eq(wanted), "{found:?}");
+        let controls = |elements: &[Element<In>]| -> Vec<Entry> {
+            elements.iter().filter_map(Element::control).collect()
+        };
+        if self.all_fit(expected) {
+            assert!(saved.controls().eq(controls(expected)));
+        }
+
+        let mut again = self.operator::<In, S>();
+        again
+            .restore(self.now, &format::checkpoint(&section))
+            .expect("it has been written just now");
+        if ids_count_up {
+            assert_eq!(snapshot(&mut again, self.now), section);
+        }
+    }
+
+    /// Whether everything has a place at once, so that nothing is merged.
+    fn all_fit<In: Record>(&self, elements: &[Element<In>]) -> bool {
+        let records = elements.iter().filter(|element| element.record().is_some()).count();
+        records.max(elements.len() - records) <= self.policy.capacity
+    }
+
+    /// Drives an operator to the end: what was restored comes out once each, and in order.
+    fn drive<In: Record, S: Built>(
+        &self,
+        mut op: Operator<In, Out, Error, Strategy, S>,
+        expected: &[Element<In>],
+    ) {
+        let mut now = self.now.max(Instant::ZERO);
+        let mut random = Random(self.seed);
+        let mut running = Vec::new();
+        let mut outputs = Vec::new();
+        let mut dropped = 0;
+        let before = op.metrics(now);
+        let mut attempts_left = expected.len() * (self.policy.retry.max_retries as usize + 2);
+        let mut rounds_left = 16 + 16 * expected.len();
+        loop {
+            rounds_left = rounds_left.checked_sub(1).expect("it comes to an end");
+            while let Some(call) = op.poll_call(now) {
+                attempts_left =
+                    attempts_left.checked_sub(1).expect("no more attempts than allowed");
+                check_attempt(expected, call.attempt.request_id, call.attempt.number, call.input);
+                running.push(call.id);
+            }
+            assert!(op.in_flight() <= self.policy.capacity);
+            let has_output = op.has_output();
+            if let Some(output) = op.poll_output() {
+                assert!(has_output);
+                outputs.push(output);
+                assert!(outputs.len() <= expected.len(), "more comes out than has gone in");
+            }
+            if has_output {
+                continue; // if nothing came out, something was forgotten
+            }
+            if op.is_empty() {
+                break;
+            }
+            let deadline = op.poll_deadline();
+            if !running.is_empty() && (deadline.is_none() || random.below(4) > 0) {
+                let id = running.swap_remove(random.below(running.len()));
+                let result = match random.below(4) {
+                    0 => Err(Failure::Error(random.below(256) as Error)),
+                    1 => Err(Failure::Cancelled),
+                    _ => Ok(random.below(1000) as Out),
+                };
+                let answer = op.handle_completion(now, id, result);
+                assert_ne!(answer, Completion::Late, "an attempt that is running");
+                continue;
+            }
+            let Some(deadline) = deadline else {
+                panic!("{op:?} stands still; restored: {expected:?}")
+            };
+            now = now.max(deadline);
+            while let Some(expired) = op.handle_deadline(now) {
+                running.retain(|id| *id != expired.id());
+                if let (Expired::Call(id), 0) = (expired, random.below(3)) {
+                    assert!(op.resolve_timeout(id, |_| TimeoutAction::Drop));
+                    dropped += 1;
+                }
+            }
+        }
+        let metrics = op.metrics(now);
+        let records = expected.iter().filter(|element| element.record().is_some()).count() as u64;
+        let was_dropped = expected.iter().filter(|element| element.is_dropped()).count() as u64;
+        assert_eq!(metrics.records_in, metrics.emitted + metrics.dropped);
+        assert_eq!(metrics.records_in - self.before(), records);
+        assert_eq!(metrics.dropped, dropped + was_dropped);
+        assert_eq!((metrics.in_flight, metrics.running, metrics.done), (0, 0, 0));
+        assert!(before.records_in <= metrics.records_in);
+        assert!(running.is_empty());
+        self.check_outputs(expected, &outputs, dropped > 0);
+    }
+
+    /// How many records have gone through the operator before.
+    fn before(&self) -> u64 {
+        self.worn.into()
+    }
+
+    fn check_outputs<In: Record>(
+        &self,
+        expected: &[Element<In>],
+        outputs: &[StreamElement<Outcome<In, Out, Error>>],
+        some_dropped: bool,
+    ) {
+        // A result that was kept is handed on as it was.
+        let mut outcomes: Vec<_> = outputs.iter().filter_map(outcome).collect();
+        for element in expected {
+            let Element::Record { call, input, kept: Some(kept) } = element else { continue };
+            let at = outcomes.iter().position(|(outcome, timestamp)| {
+                outcome.input == *input
+                    && outcome.result == *kept
+                    && outcome.attempts == call.attempts
+                    && *timestamp == call.timestamp
+            });
+            outcomes.swap_remove(at.expect("a kept result comes out"));
+        }
+        if some_dropped {
+            return; // which of them is not to be told from outside
+        }
+        let expected_parts =
+            parts(expected.iter().filter(|element| !element.is_dropped()).map(|element| {
+                match element {
+                    Element::Record { call, input, .. } => Ok((call.timestamp, input)),
+                    Element::Control(entry) => Err(*entry),
+                }
+            }));
+        let found_parts = parts(outputs.iter().map(|output| match output {
+            StreamElement::Record { value, timestamp } => {
+                Ok((timestamp.map(Timestamp::as_millis), &value.input))
+            }
+            StreamElement::Watermark(timestamp) => Err(Entry::Watermark(timestamp.as_millis())),
+            StreamElement::Status(Status::Idle) => Err(Entry::Idle),
+            StreamElement::Status(Status::Active) => Err(Entry::Active),
+            StreamElement::Barrier(_) => panic!("nobody has put a barrier in"),
+        }));
+        assert_eq!(expected_parts.len(), found_parts.len(), "{outputs:?}");
+        for (expected, found) in expected_parts.iter().zip(&found_parts) {
+            match (expected, found) {
+                (Part::Status(one), Part::Status(other)) => assert_eq!(one, other),
+                // Adjacent ones may have merged, if they were more than there is room for.
+                (Part::Watermarks(one), Part::Watermarks(other)) => {
+                    assert_eq!(one.iter().max(), other.iter().max());
+                    assert!(one.len() >= other.len());
+                }
+                (Part::Records(one), Part::Records(other)) => self.check_order(one, other),
+                _ => panic!("a record has crossed a control element: {expected:?} {found:?}"),
+            }
+        }
+        if self.all_fit(expected) {
+            let marks = |parts: &[Part<'_, In>]| -> Vec<i64> {
+                let all = parts.iter().map(|part| match part {
+                    Part::Watermarks(all) => all.clone(),
+                    _ => Vec::new(),
+                });
+                all.flatten().collect()
+            };
+            assert_eq!(marks(&expected_parts), marks(&found_parts));
+        }
+    }
+
+    fn check_order<In: Record>(
+        &self,
+        expected: &Vec<Stamped<'_, In>>,
+        found: &Vec<Stamped<'_, In>>,
+    ) {
+        if self.policy.order == Order::Ordered {
+            assert_eq!(expected, found);
+        }
+        let mut left = expected.clone();
+        for record in found {
+            let at = left.iter().position(|other| other == record);
+            left.remove(at.expect("no record comes out twice, or that has not gone in"));
+        }
+        assert!(left.is_empty(), "lost: {left:?}");
+    }
+
+    fn try_split<In: Record>(&self, section: &[u8], whole: Option<Vec<Element<In>>>) {
+        let owner = |key: u64| key as usize;
+        let (parts, allocated) = measured(|| split_snapshot(section, self.parts, owner));
+        assert!(allocated <= (1 + self.parts) * allowed(section), "{allocated} bytes");
+        let Ok(parts) = parts else {
+            assert!(whole.is_none() || self.parts == 0, "what can be restored can be split");
+            return;
+        };
+        let snapshot = Snapshot::read(section).expect("what can be split can be read");
+        let read: Vec<_> =
+            parts.iter().map(|part| Snapshot::read(part).expect("so can parts")).collect();
+        assert_eq!(read.len(), self.parts);
+        for (number, part) in read.iter().enumerate() {
+            assert_eq!(part.schema, snapshot.schema);
+            let mine = |piece: &&Piece| {
+                piece.call().is_none_or(|call| call.key as usize % self.parts == number)
+            };
+            assert!(part.pieces.iter().eq(snapshot.pieces.iter().filter(mine)));
+        }
+        if whole.is_some() {
+            let merged = merge_snapshots(parts.iter().map(Vec::as_slice)).expect("they are sound");
+            let merged = Snapshot::read(&merged).expect("a merged snapshot can be read");
+            assert_same_records(&[&snapshot], &merged);
+            let (Some(fresh), small) = (read.first(), snapshot.header.next_request_id < 1 << 40)
+            else {
+                return;
+            };
+            if small && snapshot.header.request_id_step < 1 << 20 {
+                let next: Vec<_> = read.iter().map(|part| part.header.next_request_id).collect();
+                let step = fresh.header.request_id_step;
+                let mut ids: Vec<_> =
+                    next.iter().flat_map(|next| (0..3).map(move |n| next + n * step)).collect();
+                ids.sort_unstable();
+                assert!(ids.windows(2).all(|two| two[0] != two[1]), "clashing ids: {ids:?}");
+            }
+        }
+    }
+
+    fn try_merge<In: Record>(&self, sections: &[Vec<u8>]) {
+        let input = sections.concat();
+        let (merged, allocated) = measured(|| merge_snapshots(sections.iter().map(Vec::as_slice)));
+        assert_in_proportion(allocated, &input);
+        let Ok(merged) = merged else { return };
+        let sources: Vec<_> = sections.iter().map(|section| Snapshot::read(section)).collect();
+        let sources: Vec<_> = sources.iter().map(|source| source.as_ref().unwrap()).collect();
+        let whole = Snapshot::read(&merged).expect("a merged snapshot can be read");
+        assert_same_records(&sources, &whole);
+        assert_no_record_becomes_late(&sources, &whole);
+        if self.fixed {
+            self.try_restore::<In, Fixed<8>>(&merged);
+        } else {
+            self.try_restore::<In, Heap>(&merged);
+        }
+    }
+}
+
+/// What a restore brings.
+#[derive(Clone, Debug)]
+enum Element<In> {
+    Record { call: Call, input: In, kept: Option<Result<Out, Failure<Error>>> },
+    Control(Entry),
+}
+
+impl<In> Element<In> {
+    fn record(&self) -> Option<(&Call, &In)> {
+        match self {
+            Self::Record { call, input, .. } => Some((call, input)),
+            Self::Control(_) => None,
+        }
+    }
+
+    fn control(&self) -> Option<Entry> {
+        match self {
+            Self::Record { .. } => None,
+            Self::Control(entry) => Some(*entry),
+        }
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.record().is_some_and(|(call, _)| call.progress == Progress::Dropped)
+    }
+}
+
+type Stamped<'a, In> = (Option<i64>, &'a In);
+
+/// What must not be mixed with what is before and behind it.
+#[derive(Debug)]
+enum Part<'a, In> {
+    Records(Vec<Stamped<'a, In>>),
+    Watermarks(Vec<i64>),
+    Status(Entry),
+}
+
+fn parts<'a, In>(
+    elements: impl Iterator<Item = Result<Stamped<'a, In>, Entry>>,
+) -> Vec<Part<'a, In>> {
+    let mut parts = Vec::new();
+    for element in elements {
+        match (element, parts.last_mut()) {
+            (Ok(record), Some(Part::Records(records))) => records.push(record),
+            (Ok(record), _) => parts.push(Part::Records(vec![record])),
+            (Err(Entry::Watermark(mark)), Some(Part::Watermarks(marks))) => marks.push(mark),
+            (Err(Entry::Watermark(mark)), _) => parts.push(Part::Watermarks(vec![mark])),
+            (Err(status), _) => parts.push(Part::Status(status)),
+        }
+    }
+    parts
+}
+
+/// The attempt after those that were made before, of a call that is not done.
+fn check_attempt<In: Record>(expected: &[Element<In>], id: u64, number: u32, input: &In) {
+    let mut named = expected.iter().filter_map(|element| match element {
+        Element::Record { call, input, .. } if call.request_id == id => Some((call, input)),
+        _ => None,
+    });
+    let Some((call, wanted)) = named.next() else { panic!("nobody has that id") };
+    if named.next().is_none() {
+        assert_eq!(input, wanted);
+        assert!(matches!(call.progress, Progress::Waiting | Progress::Backoff(_)), "called again");
+        assert!(number > call.attempts || number == u32::MAX);
+    }
+}
+
+/// Whether the ids of the records between two control elements count up, as an operator's do.
+fn ids_count_up<In>(elements: &[Element<In>]) -> bool {
+    elements.windows(2).all(|two| match (two[0].record(), two[1].record()) {
+        (Some((one, _)), Some((other, _))) => one.request_id < other.request_id,
+        _ => true,
+    })
+}
+
+fn assert_same_records(sources: &[&Snapshot], whole: &Snapshot) {
+    let of = |snapshot: &Snapshot, key: Option<u64>| -> Vec<Piece> {
+        let records = snapshot.records().filter(|(call, _)| key.is_none_or(|key| call.key == key));
+        records.map(|(_, piece)| piece.clone()).collect()
+    };
+    let sorted = |mut pieces: Vec<Piece>| {
+        pieces.sort_by_key(|piece| (format::to_bytes(&piece.entry), piece.input.clone()));
+        pieces
+    };
+    let all = sources.iter().flat_map(|source| of(source, None)).collect();
+    assert_eq!(sorted(all), sorted(of(whole, None)));
+    // Each source's records keep their order, which shows where no other has the same key.
+    for (call, _) in whole.records() {
+        let mut with_key = sources.iter().filter(|source| !of(source, Some(call.key)).is_empty());
+        if let (Some(only), None) = (with_key.next(), with_key.next()) {
+            assert_eq!(of(only, Some(call.key)), of(whole, Some(call.key)));
+        }
+    }
+}
+
+fn assert_no_record_becomes_late(sources: &[&Snapshot], whole: &Snapshot) {
+    let idle = |snapshot: &Snapshot| {
+        snapshot.header.idle
+            || snapshot.controls().any(|control| !matches!(control, Entry::Watermark(_)))
+    };
+    // What is idle holds no watermark back, and may be late when it is active again.
+    if sources.iter().any(|source| idle(source)) {
+        return;
+    }
+    let mut on_time: Vec<Piece> = sources.iter().flat_map(|source| not_late(source)).collect();
+    for piece in not_late(whole) {
+        if let Some(at) = on_time.iter().position(|other| *other == piece) {
+            on_time.swap_remove(at);
+        }
+    }
+    assert!(on_time.is_empty(), "late only now: {on_time:?}");
+}
+
+/// The records that are not behind a watermark before them.
+fn not_late(snapshot: &Snapshot) -> Vec<Piece> {
+    let mut watermark = snapshot.header.watermark;
+    let mut found = Vec::new();
+    for piece in &snapshot.pieces {
+        match piece.entry {
+            Entry::Watermark(mark) => watermark = watermark.max(Some(mark)),
+            Entry::Record(call) if call.timestamp.is_some() && call.timestamp > watermark => {
+                found.push(piece.clone());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn outcome<In>(
+    output: &StreamElement<Outcome<In, Out, Error>>,
+) -> Option<(&Outcome<In, Out, Error>, Option<i64>)> {
+    match output {
+        StreamElement::Record { value, timestamp } => {
+            Some((value, timestamp.map(Timestamp::as_millis)))
+        }
+        _ => None,
+    }
+}
+
+/// All that can be seen of an operator from outside.
+fn state<In: Record, S: Built>(
+    op: &mut Operator<In, Out, Error, Strategy, S>,
+    now: Instant,
+) -> impl PartialEq + Debug + use<In, S> {
+    (snapshot(op, now), op.metrics(now), format!("{op:?}"), op.poll_deadline(), op.has_output())
+}
+
+fn snapshot<In: Record, S: Built>(
+    op: &mut Operator<In, Out, Error, Strategy, S>,
+    now: Instant,
+) -> Vec<u8> {
+    let mut checkpoint = Checkpoint::new(CheckpointId(2));
+    op.snapshot(now, &mut checkpoint).expect("it is possible at any moment");
+    checkpoint.section(NAME).expect("the section that was put").to_vec()
+}
+
+fn schema(bytes: &mut Bytes<'_>) -> u32 {
+    match bytes.byte() {
+        0..200 => SCHEMA,
+        other => u32::from(other % 4),
+    }
+}
+
+/// A snapshot whose structure is right, with any numbers in it.
+fn read_snapshot<In: Record>(bytes: &mut Bytes<'_>) -> Snapshot {
+    let header = Header {
+        entries: 0,
+        next_request_id: bytes.number(),
+        request_id_step: bytes.number(),
+        watermark: bytes.flag().then(|| bytes.number() as i64),
+        idle: bytes.flag(),
+    };
+    let schema = schema(bytes);
+    let (mut pieces, mut request_id) = (Vec::new(), 0_u64);
+    while !bytes.is_empty() && pieces.len() < 40 {
+        let kind = bytes.byte();
+        pieces.push(match kind % 8 {
+            0 => Piece::control(Entry::Watermark(bytes.number() as i64)),
+            1 => Piece::control(Entry::Idle),
+            2 => Piece::control(Entry::Active),
+            progress => {
+                request_id = match bytes.number() {
+                    255.. => bytes.number(),
+                    step => request_id.wrapping_add(1 + step % 4),
+                };
+                let attempts = if kind & 32 != 0 { bytes.number() as u32 } else { 0 };
+                let call = Call {
+                    timestamp: (kind & 8 != 0).then(|| bytes.number() as i64),
+                    request_id,
+                    key: bytes.number() % if kind & 16 != 0 { 4 } else { u64::MAX },
+                    attempts,
+                    interrupted: if attempts > 0 { bytes.number() as u32 % attempts } else { 0 },
+                    spent: if kind & 64 != 0 { bytes.number() } else { 0 },
+                    progress: match progress {
+                        3 | 4 => Progress::Waiting,
+                        5 => Progress::Backoff(bytes.number()),
+                        6 => Progress::Done,
+                        _ => Progress::Dropped,
+                    },
+                };
+                let (input, result) = (read_input::<In>(bytes), read_result(bytes));
+                Piece { entry: Entry::Record(call), input, result }
+            }
+        });
+        if let Entry::Record(Call { progress, .. }) = pieces[pieces.len() - 1].entry
+            && progress != Progress::Done
+        {
+            pieces.last_mut().expect("just pushed").result.clear();
+        }
+    }
+    Snapshot { schema, header, pieces }
+}
+
+fn read_input<In: Record>(bytes: &mut Bytes<'_>) -> Vec<u8> {
+    match bytes.byte() {
+        250.. => bytes.take(9).to_vec(),
+        _ => format::to_bytes(&In::read(bytes)),
+    }
+}
+
+fn read_result(bytes: &mut Bytes<'_>) -> Vec<u8> {
+    type Kept = Result<Out, Failure<Error>>;
+    let kept: Kept = match bytes.byte() {
+        255 => return bytes.take(3).to_vec(),
+        254 => Err(Failure::TimedOut),
+        253 => Err(Failure::AttemptTimedOut),
+        252 => Err(Failure::ShutDown),
+        other if other % 2 == 1 => Err(Failure::Error(other)),
+        other => Ok(other.into()),
+    };
+    format::to_bytes(&kept)
+}
+
+/// Changes a byte, takes some out or puts one in.
+fn change(body: &mut Vec<u8>, how: &[u8]) {
+    let &[at, what, with] = how else { return };
+    let at = usize::from(at) % (body.len() + 1);
+    match what % 4 {
+        0 => body.insert(at, with),
+        1 => body.truncate(at),
+        2 if at < body.len() => drop(body.remove(at)),
+        _ if at < body.len() => body[at] = with,
+        _ => {}
+    }
+}
+
+/// Runs `run` and tells how many bytes it has allocated, those that it has given back included.
+fn measured<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let region = Region::new(ALLOCATOR);
+    let result = run();
+    (result, region.change().bytes_allocated)
+}
+
+/// What reading some bytes may allocate in all: a status takes one byte and stands in a table then.
+fn allowed(bytes: &[u8]) -> usize {
+    16 * 1024 + 1024 * bytes.len()
+}
+
+fn assert_in_proportion(allocated: usize, bytes: &[u8]) {
+    assert!(allocated <= allowed(bytes), "{allocated} bytes for {}", bytes.len());
+}
+
+/// The finaliser of SplitMix64, counting.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
+    }
+}

@@ -1,0 +1,6 @@
+//! What the fuzz targets share.
+
+pub mod bytes;
+pub mod format;
+pub mod life;
+pub mod policy;

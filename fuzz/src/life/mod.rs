@@ -1,0 +1,423 @@
+//! One operator from its start to its end or to a crash, driven by the fuzzer's bytes; and what must be
+//! true of it all the time.
+
+mod calls;
+mod inputs;
+mod outputs;
+mod saved;
+
+use std::sync::LazyLock;
+
+use inflight_core::{
+    CallId, Failure, FinishPolicy, Instant, Operator, Outcome, Status, StreamElement,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+use crate::policy::{Built, Error, Out, Policy, Strategy};
+use saved::Saved;
+
+/// A record: neither `Clone` nor `Copy`, so that only the operator can have handed it back.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input(u32);
+
+type Answer = Result<Out, Failure<Error>>;
+type Output = StreamElement<Outcome<Input, Out, Error>>;
+
+/// How a life begins.
+pub struct Restart {
+    pub policy: Policy,
+    pub fixed: bool,
+    pub origin: Origin,
+}
+
+/// What is left of the lives before.
+#[derive(Default)]
+pub struct Origin {
+    saved: Option<Saved>,
+    /// Names of attempts that are over.
+    stale: Vec<CallId>,
+    records: u32,
+}
+
+/// What was put in and has not come out, as far as one can tell.
+#[derive(Clone, Debug)]
+enum Item {
+    Record(Record),
+    Watermark {
+        timestamp: i64,
+        /// Whether it may have become one with the watermark before it.
+        may_have_merged: bool,
+    },
+    Status(Status),
+    /// A barrier that drains, and when its checkpoint may fail.
+    Barrier {
+        id: u64,
+        fails_at: Option<i64>,
+    },
+    /// The place of a barrier that has failed.
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    id: u32,
+    key: u64,
+    timestamp: Option<i64>,
+    /// Not behind the last watermark when it went in.
+    on_time: bool,
+    request_id: Option<u64>,
+    attempts: u32,
+    interrupted: u32,
+    /// When it was first invoked; times before this life included.
+    started: Option<i64>,
+    /// A restore had to let it wait for its place, and its backoff runs from when it got it.
+    vague: bool,
+    /// Time spent before this life.
+    spent: i64,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum State {
+    Waiting,
+    Running {
+        id: CallId,
+        since: i64,
+    },
+    Backoff,
+    Done {
+        answer: Answer,
+        elapsed: Option<i64>,
+    },
+    /// To leave without an outcome.
+    Dropped,
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Dropped)
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
+}
+
+impl Item {
+    fn is_control(&self) -> bool {
+        !matches!(self, Self::Record(_))
+    }
+
+    fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Record(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Whether it leaves unseen.
+    fn is_silent(&self) -> bool {
+        matches!(self, Self::Gone | Self::Record(Record { state: State::Dropped, .. }))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Open,
+    Finishing,
+    LastAttempts,
+    ShutDown,
+}
+
+/// What has been seen, to be compared with the operator's numbers.
+#[derive(Default)]
+struct Counts {
+    records_in: u64,
+    emitted: u64,
+    failed: u64,
+    timed_out: u64,
+    attempts: u64,
+    retried: u64,
+    late: u64,
+    dropped_or_will_be: u64,
+}
+
+pub struct Life<'a, 'b, S: Built> {
+    op: Operator<Input, Out, Error, Strategy, S>,
+    policy: Policy,
+    capacity: usize,
+    max_running: usize,
+    bytes: &'a mut Bytes<'b>,
+    origin: Origin,
+    /// How many of the stale names are from lives before.
+    inherited: usize,
+    items: Vec<Item>,
+    clock: i64,
+    phase: Phase,
+    /// Calls whose time is over and about which nobody has decided.
+    undecided: Vec<(CallId, u32)>,
+    /// A restore brought more than there are places for.
+    overfull: bool,
+    watermark_in: Option<i64>,
+    watermark_out: Option<i64>,
+    barriers: u64,
+    counts: Counts,
+}
+
+/// Whether to tell the script, for whoever looks for the reason of a finding.
+fn tells() -> bool {
+    static TELLS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("FUZZ_TELL").is_some());
+    *TELLS
+}
+
+/// Beyond this the clock's arithmetic saturates, and durations are not what they seem.
+const FAR: i64 = i64::MAX / 8;
+
+impl<'a, 'b, S: Built> Life<'a, 'b, S> {
+    /// Starts an operator; from a snapshot if there is one.
+    pub fn start(restart: Restart, bytes: &'a mut Bytes<'b>) -> Self {
+        let Restart { policy, origin, .. } = restart;
+        let mut life = Self {
+            op: policy.build(),
+            policy,
+            capacity: policy.capacity,
+            max_running: policy.max_running.unwrap_or(usize::MAX),
+            bytes,
+            inherited: origin.stale.len(),
+            origin,
+            items: Vec::new(),
+            clock: 0,
+            phase: Phase::Open,
+            undecided: Vec::new(),
+            overfull: false,
+            watermark_in: None,
+            watermark_out: None,
+            barriers: 0,
+            counts: Counts::default(),
+        };
+        if let Some(saved) = life.origin.saved.clone() {
+            match life.bytes.byte() {
+                250..253 => life.finish(),
+                253.. => life.shut_down(),
+                _ => {}
+            }
+            life.restore(saved);
+        }
+        life
+    }
+
+    /// Follows the script, and then drives what is left to the end. Or it crashes, and another life begins.
+    pub fn run(mut self) -> Option<Restart> {
+        while !self.bytes.is_empty() {
+            let restart = self.step();
+            if tells() {
+                eprintln!("    at {}: {:?}, {:?}", self.clock, self.op, self.items);
+            }
+            if restart.is_some() {
+                return restart;
+            }
+            self.check();
+        }
+        self.drive();
+        None
+    }
+
+    fn step(&mut self) -> Option<Restart> {
+        let what = self.bytes.byte() % 32;
+        if tells() {
+            eprintln!("step {what}");
+        }
+        match what {
+            0..6 => self.push_record(),
+            6 | 7 => self.push_watermark(),
+            8 => self.push_status(),
+            9 => self.push_drain(),
+            10 => self.push_snapshot(),
+            11..14 => _ = self.poll_call(),
+            14 => while self.poll_call() {},
+            15..19 => self.complete(),
+            19 => self.complete_stale(),
+            20 => _ = self.handle_deadline(),
+            21 => while self.handle_deadline() {},
+            22 => self.resolve(),
+            23 | 24 => _ = self.poll_output(),
+            25 => while self.poll_output() {},
+            26 => self.set_capacity(),
+            27 => self.set_max_running(),
+            28 => self.snapshot(),
+            29 => return self.crash(),
+            30 => match self.bytes.byte() {
+                0..32 => self.finish(),
+                32..48 => self.shut_down(),
+                _ => {}
+            },
+            _ => {
+                // Everything at once, as a driver does it.
+                while self.handle_deadline() {}
+                while self.poll_call() {}
+                while self.poll_output() {}
+            }
+        }
+        None
+    }
+
+    /// The time to say. It moves on, or what is said is earlier than the latest.
+    fn now(&mut self) -> Instant {
+        let deadline = self.op.poll_deadline().map(Instant::as_nanos);
+        let said = match self.bytes.byte() {
+            0..160 => self.clock,
+            step @ 160..210 => self.clock.saturating_add(i64::from(step) - 160),
+            210..220 => deadline.map_or(self.clock, |deadline| deadline.saturating_sub(1)),
+            220..240 => deadline.unwrap_or(self.clock),
+            240..245 => deadline.map_or(self.clock, |deadline| deadline.saturating_add(1)),
+            step @ 245..254 => self.clock.saturating_sub(1 << (step - 245)),
+            254 => i64::MIN,
+            255 => self.clock.saturating_add(self.bytes.number() as i64),
+        };
+        self.clock = self.clock.max(said);
+        Instant::from_nanos(said)
+    }
+
+    fn set_capacity(&mut self) {
+        let capacity = self.bytes.below(S::MOST + 3);
+        let set = self.op.set_capacity(capacity);
+        assert_eq!(set.is_ok(), capacity > 0 && capacity <= self.policy.max_capacity);
+        if set.is_ok() {
+            self.capacity = capacity;
+        }
+        assert_eq!(self.op.capacity(), self.capacity);
+    }
+
+    fn set_max_running(&mut self) {
+        let attempts = self.bytes.below(S::MOST);
+        let set = self.op.set_max_running(attempts);
+        assert_eq!(set.is_ok(), attempts > 0);
+        if set.is_ok() {
+            self.max_running = attempts;
+        }
+    }
+
+    fn finish(&mut self) {
+        let now = self.now();
+        self.op.finish(now);
+        if self.phase == Phase::Open {
+            self.phase = match self.policy.finish {
+                FinishPolicy::AllRetries => Phase::Finishing,
+                FinishPolicy::LastAttempt => Phase::LastAttempts,
+            };
+        }
+    }
+
+    fn shut_down(&mut self) {
+        let now = self.now();
+        self.op.shut_down(now);
+        self.phase = Phase::ShutDown;
+        for at in 0..self.items.len() {
+            if self.items[at].record().is_some_and(|record| !record.state.is_over()) {
+                self.done(at, Err(Failure::ShutDown));
+                let answer = Err(Failure::ShutDown);
+                self.record(at).state = State::Done { answer, elapsed: None };
+            }
+        }
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.items.iter().filter_map(Item::record)
+    }
+
+    fn record(&mut self, at: usize) -> &mut Record {
+        match &mut self.items[at] {
+            Item::Record(record) => record,
+            other => panic!("{other:?} is no record"),
+        }
+    }
+
+    fn find(&self, id: u32) -> Option<usize> {
+        self.items.iter().position(|item| item.record().is_some_and(|record| record.id == id))
+    }
+
+    /// How many restored records have no place yet.
+    fn backlog(&self) -> u64 {
+        let seen = self.records().filter(|record| record.state != State::Dropped).count() as u64;
+        let dropped = self.op.metrics(Instant::ZERO).dropped;
+        let still_inside = self.counts.dropped_or_will_be - dropped;
+        (seen + still_inside)
+            .checked_sub(self.op.in_flight() as u64)
+            .expect("more is inside than was put in")
+    }
+
+    fn check(&mut self) {
+        let metrics = self.op.metrics(Instant::from_nanos(self.clock));
+        let count = |wanted: fn(&State) -> bool| {
+            self.records().filter(|record| wanted(&record.state)).count() as u64
+        };
+        let backlog = self.backlog();
+        assert!(backlog == 0 || self.overfull, "{backlog}");
+        assert!(self.op.in_flight() <= self.policy.max_capacity);
+        assert_eq!(metrics.in_flight, self.op.in_flight() as u64);
+        assert_eq!(metrics.capacity, self.capacity as u64);
+        assert_eq!(metrics.records_in, metrics.in_flight + metrics.emitted + metrics.dropped);
+        assert_eq!(metrics.records_in, self.counts.records_in - backlog);
+        assert_eq!(metrics.emitted, self.counts.emitted);
+        assert_eq!(metrics.failed, self.counts.failed);
+        assert_eq!(metrics.timed_out, self.counts.timed_out);
+        assert_eq!(metrics.attempts, self.counts.attempts);
+        assert_eq!(metrics.retried, self.counts.retried);
+        assert_eq!(metrics.late_completions, self.counts.late);
+        assert_eq!(metrics.running, self.op.running() as u64);
+        assert_eq!(metrics.running, count(State::is_running));
+        assert_eq!(metrics.turn_wait.count(), metrics.emitted + metrics.dropped);
+        assert_eq!(metrics.oldest.is_some(), metrics.in_flight > 0);
+        assert!(metrics.running + metrics.in_backoff + metrics.done <= metrics.in_flight);
+        assert!(metrics.dropped <= self.counts.dropped_or_will_be);
+        if backlog == 0 {
+            let still_inside = self.counts.dropped_or_will_be - metrics.dropped;
+            assert_eq!(metrics.done, count(State::is_done) + still_inside);
+            assert_eq!(metrics.in_backoff, count(|state| *state == State::Backoff));
+        }
+        if self.op.is_empty() {
+            let mut left = self.items.iter().filter(|item| !self.may_have_left(item));
+            assert!(left.next().is_none(), "lost: {:?}", self.items);
+        } else {
+            assert!(!self.items.is_empty() || self.overfull, "something else is inside");
+        }
+    }
+
+    /// Drives the operator to its end.
+    fn drive(&mut self) {
+        let mut rounds = 64 + 64 * self.items.len();
+        loop {
+            rounds = rounds.checked_sub(1).expect("it comes to an end");
+            while self.poll_call() {}
+            let has_output = self.op.has_output();
+            self.poll_output();
+            self.check();
+            if has_output {
+                continue; // if nothing came out, something was forgotten
+            }
+            if self.op.is_empty() {
+                break;
+            }
+            let running = self.running().next();
+            if let Some((_, id, _)) = running {
+                self.hand_in(Instant::ZERO, id, Ok(0));
+                continue;
+            }
+            let Some(deadline) = self.op.poll_deadline() else {
+                panic!("{:?} stands still; inside: {:?}", self.op, self.items);
+            };
+            self.clock = self.clock.max(deadline.as_nanos());
+            while self.handle_deadline() {}
+        }
+        assert_eq!((self.op.in_flight(), self.op.running()), (0, 0));
+        assert_eq!(self.op.poll_deadline(), None);
+        let metrics = self.op.metrics(Instant::ZERO);
+        assert_eq!(metrics.records_in, metrics.emitted + metrics.dropped);
+        assert_eq!(metrics.dropped, self.counts.dropped_or_will_be);
+    }
+}

@@ -1,0 +1,214 @@
+//! Policies, read from the fuzzer's bytes.
+
+use core::time::Duration;
+
+use inflight_core::{
+    AsyncWait, Attempt, ConfigError, ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay,
+    Heap, NoRetry, Operator, RetryBudget, RetryStrategy, Storage,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bytes::Bytes;
+use crate::format::{NAME, SCHEMA};
+
+pub type Out = u16;
+pub type Error = u8;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Order {
+    Ordered,
+    Unordered,
+    /// The next record of a key is invoked when the one before has its outcome.
+    Serial,
+    Overlapping,
+}
+
+impl Order {
+    pub fn read(bytes: &mut Bytes<'_>) -> Self {
+        [Self::Ordered, Self::Unordered, Self::Serial, Self::Overlapping][bytes.below(4)]
+    }
+
+    pub fn is_by_key(self) -> bool {
+        matches!(self, Self::Serial | Self::Overlapping)
+    }
+}
+
+/// A policy, and how snapshots are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub order: Order,
+    pub capacity: usize,
+    pub max_capacity: usize,
+    pub max_running: Option<usize>,
+    pub timeout: Option<Duration>,
+    pub attempt_timeout: Option<Duration>,
+    pub retry: Strategy,
+    pub budget: Option<u32>,
+    pub finish: FinishPolicy,
+    pub keeping_results: bool,
+}
+
+impl Policy {
+    /// With a capacity of at most `most`.
+    pub fn read(bytes: &mut Bytes<'_>, most: usize) -> Self {
+        let order = Order::read(bytes);
+        let capacity = 1 + bytes.below(most);
+        let what = bytes.byte();
+        let chosen = |bit: u8| what & 1 << bit != 0;
+        let (growing, running) = (chosen(0), chosen(1));
+        let (call, attempt, last) = (chosen(2), chosen(3), chosen(4));
+        let (budget, keeping_results) = (chosen(5), chosen(6));
+        let positive = |duration: Duration| duration.max(Duration::from_nanos(1));
+        Self {
+            order,
+            capacity,
+            max_capacity: if growing { most } else { capacity },
+            max_running: running.then(|| 1 + bytes.below(most)),
+            timeout: call.then(|| positive(bytes.duration())),
+            attempt_timeout: attempt.then(|| positive(bytes.duration())),
+            retry: Strategy::read(bytes),
+            budget: budget.then(|| bytes.byte().into()),
+            finish: if last { FinishPolicy::LastAttempt } else { FinishPolicy::AllRetries },
+            keeping_results,
+        }
+    }
+
+    /// An operator with this policy, which takes snapshots.
+    pub fn build<In, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S>
+    where
+        In: Serialize + DeserializeOwned,
+    {
+        let key = |_: &In| 0; // the operator is told each record's key
+        let op = match self.order {
+            Order::Ordered => S::build(self.set(AsyncWait::ordered(self.capacity))),
+            Order::Unordered => S::build(self.set(AsyncWait::unordered(self.capacity))),
+            Order::Serial => {
+                S::build(self.set(AsyncWait::ordered_by_key::<In, u8>(self.capacity, key)))
+            }
+            Order::Overlapping => {
+                let policy = AsyncWait::ordered_by_key::<In, u8>(self.capacity, key);
+                S::build(self.set(policy.overlapping()))
+            }
+        };
+        let op = op.expect("a sound policy").checkpointed(NAME, SCHEMA);
+        if self.keeping_results { op.keeping_results() } else { op }
+    }
+
+    fn set<K>(&self, policy: AsyncWait<NoRetry, K>) -> AsyncWait<Strategy, K> {
+        let mut policy =
+            policy.max_capacity(self.max_capacity).finish_policy(self.finish).retry(self.retry);
+        if let Some(attempts) = self.max_running {
+            policy = policy.max_running(attempts);
+        }
+        if let Some(timeout) = self.timeout {
+            policy = policy.timeout(timeout);
+        }
+        if let Some(timeout) = self.attempt_timeout {
+            policy = policy.attempt_timeout(timeout);
+        }
+        if let Some(tokens) = self.budget {
+            policy = policy.retry_budget(RetryBudget::new(tokens, 0.5));
+        }
+        policy
+    }
+}
+
+/// A storage, and how an operator over it is built.
+pub trait Built: Storage + Sized {
+    /// The largest capacity asked for here.
+    const MOST: usize;
+    /// Whether a restore may bring more than there are places for.
+    const BACKLOG: bool;
+
+    fn build<In, R, K>(
+        policy: AsyncWait<R, K>,
+    ) -> Result<Operator<In, Out, Error, R, Self>, ConfigError>
+    where
+        R: RetryStrategy<In, Out, Error>;
+}
+
+impl Built for Heap {
+    const MOST: usize = 20;
+    const BACKLOG: bool = true;
+
+    fn build<In, R, K>(
+        policy: AsyncWait<R, K>,
+    ) -> Result<Operator<In, Out, Error, R, Self>, ConfigError>
+    where
+        R: RetryStrategy<In, Out, Error>,
+    {
+        policy.build_core()
+    }
+}
+
+impl Built for Fixed<8> {
+    const MOST: usize = 8;
+    const BACKLOG: bool = false;
+
+    fn build<In, R, K>(
+        policy: AsyncWait<R, K>,
+    ) -> Result<Operator<In, Out, Error, R, Self>, ConfigError>
+    where
+        R: RetryStrategy<In, Out, Error>,
+    {
+        policy.build_fixed()
+    }
+}
+
+/// The library's strategies, one of them chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Strategy {
+    kind: Kind,
+    pub max_retries: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    None,
+    Fixed(FixedDelay),
+    Exponential(ExponentialBackoff),
+    /// Some errors and outputs only, and errors from 200 on dictate the delay.
+    Chosen(FixedDelay<fn(&Error) -> bool, fn(&Out) -> bool, fn(&Error) -> Option<Duration>>),
+}
+
+impl Strategy {
+    fn read(bytes: &mut Bytes<'_>) -> Self {
+        let kind = bytes.below(4);
+        let (max_retries, delay) = (bytes.below(4) as u32, bytes.duration());
+        let fixed = FixedDelay::new(delay).max_retries(max_retries);
+        let kind = match kind {
+            0 => return Self { kind: Kind::None, max_retries: 0 },
+            1 => Kind::Fixed(fixed),
+            2 => {
+                let growing = ExponentialBackoff::new(delay).max_retries(max_retries);
+                Kind::Exponential(growing.max_delay(Duration::MAX).jitter(0.5, 7))
+            }
+            _ => Kind::Chosen(
+                fixed
+                    .when_error::<Error, fn(&Error) -> bool>(|error| *error >= 100)
+                    .when_output::<Out, fn(&Out) -> bool>(|output| output % 4 == 3)
+                    .delay_from::<Error, fn(&Error) -> Option<Duration>>(|error| {
+                        (*error >= 200).then(|| Duration::from_nanos((*error).into()))
+                    }),
+            ),
+        };
+        Self { kind, max_retries }
+    }
+}
+
+impl<In> RetryStrategy<In, Out, Error> for Strategy {
+    fn next_delay(
+        &self,
+        attempt: Attempt,
+        input: &In,
+        result: &Result<Out, Failure<Error>>,
+    ) -> Option<Duration> {
+        match &self.kind {
+            Kind::None => NoRetry.next_delay(attempt, input, result),
+            Kind::Fixed(strategy) => strategy.next_delay(attempt, input, result),
+            Kind::Exponential(strategy) => strategy.next_delay(attempt, input, result),
+            Kind::Chosen(strategy) => strategy.next_delay(attempt, input, result),
+        }
+    }
+}
