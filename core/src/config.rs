@@ -58,10 +58,10 @@ pub(crate) struct Settings {
 pub(crate) enum Order {
     Ordered,
     Unordered,
-    /// One attempt at a time for each key if `serial`, otherwise overlapping.
-    ByKey {
-        serial: bool,
-    },
+    /// By key; attempts of one key may overlap.
+    ByKey,
+    /// By key, one attempt at a time for each.
+    SerialByKey,
 }
 
 /// What happens to calls in backoff when the input has ended.
@@ -120,7 +120,7 @@ impl<F> AsyncWait<NoRetry, ByKey<F>> {
         F: Fn(&In) -> K,
         K: Hash,
     {
-        let settings = Settings::new(Order::ByKey { serial: true }, capacity);
+        let settings = Settings::new(Order::SerialByKey, capacity);
         Self { settings, retry: NoRetry, key: ByKey(key) }
     }
 }
@@ -129,7 +129,7 @@ impl<R, F> AsyncWait<R, ByKey<F>> {
     /// Invokes the records of one key without waiting for each other; only their outcomes leave in
     /// order.
     pub fn overlapping(mut self) -> Self {
-        self.settings.order = Order::ByKey { serial: false };
+        self.settings.order = Order::ByKey;
         self
     }
 }

@@ -383,43 +383,45 @@ where
     #[inline]
     fn refill(self: Pin<&mut Self>, now: Instant, budget: &mut usize) {
         let mut this = self.project();
+        let mut room = this.operator.room();
         while *budget > 0 {
-            if let Some(call) = this.operator.poll_call(now) {
-                *budget -= 1;
-                let id = call.id;
-                let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
-                if let Poll::Ready(result) = this.requests.start(id.slot(), request) {
-                    let _ = this.operator.handle_completion(now, id, result);
-                }
-                continue;
-            }
-            if !*this.source_woken || !this.operator.has_room() {
+            let call = if this.operator.has_call() {
+                this.operator.poll_call(now)
+            } else if room == 0 || !*this.source_woken {
                 return;
-            }
-            let Some(source) = this.source.as_mut().as_pin_mut() else { return };
-            match this.requests.with_own(OwnLane::Source, |cx| source.poll_next(cx)) {
-                Poll::Ready(Some(item)) => {
-                    // There is room for it; and the budget bounds what is pulled as well, since
-                    // control elements start no call.
-                    let element = item.into_element();
-                    let key = match &element {
-                        StreamElement::Record { value, .. } => this.key.key_of(value),
-                        _ => {
-                            *budget -= 1;
-                            0
+            } else {
+                let Some(source) = this.source.as_mut().as_pin_mut() else { return };
+                match this.requests.with_own(OwnLane::Source, |cx| source.poll_next(cx)) {
+                    Poll::Ready(Some(item)) => match item.into_element() {
+                        StreamElement::Record { value, timestamp } => {
+                            room -= 1;
+                            let key = this.key.key_of(&value);
+                            this.operator.push_and_call(now, key, value, timestamp)
                         }
-                    };
-                    let pushed = this.operator.push_with_key(now, key, element);
-                    debug_assert!(pushed.is_ok(), "there was room for it");
+                        control => {
+                            let pushed = this.operator.push(now, control);
+                            debug_assert!(pushed.is_ok(), "there was room for it");
+                            room = this.operator.room();
+                            None
+                        }
+                    },
+                    Poll::Ready(None) => {
+                        this.source.set(None);
+                        this.operator.finish(now);
+                        continue;
+                    }
+                    Poll::Pending => {
+                        *this.source_woken = false;
+                        return;
+                    }
                 }
-                Poll::Ready(None) => {
-                    this.source.set(None);
-                    this.operator.finish(now);
-                }
-                Poll::Pending => {
-                    *this.source_woken = false;
-                    return;
-                }
+            };
+            *budget -= 1; // also for what starts no call: the budget bounds what is pulled as well
+            let Some(call) = call else { continue };
+            let id = call.id;
+            let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
+            if let Poll::Ready(result) = this.requests.start(id.slot(), request) {
+                let _ = this.operator.handle_completion(now, id, result);
             }
         }
     }

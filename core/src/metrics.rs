@@ -51,7 +51,7 @@ pub struct Metrics {
     pub turn_wait: Histogram,
 }
 
-/// How often a duration fell between two powers of two.
+/// How often a duration fell between two powers of two. Counts are machine words.
 ///
 /// ```
 /// use core::time::Duration;
@@ -64,7 +64,7 @@ pub struct Metrics {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Histogram {
-    counts: [u32; Self::BUCKETS],
+    counts: [usize; Self::BUCKETS],
 }
 
 impl Histogram {
@@ -80,20 +80,21 @@ impl Histogram {
 
     #[inline(always)]
     pub(crate) fn record_span(&mut self, span: Span) {
-        let bits = 64 - (span.as_nanos() >> 10).leading_zeros() as usize;
+        // The bit that is always set makes the shortest ones bucket 0, and the count of zeros one instruction.
+        let bits = ((span.as_nanos() >> 9) | 1).ilog2() as usize;
         let count = &mut self.counts[bits.min(Self::BUCKETS - 1)];
-        *count = count.saturating_add(1);
+        *count = count.wrapping_add(1);
     }
 
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
-        self.counts.iter().map(|count| u64::from(*count)).sum()
+        self.counts.iter().map(|count| *count as u64).sum()
     }
 
     /// The upper bound of each bucket, and how many durations fell into it.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         let bound = |bucket: usize| Duration::from_nanos(1_u64 << (bucket + 10));
-        self.counts.iter().enumerate().map(move |(i, count)| (bound(i), u64::from(*count)))
+        self.counts.iter().enumerate().map(move |(i, count)| (bound(i), *count as u64))
     }
 
     /// The upper bound of the bucket below which a share of `quantile` (0 to 1) of all durations lies;
@@ -152,13 +153,13 @@ impl Metrics {
             self.late_completions,
         ];
         let histograms = [self.call_time.counts, self.turn_wait.counts];
-        scalars.into_iter().chain(histograms.into_iter().flatten().map(u64::from))
+        scalars.into_iter().chain(histograms.into_iter().flatten().map(|count| count as u64))
     }
 
     pub(crate) fn from_numbers(numbers: &[u64; Self::NUMBERS]) -> Self {
         let (scalars, buckets) = numbers.split_at(Self::SCALARS);
         let histogram = |start: usize| Histogram {
-            counts: core::array::from_fn(|bucket| buckets[start + bucket] as u32),
+            counts: core::array::from_fn(|bucket| buckets[start + bucket] as usize),
         };
         Self {
             in_flight: scalars[0],
@@ -184,7 +185,6 @@ impl Metrics {
 
 /// What the operator counts as it goes.
 pub(crate) struct Tally {
-    pub(crate) records_in: u64,
     pub(crate) emitted: u64,
     pub(crate) failed: u64,
     pub(crate) timed_out: u64,
@@ -192,8 +192,9 @@ pub(crate) struct Tally {
     pub(crate) attempts: u64,
     pub(crate) retried: u64,
     pub(crate) late: u64,
+    /// Calls that wait for their first attempt in this life.
+    pub(crate) queued: usize,
     pub(crate) in_backoff: usize,
-    pub(crate) done: usize,
     pub(crate) call_time: Histogram,
     pub(crate) turn_wait: Histogram,
     full_since: Option<Instant>,
@@ -202,7 +203,6 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) const NONE: Self = Self {
-        records_in: 0,
         emitted: 0,
         failed: 0,
         timed_out: 0,
@@ -210,8 +210,8 @@ impl Tally {
         attempts: 0,
         retried: 0,
         late: 0,
+        queued: 0,
         in_backoff: 0,
-        done: 0,
         call_time: Histogram::EMPTY,
         turn_wait: Histogram::EMPTY,
         full_since: None,
@@ -234,8 +234,13 @@ impl Tally {
         self.full_since.get_or_insert(now);
     }
 
-    /// Notes that there is room again.
     #[inline(always)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
+    /// Notes that there is room again.
+    #[cold]
     pub(crate) fn not_full(&mut self, now: Instant) {
         if let Some(since) = self.full_since.take() {
             self.blocked = self.blocked.plus(now.since(since));

@@ -74,19 +74,42 @@ impl Instant {
     }
 
     /// `self - span`, saturating.
+    #[inline(always)]
     pub(crate) const fn back(self, span: Span) -> Self {
-        Self(self.0.saturating_sub(span.0))
+        // A branch that is never taken is cheaper than arithmetic that always saturates; here and below.
+        match self.0.checked_sub(span.0) {
+            Some(nanos) => Self(nanos),
+            None => Self(i64::MIN),
+        }
     }
 
     /// `self + span`, saturating.
+    #[inline(always)]
     pub(crate) const fn plus(self, span: Span) -> Self {
-        Self(self.0.saturating_add(span.0))
+        match self.0.checked_add(span.0) {
+            Some(nanos) => Self(nanos),
+            None => Self(i64::MAX),
+        }
+    }
+
+    /// The time that has passed since `earlier`, which is not later than `self`.
+    #[inline(always)]
+    pub(crate) const fn passed_since(self, earlier: Self) -> Span {
+        match self.0.checked_sub(earlier.0) {
+            Some(nanos) => Span(nanos),
+            None => Span(i64::MAX),
+        }
     }
 
     /// The time from `earlier` to `self`, never negative.
+    #[inline(always)]
     pub(crate) const fn since(self, earlier: Self) -> Span {
-        let nanos = self.0.saturating_sub(earlier.0);
-        Span(if nanos < 0 { 0 } else { nanos })
+        match self.0.checked_sub(earlier.0) {
+            Some(nanos) if nanos >= 0 => Span(nanos),
+            Some(_) => Span::ZERO,
+            None if self.0 < earlier.0 => Span::ZERO,
+            None => Span(i64::MAX),
+        }
     }
 }
 

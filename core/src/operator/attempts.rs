@@ -87,7 +87,10 @@ where
         match slot.state {
             State::Running => self.running -= 1,
             State::Backoff | State::Due => self.tally.in_backoff -= 1,
-            State::Queued => slot.started = now.back(slot.spent), // no time was spent on it
+            State::Queued => {
+                slot.started = now.back(slot.spent); // no time was spent on it
+                self.tally.queued -= 1;
+            }
             State::Done | State::Vacant => {}
         }
         if waits {
@@ -99,24 +102,22 @@ where
     #[inline(always)]
     pub(super) fn finish_call(&mut self, index: u32, result: Result<Out, Failure<E>>) {
         self.deadlines.cancel(index);
-        let now = self.now;
         let slot = self.calls.at(index);
-        slot.result = Some(result);
-        slot.spent = now.since(slot.started);
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.finish(self.now, result);
         self.tally.call_time.record_span(slot.spent);
         self.call_done(index);
     }
 
+    /// A call is done: it leaves when its turn comes, and may let its successor start.
     #[inline(always)]
     pub(super) fn call_done(&mut self, index: u32) {
-        let slot = self.calls.at(index);
-        slot.state = State::Done;
-        let (successor, held) = (slot.successor, slot.held);
-        self.tally.done += 1;
         self.queue.done(self.calls.slots(), index);
-        if successor != NONE && !held && self.queue.is_serial() {
-            self.release(successor);
+        if self.queue.is_serial() {
+            let slot = self.calls.at(index);
+            let (successor, held) = (slot.successor, slot.held);
+            if !held {
+                self.release(successor);
+            }
         }
     }
 

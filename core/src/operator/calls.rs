@@ -81,43 +81,43 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         &mut self.slots.as_mut()[call as usize]
     }
 
-    /// A slot for a new call, or the input back when the storage has none left.
+    /// The slot that is occupied next; `None` when all are, and the storage has room for no more.
     #[inline(always)]
-    pub(super) fn insert(
-        &mut self,
-        input: In,
-        timestamp: Option<Timestamp>,
-        request_id: u64,
-        now: Instant,
-    ) -> Result<u32, In> {
-        let call = match self.vacant.pop_front(self.slots.as_mut()) {
-            NONE => match self.slots.push(Call::VACANT) {
-                Ok(()) => self.slots.as_ref().len() as u32 - 1,
-                Err(_) => return Err(input),
-            },
-            call => call,
-        };
-        let slot = self.at(call);
-        slot.input = Some(input);
-        slot.has_timestamp = timestamp.is_some();
-        slot.timestamp = timestamp.map_or(0, Timestamp::as_millis);
-        slot.request_id = request_id;
-        slot.started = now;
+    pub(super) fn vacant(&mut self) -> Option<u32> {
+        if self.vacant.is_empty() {
+            self.grow();
+        }
+        self.vacant.first()
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let new = self.slots.as_ref().len() as u32;
+        if self.slots.push(Call::VACANT).is_ok() {
+            self.vacant.replace_first(new);
+        }
+    }
+
+    /// Occupies the slot that [`vacant`](Self::vacant) has named.
+    #[inline(always)]
+    pub(super) fn occupy(&mut self, call: u32) -> &mut Call<In, Out, E> {
+        self.occupied += 1;
+        let slot = &mut self.slots.as_mut()[call as usize];
+        self.vacant.replace_first(slot.next);
         slot.spent = Span::ZERO;
         slot.attempts = 0;
         slot.interrupted = 0;
-        slot.held = false;
         slot.successor = NONE;
         slot.state = State::Queued;
-        self.occupied += 1;
-        Ok(call)
+        slot
     }
 
     /// Makes the slot vacant. The most recently used one is used again first: it is in the cache.
     #[inline(always)]
     pub(super) fn remove(&mut self, call: u32) {
-        self.at(call).state = State::Vacant;
-        self.vacant.push_front(self.slots.as_mut(), call);
+        let slot = &mut self.slots.as_mut()[call as usize];
+        slot.state = State::Vacant;
+        slot.next = self.vacant.replace_first(call);
         self.occupied -= 1;
     }
 
@@ -168,6 +168,21 @@ impl<In, Out, E> Call<In, Out, E> {
     pub(super) fn timestamp(&self) -> Option<Timestamp> {
         self.has_timestamp.then_some(Timestamp::from_millis(self.timestamp))
     }
+
+    #[inline(always)]
+    pub(super) fn set_timestamp(&mut self, timestamp: Option<Timestamp>) {
+        self.has_timestamp = timestamp.is_some();
+        self.timestamp = timestamp.map_or(0, Timestamp::as_millis);
+    }
+
+    /// The call is done, and this is what it ends with.
+    #[inline(always)]
+    pub(super) fn finish(&mut self, now: Instant, result: Result<Out, Failure<E>>) {
+        self.result = Some(result);
+        self.spent = now.passed_since(self.started);
+        self.generation = self.generation.wrapping_add(1);
+        self.state = State::Done;
+    }
 }
 
 /// A list linked through the slots. A call is in one list at a time.
@@ -196,11 +211,17 @@ impl List {
         self.last = call;
     }
 
+    /// The first call.
+    #[inline(always)]
+    fn first(self) -> Option<u32> {
+        (self.first != NONE).then_some(self.first)
+    }
+
+    /// Puts another call, or [`NONE`], in front, and returns the one that was; the caller links the two.
     /// For lists of which nothing is taken but the first: `before` is not kept.
     #[inline(always)]
-    fn push_front<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        slots[call as usize].next = self.first;
-        self.first = call;
+    fn replace_first(&mut self, call: u32) -> u32 {
+        core::mem::replace(&mut self.first, call)
     }
 
     /// The first call, or [`NONE`].

@@ -150,22 +150,33 @@ where
         self.calls.len() + self.held < self.limits.capacity
     }
 
-    /// Whether a record and a control element would both be taken in.
+    /// How many records would be taken in, as long as a control element would be, too.
     #[cfg(feature = "alloc")] // for the driver
-    #[inline(always)]
-    pub(crate) fn has_room(&self) -> bool {
-        self.has_room_for_record()
-            && self.queue.controls() < self.limits.capacity
+    pub(crate) fn room(&mut self) -> usize {
+        self.admit();
+        let takes_all = self.queue.controls() < self.limits.capacity
             && self.express.is_none()
             && self.backlog.len() == 0
-            && self.phase == Phase::Open
+            && self.phase == Phase::Open;
+        if takes_all {
+            self.limits.capacity.saturating_sub(self.calls.len() + self.held)
+        } else {
+            0
+        }
+    }
+
+    /// Whether [`poll_call`](Self::poll_call) has something to give.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn has_call(&self) -> bool {
+        !self.waiting.is_empty() && self.running < self.limits.max_running
     }
 
     /// Whether [`poll_output`](Self::poll_output) has something to give, or to forget: a record that was
     /// dropped, the place of a barrier that has failed.
     #[inline(always)]
     pub fn has_output(&self) -> bool {
-        self.express.is_some() || self.queue.has_departure()
+        self.express.is_some() || self.queue.has_departure(self.calls.all())
     }
 
     /// The attempt that is running in `slot`.
@@ -195,15 +206,16 @@ where
     /// The operator's numbers but for the age of the oldest record: O(1).
     pub(crate) fn cheap_metrics(&self, now: Instant) -> Metrics {
         let tally = &self.tally;
+        let in_flight = self.calls.len();
         Metrics {
-            in_flight: self.calls.len() as u64,
+            in_flight: in_flight as u64,
             running: self.running as u64,
             in_backoff: tally.in_backoff as u64,
-            done: tally.done as u64,
+            done: (in_flight - self.running - tally.queued - tally.in_backoff) as u64,
             capacity: self.limits.capacity as u64,
             oldest: None,
             blocked: tally.blocked(now),
-            records_in: tally.records_in,
+            records_in: in_flight as u64 + tally.emitted + tally.dropped,
             emitted: tally.emitted,
             failed: tally.failed,
             timed_out: tally.timed_out,

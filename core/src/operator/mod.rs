@@ -16,7 +16,7 @@ use core::time::Duration;
 
 pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
 use self::calls::{Calls, List, State};
-use self::queue::{Control, Departure, Queue, earlier};
+use self::queue::{Control, Queue, earlier};
 #[cfg(feature = "alloc")]
 pub use self::rescale::{merge_snapshots, split_snapshot};
 pub use self::restore::RestoreError;
@@ -216,12 +216,45 @@ where
         if index == NONE {
             return None;
         }
-        let now = self.now;
         let slot = self.calls.at(index);
         match slot.state {
-            State::Queued => slot.started = now.back(slot.spent),
+            State::Queued => {
+                slot.started = self.now.back(slot.spent);
+                self.tally.queued -= 1;
+            }
             _ => self.tally.in_backoff -= 1,
         }
+        self.begin_attempt(index)
+    }
+
+    /// Takes in a record for which there [is room](Self::room), and starts its first attempt if it may
+    /// start: what `push` and `poll_call` do one after the other.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn push_and_call(
+        &mut self,
+        now: Instant,
+        key: u64,
+        value: In,
+        timestamp: Option<Timestamp>,
+    ) -> Option<Call<'_, In>> {
+        self.advance(now);
+        let request_id = self.next_request_id;
+        let Ok((index, may_start)) = self.place(value, timestamp, request_id, key) else {
+            unreachable!("there is room for it");
+        };
+        self.next_request_id = request_id.wrapping_add(self.request_id_step);
+        if !may_start || self.running >= self.limits.max_running || !self.waiting.is_empty() {
+            self.queue_call(index, may_start);
+            return None;
+        }
+        self.begin_attempt(index)
+    }
+
+    #[inline(always)]
+    fn begin_attempt(&mut self, index: u32) -> Option<Call<'_, In>> {
+        let now = self.now;
+        let slot = self.calls.at(index);
         slot.state = State::Running;
         slot.attempts = slot.attempts.saturating_add(1);
         slot.generation = slot.generation.wrapping_add(1);
@@ -311,38 +344,41 @@ where
         }
         self.admit();
         loop {
-            match self.queue.pop(self.calls.slots())? {
-                Departure::Call(index) => {
-                    let now = self.now;
-                    let slot = self.calls.at(index);
-                    let (attempts, timestamp) = (slot.attempts, slot.timestamp());
-                    self.tally.turn_wait.record_span(now.since(slot.started.plus(slot.spent)));
-                    let elapsed = Duration::from(slot.spent);
-                    let content = (slot.input.take(), slot.result.take());
-                    self.calls.remove(index);
-                    self.tally.done -= 1;
-                    if self.calls.len() < self.limits.capacity {
-                        self.tally.not_full(now);
-                    }
-                    let (Some(input), Some(result)) = content else {
-                        self.tally.dropped += 1;
-                        continue;
-                    };
-                    self.tally.emit(&result);
-                    let value = Outcome { input, result, attempts, elapsed };
-                    return Some(StreamElement::Record { value, timestamp });
+            let Some(index) = self.queue.pop_call(self.calls.slots()) else {
+                match self.queue.pop_control()? {
+                    Control::Gone => continue,
+                    control => return self.hand_on(control),
                 }
-                Departure::Control(control) => {
-                    match &control {
-                        Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
-                        Control::Status(status) => self.idle = *status == Status::Idle,
-                        Control::Barrier(..) => {}
-                        Control::Gone => continue,
-                    }
-                    return control.into_element();
-                }
+            };
+            let now = self.now;
+            let slot = self.calls.at(index);
+            let (attempts, timestamp) = (slot.attempts, slot.timestamp());
+            let done = slot.started.plus(slot.spent);
+            self.tally.turn_wait.record_span(now.passed_since(done));
+            let elapsed = Duration::from(slot.spent);
+            let content = (slot.input.take(), slot.result.take());
+            self.calls.remove(index);
+            if self.tally.is_full() && self.calls.len() < self.limits.capacity {
+                self.tally.not_full(now);
             }
+            let (Some(input), Some(result)) = content else {
+                self.tally.dropped += 1;
+                continue;
+            };
+            self.tally.emit(&result);
+            let value = Outcome { input, result, attempts, elapsed };
+            return Some(StreamElement::Record { value, timestamp });
         }
+    }
+
+    /// A control element leaves.
+    fn hand_on(&mut self, control: Control) -> Option<StreamElement<Outcome<In, Out, E>>> {
+        match &control {
+            Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
+            Control::Status(status) => self.idle = *status == Status::Idle,
+            Control::Barrier(..) | Control::Gone => {}
+        }
+        control.into_element()
     }
 
     #[inline(always)]
@@ -358,17 +394,42 @@ where
         request_id: u64,
         key: u64,
     ) -> Result<u32, In> {
-        let index = self.calls.insert(input, timestamp, request_id, self.now)?;
-        self.tally.records_in += 1;
+        let (index, may_start) = self.place(input, timestamp, request_id, key)?;
+        self.queue_call(index, may_start);
+        Ok(index)
+    }
+
+    /// Gives a record its place. Returns whether it may be invoked now; it does not stand in line for that.
+    #[inline(always)]
+    fn place(
+        &mut self,
+        input: In,
+        timestamp: Option<Timestamp>,
+        request_id: u64,
+        key: u64,
+    ) -> Result<(u32, bool), In> {
+        let Some(index) = self.calls.vacant() else { return Err(input) };
+        let link = self.queue.push_call(self.calls.slots(), index, key);
+        let call = self.calls.occupy(index);
+        call.input = Some(input);
+        call.set_timestamp(timestamp);
+        call.request_id = request_id;
+        call.started = self.now;
+        call.segment = link.segment;
+        call.first_of_chain = link.first_of_chain;
+        call.held = !link.may_start;
         if self.calls.len() >= self.limits.capacity {
             self.tally.full(self.now);
         }
-        if self.queue.push_call(self.calls.slots(), index, key) {
+        Ok((index, link.may_start))
+    }
+
+    /// Lets a new call wait to be invoked, unless it has to be released first.
+    fn queue_call(&mut self, index: u32, may_start: bool) {
+        self.tally.queued += 1;
+        if may_start {
             self.waiting.push_back(self.calls.slots(), index);
-        } else {
-            self.calls.at(index).held = true;
         }
-        Ok(index)
     }
 
     fn push_control(&mut self, element: StreamElement<In>) -> Result<(), Full<StreamElement<In>>> {

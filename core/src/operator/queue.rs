@@ -42,14 +42,18 @@ impl Control {
     }
 }
 
-pub(super) enum Departure {
-    Call(u32),
-    Control(Control),
+/// What a new call is linked to.
+pub(super) struct Link {
+    pub(super) segment: u32,
+    pub(super) first_of_chain: bool,
+    /// Whether it may be invoked now.
+    pub(super) may_start: bool,
 }
 
 pub(super) struct Queue<S: Storage> {
     order: Order,
-    /// The last call of the one chain, when ordered.
+    /// The first and the last call of the one chain, when ordered.
+    chain_start: u32,
     chain_end: u32,
     /// The last calls of the chains, when by key.
     keys: Keys<S>,
@@ -79,6 +83,7 @@ impl<S: Storage> Queue<S> {
         let front = Segment::EMPTY;
         Self {
             order,
+            chain_start: NONE,
             chain_end: NONE,
             keys: Keys::new(),
             front,
@@ -103,35 +108,37 @@ impl<S: Storage> Queue<S> {
         self.front_number
     }
 
-    /// Puts `call` at the end. Returns whether it may be invoked now.
+    /// Puts `call` at the end.
     #[inline(always)]
     pub(super) fn push_call<In, Out, E>(
         &mut self,
         slots: &mut [Call<In, Out, E>],
         call: u32,
         key: u64,
-    ) -> bool {
-        let number = self.front_number.wrapping_add(self.behind.len() as u32);
-        slots[call as usize].segment = number;
-        self.segment(number).calls += 1;
+    ) -> Link {
+        let segment = self.front_number.wrapping_add(self.behind.len() as u32);
+        self.segment(segment).calls += 1;
         let before = match self.order {
             Order::Ordered => core::mem::replace(&mut self.chain_end, call),
             Order::Unordered => NONE,
-            Order::ByKey { .. } => self.keys.replace_last(key, call),
+            Order::ByKey | Order::SerialByKey => self.keys.replace_last(key, call),
         };
-        slots[call as usize].first_of_chain = before == NONE;
         if before == NONE {
-            return true;
+            if self.order == Order::Ordered {
+                self.chain_start = call;
+            }
+            return Link { segment, first_of_chain: true, may_start: true };
         }
-        slots[before as usize].successor = call;
-        let before = &slots[before as usize];
-        !self.is_serial() || (before.state == State::Done && !before.held)
+        let before = &mut slots[before as usize];
+        before.successor = call;
+        let may_start = !self.is_serial() || (before.state == State::Done && !before.held);
+        Link { segment, first_of_chain: false, may_start }
     }
 
     /// Whether a call is invoked only when its predecessor has its outcome.
     #[inline(always)]
     pub(super) fn is_serial(&self) -> bool {
-        matches!(self.order, Order::ByKey { serial: true })
+        self.order == Order::SerialByKey
     }
 
     /// Puts a control element at the end. At the bound two adjacent watermarks merge; otherwise the
@@ -161,7 +168,7 @@ impl<S: Storage> Queue<S> {
     #[inline(always)]
     pub(super) fn done<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         let slot = &slots[call as usize];
-        if slot.first_of_chain {
+        if self.order != Order::Ordered && slot.first_of_chain {
             let number = slot.segment;
             self.segment(number).ready.push_back(slots, call);
         }
@@ -169,19 +176,42 @@ impl<S: Storage> Queue<S> {
 
     /// Whether something leaves next.
     #[inline(always)]
-    pub(super) fn has_departure(&self) -> bool {
-        !self.front.ready.is_empty() || (self.front.calls == 0 && self.behind.len() > 0)
+    pub(super) fn has_departure<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {
+        match self.front.calls {
+            0 => self.behind.len() > 0,
+            _ if self.order == Order::Ordered => self.chain_start_is_done(slots),
+            _ => !self.front.ready.is_empty(),
+        }
     }
 
-    /// What leaves next.
+    /// When ordered, and there are calls: nothing but this decides about the next one.
     #[inline(always)]
-    pub(super) fn pop<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> Option<Departure> {
-        let call = self.front.ready.pop_front(slots);
-        if call != NONE {
-            self.front.calls -= 1;
-            self.end_of_turn(slots, call);
-            return Some(Departure::Call(call));
+    fn chain_start_is_done<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {
+        slots[self.chain_start as usize].state == State::Done
+    }
+
+    /// The call that leaves next; `None` if none does, or a control element before it.
+    #[inline(always)]
+    pub(super) fn pop_call<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> Option<u32> {
+        if self.front.calls == 0 {
+            return None;
         }
+        let call = match self.order {
+            Order::Ordered if self.chain_start_is_done(slots) => self.chain_start,
+            Order::Ordered => NONE,
+            _ => self.front.ready.pop_front(slots),
+        };
+        if call == NONE {
+            return None;
+        }
+        self.front.calls -= 1;
+        self.end_of_turn(slots, call);
+        Some(call)
+    }
+
+    /// The control element that leaves next; `None` if none does, or a call before it.
+    #[inline(never)] // the seldom one of two ways out of a function that is inlined
+    pub(super) fn pop_control(&mut self) -> Option<Control> {
         if self.front.calls > 0 {
             return None;
         }
@@ -191,7 +221,7 @@ impl<S: Storage> Queue<S> {
         if matches!(control, Control::Barrier(_, Some(_))) {
             self.drain_deadline = self.first_drain_deadline();
         }
-        Some(Departure::Control(control))
+        Some(control)
     }
 
     /// When [`take_late_barrier`](Self::take_late_barrier) has something to do.
@@ -236,17 +266,21 @@ impl<S: Storage> Queue<S> {
     #[inline(always)]
     fn end_of_turn<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         let successor = slots[call as usize].successor;
-        if successor == NONE {
-            match self.order {
-                Order::Ordered => self.chain_end = NONE,
-                Order::Unordered => {}
-                Order::ByKey { .. } => self.keys.remove_last(call),
+        match self.order {
+            Order::Unordered => {}
+            Order::Ordered => {
+                self.chain_start = successor;
+                if successor == NONE {
+                    self.chain_end = NONE;
+                }
             }
-            return;
-        }
-        slots[successor as usize].first_of_chain = true;
-        if slots[successor as usize].state == State::Done {
-            self.done(slots, successor);
+            _ if successor == NONE => self.keys.remove_last(call),
+            _ => {
+                slots[successor as usize].first_of_chain = true;
+                if slots[successor as usize].state == State::Done {
+                    self.done(slots, successor);
+                }
+            }
         }
     }
 

@@ -114,9 +114,9 @@ where
     fn admit_saved(&mut self, saved: Saved<In, Out, E>) -> Result<(), Saved<In, Out, E>> {
         match saved {
             Saved::Record(input, call, result) if self.has_room_for_record() => {
-                match self.insert(input, call.timestamp, call.request_id, call.key) {
-                    Ok(index) => {
-                        self.take_up_call(index, call, result);
+                match self.place(input, call.timestamp, call.request_id, call.key) {
+                    Ok((index, may_start)) => {
+                        self.take_up_call(index, may_start, call, result);
                         Ok(())
                     }
                     Err(input) => Err(Saved::Record(input, call, result)),
@@ -129,10 +129,11 @@ where
         }
     }
 
-    /// Goes on with a call that has its place and waits to be invoked.
+    /// Goes on with a call that has just been given its place.
     fn take_up_call(
         &mut self,
         index: u32,
+        may_start: bool,
         saved: SavedCall,
         result: Option<Result<Out, Failure<E>>>,
     ) {
@@ -142,19 +143,14 @@ where
         slot.attempts = saved.attempts;
         slot.interrupted = saved.interrupted;
         slot.spent = spent;
-        let waits = !slot.held;
         match saved.progress {
-            Progress::Waiting => {}
             Progress::Done | Progress::Dropped => {
                 slot.started = now.back(spent);
                 slot.result = result;
-                if waits {
-                    self.waiting.remove(self.calls.slots(), index);
-                }
+                slot.state = State::Done;
                 self.call_done(index);
             }
-            Progress::Backoff(_) if self.phase == Phase::LastAttempts => {}
-            Progress::Backoff(rest) => {
+            Progress::Backoff(rest) if self.phase != Phase::LastAttempts => {
                 let retry = now.plus(Span::from_nanos(rest));
                 slot.started = now.back(spent);
                 slot.spent = retry.since(slot.started);
@@ -163,11 +159,9 @@ where
                 if let Some(first) = earlier(Some(retry), deadline) {
                     self.deadlines.set(index, first);
                 }
-                if waits {
-                    self.waiting.remove(self.calls.slots(), index);
-                }
                 self.tally.in_backoff += 1;
             }
+            Progress::Waiting | Progress::Backoff(_) => self.queue_call(index, may_start),
         }
         self.end_if_shut_down(index);
     }
