@@ -259,8 +259,9 @@ where
 
     fn work(mut self: Pin<&mut Self>) -> Turn {
         let now = self.timer.now();
+        self.as_mut().operator().advance(now);
         let mut budget = TURN_BUDGET;
-        let all_polled = self.as_mut().poll_woken(now, &mut budget);
+        let all_polled = self.as_mut().poll_woken(&mut budget);
         if self.stop.is_some() {
             self.as_mut().stop_now(now);
         }
@@ -347,7 +348,7 @@ where
     /// has to be polled once more; but now and then also when it never is, because requests wake themselves
     /// whenever they are polled.
     #[inline]
-    fn poll_woken(self: Pin<&mut Self>, now: Instant, budget: &mut usize) -> bool {
+    fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> bool {
         let this = self.project();
         let mut quiet = true;
         while *budget > REFILL_RESERVE {
@@ -366,10 +367,8 @@ where
                 Some(Woken::Own(OwnLane::Consumer)) => {}
                 Some(Woken::Request(slot)) => {
                     *budget -= 1;
-                    if let Some(Poll::Ready(result)) = this.requests.poll(slot)
-                        && let Some(id) = this.operator.running_in(slot)
-                    {
-                        let _ = this.operator.handle_completion(now, id, result);
+                    if let Some(Poll::Ready(result)) = this.requests.poll(slot) {
+                        this.operator.end_running(slot, result);
                     }
                 }
             }
@@ -396,7 +395,7 @@ where
                         StreamElement::Record { value, timestamp } => {
                             room -= 1;
                             let key = this.key.key_of(&value);
-                            this.operator.push_and_call(now, key, value, timestamp)
+                            this.operator.push_and_call(key, value, timestamp)
                         }
                         control => {
                             let pushed = this.operator.push(now, control);
@@ -418,10 +417,10 @@ where
             };
             *budget -= 1; // also for what starts no call: the budget bounds what is pulled as well
             let Some(call) = call else { continue };
-            let id = call.id;
+            let slot = call.id.slot();
             let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
-            if let Poll::Ready(result) = this.requests.start(id.slot(), request) {
-                let _ = this.operator.handle_completion(now, id, result);
+            if let Poll::Ready(result) = this.requests.start(slot, request) {
+                this.operator.end_running(slot, result);
             }
         }
     }

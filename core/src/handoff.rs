@@ -19,6 +19,7 @@ use crate::control::{Control, StageHandle};
 use crate::driver::StageError;
 use crate::element::{Shape, StreamElement};
 use crate::runtime::Gone;
+use crate::stream::Next;
 
 /// The two ends of a buffer for at most `max_capacity` records and as many control elements, at first
 /// for `capacity`. `producer` wakes the producing end when there is credit.
@@ -202,8 +203,9 @@ where
     /// The next element; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<M::Item<O>> {
-        core::future::poll_fn(|cx| self.poll_item(cx)).await
+    #[inline]
+    pub fn next(&mut self) -> Next<'_, Self> {
+        Next::new(self)
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<M::Item<O>>> {

@@ -68,5 +68,5 @@ pub use storage::{Fixed, Storage};
 #[cfg(feature = "alloc")]
 pub use store::{CheckpointStore, Loaded, MemoryStore, NullStore};
 #[cfg(feature = "alloc")]
-pub use stream::{AsyncWaitExt, Driver, StartError, Unstarted};
+pub use stream::{AsyncWaitExt, Driver, Next, StartError, Unstarted};
 pub use time::{Instant, Timestamp};

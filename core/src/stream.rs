@@ -227,6 +227,26 @@ where
     }
 }
 
+/// The next element of a stage: what its `next` returns.
+#[must_use = "futures do nothing unless they are awaited"]
+#[derive(Debug)]
+pub struct Next<'a, S>(&'a mut S);
+
+impl<'a, S> Next<'a, S> {
+    pub(crate) fn new(stage: &'a mut S) -> Self {
+        Self(stage)
+    }
+}
+
+impl<S: Stream + Unpin> Future for Next<'_, S> {
+    type Output = Option<S::Item>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut *self.0).poll_next(cx)
+    }
+}
+
 /// Why a stage could not be started.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

@@ -10,12 +10,13 @@ use futures_core::Stream;
 
 use super::{OutcomeOf, Phase, Stage, Stop, Turn};
 use crate::config::{ConfigError, KeyOf};
-use crate::element::{IntoElement, Shape};
+use crate::element::{IntoElement, Shape, StreamElement};
 use crate::function::AsyncFunction;
 use crate::metrics::Metrics;
 use crate::outcome::Failure;
 use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
+use crate::stream::Next;
 
 /// Why a stage ended before everything was through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,21 +66,14 @@ where
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let this = self.as_mut().project();
-            if *this.before_refill > 0
-                && let Some(element) = this.operator.poll_output()
-            {
-                *this.before_refill -= 1;
-                match M::from_element(element) {
-                    Some(item) => return Poll::Ready(Some(item)),
-                    None => continue,
-                }
-            }
-            if ready!(self.as_mut().poll_turn(cx)) {
-                return Poll::Ready(None);
-            }
+        let this = self.as_mut().project();
+        if *this.before_refill > 0
+            && let Some((value, timestamp)) = this.operator.poll_record()
+        {
+            *this.before_refill -= 1;
+            return Poll::Ready(M::from_element(StreamElement::Record { value, timestamp }));
         }
+        self.poll_element(cx)
     }
 }
 
@@ -96,6 +90,29 @@ where
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
 {
+    /// The next element of any kind, after a turn if need be.
+    #[inline(never)]
+    fn poll_element(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<M::Item<OutcomeOf<V, F>>>> {
+        loop {
+            let this = self.as_mut().project();
+            if *this.before_refill > 0
+                && let Some(element) = this.operator.poll_output()
+            {
+                *this.before_refill -= 1;
+                match M::from_element(element) {
+                    Some(item) => return Poll::Ready(Some(item)),
+                    None => continue,
+                }
+            }
+            if ready!(self.as_mut().poll_turn(cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
     /// A turn, when there is nothing to hand out or enough was. Ready when there may be something to
     /// hand out, with `true` at the end of the stream.
     fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
@@ -120,11 +137,12 @@ where
     /// The next outcome; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<<Self as Stream>::Item>
+    #[inline]
+    pub fn next(&mut self) -> Next<'_, Self>
     where
         Self: Unpin,
     {
-        core::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+        Next::new(self)
     }
 
     /// How the stream ended, once it has: `Err` if the function could not be opened.

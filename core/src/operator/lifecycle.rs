@@ -179,14 +179,6 @@ where
         self.express.is_some() || self.queue.has_departure(self.calls.all())
     }
 
-    /// The attempt that is running in `slot`.
-    #[cfg(feature = "alloc")] // for the driver
-    #[inline(always)]
-    pub(crate) fn running_in(&mut self, slot: usize) -> Option<CallId> {
-        let call = self.calls.slots().get(slot).filter(|call| call.state == State::Running)?;
-        Some(CallId { slot: slot as u32, generation: call.generation })
-    }
-
     /// Whether nothing is left inside, control elements and a restore's backlog included.
     pub fn is_empty(&self) -> bool {
         self.calls.len() == 0

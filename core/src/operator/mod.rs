@@ -228,17 +228,15 @@ where
     }
 
     /// Takes in a record for which there [is room](Self::room), and starts its first attempt if it may
-    /// start: what `push` and `poll_call` do one after the other.
+    /// start: what `push` and `poll_call` do one after the other, at the latest instant seen.
     #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn push_and_call(
         &mut self,
-        now: Instant,
         key: u64,
         value: In,
         timestamp: Option<Timestamp>,
     ) -> Option<Call<'_, In>> {
-        self.advance(now);
         let request_id = self.next_request_id;
         let Ok((index, may_start)) = self.place(value, timestamp, request_id, key) else {
             unreachable!("there is room for it");
@@ -285,7 +283,7 @@ where
         result: Result<Out, Failure<E>>,
     ) -> Completion {
         self.advance(now);
-        match self.calls.slots().get(id.slot as usize) {
+        match self.calls.slots().get(id.slot()) {
             Some(slot) if slot.generation == id.generation && slot.state == State::Running => {
                 self.end_attempt(id.slot, result)
             }
@@ -293,6 +291,15 @@ where
                 self.tally.late += 1;
                 Completion::Late
             }
+        }
+    }
+
+    /// The attempt that is running in `slot` has ended, at the latest instant seen.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn end_running(&mut self, slot: usize, result: Result<Out, Failure<E>>) {
+        if self.calls.slots().get(slot).is_some_and(|call| call.state == State::Running) {
+            let _ = self.end_attempt(slot as u32, result);
         }
     }
 
@@ -344,31 +351,53 @@ where
         }
         self.admit();
         loop {
-            let Some(index) = self.queue.pop_call(self.calls.slots()) else {
-                match self.queue.pop_control()? {
-                    Control::Gone => continue,
-                    control => return self.hand_on(control),
+            if let Some(index) = self.queue.pop_call(self.calls.slots()) {
+                match self.take_record(index) {
+                    Some((value, timestamp)) => {
+                        return Some(StreamElement::Record { value, timestamp });
+                    }
+                    None => continue,
                 }
-            };
-            let now = self.now;
-            let slot = self.calls.at(index);
-            let (attempts, timestamp) = (slot.attempts, slot.timestamp());
-            let done = slot.started.plus(slot.spent);
-            self.tally.turn_wait.record_span(now.passed_since(done));
-            let elapsed = Duration::from(slot.spent);
-            let content = (slot.input.take(), slot.result.take());
-            self.calls.remove(index);
-            if self.tally.is_full() && self.calls.len() < self.limits.capacity {
-                self.tally.not_full(now);
             }
-            let (Some(input), Some(result)) = content else {
-                self.tally.dropped += 1;
-                continue;
-            };
-            self.tally.emit(&result);
-            let value = Outcome { input, result, attempts, elapsed };
-            return Some(StreamElement::Record { value, timestamp });
+            match self.queue.pop_control()? {
+                Control::Gone => {}
+                control => return self.hand_on(control),
+            }
         }
+    }
+
+    /// The next element, if that is a record, and nothing that happens seldom comes first: what
+    /// [`poll_output`](Self::poll_output) gives most of the time.
+    #[cfg(feature = "alloc")] // for the driver
+    #[inline(always)]
+    pub(crate) fn poll_record(&mut self) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
+        if self.express.is_some() || self.backlog.len() > 0 {
+            return None;
+        }
+        let index = self.queue.pop_call(self.calls.slots())?;
+        self.take_record(index)
+    }
+
+    /// A record leaves; `None` if it was dropped.
+    #[inline(always)]
+    fn take_record(&mut self, index: u32) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
+        let now = self.now;
+        let slot = self.calls.at(index);
+        let (attempts, timestamp) = (slot.attempts, slot.timestamp());
+        let done = slot.started.plus(slot.spent);
+        self.tally.turn_wait.record_span(now.passed_since(done));
+        let elapsed = Duration::from(slot.spent);
+        let content = (slot.input.take(), slot.result.take());
+        self.calls.remove(index);
+        if self.tally.is_full() && self.calls.len() < self.limits.capacity {
+            self.tally.not_full(now);
+        }
+        let (Some(input), Some(result)) = content else {
+            self.tally.dropped += 1;
+            return None;
+        };
+        self.tally.emit(&result);
+        Some((Outcome { input, result, attempts, elapsed }, timestamp))
     }
 
     /// A control element leaves.
@@ -381,8 +410,9 @@ where
         control.into_element()
     }
 
+    /// Sets the present.
     #[inline(always)]
-    fn advance(&mut self, now: Instant) {
+    pub(crate) fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
 
