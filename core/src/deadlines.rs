@@ -20,20 +20,22 @@ pub(crate) struct Deadlines<S: Storage> {
     heap: S::Table<u32>,
 }
 
+/// Sixteen bytes for each place of a stage, so the three cases share two numbers.
 #[derive(Clone, Copy)]
 struct Node {
     at: Instant,
-    place: Place,
+    /// The neighbours in the list, or [`NONE`]; or [`NOWHERE`]; or [`IN_HEAP`] and the position there.
+    before: u32,
+    behind: u32,
 }
 
-#[derive(Clone, Copy)]
-enum Place {
-    Nowhere,
-    List { before: u32, behind: u32 },
-    Heap { position: u32 },
-}
+/// In place of a neighbour before: in neither of the two. No call has this number, nor the next.
+const NOWHERE: u32 = NONE - 1;
 
-const VACANT: Node = Node { at: Instant::FAR_FUTURE, place: Place::Nowhere };
+/// In place of a neighbour before: the node is in the heap.
+const IN_HEAP: u32 = NONE - 2;
+
+const VACANT: Node = Node { at: Instant::FAR_FUTURE, before: NOWHERE, behind: NONE };
 
 impl<S: Storage> Deadlines<S> {
     pub(crate) const fn new() -> Self {
@@ -41,47 +43,49 @@ impl<S: Storage> Deadlines<S> {
     }
 
     /// Calls `call` up at `at`; a deadline it had before is forgotten.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set(&mut self, call: u32, at: Instant) {
+        if self.nodes.as_ref().len() <= call as usize {
+            self.grow(call);
+        }
         self.cancel(call);
-        while self.nodes.as_ref().len() <= call as usize {
-            // The storage has room for as many nodes as for calls.
-            if self.nodes.push(VACANT).is_err() {
-                return;
-            }
-        }
         let last = self.last;
-        if last == NONE || self.node(last).at <= at {
-            let place = Place::List { before: last, behind: NONE };
-            *self.node(call) = Node { at, place };
-            match last {
-                NONE => self.first = call,
-                _ => self.set_behind(last, call),
-            }
-            self.last = call;
-        } else {
-            self.node(call).at = at;
-            self.heap_insert(call);
+        if last != NONE && self.node(last).at > at {
+            return self.heap_insert(call, at);
         }
+        *self.node(call) = Node { at, before: last, behind: NONE };
+        match last {
+            NONE => self.first = call,
+            _ => self.node(last).behind = call,
+        }
+        self.last = call;
+    }
+
+    /// Makes a node for `call`: the storage has room for as many nodes as for calls.
+    #[cold]
+    fn grow(&mut self, call: u32) {
+        while self.nodes.as_ref().len() <= call as usize && self.nodes.push(VACANT).is_ok() {}
     }
 
     /// Forgets the deadline of `call`, if it has one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cancel(&mut self, call: u32) {
         let Some(node) = self.nodes.as_mut().get_mut(call as usize) else { return };
-        match core::mem::replace(&mut node.place, Place::Nowhere) {
-            Place::Nowhere => {}
-            Place::List { before, behind } => {
-                match before {
-                    NONE => self.first = behind,
-                    _ => self.set_behind(before, behind),
-                }
-                match behind {
-                    NONE => self.last = before,
-                    _ => self.set_before(behind, before),
-                }
-            }
-            Place::Heap { position } => self.heap_remove(position as usize),
+        let Node { before, behind, .. } = *node;
+        if before == NOWHERE {
+            return;
+        }
+        node.before = NOWHERE;
+        if before == IN_HEAP {
+            return self.heap_remove(behind as usize);
+        }
+        match before {
+            NONE => self.first = behind,
+            _ => self.node(before).behind = behind,
+        }
+        match behind {
+            NONE => self.last = before,
+            _ => self.node(behind).before = before,
         }
     }
 
@@ -115,31 +119,23 @@ impl<S: Storage> Deadlines<S> {
         }
     }
 
+    #[inline(always)]
     fn node(&mut self, call: u32) -> &mut Node {
         &mut self.nodes.as_mut()[call as usize]
     }
 
-    fn set_behind(&mut self, call: u32, to: u32) {
-        if let Place::List { behind, .. } = &mut self.node(call).place {
-            *behind = to;
-        }
-    }
-
-    fn set_before(&mut self, call: u32, to: u32) {
-        if let Place::List { before, .. } = &mut self.node(call).place {
-            *before = to;
-        }
-    }
-
-    fn heap_insert(&mut self, call: u32) {
+    #[inline(never)]
+    fn heap_insert(&mut self, call: u32, at: Instant) {
         let position = self.heap.as_ref().len();
         if self.heap.push(call).is_err() {
             return; // as above: there is a place for every call
         }
+        self.node(call).at = at;
         self.sift_up(position, call);
     }
 
     /// Takes the entry at `position` out and lets the last one take its place.
+    #[inline(never)]
     fn heap_remove(&mut self, position: usize) {
         let Some(moved) = self.heap.pop() else { return };
         if position == self.heap.as_ref().len() {
@@ -188,7 +184,8 @@ impl<S: Storage> Deadlines<S> {
 
     fn heap_place(&mut self, position: usize, call: u32) {
         self.heap.as_mut()[position] = call;
-        self.node(call).place = Place::Heap { position: position as u32 };
+        let node = self.node(call);
+        (node.before, node.behind) = (IN_HEAP, position as u32);
     }
 }
 

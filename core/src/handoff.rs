@@ -203,6 +203,7 @@ where
     /// The next element; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
+    #[allow(clippy::should_implement_trait)] // what every stream calls it
     #[inline]
     pub fn next(&mut self) -> Next<'_, Self> {
         Next::new(self)

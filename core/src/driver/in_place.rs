@@ -137,6 +137,7 @@ where
     /// The next outcome; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
+    #[allow(clippy::should_implement_trait)] // what every stream calls it
     #[inline]
     pub fn next(&mut self) -> Next<'_, Self>
     where

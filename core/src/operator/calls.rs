@@ -108,17 +108,21 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         slot.attempts = 0;
         slot.interrupted = 0;
         slot.successor = NONE;
+        slot.first_of_chain = true;
+        slot.held = false;
         slot.state = State::Queued;
         slot
     }
 
-    /// Makes the slot vacant. The most recently used one is used again first: it is in the cache.
+    /// Makes the slot vacant; what is in it is to be taken out. The most recently used one is used again
+    /// first: it is in the cache.
     #[inline(always)]
-    pub(super) fn remove(&mut self, call: u32) {
+    pub(super) fn vacate(&mut self, call: u32) -> &mut Call<In, Out, E> {
+        self.occupied -= 1;
         let slot = &mut self.slots.as_mut()[call as usize];
         slot.state = State::Vacant;
         slot.next = self.vacant.replace_first(call);
-        self.occupied -= 1;
+        slot
     }
 
     /// The occupied slots in the order in which their records came: `key` tells it.

@@ -228,7 +228,8 @@ where
     }
 
     /// Takes in a record for which there [is room](Self::room), and starts its first attempt if it may
-    /// start: what `push` and `poll_call` do one after the other, at the latest instant seen.
+    /// start: what `push` and `poll_call` do one after the other, at the latest instant seen. Nothing
+    /// [may start](Self::has_call) before it.
     #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn push_and_call(
@@ -242,7 +243,8 @@ where
             unreachable!("there is room for it");
         };
         self.next_request_id = request_id.wrapping_add(self.request_id_step);
-        if !may_start || self.running >= self.limits.max_running || !self.waiting.is_empty() {
+        debug_assert!(!self.has_call());
+        if !may_start || self.running >= self.limits.max_running {
             self.queue_call(index, may_start);
             return None;
         }
@@ -298,9 +300,8 @@ where
     #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn end_running(&mut self, slot: usize, result: Result<Out, Failure<E>>) {
-        if self.calls.slots().get(slot).is_some_and(|call| call.state == State::Running) {
-            let _ = self.end_attempt(slot as u32, result);
-        }
+        debug_assert_eq!(self.calls.slots()[slot].state, State::Running);
+        let _ = self.end_attempt(slot as u32, result);
     }
 
     /// Judges what is due at `now`: attempts and calls that took too long, backoffs that are over.
@@ -382,13 +383,12 @@ where
     #[inline(always)]
     fn take_record(&mut self, index: u32) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
         let now = self.now;
-        let slot = self.calls.at(index);
+        let slot = self.calls.vacate(index);
         let (attempts, timestamp) = (slot.attempts, slot.timestamp());
         let done = slot.started.plus(slot.spent);
         self.tally.turn_wait.record_span(now.passed_since(done));
         let elapsed = Duration::from(slot.spent);
         let content = (slot.input.take(), slot.result.take());
-        self.calls.remove(index);
         if self.tally.is_full() && self.calls.len() < self.limits.capacity {
             self.tally.not_full(now);
         }
@@ -439,19 +439,18 @@ where
         key: u64,
     ) -> Result<(u32, bool), In> {
         let Some(index) = self.calls.vacant() else { return Err(input) };
-        let link = self.queue.push_call(self.calls.slots(), index, key);
+        let segment = self.queue.count_call();
         let call = self.calls.occupy(index);
         call.input = Some(input);
         call.set_timestamp(timestamp);
         call.request_id = request_id;
         call.started = self.now;
-        call.segment = link.segment;
-        call.first_of_chain = link.first_of_chain;
-        call.held = !link.may_start;
+        call.segment = segment;
         if self.calls.len() >= self.limits.capacity {
             self.tally.full(self.now);
         }
-        Ok((index, link.may_start))
+        let may_start = self.queue.link_call(self.calls.slots(), index, key);
+        Ok((index, may_start))
     }
 
     /// Lets a new call wait to be invoked, unless it has to be released first.

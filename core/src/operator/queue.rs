@@ -42,14 +42,6 @@ impl Control {
     }
 }
 
-/// What a new call is linked to.
-pub(super) struct Link {
-    pub(super) segment: u32,
-    pub(super) first_of_chain: bool,
-    /// Whether it may be invoked now.
-    pub(super) may_start: bool,
-}
-
 pub(super) struct Queue<S: Storage> {
     order: Order,
     /// The first and the last call of the one chain, when ordered.
@@ -108,31 +100,53 @@ impl<S: Storage> Queue<S> {
         self.front_number
     }
 
-    /// Puts `call` at the end.
+    /// Counts a call at the end. Returns the number of its segment.
     #[inline(always)]
-    pub(super) fn push_call<In, Out, E>(
+    pub(super) fn count_call(&mut self) -> u32 {
+        let number = self.front_number.wrapping_add(self.behind.len() as u32);
+        self.segment(number).calls += 1;
+        number
+    }
+
+    /// Puts the new `call` at the end of its chain. Returns whether it may be invoked now.
+    #[inline(always)]
+    pub(super) fn link_call<In, Out, E>(
         &mut self,
         slots: &mut [Call<In, Out, E>],
         call: u32,
         key: u64,
-    ) -> Link {
-        let segment = self.front_number.wrapping_add(self.behind.len() as u32);
-        self.segment(segment).calls += 1;
-        let before = match self.order {
-            Order::Ordered => core::mem::replace(&mut self.chain_end, call),
-            Order::Unordered => NONE,
-            Order::ByKey | Order::SerialByKey => self.keys.replace_last(key, call),
-        };
-        if before == NONE {
-            if self.order == Order::Ordered {
-                self.chain_start = call;
+    ) -> bool {
+        match self.order {
+            Order::Unordered => true,
+            Order::Ordered => {
+                match core::mem::replace(&mut self.chain_end, call) {
+                    NONE => self.chain_start = call,
+                    before => slots[before as usize].successor = call,
+                }
+                true
             }
-            return Link { segment, first_of_chain: true, may_start: true };
+            Order::ByKey | Order::SerialByKey => self.link_by_key(slots, call, key),
+        }
+    }
+
+    #[inline(never)] // leaves the registers to the others
+    fn link_by_key<In, Out, E>(
+        &mut self,
+        slots: &mut [Call<In, Out, E>],
+        call: u32,
+        key: u64,
+    ) -> bool {
+        let before = self.keys.replace_last(key, call);
+        if before == NONE {
+            return true;
         }
         let before = &mut slots[before as usize];
         before.successor = call;
         let may_start = !self.is_serial() || (before.state == State::Done && !before.held);
-        Link { segment, first_of_chain: false, may_start }
+        let slot = &mut slots[call as usize];
+        slot.first_of_chain = false;
+        slot.held = !may_start;
+        may_start
     }
 
     /// Whether a call is invoked only when its predecessor has its outcome.
