@@ -350,7 +350,7 @@ where
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> bool {
         let this = self.project();
-        let mut quiet = true;
+        let mut quiet = this.requests.is_between_passes();
         while *budget > REFILL_RESERVE {
             match this.requests.next_woken() {
                 None if quiet => {

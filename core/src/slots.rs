@@ -117,6 +117,13 @@ impl<F> Slots<F> {
         poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
     }
 
+    /// Whether the next `None` of [`next_woken`](Self::next_woken), if it comes at once, means that nothing is
+    /// woken; otherwise it is the end of a pass that has left behind what was woken since.
+    #[inline]
+    pub(crate) fn is_between_passes(&self) -> bool {
+        self.collector.is_between_passes(&self.hub)
+    }
+
     /// Something that has been woken since it was last handed out here; `None` when everything has been
     /// handed out that was woken before the first call after the last `None`.
     #[inline]

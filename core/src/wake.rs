@@ -154,6 +154,11 @@ impl Collector {
         self.lanes == 0 && self.blocks == 0
     }
 
+    /// Whether the next call begins a pass. One that goes on has left behind what was woken since it came by.
+    pub(crate) fn is_between_passes(&self, hub: &Hub) -> bool {
+        self.left == hub.summary.len()
+    }
+
     /// A block and a lane that have been woken; `take` collects the bits of a block. `None` ends a pass, and
     /// the next call begins another one.
     #[inline]

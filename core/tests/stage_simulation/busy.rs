@@ -37,15 +37,85 @@ impl Timer for Still {
     }
 }
 
-/// Always has another one.
-struct Numbers(u32);
+/// Has 1, and from when the gate is open always another one.
+#[derive(Clone, Default)]
+struct Numbers(Rc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    last: Cell<u32>,
+    is_open: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.is_open.set(true);
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+}
 
 impl Stream for Numbers {
     type Item = u32;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u32>> {
-        self.0 += 1;
-        Poll::Ready(Some(self.0))
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        let gate = &self.0;
+        if gate.last.get() > 0 && !gate.is_open.get() {
+            gate.waker.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        gate.last.set(gate.last.get() + 1);
+        Poll::Ready(Some(gate.last.get()))
+    }
+}
+
+/// Wakes itself whenever it is polled.
+async fn busy() {
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+#[test] // T6: whenever it was that the ration of the busy one ended
+fn a_request_that_is_ready_is_not_late_beside_a_busy_one() {
+    for polls in 1..20 {
+        let clock = Still(Rc::default());
+        let policy = AsyncWait::unordered(2).timeout(Duration::from_nanos(10));
+        let (answer, waker) = (Cell::new(None), Cell::new(None));
+        let wait = || {
+            poll_fn(|cx: &mut Context<'_>| {
+                waker.set(Some(cx.waker().clone()));
+                answer.get().map_or(Poll::Pending, |answer| Poll::Ready(Ok::<u32, ()>(answer)))
+            })
+        };
+        let ask = |number: &u32| {
+            let number = *number;
+            let wait = wait();
+            async move {
+                if number == 1 {
+                    busy().await;
+                }
+                wait.await
+            }
+        };
+        let numbers = Numbers::default();
+        numbers.0.open();
+        let stage = numbers.async_wait(policy, ask).in_place(clock.clone());
+        let mut stage = Box::pin(stage.unwrap());
+        let cx = &mut Context::from_waker(Waker::noop());
+        for _ in 0..polls {
+            assert!(stage.as_mut().poll_next(cx).is_pending());
+        }
+        answer.set(Some(7));
+        waker.take().into_iter().for_each(Waker::wake);
+        clock.0.set(20);
+        let done = (0..20).find_map(|_| match stage.as_mut().poll_next(cx) {
+            Poll::Ready(Some(done)) if done.input == 2 => Some(done.result),
+            _ => None,
+        });
+        assert_eq!(done, Some(Ok(7)), "after {polls} polls");
     }
 }
 
@@ -59,19 +129,20 @@ fn a_busy_request_does_not_starve_the_others() {
         invoked.set(number);
         async move {
             if number == 1 {
-                let busy = poll_fn(|cx| {
-                    cx.waker().wake_by_ref();
-                    Poll::<()>::Pending
-                });
-                busy.await;
+                busy().await;
             }
             pending::<Result<(), ()>>().await
         }
     };
-    let mut stage = Box::pin(Numbers(0).async_wait(policy, ask).in_place(clock.clone()).unwrap());
+    let numbers = Numbers::default();
+    let stage = numbers.clone().async_wait(policy, ask).in_place(clock.clone());
+    let mut stage = Box::pin(stage.unwrap());
     let cx = &mut Context::from_waker(Waker::noop());
-    for _ in 0..20 {
+    for polls in 0..40 {
         assert!(stage.as_mut().poll_next(cx).is_pending());
+        if polls == 20 {
+            numbers.0.open();
+        }
     }
     assert_eq!(invoked.get(), 2, "the source has its turn");
     let mut timed_out = Vec::new();

@@ -175,7 +175,8 @@ impl Inner {
         if std::mem::replace(&mut seen.is_over, true) || over {
             return;
         }
-        let has_answer = seen.end.is_some() && if in_place { seen.is_woken } else { !seen.lives };
+        let would_answer = seen.is_woken && seen.restless == 0;
+        let has_answer = seen.end.is_some() && if in_place { would_answer } else { !seen.lives };
         let (number, attempt, request) = (seen.number, seen.attempt, seen.request);
         self.ends_polling();
         if self.turn.shutting {
