@@ -1,6 +1,6 @@
 //! How an attempt ends, and its call with it or not.
 
-use super::calls::State;
+use super::calls::{Link, State, Waiting};
 use super::queue::earlier;
 use super::{Completion, Operator, Phase};
 use crate::deadlines::NONE;
@@ -73,7 +73,7 @@ where
             Some(deadline) => self.deadlines.set(index, deadline),
             None => self.deadlines.cancel(index),
         }
-        if !self.calls.at(index).held {
+        if self.calls.at(index).link != Link::Held {
             self.waiting.push_back(self.calls.slots(), index);
         }
     }
@@ -83,7 +83,7 @@ where
     pub(super) fn abandon(&mut self, index: u32, failure: Failure<E>) {
         let now = self.now;
         let slot = self.calls.at(index);
-        let waits = matches!(slot.state, State::Queued | State::Due) && !slot.held;
+        let waits = slot.state == State::Due && slot.link != Link::Held;
         match slot.state {
             State::Running => self.running -= 1,
             State::Backoff | State::Due => self.tally.in_backoff -= 1,
@@ -93,7 +93,9 @@ where
             }
             State::Done | State::Vacant => {}
         }
-        if waits {
+        if self.phase == Phase::ShutDown {
+            self.waiting = Waiting::EMPTY; // none of them is invoked any more
+        } else if waits {
             self.waiting.remove(self.calls.slots(), index);
         }
         self.finish_call(index, Err(failure));
@@ -114,8 +116,8 @@ where
         self.queue.done(self.calls.slots(), index);
         if self.queue.is_serial() {
             let slot = self.calls.at(index);
-            let (successor, held) = (slot.successor, slot.held);
-            if !held {
+            let (successor, link) = (slot.successor, slot.link);
+            if link != Link::Held {
                 self.release(successor);
             }
         }
@@ -126,7 +128,9 @@ where
     pub(super) fn release(&mut self, mut index: u32) {
         while index != NONE {
             let slot = self.calls.at(index);
-            slot.held = false;
+            if slot.link == Link::Held {
+                slot.link = Link::Following;
+            }
             match slot.state {
                 State::Done => index = slot.successor,
                 State::Queued | State::Due => {

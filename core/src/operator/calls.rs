@@ -16,25 +16,32 @@ pub(super) struct Call<In, Out, E> {
     /// then, when it came.
     pub(super) started: Instant,
     /// A time taken, counted from `started`: by a queued call what it took before a restore, by one in
-    /// backoff all until its retry, by a done one all of it.
+    /// backoff all until its retry, by a done one all of it. One that is due needs none, and keeps the call
+    /// that waits before it here (see [`Waiting`]).
     pub(super) spent: Span,
     pub(super) attempts: u32,
-    /// How many of them a crash has interrupted.
-    pub(super) interrupted: u32,
     /// Changes whenever an attempt begins or ends, so that a completion of another one is told apart.
     pub(super) generation: u32,
-    /// The neighbours in the one list this call is in: vacant, waiting to be invoked, or ready.
+    /// The next call in the one list this one is in: vacant, waiting to be invoked, or ready.
     next: u32,
-    before: u32,
     /// The next call that may not leave before this one does.
     pub(super) successor: u32,
     pub(super) segment: u32,
     pub(super) state: State,
-    /// Nothing that must leave before it is still here.
-    pub(super) first_of_chain: bool,
-    /// Not to be invoked before the call has its outcome that it follows in its chain.
-    pub(super) held: bool,
+    pub(super) link: Link,
     has_timestamp: bool,
+    /// How many attempts a crash has interrupted; from 255 on they count as failed.
+    interrupted: u8,
+}
+
+/// Where a call stands in its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Nothing that must leave before it is still here.
+    First,
+    Following,
+    /// Following, and not to be invoked before the call that it follows has its outcome.
+    Held,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +115,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         slot.attempts = 0;
         slot.interrupted = 0;
         slot.successor = NONE;
-        slot.first_of_chain = true;
-        slot.held = false;
+        slot.link = Link::First;
         slot.state = State::Queued;
         slot
     }
@@ -150,22 +156,30 @@ impl<In, Out, E> Call<In, Out, E> {
         started: Instant::ZERO,
         spent: Span::ZERO,
         attempts: 0,
-        interrupted: 0,
         generation: 0,
         next: NONE,
-        before: NONE,
         successor: NONE,
         segment: 0,
         state: State::Vacant,
-        first_of_chain: false,
-        held: false,
+        link: Link::First,
         has_timestamp: false,
+        interrupted: 0,
     };
 
     /// How many attempts have failed, if the one that is running does not.
     #[inline(always)]
     pub(super) fn retries(&self) -> u32 {
-        self.attempts.saturating_sub(1).saturating_sub(self.interrupted)
+        self.attempts.saturating_sub(1).saturating_sub(self.interrupted())
+    }
+
+    /// How many of the attempts a crash has interrupted.
+    #[inline(always)]
+    pub(super) fn interrupted(&self) -> u32 {
+        u32::from(self.interrupted)
+    }
+
+    pub(super) fn set_interrupted(&mut self, attempts: u32) {
+        self.interrupted = u8::try_from(attempts).unwrap_or(u8::MAX);
     }
 
     #[inline(always)]
@@ -206,8 +220,7 @@ impl List {
 
     #[inline(always)]
     pub(super) fn push_back<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        let slot = &mut slots[call as usize];
-        (slot.next, slot.before) = (NONE, self.last);
+        slots[call as usize].next = NONE;
         match self.first {
             NONE => self.first = call,
             _ => slots[self.last as usize].next = call,
@@ -222,7 +235,6 @@ impl List {
     }
 
     /// Puts another call, or [`NONE`], in front, and returns the one that was; the caller links the two.
-    /// For lists of which nothing is taken but the first: `before` is not kept.
     #[inline(always)]
     fn replace_first(&mut self, call: u32) -> u32 {
         core::mem::replace(&mut self.first, call)
@@ -237,19 +249,54 @@ impl List {
         }
         call
     }
+}
 
-    /// Takes out a call that stands in this list.
+/// Calls to be invoked, in order.
+///
+/// Nothing is taken out of the middle but calls that are due: a backoff is over, and then their time is,
+/// before their turn has come. So these know the call before them; `spent`, which they do not need, is
+/// where.
+pub(super) struct Waiting(List);
+
+impl Waiting {
+    pub(super) const EMPTY: Self = Self(List::EMPTY);
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn push_back<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
+        set_before(slots, call, self.0.last);
+        self.0.push_back(slots, call);
+    }
+
+    /// The first call, or [`NONE`].
+    #[inline(always)]
+    pub(super) fn pop_front<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> u32 {
+        self.0.pop_front(slots)
+    }
+
+    /// Takes out a call that is due.
     pub(super) fn remove<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        let Call { next, before, .. } = slots[call as usize];
-        if self.first == call {
-            self.first = next;
+        let Call { next, spent, .. } = slots[call as usize];
+        let before = spent.as_nanos() as u32;
+        if self.0.first == call {
+            self.0.first = next;
         } else {
             slots[before as usize].next = next;
         }
-        if self.last == call {
-            self.last = before;
+        if self.0.last == call {
+            self.0.last = before;
         } else {
-            slots[next as usize].before = before;
+            set_before(slots, next, before);
         }
+    }
+}
+
+fn set_before<In, Out, E>(slots: &mut [Call<In, Out, E>], call: u32, before: u32) {
+    let slot = &mut slots[call as usize];
+    if slot.state == State::Due {
+        slot.spent = Span::from_nanos(u64::from(before));
     }
 }

@@ -15,7 +15,7 @@ use core::fmt;
 use core::time::Duration;
 
 pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
-use self::calls::{Calls, List, State};
+use self::calls::{Calls, State, Waiting};
 use self::queue::{Control, Queue, earlier};
 #[cfg(feature = "alloc")]
 pub use self::rescale::{merge_snapshots, split_snapshot};
@@ -78,7 +78,7 @@ pub struct Operator<In, Out, E, R, S: Storage> {
     queue: Queue<S>,
     deadlines: Deadlines<S>,
     /// Calls to be invoked, in order.
-    waiting: List,
+    waiting: Waiting,
     running: usize,
     /// Records that have left and count against the capacity all the same.
     held: usize,
@@ -133,7 +133,7 @@ where
             calls: Calls::new(),
             queue: Queue::new(settings.order),
             deadlines: Deadlines::new(),
-            waiting: List::EMPTY,
+            waiting: Waiting::EMPTY,
             running: 0,
             held: 0,
             express: None,

@@ -6,7 +6,7 @@
 //! What must leave before what is a *chain* of successors. The modes differ only in the chains:
 //! ordered is one chain of all calls, unordered none, by key one for each key.
 
-use super::calls::{Call, List, State};
+use super::calls::{Call, Link, List, State};
 use super::keys::Keys;
 use crate::checkpoint::CheckpointError;
 use crate::config::Order;
@@ -142,10 +142,9 @@ impl<S: Storage> Queue<S> {
         }
         let before = &mut slots[before as usize];
         before.successor = call;
-        let may_start = !self.is_serial() || (before.state == State::Done && !before.held);
-        let slot = &mut slots[call as usize];
-        slot.first_of_chain = false;
-        slot.held = !may_start;
+        let may_start =
+            !self.is_serial() || (before.state == State::Done && before.link != Link::Held);
+        slots[call as usize].link = if may_start { Link::Following } else { Link::Held };
         may_start
     }
 
@@ -182,7 +181,7 @@ impl<S: Storage> Queue<S> {
     #[inline(always)]
     pub(super) fn done<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         let slot = &slots[call as usize];
-        if self.order != Order::Ordered && slot.first_of_chain {
+        if self.order != Order::Ordered && slot.link == Link::First {
             let number = slot.segment;
             self.segment(number).ready.push_back(slots, call);
         }
@@ -290,7 +289,7 @@ impl<S: Storage> Queue<S> {
             }
             _ if successor == NONE => self.keys.remove_last(call),
             _ => {
-                slots[successor as usize].first_of_chain = true;
+                slots[successor as usize].link = Link::First;
                 if slots[successor as usize].state == State::Done {
                     self.done(slots, successor);
                 }

@@ -141,7 +141,7 @@ where
         let spent = Span::from_nanos(saved.spent);
         let slot = self.calls.at(index);
         slot.attempts = saved.attempts;
-        slot.interrupted = saved.interrupted;
+        slot.set_interrupted(saved.interrupted);
         slot.spent = spent;
         match saved.progress {
             Progress::Done | Progress::Dropped => {

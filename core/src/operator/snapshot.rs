@@ -267,8 +267,8 @@ where
         };
         let interrupted = match call.state {
             State::Done if !keep_results => 0,
-            State::Running => call.interrupted.saturating_add(1),
-            _ => call.interrupted,
+            State::Running => call.interrupted().saturating_add(1),
+            _ => call.interrupted(),
         };
         let (timestamp, request_id, key) =
             (call.timestamp(), call.request_id, self.queue.key(index));
