@@ -13,16 +13,14 @@ pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {
     pub use inflight_core::{
-        AsyncFunction, AsyncWait, Attempt, Barrier, BarrierMode, Checkpoint, CheckpointError,
-        CheckpointId, ConfigError, ExponentialBackoff, Failure, FinishPolicy, FixedDelay, Metrics,
-        NoRetry, Outcome, RetryBudget, RetryStrategy, Status, StreamElement, TimeoutAction,
-        Timestamp, with_attempt, with_timeout_action,
+        AsyncFunction, AsyncWait, AsyncWaitExt as _, Attempt, Barrier, BarrierMode, Checkpoint,
+        CheckpointError, CheckpointId, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
+        Fixed, FixedDelay, Metrics, NoRetry, Outcome, RetryBudget, RetryStrategy, Stage,
+        StageError, StartError, Status, StreamElement, TimeoutAction, Timestamp, WakeTable,
+        with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
-    pub use inflight_core::{
-        AsyncWaitExt as _, CheckpointStore, Loaded, MemoryStore, Spawned, Stage, StageError,
-        StageHandle, StartError,
-    };
+    pub use inflight_core::{CheckpointStore, Loaded, MemoryStore, Spawned, StageHandle};
     #[cfg(feature = "smol")]
     pub use inflight_smol::{Smol, SmolLocal};
     #[cfg(feature = "tokio")]

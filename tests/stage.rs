@@ -820,7 +820,7 @@ fn a_stage_stops_within_a_limit() {
 
         let mut stage = source().async_wait(policy, ask).in_place(Tokio).unwrap();
         assert_eq!(stage.next().await.expect("an outcome").input, 1);
-        stage.stop();
+        std::pin::Pin::new(&mut stage).stop();
         let rest: Vec<_> = stage.collect().await;
         assert_eq!(inputs(&rest), [30, 500], "without a limit all finish");
     });

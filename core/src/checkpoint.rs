@@ -3,9 +3,7 @@
 
 use core::fmt;
 
-#[cfg(feature = "alloc")]
-use crate::envelope::FormatError;
-use crate::envelope::{self, HEADER_LEN, Magic};
+use crate::envelope::{self, FormatError, HEADER_LEN, Magic};
 
 const MAGIC: Magic = *b"ifCK";
 
@@ -125,23 +123,27 @@ impl Checkpoint {
     /// [`FormatError`] when the bytes are no checkpoint, or no longer one.
     #[cfg(feature = "alloc")]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (_, body) = envelope::open(bytes, MAGIC)?;
-        let (id, mut sections) = body.split_first_chunk().ok_or(FormatError::Damaged)?;
-        let id = CheckpointId(u64::from_le_bytes(*id));
-        while !sections.is_empty() {
-            (_, _, sections) = split_section(sections).ok_or(FormatError::Damaged)?;
-        }
-        let bytes = bytes[..HEADER_LEN + body.len()].to_vec();
-        let inner = Inner { id, buffer: Buffer::Heap(bytes), failure: None };
+        let (id, length) = open(bytes)?;
+        let inner = Inner { id, buffer: Buffer::Heap(bytes[..length].to_vec()), failure: None };
         Ok(Self { inner: Place::new(inner) })
     }
 
-    /// The same content on the heap.
-    #[cfg(feature = "alloc")]
-    pub(crate) fn to_heap(&self) -> Self {
-        let Inner { id, buffer, failure } = &*self.inner;
-        let buffer = Buffer::Heap(buffer.as_slice().to_vec());
-        Self { inner: Place::new(Inner { id: *id, buffer, failure: *failure }) }
+    /// The checkpoint that [`bytes`](Self::bytes) gave, at the start of a buffer of the caller's: for
+    /// programs without an allocator. What is behind it in the buffer does not matter.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`] when the bytes are no checkpoint, or no longer one; and the buffer back.
+    pub fn from_buffer(
+        buffer: &'static mut [u8],
+    ) -> Result<Self, (FormatError, &'static mut [u8])> {
+        match open(buffer) {
+            Ok((id, used)) => {
+                let buffer = Buffer::Borrowed { bytes: buffer, used };
+                Ok(Self { inner: Place::new(Inner { id, buffer, failure: None }) })
+            }
+            Err(error) => Err((error, buffer)),
+        }
     }
 
     /// Its number.
@@ -306,6 +308,16 @@ fn write_section(
     Ok(())
 }
 
+/// The number of the checkpoint at the start of `bytes`, all of it checked, and its length.
+fn open(bytes: &[u8]) -> Result<(CheckpointId, usize), FormatError> {
+    let (_, body) = envelope::open(bytes, MAGIC)?;
+    let (id, mut sections) = body.split_first_chunk().ok_or(FormatError::Damaged)?;
+    while !sections.is_empty() {
+        (_, _, sections) = split_section(sections).ok_or(FormatError::Damaged)?;
+    }
+    Ok((CheckpointId(u64::from_le_bytes(*id)), HEADER_LEN + body.len()))
+}
+
 fn split_section(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (&name_length, rest) = bytes.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(name_length))?;
@@ -421,6 +433,24 @@ mod tests {
         assert_eq!(loaded, checkpoint);
         assert_eq!(loaded.section("empty"), Some(&b""[..]));
         assert_eq!(loaded.section("other"), None);
+    }
+
+    #[test]
+    fn a_checkpoint_round_trips_in_buffers() {
+        let mut checkpoint = Checkpoint::in_buffer(CheckpointId(3), Box::leak(Box::new([0; 80])));
+        checkpoint.put("source", b"position").unwrap();
+        let length = checkpoint.bytes().unwrap().len();
+        let buffer = checkpoint.into_buffer().unwrap();
+        let loaded = Checkpoint::from_buffer(buffer).unwrap();
+        assert_eq!(
+            (loaded.id(), loaded.section("source")),
+            (CheckpointId(3), Some(&b"position"[..]))
+        );
+
+        let buffer = loaded.into_buffer().unwrap();
+        buffer[length - 1] ^= 1;
+        let (error, buffer) = Checkpoint::from_buffer(buffer).unwrap_err();
+        assert_eq!((error, buffer.len()), (FormatError::Damaged, 80));
     }
 
     // K6

@@ -1,6 +1,9 @@
 //! The stage: the operator driven with futures, a source and a timer.
 
 mod in_place;
+#[cfg(feature = "alloc")]
+mod on_task;
+mod run;
 
 use core::future::Future;
 use core::marker::PhantomData;
@@ -12,21 +15,18 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 pub use self::in_place::StageError;
+#[cfg(feature = "alloc")]
+pub use self::on_task::Driver;
+pub use self::run::Run;
 use crate::config::KeyOf;
-use crate::control::Order;
 use crate::element::{IntoElement, Shape, StreamElement};
 use crate::function::AsyncFunction;
-use crate::metrics::Metrics;
 use crate::operator::{Expired, Operator};
 use crate::outcome::{Failure, Outcome};
+use crate::requests::{OwnLane, Requests, StageStorage, TURN_BUDGET, Woken};
 use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
-use crate::slots::{OwnLane, Slots, Woken};
-use crate::storage::Heap;
 use crate::time::Instant;
-
-/// Requests polled and elements pulled in one turn, at most.
-const TURN_BUDGET: usize = 128;
 
 /// What of this is kept for new requests, however many are woken.
 const REFILL_RESERVE: usize = TURN_BUDGET / 4;
@@ -42,8 +42,13 @@ pub(crate) type OutcomeOf<V, F> =
     Outcome<V, <F as AsyncFunction<V>>::Output, <F as AsyncFunction<V>>::Error>;
 
 /// The operator of such a stage.
-pub(crate) type OperatorOf<V, F, R> =
-    Operator<V, <F as AsyncFunction<V>>::Output, <F as AsyncFunction<V>>::Error, R, Heap>;
+pub(crate) type OperatorOf<V, F, R, S> = Operator<
+    V,
+    <F as AsyncFunction<V>>::Output,
+    <F as AsyncFunction<V>>::Error,
+    R,
+    <S as StageStorage>::Storage,
+>;
 
 pin_project! {
     /// A stage that is driven by whoever polls it: a stream of outcomes.
@@ -60,10 +65,11 @@ pin_project! {
     /// A panic in a request comes out of `poll_next`, and polling again after it panics: the records
     /// in flight are lost, and that must not look like the end of the stream.
     #[must_use = "a stage does nothing unless it is polled"]
-    pub struct Stage<St, V, M, F, R, K, Q, T>
+    pub struct Stage<St, V, M, F, R, K, Q, T, S>
     where
         F: AsyncFunction<V>,
         Q: Launch<F::Future>,
+        S: StageStorage,
     {
         // `None` once it has ended.
         #[pin]
@@ -73,12 +79,13 @@ pin_project! {
         timer: T,
         timer_woken: bool,
         armed: Option<Instant>,
-        operator: OperatorOf<V, F, R>,
+        operator: OperatorOf<V, F, R, S>,
         function: F,
         function_woken: bool,
         key: K,
         launch: Q,
-        requests: Slots<Q::Request>,
+        #[pin]
+        requests: S::Requests<Q::Request>,
         phase: Phase,
         failure: Option<StageError<F::Error>>,
         stop: Option<Stop>,
@@ -123,7 +130,7 @@ pub(crate) enum Turn {
     End,
 }
 
-impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T>
+impl<St, V, M, F, R, K, Q, T, S> Stage<St, V, M, F, R, K, Q, T, S>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
@@ -134,14 +141,16 @@ where
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
+    S: StageStorage,
 {
     pub(crate) fn new(
         source: St,
-        operator: OperatorOf<V, F, R>,
+        operator: OperatorOf<V, F, R, S>,
         function: F,
         key: K,
         launch: Q,
         timer: T,
+        requests: S::Requests<Q::Request>,
     ) -> Self {
         let capacity = operator.capacity();
         Self {
@@ -150,7 +159,7 @@ where
             timer,
             timer_woken: false,
             armed: None,
-            requests: Slots::new(operator.max_capacity()),
+            requests,
             operator,
             function,
             function_woken: true,
@@ -168,42 +177,12 @@ where
         }
     }
 
-    pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, F, R> {
+    pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, F, R, S> {
         self.project().operator
     }
 
     pub(crate) fn take_failure(self: Pin<&mut Self>) -> Option<StageError<F::Error>> {
         self.project().failure.take()
-    }
-
-    /// When the last turn was.
-    pub(crate) fn last_turn(&self) -> Instant {
-        self.operator.now()
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        self.operator.in_flight()
-    }
-
-    /// The numbers of now; without the age of the oldest record unless `all`.
-    pub(crate) fn numbers(&self, all: bool) -> Metrics {
-        let now = self.last_turn();
-        if all { self.operator.metrics(now) } else { self.operator.cheap_metrics(now) }
-    }
-
-    pub(crate) fn carry_out(self: Pin<&mut Self>, order: Order) {
-        let this = self.project();
-        // What was asked for has been checked.
-        match order {
-            Order::Capacity(capacity) => _ = this.operator.set_capacity(capacity),
-            Order::MaxRunning(attempts) => _ = this.operator.set_max_running(attempts),
-            Order::Stop(limit) => *this.stop = Some(Stop::Asked(limit)),
-        }
-    }
-
-    /// A waker that gives the stage another turn.
-    pub(crate) fn consumer_waker(&self) -> core::task::Waker {
-        self.requests.own_waker(OwnLane::Consumer)
     }
 
     /// Makes sure of another turn: at once when there is more to do, otherwise when something is
@@ -246,7 +225,8 @@ where
     }
 
     /// The unit of work: the clock once, the requests that were woken, what is due, new calls.
-    pub(crate) fn turn(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Turn {
+    pub(crate) fn turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Turn {
+        self.as_mut().project().requests.begin(cx);
         T::turn(cx, |_| {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
@@ -260,7 +240,7 @@ where
     fn work(mut self: Pin<&mut Self>) -> Turn {
         let now = self.timer.now();
         self.as_mut().operator().advance(now);
-        let mut budget = TURN_BUDGET;
+        let mut budget = S::Requests::<Q::Request>::TURN_BUDGET;
         let all_polled = self.as_mut().poll_woken(&mut budget);
         if self.stop.is_some() {
             self.as_mut().stop_now(now);
@@ -273,9 +253,9 @@ where
         }
         // A request that is ready is never timed out because it was looked at late: deadlines are judged
         // when nothing that has been woken is left to poll.
-        let this = self.as_mut().project();
+        let mut this = self.as_mut().project();
         while let Some(expired) = this.operator.handle_deadline(now) {
-            this.requests.remove(expired.id().slot());
+            this.requests.as_mut().remove(expired.id().slot());
             if let Expired::Call(id) = expired {
                 this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
             }
@@ -335,7 +315,7 @@ where
         };
         if matches!(this.stop, Some(Stop::Until(end)) if *end <= now) {
             *this.stop = None;
-            this.requests.clear();
+            this.requests.as_mut().clear();
             this.operator.shut_down(now);
             if *this.phase == Phase::Opening {
                 *this.phase = Phase::Running; // only to hand on what a restore had brought
@@ -349,10 +329,10 @@ where
     /// whenever they are polled.
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> bool {
-        let this = self.project();
+        let mut this = self.project();
         let mut quiet = this.requests.is_between_passes();
         while *budget > REFILL_RESERVE {
-            match this.requests.next_woken() {
+            match this.requests.as_mut().next_woken() {
                 None if quiet => {
                     *this.noisy_turns = 0;
                     return true;
@@ -367,7 +347,7 @@ where
                 Some(Woken::Own(OwnLane::Consumer)) => {}
                 Some(Woken::Request(slot)) => {
                     *budget -= 1;
-                    if let Some(Poll::Ready(result)) = this.requests.poll(slot) {
+                    if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
                         this.operator.end_running(slot, result);
                     }
                 }
@@ -419,7 +399,7 @@ where
             let Some(call) = call else { continue };
             let slot = call.id.slot();
             let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
-            if let Poll::Ready(result) = this.requests.start(slot, request) {
+            if let Poll::Ready(result) = this.requests.as_mut().start(slot, request) {
                 this.operator.end_running(slot, result);
             }
         }

@@ -10,7 +10,6 @@ mod config;
 #[cfg(feature = "alloc")]
 mod control;
 mod deadlines;
-#[cfg(feature = "alloc")]
 mod driver;
 mod element;
 pub mod envelope;
@@ -20,14 +19,13 @@ mod handoff;
 mod metrics;
 mod operator;
 mod outcome;
+mod requests;
 mod retry;
 mod runtime;
-#[cfg(feature = "alloc")]
 mod slots;
 mod storage;
 #[cfg(feature = "alloc")]
 mod store;
-#[cfg(feature = "alloc")]
 mod stream;
 mod time;
 #[cfg(feature = "alloc")]
@@ -38,7 +36,8 @@ pub use config::{AsyncWait, ByKey, ConfigError, FinishPolicy, KeyOf, NoKey, hash
 #[cfg(feature = "alloc")]
 pub use control::StageHandle;
 #[cfg(feature = "alloc")]
-pub use driver::{Stage, StageError};
+pub use driver::Driver;
+pub use driver::{Run, Stage, StageError};
 pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Plain, Shape, Status, StreamElement,
 };
@@ -54,6 +53,7 @@ pub use operator::{
 #[cfg(feature = "alloc")]
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
+pub use requests::{StageStorage, WakeTable};
 pub use retry::{
     Always, Dictate, Exponential, ExponentialBackoff, FixedDelay, FixedSchedule, Never, NoRetry,
     Predicate, Retry, RetryBudget, RetryStrategy, Schedule,
@@ -67,6 +67,5 @@ pub use storage::Heap;
 pub use storage::{Fixed, Storage};
 #[cfg(feature = "alloc")]
 pub use store::{CheckpointStore, Loaded, MemoryStore, NullStore};
-#[cfg(feature = "alloc")]
-pub use stream::{AsyncWaitExt, Driver, Next, StartError, Unstarted};
+pub use stream::{AsyncWaitExt, Next, StartError, Unstarted};
 pub use time::{Instant, Timestamp};

@@ -1,368 +1,465 @@
 //! Requests polled in place, and the wakers that tell which of them to poll.
 //!
 //! This is the one file with `unsafe`. Three things need it: a request is pinned inside a slice, a
-//! waker is a thin pointer into a shared block, and both are made without an allocation per request.
+//! waker is a thin pointer into a block that is shared or static, and it is made without an allocation
+//! per request.
 //!
-//! *Lanes* are numbered. The first block of lanes belongs to the stage itself (its source, its timer,
-//! its function, its consumer); the requests' lanes follow, in blocks that are allocated when they are
-//! first used. What a wake does is in `wake.rs`.
+//! *Lanes* are numbered. On the heap the first block of lanes belongs to the stage itself (its source,
+//! its timer, its function, its consumer); the requests' lanes follow, in blocks that are allocated when
+//! they are first used. What a wake does there is in `wake.rs`. Without a heap all lanes are in a static
+//! `WakeTable`.
 #![allow(unsafe_code)]
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::future::Future;
-use core::mem::ManuallyDrop;
 use core::pin::Pin;
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use crate::wake::{Collector, Hub, LANES, Word};
+#[cfg(feature = "alloc")]
+pub(crate) use self::heap::Slots;
+use crate::requests::{Lane, OwnLane, WakeTable};
 
-/// A block starts at a multiple of this, so that a lane's address tells the block's. At least
-/// [`LANES`].
-const BLOCK_ALIGNMENT: usize = 64;
-
-/// A lane of the stage's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwnLane {
-    Source,
-    Timer,
-    Function,
-    Consumer,
-}
-
-/// What has been woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    Own(OwnLane),
-    Request(usize),
-}
-
-/// A table of requests, at most one in each slot.
-pub(crate) struct Slots<F> {
-    /// The stage's own lanes.
-    own: Arc<Block>,
-    blocks: Vec<(Arc<Block>, Pin<Box<[Option<F>]>>)>,
-    hub: Arc<Hub>,
-    collector: Collector,
-}
-
-impl<F> Slots<F> {
-    /// A table with room for `capacity` requests. Memory for them is taken as they come.
-    pub(crate) fn new(capacity: usize) -> Self {
-        let hub = Arc::new(Hub::new(1 + capacity.div_ceil(LANES)));
-        let own = Block::new(0, &hub);
-        let collector = Collector::new(&hub);
-        Self { own, blocks: Vec::new(), hub, collector }
+/// An element of a pinned slice.
+#[inline(always)]
+pub(crate) fn element<T>(slice: Pin<&mut [T]>, index: usize) -> Option<Pin<&mut T>> {
+    if index >= slice.len() {
+        return None;
     }
-
-    /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
-    #[inline(always)]
-    pub(crate) fn start(&mut self, slot: usize, request: F) -> Poll<F::Output>
-    where
-        F: Future,
-    {
-        if self.blocks.len() <= slot / LANES {
-            self.grow(slot / LANES);
-        }
-        let Some((block, mut place)) = self.place(slot) else {
-            unreachable!("the table has grown to hold the slot");
-        };
-        place.set(Some(request));
-        poll_in_place(block, place, slot % LANES).unwrap_or(Poll::Pending)
-    }
-
-    /// Makes room up to and including a block.
-    #[cold]
-    fn grow(&mut self, block: usize) {
-        while self.blocks.len() <= block {
-            let requests: Box<[Option<F>]> = (0..LANES).map(|_| None).collect();
-            self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
-        }
-    }
-
-    /// Drops the request in a slot, if there is one.
-    pub(crate) fn remove(&mut self, slot: usize) {
-        if let Some((_, mut place)) = self.place(slot) {
-            place.set(None);
-        }
-    }
-
-    /// Drops all requests.
-    pub(crate) fn clear(&mut self) {
-        for slot in 0..self.blocks.len() * LANES {
-            self.remove(slot);
-        }
-    }
-
-    /// Polls the request in a slot with a waker of its own, and drops it when it is ready. `None` if
-    /// there is none.
-    #[inline]
-    pub(crate) fn poll(&mut self, slot: usize) -> Option<Poll<F::Output>>
-    where
-        F: Future,
-    {
-        let (block, place) = self.place(slot)?;
-        poll_in_place(block, place, slot % LANES)
-    }
-
-    /// A waker for one of the stage's own lanes.
-    pub(crate) fn own_waker(&self, lane: OwnLane) -> Waker {
-        (*self.own.borrowed_waker(lane as usize)).clone()
-    }
-
-    /// Runs `poll` with the waker of one of the stage's own lanes.
-    #[inline]
-    pub(crate) fn with_own<T>(&self, lane: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
-    }
-
-    /// Whether the next `None` of [`next_woken`](Self::next_woken), if it comes at once, means that nothing is
-    /// woken; otherwise it is the end of a pass that has left behind what was woken since.
-    #[inline]
-    pub(crate) fn is_between_passes(&self) -> bool {
-        self.collector.is_between_passes(&self.hub)
-    }
-
-    /// Something that has been woken since it was last handed out here; `None` when everything has been
-    /// handed out that was woken before the first call after the last `None`.
-    #[inline]
-    pub(crate) fn next_woken(&mut self) -> Option<Woken> {
-        let Self { own, blocks, hub, collector } = self;
-        let (block, lane) = collector.next(hub, |block| match block {
-            0 => own.word.take(),
-            block => blocks.get(block - 1).map_or(0, |(block, _)| block.word.take()),
-        })?;
-        Some(match (block, lane) {
-            (0, 0) => Woken::Own(OwnLane::Source),
-            (0, 1) => Woken::Own(OwnLane::Timer),
-            (0, 2) => Woken::Own(OwnLane::Function),
-            (0, _) => Woken::Own(OwnLane::Consumer),
-            (block, lane) => Woken::Request((block - 1) * LANES + lane),
-        })
-    }
-
-    /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
-    /// already: then there is no sleep.
-    pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
-        self.collector.is_empty() && self.hub.sleep(cx.waker())
-    }
-
-    #[inline(always)]
-    fn place(&mut self, slot: usize) -> Option<(&Arc<Block>, Pin<&mut Option<F>>)> {
-        let (block, requests) = self.blocks.get_mut(slot / LANES)?;
-        let lane = slot % LANES;
-        // SAFETY: a projection to an element of a pinned slice. The slice is boxed and never moves
-        // nor is it handed out unpinned, and its elements are only replaced through `Pin::set`. No
-        // element is `Unpin` unless `F` is, and slices have no `Drop` of their own that could move
-        // one.
-        let place = unsafe { requests.as_mut().map_unchecked_mut(|slice| &mut slice[lane]) };
-        Some((block, place))
-    }
+    // SAFETY: a projection to an element of a pinned slice. The elements of a slice lie in it and move
+    // only with it, which pinning has ruled out; slices have no `Drop` of their own that could move
+    // one; and a slice is `Unpin` only if its elements are.
+    Some(unsafe { slice.map_unchecked_mut(|slice| &mut slice[index]) })
 }
 
 /// Polls the request in a place, if there is one, and drops it when it is ready.
 #[inline(always)]
-fn poll_in_place<F: Future>(
-    block: &Arc<Block>,
+pub(crate) fn poll_in_place<F: Future>(
     mut place: Pin<&mut Option<F>>,
-    lane: usize,
+    cx: &mut Context<'_>,
 ) -> Option<Poll<F::Output>> {
-    let waker = block.borrowed_waker(lane);
-    let polled = place.as_mut().as_pin_mut()?.poll(&mut Context::from_waker(&waker));
+    let polled = place.as_mut().as_pin_mut()?.poll(cx);
     if polled.is_ready() {
         place.set(None);
     }
     Some(polled)
 }
 
-/// The wakers of as many lanes as a word has bits. A waker is a pointer to its lane's byte, and
-/// stands for one reference to the block's `Arc`.
-#[repr(C, align(64))]
-struct Block {
-    /// Nothing is stored here: the addresses are what counts.
-    lanes: [u8; LANES],
-    word: Word,
-    hub: Arc<Hub>,
+/// A waker for a lane of a static table: a pointer to the lane, which counts no references.
+///
+/// # Panics
+///
+/// When there is no such lane.
+pub(crate) fn lane_waker<const N: usize>(table: &'static WakeTable<N>, lane: usize) -> Waker {
+    assert!(lane < OwnLane::COUNT + N, "there is no lane {lane}");
+    // The lanes are the table's first bytes. The pointer is derived from one to the whole table.
+    let lane = core::ptr::from_ref(table).cast::<Lane>().wrapping_add(lane);
+    // SAFETY: the functions of the table of functions keep the contract of `RawWaker` for a pointer to a
+    // lane of a static `WakeTable<N>` (see each); they may be called from any thread, since that is
+    // `Sync`.
+    unsafe { Waker::from_raw(RawWaker::new(lane.cast(), StaticLane::<N>::VTABLE)) }
 }
 
-const _: () = assert!(align_of::<Block>() == BLOCK_ALIGNMENT && LANES <= BLOCK_ALIGNMENT);
-
-impl Block {
-    fn new(number: usize, hub: &Arc<Hub>) -> Arc<Self> {
-        let (word, hub) = (Word::new(number), Arc::clone(hub));
-        Arc::new(Self { lanes: [0; LANES], word, hub })
-    }
-}
-
-/// Wakers made of a pointer to a lane.
-trait LaneWaker {
-    fn borrowed_waker(&self, lane: usize) -> ManuallyDrop<Waker>;
-}
-
-impl LaneWaker for Arc<Block> {
-    /// A waker that holds no reference of its own and must not outlive `self`.
-    #[inline(always)]
-    fn borrowed_waker(&self, lane: usize) -> ManuallyDrop<Waker> {
-        debug_assert!(lane < LANES);
-        let pointer = Arc::as_ptr(self).cast::<u8>().wrapping_add(lane).cast::<()>();
-        // SAFETY: the functions of the table keep the contract of `RawWaker` for a pointer to a lane
-        // of a block in an `Arc` (see each); they are safe to call from any thread, since a block is
-        // `Send` and `Sync`. Not dropping the waker gives back the reference that it never took.
-        ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(pointer, &VTABLE)) })
-    }
-}
-
-/// `Block` may be shared with and dropped by any thread: what wakers need.
+/// A table may be used from any thread: what wakers need.
 const _: fn() = || {
-    fn is_send_and_sync<T: Send + Sync>() {}
-    is_send_and_sync::<Block>();
+    fn is_sync<T: Sync>() {}
+    is_sync::<WakeTable<1>>();
 };
 
-static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+/// What wakers of a static table of this size do.
+struct StaticLane<const N: usize>;
 
-/// The block that a lane's byte lies in, and which lane it is.
-fn locate(lane: *const ()) -> (*const Block, usize) {
-    // The lanes are the block's first bytes and the block is aligned, so the low bits of the address
-    // are the lane. The pointer was derived from one to the whole block and keeps that provenance.
-    let block = lane.map_addr(|address| address & !(BLOCK_ALIGNMENT - 1));
-    (block.cast::<Block>(), lane.addr() & (BLOCK_ALIGNMENT - 1))
-}
+impl<const N: usize> StaticLane<N> {
+    const VTABLE: &RawWakerVTable =
+        &RawWakerVTable::new(Self::clone, Self::wake, Self::wake, Self::drop);
 
-unsafe fn clone(lane: *const ()) -> RawWaker {
-    let (block, _) = locate(lane);
-    // SAFETY: `block` came from `Arc::as_ptr`, and the caller's waker keeps the `Arc` alive.
-    unsafe { Arc::increment_strong_count(block) };
-    RawWaker::new(lane, &VTABLE)
-}
-
-unsafe fn wake(lane: *const ()) {
-    // SAFETY: waking and dropping is what this function does, with the caller's reference.
-    unsafe {
-        wake_by_ref(lane);
-        drop_waker(lane);
+    unsafe fn clone(lane: *const ()) -> RawWaker {
+        RawWaker::new(lane, Self::VTABLE)
     }
+
+    unsafe fn wake(lane: *const ()) {
+        let lane = lane.cast::<Lane>();
+        // SAFETY: `lane` came from `lane_waker` and so points to a lane of a static table, which is only
+        // ever used through shared references.
+        let number = usize::from(unsafe { &*lane }.number);
+        // SAFETY: a lane's number is its place in its table, and the lanes are the table's first bytes;
+        // so this points to the table. The pointer was derived from one to the whole table and keeps
+        // that provenance.
+        let table = unsafe { &*lane.sub(number).cast::<WakeTable<N>>() };
+        table.wake(number);
+    }
+
+    unsafe fn drop(_: *const ()) {}
 }
 
-unsafe fn wake_by_ref(lane: *const ()) {
-    let (block, lane) = locate(lane);
-    // SAFETY: the caller's waker keeps the block alive for the length of this call, and a block is
-    // only ever used through shared references.
-    let block = unsafe { &*block };
-    block.word.wake(lane, &block.hub);
-}
-
-unsafe fn drop_waker(lane: *const ()) {
-    let (block, _) = locate(lane);
-    // SAFETY: `block` came from `Arc::as_ptr`, and the reference that a clone took is given back once.
-    unsafe { Arc::decrement_strong_count(block) };
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
-    use atomic_waker::AtomicWaker;
+#[cfg(feature = "alloc")]
+mod heap {
+    use alloc::boxed::Box;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+    use core::mem::ManuallyDrop;
 
     use super::*;
+    use crate::requests::{Requests, TURN_BUDGET, Woken};
+    use crate::wake::{Collector, Hub, LANES, Word};
 
-    /// Collects everything that has been woken.
-    fn woken<F>(slots: &mut Slots<F>) -> Vec<Woken> {
-        core::iter::from_fn(|| slots.next_woken()).collect()
+    /// A block starts at a multiple of this, so that a lane's address tells the block's. At least
+    /// [`LANES`].
+    const BLOCK_ALIGNMENT: usize = 64;
+
+    /// A table of requests on the heap, at most one in each slot.
+    #[allow(unreachable_pub, missing_debug_implementations)]
+    pub struct Slots<F> {
+        /// The stage's own lanes.
+        own: Arc<Block>,
+        blocks: Vec<(Arc<Block>, Pin<Box<[Option<F>]>>)>,
+        hub: Arc<Hub>,
+        collector: Collector,
     }
 
-    /// Never ready; keeps a clone of its waker where the test finds it.
-    struct Parked(Arc<AtomicWaker>);
-
-    impl Future for Parked {
-        type Output = ();
-
-        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-            self.0.register(cx.waker());
-            Poll::Pending
+    impl<F> Slots<F> {
+        /// A table with room for `capacity` requests. Memory for them is taken as they come.
+        pub(crate) fn new(capacity: usize) -> Self {
+            let hub = Arc::new(Hub::new(1 + capacity.div_ceil(LANES)));
+            let own = Block::new(0, &hub);
+            let collector = Collector::new(&hub);
+            Self { own, blocks: Vec::new(), hub, collector }
         }
-    }
 
-    fn parked(slots: &mut Slots<Parked>, slot: usize) -> Waker {
-        let cell = Arc::new(AtomicWaker::new());
-        assert_eq!(slots.start(slot, Parked(Arc::clone(&cell))), Poll::Pending);
-        cell.take().expect("the request has registered its waker")
-    }
+        /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
+        #[inline(always)]
+        pub(crate) fn start(&mut self, slot: usize, request: F) -> Poll<F::Output>
+        where
+            F: Future,
+        {
+            if self.blocks.len() <= slot / LANES {
+                self.grow(slot / LANES);
+            }
+            let Some((block, mut place)) = self.place(slot) else {
+                unreachable!("the table has grown to hold the slot");
+            };
+            place.set(Some(request));
+            let waker = block.borrowed_waker(slot % LANES);
+            poll_in_place(place, &mut Context::from_waker(&waker)).unwrap_or(Poll::Pending)
+        }
 
-    // L6: a wake names its request and no other.
-    #[test]
-    fn a_wake_names_its_request() {
-        for capacity in [1, 64, 65, 5000] {
-            let mut slots = Slots::new(capacity);
-            for slot in [0, capacity / 2, capacity - 1] {
-                let waker = parked(&mut slots, slot);
-                assert_eq!(woken(&mut slots), []);
-                waker.wake_by_ref();
-                waker.wake_by_ref();
-                assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
-                waker.wake();
-                assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
+        /// Makes room up to and including a block.
+        #[cold]
+        fn grow(&mut self, block: usize) {
+            while self.blocks.len() <= block {
+                let requests: Box<[Option<F>]> = (0..LANES).map(|_| None).collect();
+                self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
             }
         }
-    }
 
-    #[test]
-    fn own_lanes_are_told_apart() {
-        let mut slots = Slots::<Parked>::new(3);
-        for lane in [OwnLane::Source, OwnLane::Timer, OwnLane::Function, OwnLane::Consumer] {
-            slots.own_waker(lane).wake();
-            assert_eq!(woken(&mut slots), [Woken::Own(lane)]);
-        }
-    }
-
-    // L6: none is lost and none wakes the parent twice.
-    #[test]
-    fn the_parent_is_woken_once_a_sleep() {
-        struct Count(AtomicUsize);
-        impl alloc::task::Wake for Count {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, SeqCst);
+        /// Drops the request in a slot, if there is one.
+        pub(crate) fn remove(&mut self, slot: usize) {
+            if let Some((_, mut place)) = self.place(slot) {
+                place.set(None);
             }
         }
-        let count = Arc::new(Count(AtomicUsize::new(0)));
-        let parent = Waker::from(Arc::clone(&count));
-        let cx = Context::from_waker(&parent);
 
-        let mut slots = Slots::new(100);
-        let wakers: Vec<_> = (0..100).map(|slot| parked(&mut slots, slot)).collect();
-        assert!(slots.sleep(&cx));
-        wakers.iter().for_each(Waker::wake_by_ref);
-        assert_eq!(count.0.load(SeqCst), 1);
-        assert!(!slots.sleep(&cx), "what is not collected keeps the stage awake");
-        assert_eq!(woken(&mut slots).len(), 100);
-        assert!(slots.sleep(&cx));
-        wakers[7].wake_by_ref();
-        assert_eq!(count.0.load(SeqCst), 2);
+        /// Drops all requests.
+        pub(crate) fn clear(&mut self) {
+            for slot in 0..self.blocks.len() * LANES {
+                self.remove(slot);
+            }
+        }
+
+        /// Polls the request in a slot with a waker of its own, and drops it when it is ready. `None` if
+        /// there is none.
+        #[inline]
+        pub(crate) fn poll(&mut self, slot: usize) -> Option<Poll<F::Output>>
+        where
+            F: Future,
+        {
+            let (block, place) = self.place(slot)?;
+            let waker = block.borrowed_waker(slot % LANES);
+            poll_in_place(place, &mut Context::from_waker(&waker))
+        }
+
+        /// A waker for one of the stage's own lanes.
+        pub(crate) fn own_waker(&self, lane: OwnLane) -> Waker {
+            (*self.own.borrowed_waker(lane as usize)).clone()
+        }
+
+        /// Runs `poll` with the waker of one of the stage's own lanes.
+        #[inline]
+        pub(crate) fn with_own<T>(
+            &self,
+            lane: OwnLane,
+            poll: impl FnOnce(&mut Context<'_>) -> T,
+        ) -> T {
+            poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
+        }
+
+        /// Whether the next `None` of [`next_woken`](Self::next_woken), if it comes at once, means that nothing is
+        /// woken; otherwise it is the end of a pass that has left behind what was woken since.
+        #[inline]
+        pub(crate) fn is_between_passes(&self) -> bool {
+            self.collector.is_between_passes(&self.hub)
+        }
+
+        /// Something that has been woken since it was last handed out here; `None` when everything has been
+        /// handed out that was woken before the first call after the last `None`.
+        #[inline]
+        pub(crate) fn next_woken(&mut self) -> Option<Woken> {
+            let Self { own, blocks, hub, collector } = self;
+            let (block, lane) = collector.next(hub, |block| match block {
+                0 => own.word.take(),
+                block => blocks.get(block - 1).map_or(0, |(block, _)| block.word.take()),
+            })?;
+            Some(match block {
+                0 => Woken::from_lane(lane.min(OwnLane::COUNT - 1)),
+                block => Woken::Request((block - 1) * LANES + lane),
+            })
+        }
+
+        /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
+        /// already: then there is no sleep.
+        pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
+            self.collector.is_empty() && self.hub.sleep(cx.waker())
+        }
+
+        #[inline(always)]
+        fn place(&mut self, slot: usize) -> Option<(&Arc<Block>, Pin<&mut Option<F>>)> {
+            let (block, requests) = self.blocks.get_mut(slot / LANES)?;
+            let place = element(requests.as_mut(), slot % LANES)?;
+            Some((block, place))
+        }
     }
 
-    // Wakers may outlive the stage; waking one then has no effect.
-    #[test]
-    fn wakers_outlive_the_stage() {
-        let mut slots = Slots::new(2);
-        let waker = parked(&mut slots, 1);
-        let other = waker.clone();
-        drop(slots);
-        other.wake();
-        drop(waker);
+    impl<F: Future> Requests<F> for Slots<F> {
+        const TURN_BUDGET: usize = TURN_BUDGET;
+
+        #[inline(always)]
+        fn begin(self: Pin<&mut Self>, _: &Context<'_>) {}
+
+        #[inline(always)]
+        fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
+            self.get_mut().start(slot, request)
+        }
+
+        fn remove(self: Pin<&mut Self>, slot: usize) {
+            self.get_mut().remove(slot);
+        }
+
+        fn clear(self: Pin<&mut Self>) {
+            self.get_mut().clear();
+        }
+
+        #[inline(always)]
+        fn poll(self: Pin<&mut Self>, slot: usize) -> Option<Poll<F::Output>> {
+            self.get_mut().poll(slot)
+        }
+
+        #[inline(always)]
+        fn with_own<T>(&self, lane: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+            self.with_own(lane, poll)
+        }
+
+        #[inline(always)]
+        fn is_between_passes(&self) -> bool {
+            self.is_between_passes()
+        }
+
+        #[inline(always)]
+        fn next_woken(self: Pin<&mut Self>) -> Option<Woken> {
+            self.get_mut().next_woken()
+        }
+
+        #[inline(always)]
+        fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
+            self.get_mut().sleep(cx)
+        }
     }
 
-    // L2: what is in flight is dropped with the table, and by `remove`.
-    #[test]
-    fn requests_are_dropped() {
-        let witness = Arc::new(AtomicWaker::new());
-        let mut slots = Slots::new(2);
-        let _ = slots.start(0, Parked(Arc::clone(&witness)));
-        let _ = slots.start(1, Parked(Arc::clone(&witness)));
-        assert_eq!(Arc::strong_count(&witness), 3);
-        slots.remove(0);
-        assert_eq!(Arc::strong_count(&witness), 2);
-        assert_eq!(slots.poll(0), None);
-        drop(slots);
-        assert_eq!(Arc::strong_count(&witness), 1);
+    /// The wakers of as many lanes as a word has bits. A waker is a pointer to its lane's byte, and
+    /// stands for one reference to the block's `Arc`.
+    #[repr(C, align(64))]
+    struct Block {
+        /// Nothing is stored here: the addresses are what counts.
+        lanes: [u8; LANES],
+        word: Word,
+        hub: Arc<Hub>,
+    }
+
+    const _: () = assert!(align_of::<Block>() == BLOCK_ALIGNMENT && LANES <= BLOCK_ALIGNMENT);
+
+    impl Block {
+        fn new(number: usize, hub: &Arc<Hub>) -> Arc<Self> {
+            let (word, hub) = (Word::new(number), Arc::clone(hub));
+            Arc::new(Self { lanes: [0; LANES], word, hub })
+        }
+    }
+
+    /// Wakers made of a pointer to a lane.
+    trait LaneWaker {
+        fn borrowed_waker(&self, lane: usize) -> ManuallyDrop<Waker>;
+    }
+
+    impl LaneWaker for Arc<Block> {
+        /// A waker that holds no reference of its own and must not outlive `self`.
+        #[inline(always)]
+        fn borrowed_waker(&self, lane: usize) -> ManuallyDrop<Waker> {
+            debug_assert!(lane < LANES);
+            let pointer = Arc::as_ptr(self).cast::<u8>().wrapping_add(lane).cast::<()>();
+            // SAFETY: the functions of the table keep the contract of `RawWaker` for a pointer to a lane
+            // of a block in an `Arc` (see each); they are safe to call from any thread, since a block is
+            // `Send` and `Sync`. Not dropping the waker gives back the reference that it never took.
+            ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(pointer, &VTABLE)) })
+        }
+    }
+
+    /// `Block` may be shared with and dropped by any thread: what wakers need.
+    const _: fn() = || {
+        fn is_send_and_sync<T: Send + Sync>() {}
+        is_send_and_sync::<Block>();
+    };
+
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+    /// The block that a lane's byte lies in, and which lane it is.
+    fn locate(lane: *const ()) -> (*const Block, usize) {
+        // The lanes are the block's first bytes and the block is aligned, so the low bits of the address
+        // are the lane. The pointer was derived from one to the whole block and keeps that provenance.
+        let block = lane.map_addr(|address| address & !(BLOCK_ALIGNMENT - 1));
+        (block.cast::<Block>(), lane.addr() & (BLOCK_ALIGNMENT - 1))
+    }
+
+    unsafe fn clone(lane: *const ()) -> RawWaker {
+        let (block, _) = locate(lane);
+        // SAFETY: `block` came from `Arc::as_ptr`, and the caller's waker keeps the `Arc` alive.
+        unsafe { Arc::increment_strong_count(block) };
+        RawWaker::new(lane, &VTABLE)
+    }
+
+    unsafe fn wake(lane: *const ()) {
+        // SAFETY: waking and dropping is what this function does, with the caller's reference.
+        unsafe {
+            wake_by_ref(lane);
+            drop_waker(lane);
+        }
+    }
+
+    unsafe fn wake_by_ref(lane: *const ()) {
+        let (block, lane) = locate(lane);
+        // SAFETY: the caller's waker keeps the block alive for the length of this call, and a block is
+        // only ever used through shared references.
+        let block = unsafe { &*block };
+        block.word.wake(lane, &block.hub);
+    }
+
+    unsafe fn drop_waker(lane: *const ()) {
+        let (block, _) = locate(lane);
+        // SAFETY: `block` came from `Arc::as_ptr`, and the reference that a clone took is given back once.
+        unsafe { Arc::decrement_strong_count(block) };
+    }
+
+    #[cfg(all(test, not(loom)))]
+    mod tests {
+        use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+        use atomic_waker::AtomicWaker;
+
+        use super::*;
+
+        /// Collects everything that has been woken.
+        fn woken<F>(slots: &mut Slots<F>) -> Vec<Woken> {
+            core::iter::from_fn(|| slots.next_woken()).collect()
+        }
+
+        /// Never ready; keeps a clone of its waker where the test finds it.
+        struct Parked(Arc<AtomicWaker>);
+
+        impl Future for Parked {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+                self.0.register(cx.waker());
+                Poll::Pending
+            }
+        }
+
+        fn parked(slots: &mut Slots<Parked>, slot: usize) -> Waker {
+            let cell = Arc::new(AtomicWaker::new());
+            assert_eq!(slots.start(slot, Parked(Arc::clone(&cell))), Poll::Pending);
+            cell.take().expect("the request has registered its waker")
+        }
+
+        // L6: a wake names its request and no other.
+        #[test]
+        fn a_wake_names_its_request() {
+            for capacity in [1, 64, 65, 5000] {
+                let mut slots = Slots::new(capacity);
+                for slot in [0, capacity / 2, capacity - 1] {
+                    let waker = parked(&mut slots, slot);
+                    assert_eq!(woken(&mut slots), []);
+                    waker.wake_by_ref();
+                    waker.wake_by_ref();
+                    assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
+                    waker.wake();
+                    assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
+                }
+            }
+        }
+
+        #[test]
+        fn own_lanes_are_told_apart() {
+            let mut slots = Slots::<Parked>::new(3);
+            for lane in [OwnLane::Source, OwnLane::Timer, OwnLane::Function, OwnLane::Consumer] {
+                slots.own_waker(lane).wake();
+                assert_eq!(woken(&mut slots), [Woken::Own(lane)]);
+            }
+        }
+
+        // L6: none is lost and none wakes the parent twice.
+        #[test]
+        fn the_parent_is_woken_once_a_sleep() {
+            struct Count(AtomicUsize);
+            impl alloc::task::Wake for Count {
+                fn wake(self: Arc<Self>) {
+                    self.0.fetch_add(1, SeqCst);
+                }
+            }
+            let count = Arc::new(Count(AtomicUsize::new(0)));
+            let parent = Waker::from(Arc::clone(&count));
+            let cx = Context::from_waker(&parent);
+
+            let mut slots = Slots::new(100);
+            let wakers: Vec<_> = (0..100).map(|slot| parked(&mut slots, slot)).collect();
+            assert!(slots.sleep(&cx));
+            wakers.iter().for_each(Waker::wake_by_ref);
+            assert_eq!(count.0.load(SeqCst), 1);
+            assert!(!slots.sleep(&cx), "what is not collected keeps the stage awake");
+            assert_eq!(woken(&mut slots).len(), 100);
+            assert!(slots.sleep(&cx));
+            wakers[7].wake_by_ref();
+            assert_eq!(count.0.load(SeqCst), 2);
+        }
+
+        // Wakers may outlive the stage; waking one then has no effect.
+        #[test]
+        fn wakers_outlive_the_stage() {
+            let mut slots = Slots::new(2);
+            let waker = parked(&mut slots, 1);
+            let other = waker.clone();
+            drop(slots);
+            other.wake();
+            drop(waker);
+        }
+
+        // L2: what is in flight is dropped with the table, and by `remove`.
+        #[test]
+        fn requests_are_dropped() {
+            let witness = Arc::new(AtomicWaker::new());
+            let mut slots = Slots::new(2);
+            let _ = slots.start(0, Parked(Arc::clone(&witness)));
+            let _ = slots.start(1, Parked(Arc::clone(&witness)));
+            assert_eq!(Arc::strong_count(&witness), 3);
+            slots.remove(0);
+            assert_eq!(Arc::strong_count(&witness), 2);
+            assert_eq!(slots.poll(0), None);
+            drop(slots);
+            assert_eq!(Arc::strong_count(&witness), 1);
+        }
     }
 }

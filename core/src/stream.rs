@@ -5,24 +5,29 @@ use core::future::Future;
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use core::time::Duration;
 
 use futures_core::Stream;
-use pin_project_lite::pin_project;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{AsyncWait, ConfigError, KeyOf};
-use crate::driver::{OutcomeOf, Stage, StageError, TURNS_BEFORE_YIELD, Turn};
+#[cfg(feature = "alloc")]
+use crate::driver::Driver;
+#[cfg(feature = "alloc")]
+use crate::driver::OutcomeOf;
+use crate::driver::Stage;
 use crate::element::{IntoElement, Shape};
 use crate::function::AsyncFunction;
-use crate::handoff::{Outlet, Spawned, handoff};
+#[cfg(feature = "alloc")]
+use crate::handoff::{Spawned, handoff};
 use crate::operator::{Checkpointing, Operator, RestoreError};
 use crate::outcome::Failure;
+use crate::requests::StageStorage;
 use crate::retry::RetryStrategy;
 use crate::runtime::{InPlace, Launch, NoRuntime, OnTasks, Runtime, Spawner, Timer};
-use crate::time::Instant;
+#[cfg(feature = "alloc")]
+use crate::storage::Heap;
 
 /// Adds [`async_wait`](Self::async_wait) to every stream.
 pub trait AsyncWaitExt: Stream + Sized {
@@ -36,11 +41,11 @@ pub trait AsyncWaitExt: Stream + Sized {
     /// given a runtime: `.spawn(..)`, `.in_place(..)`.
     ///
     /// [`StreamElement`]: crate::StreamElement
-    fn async_wait<V, M, F, Fut, Out, E, R, K>(
+    fn async_wait<'c, V, M, F, Fut, Out, E, R, K>(
         self,
         policy: AsyncWait<R, K>,
         function: F,
-    ) -> Unstarted<Self, V, M, F, R, K, InPlace>
+    ) -> Unstarted<'c, Self, V, M, F, R, K, InPlace>
     where
         Self::Item: IntoElement<V, M>,
         F: FnMut(&V) -> Fut,
@@ -53,11 +58,11 @@ pub trait AsyncWaitExt: Stream + Sized {
 
     /// The same for a type that implements [`AsyncFunction`], or a closure that is told its attempt
     /// ([`with_attempt`](crate::with_attempt)).
-    fn async_wait_with<V, M, F, R, K>(
+    fn async_wait_with<'c, V, M, F, R, K>(
         self,
         policy: AsyncWait<R, K>,
         function: F,
-    ) -> Unstarted<Self, V, M, F, R, K, InPlace>
+    ) -> Unstarted<'c, Self, V, M, F, R, K, InPlace>
     where
         Self::Item: IntoElement<V, M>,
         F: AsyncFunction<V>,
@@ -70,12 +75,9 @@ pub trait AsyncWaitExt: Stream + Sized {
 
 impl<St: Stream> AsyncWaitExt for St {}
 
-/// How often the histograms and the age of the oldest record are published.
-const FULL_NUMBERS_EVERY: Duration = Duration::from_millis(50);
-
 /// A stage that has everything but a runtime. It is not a stream yet.
 #[must_use = "a stage needs a runtime: say `.spawn(..)?` or `.in_place(..)?`"]
-pub struct Unstarted<St, V, M, F, R, K, Q>
+pub struct Unstarted<'c, St, V, M, F, R, K, Q>
 where
     F: AsyncFunction<V>,
 {
@@ -84,11 +86,11 @@ where
     function: F,
     launch: Q,
     checkpointing: Option<Checkpointing<V, F::Output, F::Error>>,
-    restore: Option<Checkpoint>,
+    restore: Option<&'c Checkpoint>,
     shape: PhantomData<fn() -> M>,
 }
 
-impl<St, V, M, F, R, K, Q> Unstarted<St, V, M, F, R, K, Q>
+impl<'c, St, V, M, F, R, K, Q> Unstarted<'c, St, V, M, F, R, K, Q>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
@@ -139,14 +141,14 @@ where
 
     /// Takes up what was in flight when `checkpoint` was taken, before any new input. `None` starts
     /// with nothing in flight.
-    pub fn restore(mut self, checkpoint: Option<&Checkpoint>) -> Self {
-        self.restore = checkpoint.map(Checkpoint::to_heap);
+    pub fn restore(mut self, checkpoint: Option<&'c Checkpoint>) -> Self {
+        self.restore = checkpoint;
         self
     }
 
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
     /// busy, and so that a panic in one is that record's failure and no other's.
-    pub fn spawn_requests<S>(self, spawner: S) -> Unstarted<St, V, M, F, R, K, OnTasks<S>>
+    pub fn spawn_requests<S>(self, spawner: S) -> Unstarted<'c, St, V, M, F, R, K, OnTasks<S>>
     where
         S: Spawner<F::Future>,
     {
@@ -156,7 +158,7 @@ where
     }
 }
 
-impl<St, V, M, F, R, K, Q> Unstarted<St, V, M, F, R, K, Q>
+impl<'c, St, V, M, F, R, K, Q> Unstarted<'c, St, V, M, F, R, K, Q>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
@@ -174,6 +176,7 @@ where
     ///
     /// [`StartError`]: a setting makes no sense, there is no runtime here, or the checkpoint cannot
     /// be restored. Nothing has been taken from the source then.
+    #[cfg(feature = "alloc")]
     pub fn spawn<Rt>(
         self,
         runtime: Rt,
@@ -192,32 +195,60 @@ where
         let (capacity, most) = (self.policy.settings.capacity, self.policy.settings.max_capacity());
         let stage = self.in_place(&runtime)?;
         let (outlet, inlet) = handoff(capacity, most, stage.consumer_waker());
-        let published = Instant::ZERO;
-        let task = runtime.spawn(Driver { stage, outlet, published });
+        let task = runtime.spawn(Driver::new(stage, outlet));
         Ok(Spawned::new(inlet, task))
     }
 
-    /// The stage as a stream that is driven by whoever polls it, without a task.
+    /// The stage as a stream that is driven by whoever polls it, without a task, on the heap.
     ///
     /// # Errors
     ///
     /// [`StartError`], as for [`spawn`](Self::spawn).
+    #[cfg(feature = "alloc")]
     pub fn in_place<Rt: Runtime>(
         self,
         runtime: Rt,
-    ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer>, StartError> {
+    ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer, Heap>, StartError> {
+        self.in_place_over(runtime, Heap)
+    }
+
+    /// The stage as a stream that is driven by whoever polls it, without a task, in a storage of one's
+    /// choice: [`Fixed<N>`](crate::Fixed) for `N` records at most and no allocator, or a
+    /// [`&'static WakeTable<N>`](crate::WakeTable) for the same with exact wake-ups.
+    ///
+    /// All of the stage is in the value that this returns, so it must be pinned to be polled: with
+    /// `core::pin::pin!`, or as a part of a task. It takes
+    /// `size_of::<Operator<..>>() + N * size_of::<Option<Request>>()` bytes, and what the source, the
+    /// function and the timer are.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: a setting makes no sense (a capacity above `N` too), there is no runtime here, the
+    /// checkpoint cannot be restored, or another stage uses the wake table. Nothing has been taken from
+    /// the source then.
+    pub fn in_place_over<Rt, S>(
+        self,
+        runtime: Rt,
+        storage: S,
+    ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer, S>, StartError>
+    where
+        Rt: Runtime,
+        S: StageStorage,
+    {
         let AsyncWait { settings, retry, key } = self.policy;
         let operator = Operator::new(settings, retry).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
         let mut operator = operator.with_checkpointing(self.checkpointing);
-        if let Some(checkpoint) = &self.restore {
+        if let Some(checkpoint) = self.restore {
             operator.restore(timer.now(), checkpoint).map_err(StartError::Restore)?;
         }
-        Ok(Stage::new(self.source, operator, self.function, key, self.launch, timer))
+        let requests = storage.requests(operator.max_capacity());
+        let requests = requests.ok_or(StartError::WakeTableInUse)?;
+        Ok(Stage::new(self.source, operator, self.function, key, self.launch, timer, requests))
     }
 }
 
-impl<St, V, M, F, R, K, Q> fmt::Debug for Unstarted<St, V, M, F, R, K, Q>
+impl<St, V, M, F, R, K, Q> fmt::Debug for Unstarted<'_, St, V, M, F, R, K, Q>
 where
     F: AsyncFunction<V>,
 {
@@ -257,6 +288,8 @@ pub enum StartError {
     NoRuntime(NoRuntime),
     /// The checkpoint cannot be restored.
     Restore(RestoreError),
+    /// Another stage uses the [`WakeTable`](crate::WakeTable).
+    WakeTableInUse,
 }
 
 impl fmt::Display for StartError {
@@ -265,6 +298,7 @@ impl fmt::Display for StartError {
             Self::Config(error) => write!(f, "the stage's policy: {error}"),
             Self::NoRuntime(error) => error.fmt(f),
             Self::Restore(error) => write!(f, "restoring the stage: {error}"),
+            Self::WakeTableInUse => f.write_str("the wake table is in use by another stage"),
         }
     }
 }
@@ -275,119 +309,7 @@ impl core::error::Error for StartError {
             Self::Config(error) => error,
             Self::NoRuntime(error) => error,
             Self::Restore(error) => error,
+            Self::WakeTableInUse => return None,
         })
-    }
-}
-
-pin_project! {
-    /// Drives a stage and hands over what comes out of it: the future that is spawned.
-    pub struct Driver<St, V, M, F, R, K, Q, T>
-    where
-        M: Shape,
-        F: AsyncFunction<V>,
-        Q: Launch<F::Future>,
-    {
-        #[pin]
-        stage: Stage<St, V, M, F, R, K, Q, T>,
-        outlet: Outlet<M, OutcomeOf<V, F>>,
-        // When all numbers were published.
-        published: Instant,
-    }
-}
-
-impl<St, V, M, F, R, K, Q, T> Future for Driver<St, V, M, F, R, K, Q, T>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: Shape,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeyOf<V>,
-    Q: Launch<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-    T: Timer,
-{
-    type Output = Result<(), StageError<F::Error>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = self.as_mut().poll_turns(cx);
-        self.publish(ended.is_ready());
-        ended
-    }
-}
-
-impl<St, V, M, F, R, K, Q, T> Driver<St, V, M, F, R, K, Q, T>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: Shape,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeyOf<V>,
-    Q: Launch<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-    T: Timer,
-{
-    fn poll_turns(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), StageError<F::Error>>> {
-        let mut this = self.project();
-        if this.outlet.is_abandoned() {
-            return Poll::Ready(Ok(()));
-        }
-        while let Some(order) = this.outlet.control().next_order() {
-            this.stage.as_mut().carry_out(order);
-        }
-        for _ in 0..TURNS_BEFORE_YIELD {
-            // What the consumer has not taken counts against the capacity.
-            this.stage.as_mut().operator().set_held(this.outlet.held());
-            let turn = this.stage.as_mut().turn(cx);
-            let operator = this.stage.as_mut().operator();
-            // Also when what leaves is a dropped record, of which nothing is given.
-            let leaves = operator.has_output() && this.outlet.has_room();
-            this.outlet.give(|held| {
-                operator.set_held(held);
-                operator.poll_output()
-            });
-            match turn {
-                Turn::End => {
-                    let failure = this.stage.as_mut().take_failure();
-                    return Poll::Ready(failure.map_or(Ok(()), Err));
-                }
-                // What has left may have made room, or been the last.
-                Turn::Idle if !leaves => {
-                    this.stage.as_mut().rest(Turn::Idle, cx);
-                    return Poll::Pending;
-                }
-                Turn::Idle | Turn::Busy => {}
-            }
-        }
-        this.stage.as_mut().rest(Turn::Busy, cx);
-        Poll::Pending
-    }
-
-    /// Lets others read the stage's numbers: the cheap ones after every poll, the others now and then,
-    /// and the seldomer the more places have to be looked at for them.
-    fn publish(self: Pin<&mut Self>, last: bool) {
-        let this = self.project();
-        let now = this.stage.last_turn();
-        let every = FULL_NUMBERS_EVERY * (1 + this.stage.in_flight() as u32 / 10_000);
-        let all = last || now - *this.published >= every;
-        if all {
-            *this.published = now;
-        }
-        this.outlet.control().publish(&this.stage.numbers(all), all);
-    }
-}
-
-impl<St, V, M, F, R, K, Q, T> fmt::Debug for Driver<St, V, M, F, R, K, Q, T>
-where
-    M: Shape,
-    F: AsyncFunction<V>,
-    Q: Launch<F::Future>,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("stage", &self.stage).finish_non_exhaustive()
     }
 }

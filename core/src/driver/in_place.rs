@@ -14,6 +14,7 @@ use crate::element::{IntoElement, Shape, StreamElement};
 use crate::function::AsyncFunction;
 use crate::metrics::Metrics;
 use crate::outcome::Failure;
+use crate::requests::StageStorage;
 use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
 use crate::stream::Next;
@@ -50,7 +51,7 @@ impl<E: core::error::Error + 'static> core::error::Error for StageError<E> {
     }
 }
 
-impl<St, V, M, F, R, K, Q, T> Stream for Stage<St, V, M, F, R, K, Q, T>
+impl<St, V, M, F, R, K, Q, T, S> Stream for Stage<St, V, M, F, R, K, Q, T, S>
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
@@ -61,6 +62,7 @@ where
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
+    S: StageStorage,
 {
     type Item = M::Item<OutcomeOf<V, F>>;
 
@@ -77,7 +79,7 @@ where
     }
 }
 
-impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T>
+impl<St, V, M, F, R, K, Q, T, S> Stage<St, V, M, F, R, K, Q, T, S>
 where
     Self: Stream,
     St: Stream,
@@ -89,6 +91,7 @@ where
     Q: Launch<F::Future>,
     Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
     T: Timer,
+    S: StageStorage,
 {
     /// The next element of any kind, after a turn if need be.
     #[inline(never)]
@@ -146,6 +149,13 @@ where
         Next::new(self)
     }
 
+    /// The same for a stage that must stay pinned: one in storage in place, or over a source that must.
+    ///
+    /// Cancellation: nothing is lost when the future is dropped.
+    pub async fn next_pinned(mut self: Pin<&mut Self>) -> Option<<Self as Stream>::Item> {
+        core::future::poll_fn(|cx| self.as_mut().poll_next(cx)).await
+    }
+
     /// How the stream ended, once it has: `Err` if the function could not be opened.
     pub fn end(&self) -> Option<Result<(), &StageError<F::Error>>> {
         (self.phase == Phase::Ended).then(|| self.failure.as_ref().map_or(Ok(()), Err))
@@ -162,8 +172,8 @@ where
     ///
     /// [`ConfigError`] when it is zero, or more than the policy's
     /// [`max_capacity`](crate::AsyncWait::max_capacity).
-    pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
-        self.operator.set_capacity(capacity)
+    pub fn set_capacity(self: Pin<&mut Self>, capacity: usize) -> Result<(), ConfigError> {
+        self.project().operator.set_capacity(capacity)
     }
 
     /// Changes how many attempts may run at once. A lower limit takes effect as attempts end.
@@ -171,26 +181,27 @@ where
     /// # Errors
     ///
     /// [`ConfigError`] when it is zero.
-    pub fn set_max_running(&mut self, attempts: usize) -> Result<(), ConfigError> {
-        self.operator.set_max_running(attempts)
+    pub fn set_max_running(self: Pin<&mut Self>, attempts: usize) -> Result<(), ConfigError> {
+        self.project().operator.set_max_running(attempts)
     }
 
     /// Takes no more input from the next poll on. What is in flight finishes, its outcomes come out, and
     /// the stream ends.
-    pub fn stop(&mut self) {
-        self.stop = Some(Stop::Asked(None));
+    pub fn stop(self: Pin<&mut Self>) {
+        *self.project().stop = Some(Stop::Asked(None));
     }
 
     /// The same within `limit`: calls that have no outcome by then fail with [`Failure::ShutDown`].
-    pub fn stop_within(&mut self, limit: Duration) {
-        self.stop = Some(Stop::Asked(Some(limit)));
+    pub fn stop_within(self: Pin<&mut Self>, limit: Duration) {
+        *self.project().stop = Some(Stop::Asked(Some(limit)));
     }
 }
 
-impl<St, V, M, F, R, K, Q, T> fmt::Debug for Stage<St, V, M, F, R, K, Q, T>
+impl<St, V, M, F, R, K, Q, T, S> fmt::Debug for Stage<St, V, M, F, R, K, Q, T, S>
 where
     F: AsyncFunction<V>,
     Q: Launch<F::Future>,
+    S: StageStorage,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stage").field("operator", &self.operator).finish_non_exhaustive()

@@ -125,20 +125,19 @@ where
     }
 
     /// The latest instant seen.
-    #[cfg(feature = "alloc")] // for the driver
+    #[cfg(feature = "alloc")] // for the driver on a task
     pub(crate) fn now(&self) -> Instant {
         self.now
     }
 
     /// Up to where the capacity can be raised.
-    #[cfg(feature = "alloc")] // for the driver
     pub(crate) fn max_capacity(&self) -> usize {
         self.limits.max_capacity
     }
 
     /// Counts this many records that have left the operator against its capacity: those that its
     /// consumer has not taken.
-    #[cfg(feature = "alloc")] // for the driver
+    #[cfg(feature = "alloc")] // for the driver on a task
     #[inline(always)]
     pub(crate) fn set_held(&mut self, records: usize) {
         self.held = records;
@@ -151,7 +150,6 @@ where
     }
 
     /// How many records would be taken in, as long as a control element would be, too.
-    #[cfg(feature = "alloc")] // for the driver
     pub(crate) fn room(&mut self) -> usize {
         self.admit();
         let takes_all = self.queue.controls() < self.limits.capacity
@@ -166,7 +164,6 @@ where
     }
 
     /// Whether [`poll_call`](Self::poll_call) has something to give.
-    #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn has_call(&self) -> bool {
         !self.waiting.is_empty() && self.running < self.limits.max_running

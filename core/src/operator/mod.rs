@@ -230,7 +230,6 @@ where
     /// Takes in a record for which there [is room](Self::room), and starts its first attempt if it may
     /// start: what `push` and `poll_call` do one after the other, at the latest instant seen. Nothing
     /// [may start](Self::has_call) before it.
-    #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn push_and_call(
         &mut self,
@@ -297,7 +296,6 @@ where
     }
 
     /// The attempt that is running in `slot` has ended, at the latest instant seen.
-    #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn end_running(&mut self, slot: usize, result: Result<Out, Failure<E>>) {
         debug_assert_eq!(self.calls.slots()[slot].state, State::Running);
@@ -369,7 +367,6 @@ where
 
     /// The next element, if that is a record, and nothing that happens seldom comes first: what
     /// [`poll_output`](Self::poll_output) gives most of the time.
-    #[cfg(feature = "alloc")] // for the driver
     #[inline(always)]
     pub(crate) fn poll_record(&mut self) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
         if self.express.is_some() || self.backlog.len() > 0 {

@@ -142,7 +142,6 @@ where
         self
     }
 
-    #[cfg(feature = "alloc")] // for the driver
     pub(crate) fn with_checkpointing(mut self, how: Option<Checkpointing<In, Out, E>>) -> Self {
         self.checkpointing = how;
         self

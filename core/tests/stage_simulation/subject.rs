@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Gone, IntoElement, KeyOf, Launch,
+    AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Gone, Heap, IntoElement, KeyOf, Launch,
     Metrics, NoRetry, Outcome, Plain, Shape, Spawned, Stage, StageError, StreamElement, Unstarted,
 };
 
@@ -111,7 +111,7 @@ where
 }
 
 fn run<M, K, Q>(
-    stage: Unstarted<Source<M>, Record, M, Function, Strategy, K, Q>,
+    stage: Unstarted<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
     runtime: &Virtual,
     has_task: bool,
 ) -> Box<dyn Subject>
@@ -129,7 +129,7 @@ where
     Box::new(stage.in_place(runtime.clone()).expect("the settings make sense"))
 }
 
-impl<M, K, Q> Subject for Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer>
+impl<M, K, Q> Subject for Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer, Heap>
 where
     M: Shaped,
     K: KeyOf<Record>,
@@ -151,14 +151,14 @@ where
     }
 
     fn change(&mut self, capacity: usize, running: usize) {
-        self.set_capacity(capacity).expect("it makes sense");
-        self.set_max_running(running).expect("it makes sense");
+        Pin::new(&mut *self).set_capacity(capacity).expect("it makes sense");
+        Pin::new(self).set_max_running(running).expect("it makes sense");
     }
 
     fn stop(&mut self, limit: Option<Duration>) {
         match limit {
-            Some(limit) => self.stop_within(limit),
-            None => Stage::stop(self),
+            Some(limit) => Pin::new(self).stop_within(limit),
+            None => Stage::stop(Pin::new(self)),
         }
     }
 }

@@ -1,0 +1,190 @@
+//! A stage on a task of its own: the future that drives it there.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::{OutcomeOf, Stage, StageError, Stop, TURNS_BEFORE_YIELD, Turn};
+use crate::config::KeyOf;
+use crate::control::Order;
+use crate::element::{IntoElement, Shape};
+use crate::function::AsyncFunction;
+use crate::handoff::Outlet;
+use crate::metrics::Metrics;
+use crate::outcome::Failure;
+use crate::requests::OwnLane;
+use crate::retry::RetryStrategy;
+use crate::runtime::{Launch, Timer};
+use crate::storage::Heap;
+use crate::time::Instant;
+
+/// How often the histograms and the age of the oldest record are published.
+const FULL_NUMBERS_EVERY: Duration = Duration::from_millis(50);
+
+impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T, Heap>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    /// A waker that gives the stage another turn.
+    pub(crate) fn consumer_waker(&self) -> Waker {
+        self.requests.own_waker(OwnLane::Consumer)
+    }
+
+    /// When the last turn was.
+    fn last_turn(&self) -> Instant {
+        self.operator.now()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.operator.in_flight()
+    }
+
+    /// The numbers of now; without the age of the oldest record unless `all`.
+    fn numbers(&self, all: bool) -> Metrics {
+        let now = self.last_turn();
+        if all { self.operator.metrics(now) } else { self.operator.cheap_metrics(now) }
+    }
+
+    fn carry_out(self: Pin<&mut Self>, order: Order) {
+        let this = self.project();
+        // What was asked for has been checked.
+        match order {
+            Order::Capacity(capacity) => _ = this.operator.set_capacity(capacity),
+            Order::MaxRunning(attempts) => _ = this.operator.set_max_running(attempts),
+            Order::Stop(limit) => *this.stop = Some(Stop::Asked(limit)),
+        }
+    }
+}
+
+pin_project! {
+    /// Drives a stage and hands over what comes out of it: the future that is spawned.
+    pub struct Driver<St, V, M, F, R, K, Q, T>
+    where
+        M: Shape,
+        F: AsyncFunction<V>,
+        Q: Launch<F::Future>,
+    {
+        #[pin]
+        stage: Stage<St, V, M, F, R, K, Q, T, Heap>,
+        outlet: Outlet<M, OutcomeOf<V, F>>,
+        // When all numbers were published.
+        published: Instant,
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> Future for Driver<St, V, M, F, R, K, Q, T>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    type Output = Result<(), StageError<F::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = self.as_mut().poll_turns(cx);
+        self.publish(ended.is_ready());
+        ended
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> Driver<St, V, M, F, R, K, Q, T>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+{
+    pub(crate) fn new(
+        stage: Stage<St, V, M, F, R, K, Q, T, Heap>,
+        outlet: Outlet<M, OutcomeOf<V, F>>,
+    ) -> Self {
+        Self { stage, outlet, published: Instant::ZERO }
+    }
+
+    fn poll_turns(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), StageError<F::Error>>> {
+        let mut this = self.project();
+        if this.outlet.is_abandoned() {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(order) = this.outlet.control().next_order() {
+            this.stage.as_mut().carry_out(order);
+        }
+        for _ in 0..TURNS_BEFORE_YIELD {
+            // What the consumer has not taken counts against the capacity.
+            this.stage.as_mut().operator().set_held(this.outlet.held());
+            let turn = this.stage.as_mut().turn(cx);
+            let operator = this.stage.as_mut().operator();
+            // Also when what leaves is a dropped record, of which nothing is given.
+            let leaves = operator.has_output() && this.outlet.has_room();
+            this.outlet.give(|held| {
+                operator.set_held(held);
+                operator.poll_output()
+            });
+            match turn {
+                Turn::End => {
+                    let failure = this.stage.as_mut().take_failure();
+                    return Poll::Ready(failure.map_or(Ok(()), Err));
+                }
+                // What has left may have made room, or been the last.
+                Turn::Idle if !leaves => {
+                    this.stage.as_mut().rest(Turn::Idle, cx);
+                    return Poll::Pending;
+                }
+                Turn::Idle | Turn::Busy => {}
+            }
+        }
+        this.stage.as_mut().rest(Turn::Busy, cx);
+        Poll::Pending
+    }
+
+    /// Lets others read the stage's numbers: the cheap ones after every poll, the others now and then,
+    /// and the seldomer the more places have to be looked at for them.
+    fn publish(self: Pin<&mut Self>, last: bool) {
+        let this = self.project();
+        let now = this.stage.last_turn();
+        let every = FULL_NUMBERS_EVERY * (1 + this.stage.in_flight() as u32 / 10_000);
+        let all = last || now - *this.published >= every;
+        if all {
+            *this.published = now;
+        }
+        this.outlet.control().publish(&this.stage.numbers(all), all);
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T> fmt::Debug for Driver<St, V, M, F, R, K, Q, T>
+where
+    M: Shape,
+    F: AsyncFunction<V>,
+    Q: Launch<F::Future>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}

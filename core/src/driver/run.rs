@@ -1,0 +1,145 @@
+//! A stage that hands its outcomes to an asynchronous function, in one task.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::{OutcomeOf, Stage, StageError, TURNS_BEFORE_YIELD, Turn};
+use crate::config::KeyOf;
+use crate::element::{IntoElement, Shape};
+use crate::function::AsyncFunction;
+use crate::outcome::Failure;
+use crate::requests::StageStorage;
+use crate::retry::RetryStrategy;
+use crate::runtime::{Launch, Timer};
+
+impl<St, V, M, F, R, K, Q, T, S> Stage<St, V, M, F, R, K, Q, T, S>
+where
+    M: Shape,
+    F: AsyncFunction<V>,
+    Q: Launch<F::Future>,
+    S: StageStorage,
+{
+    /// Hands every element that comes out to `consumer`, one at a time: a future to be awaited in a task
+    /// of one's own. It ends with the stage.
+    ///
+    /// Requests make progress also while the consumer is busy with an earlier element, as in a stage on a
+    /// task of its own, and no buffer lies between the two: what the consumer has not come to waits in the
+    /// stage and counts against its capacity. To hand elements to another task, let the consumer send them
+    /// into a channel.
+    ///
+    /// Cancellation: dropping it cancels everything in flight, and the consumer with the element that it
+    /// is busy with.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError::Open`] when the function could not be opened.
+    ///
+    /// # Panics
+    ///
+    /// A panic in a request or in the consumer comes out of it, and polling it again then panics.
+    pub fn run<C, Fut>(self, consumer: C) -> Run<Self, C, Fut>
+    where
+        C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        Run { stage: self, consumer, busy: None }
+    }
+}
+
+pin_project! {
+    /// Drives a stage and its consumer: returned by [`Stage::run`].
+    #[must_use = "a stage does nothing unless it is polled"]
+    pub struct Run<G, C, Fut> {
+        #[pin]
+        stage: G,
+        consumer: C,
+        // With an element.
+        #[pin]
+        busy: Option<Fut>,
+    }
+}
+
+impl<G, C, Fut> Run<G, C, Fut> {
+    /// The stage, to change its limits or to stop it. Poll this future afterwards.
+    pub fn stage(self: Pin<&mut Self>) -> Pin<&mut G> {
+        self.project().stage
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T, S, C, Fut> Future for Run<Stage<St, V, M, F, R, K, Q, T, S>, C, Fut>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+    S: StageStorage,
+    C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    type Output = Result<(), StageError<F::Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        // Once a poll is enough: whatever the consumer waits for wakes this task.
+        let mut is_free = poll_busy(this.busy.as_mut(), cx);
+        for _ in 0..TURNS_BEFORE_YIELD {
+            let turn = this.stage.as_mut().turn(cx);
+            let mut leaves = false;
+            while is_free && let Some(element) = this.stage.as_mut().operator().poll_output() {
+                leaves = true;
+                if let Some(item) = M::from_element(element) {
+                    this.busy.set(Some((this.consumer)(item)));
+                    is_free = poll_busy(this.busy.as_mut(), cx);
+                }
+            }
+            match turn {
+                Turn::End if is_free => {
+                    let failure = this.stage.as_mut().take_failure();
+                    return Poll::Ready(failure.map_or(Ok(()), Err));
+                }
+                Turn::End => return Poll::Pending,
+                // What has left may have made room, or been the last.
+                Turn::Idle if !leaves => {
+                    this.stage.as_mut().rest(Turn::Idle, cx);
+                    return Poll::Pending;
+                }
+                Turn::Idle | Turn::Busy => {}
+            }
+        }
+        this.stage.as_mut().rest(Turn::Busy, cx);
+        Poll::Pending
+    }
+}
+
+/// Whether the consumer is free for another element.
+fn poll_busy<Fut>(mut busy: Pin<&mut Option<Fut>>, cx: &mut Context<'_>) -> bool
+where
+    Fut: Future<Output = ()>,
+{
+    match busy.as_mut().as_pin_mut().map(|busy| busy.poll(cx)) {
+        Some(Poll::Pending) => false,
+        Some(Poll::Ready(())) => {
+            busy.set(None);
+            true
+        }
+        None => true,
+    }
+}
+
+impl<G: fmt::Debug, C, Fut> fmt::Debug for Run<G, C, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_busy = self.busy.is_some();
+        let mut run = f.debug_struct("Run");
+        run.field("stage", &self.stage).field("busy", &is_busy).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,207 @@
+//! Exact wake-ups without an allocator: the wakers' half of a stage, in a `static`.
+
+use core::cell::RefCell;
+use core::fmt;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::task::{Context, Waker};
+
+use critical_section::Mutex;
+
+use super::OwnLane;
+use super::fixed::Wakes;
+use crate::slots::lane_waker;
+
+/// Tells a stage in place which of its requests were woken, so that a wake polls that request and no
+/// other. For at most `N` records in flight; it lives in a `static`, and one stage at a time uses it.
+///
+/// A stage over [`Fixed`](crate::Fixed) needs no such table: it polls all its requests whenever it is
+/// polled itself, with the waker of its own task. That is cheap for a few dozen requests, and it is the
+/// only way for requests that accept no waker but their executor's: `embassy-time`'s timers do so, unless
+/// the program turns on one of its features `generic-queue-*`. Otherwise use this where there are many
+/// requests, or polling one costs much.
+///
+/// A wake takes a critical section of a few instructions (crate `critical-section`, for which the program
+/// chooses an implementation; with the standard library that is its feature `std`), and no
+/// compare-and-swap, which some processors do not have. It may come from an interrupt.
+///
+/// ```
+/// use inflight_core::WakeTable;
+///
+/// static WAKES: WakeTable<16> = WakeTable::new();
+/// // .. source.async_wait(policy, function).in_place_over(runtime, &WAKES)
+/// ```
+#[repr(C)]
+pub struct WakeTable<const N: usize> {
+    /// First, so that a pointer to a lane tells where the table is.
+    lanes: Lanes<N>,
+    state: Mutex<RefCell<State>>,
+}
+
+/// A lane's waker points to its element here. The order is that of the lanes' numbers.
+#[repr(C)]
+struct Lanes<const N: usize> {
+    own: [Lane; OwnLane::COUNT],
+    requests: [Lane; N],
+}
+
+pub(crate) struct Lane {
+    /// Written in critical sections; read also outside, as a hint.
+    woken: AtomicBool,
+    /// Its number, by which a waker finds the table.
+    pub(crate) number: u16,
+}
+
+struct State {
+    claimed: bool,
+    /// Some lane was woken since the last pass began.
+    woken: bool,
+    /// Who polls the stage, while it sleeps.
+    parent: Option<Waker>,
+}
+
+const _: () = assert!(offset_of!(WakeTable<1>, lanes) == 0 && offset_of!(Lanes<1>, own) == 0);
+
+impl<const N: usize> WakeTable<N> {
+    /// A table that no stage uses yet.
+    ///
+    /// # Panics
+    ///
+    /// When `N` is more than 65 531; that is an error when the program is compiled, in a `static`.
+    #[must_use]
+    pub const fn new() -> Self {
+        assert!(N + OwnLane::COUNT <= u16::MAX as usize, "a wake table has at most 65 531 places");
+        let mut lanes = Lanes {
+            own: [const { Lane::new(0) }; OwnLane::COUNT],
+            requests: [const { Lane::new(0) }; N],
+        };
+        let mut number = 0;
+        while number < OwnLane::COUNT + N {
+            let lane = Lane::new(number as u16);
+            match number < OwnLane::COUNT {
+                true => lanes.own[number] = lane,
+                false => lanes.requests[number - OwnLane::COUNT] = lane,
+            }
+            number += 1;
+        }
+        let state = State { claimed: false, woken: false, parent: None };
+        Self { lanes, state: Mutex::new(RefCell::new(state)) }
+    }
+
+    /// The table for a stage, unless another one has it.
+    pub(super) fn claim(&'static self) -> Option<Claim<N>> {
+        let is_free = self.with_state(|state| !core::mem::replace(&mut state.claimed, true));
+        is_free.then(|| Claim { table: self, next: 0 })
+    }
+
+    /// Wakes a lane.
+    pub(crate) fn wake(&self, number: usize) {
+        let parent = self.with_state(|state| {
+            if let Some(lane) = self.lanes.get(number) {
+                lane.woken.store(true, Relaxed);
+            }
+            state.woken = true;
+            state.parent.take()
+        });
+        if let Some(parent) = parent {
+            parent.wake();
+        }
+    }
+
+    fn with_state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        critical_section::with(|cs| with(&mut self.state.borrow_ref_mut(cs)))
+    }
+}
+
+impl<const N: usize> Lanes<N> {
+    fn get(&self, number: usize) -> Option<&Lane> {
+        self.own.get(number).or_else(|| self.requests.get(number.checked_sub(OwnLane::COUNT)?))
+    }
+}
+
+impl Lane {
+    const fn new(number: u16) -> Self {
+        Self { woken: AtomicBool::new(false), number }
+    }
+}
+
+impl<const N: usize> Default for WakeTable<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Debug for WakeTable<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let claimed = self.with_state(|state| state.claimed);
+        f.debug_struct("WakeTable").field("claimed", &claimed).finish_non_exhaustive()
+    }
+}
+
+/// A stage's hold on its table, and how far its pass over the lanes has come.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Claim<const N: usize> {
+    table: &'static WakeTable<N>,
+    /// The next lane of the pass; zero between two passes.
+    next: usize,
+}
+
+impl<const N: usize> Wakes for Claim<N> {
+    fn begin(&mut self, _: &Context<'_>) {}
+
+    fn with_lane<T>(&self, lane: usize, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        poll(&mut Context::from_waker(&lane_waker(self.table, lane)))
+    }
+
+    fn next(&mut self, _: usize) -> Option<usize> {
+        let table = self.table;
+        if self.next == 0 && !table.with_state(|state| core::mem::take(&mut state.woken)) {
+            return None;
+        }
+        while let Some(lane) = table.lanes.get(self.next) {
+            self.next += 1;
+            // What is set while the pass goes on is seen by it or by the next one.
+            if lane.woken.load(Relaxed)
+                && table.with_state(|_| {
+                    let woken = lane.woken.load(Relaxed);
+                    lane.woken.store(false, Relaxed);
+                    woken
+                })
+            {
+                return Some(usize::from(lane.number));
+            }
+        }
+        self.next = 0;
+        None
+    }
+
+    fn sleep(&mut self, cx: &Context<'_>) -> bool {
+        if self.next != 0 {
+            return false;
+        }
+        // Cloned, and the one before dropped, outside of the critical section.
+        let waker = cx.waker().clone();
+        let before = self.table.with_state(|state| match state.woken {
+            true => Err(waker),
+            false => Ok(state.parent.replace(waker)),
+        });
+        before.is_ok()
+    }
+}
+
+impl<const N: usize> Drop for Claim<N> {
+    fn drop(&mut self) {
+        for lane in 0..OwnLane::COUNT + N {
+            if let Some(lane) = self.table.lanes.get(lane) {
+                lane.woken.store(false, Relaxed);
+            }
+        }
+        let parent = self.table.with_state(|state| {
+            state.claimed = false;
+            state.woken = false;
+            state.parent.take()
+        });
+        drop(parent);
+    }
+}
