@@ -205,3 +205,115 @@ impl<const N: usize> Drop for Claim<N> {
         drop(parent);
     }
 }
+
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn woken<const N: usize>(claim: &mut Claim<N>) -> Vec<usize> {
+        core::iter::from_fn(|| claim.next(OwnLane::COUNT + N)).collect()
+    }
+
+    fn waker<const N: usize>(claim: &Claim<N>, lane: usize) -> Waker {
+        claim.with_lane(lane, |cx| cx.waker().clone())
+    }
+
+    // L6: a wake names its lane and no other, in the first place, in the last, and in between.
+    #[test]
+    fn a_wake_names_its_lane() {
+        static TABLE: WakeTable<100> = WakeTable::new();
+        let mut claim = TABLE.claim().unwrap();
+        for lane in 0..104 {
+            let waker = waker(&claim, lane);
+            waker.clone().wake();
+            waker.wake_by_ref();
+            assert_eq!(woken(&mut claim), [lane]);
+            assert_eq!(woken(&mut claim), []);
+        }
+    }
+
+    // L6: none is lost and none wakes the parent twice.
+    #[test]
+    fn the_parent_is_woken_once_a_sleep() {
+        static TABLE: WakeTable<8> = WakeTable::new();
+        let mut claim = TABLE.claim().unwrap();
+        let count = Arc::new(Count::default());
+        let parent = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&parent);
+        assert!(claim.sleep(&cx) && claim.sleep(&cx));
+        (0..12).for_each(|lane| waker(&claim, lane).wake());
+        assert_eq!(count.0.load(SeqCst), 1);
+        assert!(!claim.sleep(&cx), "what is not collected keeps the stage awake");
+        assert_eq!(claim.next(12), Some(0));
+        assert!(!claim.sleep(&cx), "nor does it sleep in the middle of a pass");
+        assert_eq!(woken(&mut claim).len(), 11);
+        assert!(claim.sleep(&cx));
+        waker(&claim, 7).wake();
+        assert_eq!(count.0.load(SeqCst), 2);
+    }
+
+    // One stage at a time; what the one before was woken for is no business of the next.
+    #[test]
+    fn a_table_is_for_one_stage_at_a_time() {
+        static TABLE: WakeTable<2> = WakeTable::new();
+        let claim = TABLE.claim().unwrap();
+        assert!(TABLE.claim().is_none());
+        let late = waker(&claim, 5);
+        late.wake_by_ref();
+        let parent = Arc::new(Count::default());
+        drop(claim);
+        let mut claim = TABLE.claim().unwrap();
+        assert_eq!(woken(&mut claim), []);
+        assert!(claim.sleep(&Context::from_waker(&Waker::from(Arc::clone(&parent)))));
+        drop(claim);
+        assert_eq!(
+            Arc::strong_count(&parent),
+            1,
+            "the table keeps no waker of a stage that is gone"
+        );
+        late.wake();
+    }
+
+    // From any thread, and to one that sleeps: every wake is seen.
+    #[test]
+    fn wakes_come_from_other_threads() {
+        extern crate std;
+        static TABLE: WakeTable<64> = WakeTable::new();
+        struct Unpark(std::thread::Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let mut claim = TABLE.claim().unwrap();
+        let parent = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let cx = Context::from_waker(&parent);
+        for _ in 0..200 {
+            let wakers: Vec<_> = (4..68).map(|lane| waker(&claim, lane)).collect();
+            let threads = std::thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
+            let mut seen = 0;
+            while seen < 64 {
+                seen += woken(&mut claim).len();
+                if seen < 64 && claim.sleep(&cx) {
+                    std::thread::park();
+                }
+            }
+            threads.join().unwrap();
+            assert_eq!(woken(&mut claim), [], "each lane once");
+        }
+    }
+}

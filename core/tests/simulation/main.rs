@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use crate::script::Script;
+use crate::setup::Storage;
 
 /// How many schedules a plain `cargo test` runs.
 const SCHEDULES: u64 = 240_000;
@@ -37,7 +38,7 @@ fn the_operator_does_what_the_model_does() {
         return assert!(report.failure.is_none(), "{}", run::tell(script));
     }
     let schedules = number("INFLIGHT_SCHEDULES").unwrap_or(SCHEDULES);
-    let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (next, steps, in_place) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let failed = AtomicBool::new(false);
     let failing = thread::scope(|scope| {
         let worker = || {
@@ -48,6 +49,8 @@ fn the_operator_does_what_the_model_does() {
                 }
                 let script = Script::random(seed);
                 steps.fetch_add(script.steps.len() as u64, Ordering::Relaxed);
+                let is_in_place = script.setup.storage == Storage::InPlace;
+                in_place.fetch_add(u64::from(is_in_place), Ordering::Relaxed);
                 if run::run(&script, false).failure.is_some() {
                     failed.store(true, Ordering::Relaxed);
                     return Some((seed, script));
@@ -65,7 +68,8 @@ fn the_operator_does_what_the_model_does() {
     if let Some((seed, script)) = failing {
         panic!("INFLIGHT_SEED={seed} fails; shrunk: {}", run::tell(script));
     }
-    say(&format!("schedules: {schedules}, steps: {}", steps.into_inner()));
+    let (steps, in_place) = (steps.into_inner(), in_place.into_inner());
+    say(&format!("schedules: {schedules} ({in_place} of them in place), steps: {steps}"));
 }
 
 /// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.

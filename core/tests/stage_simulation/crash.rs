@@ -5,6 +5,7 @@ use inflight_core::Checkpoint;
 use crate::clock::Clock;
 use crate::executor::Executor;
 use crate::model::{Model, SavedElement};
+use crate::plan::{Home, PLACES};
 use crate::setup::Setup;
 use crate::subject;
 use crate::watch::SavedPoint;
@@ -40,8 +41,15 @@ impl World {
             Some(saved) if watch.plan.mode.has_task() && controls(saved) > 0 => {
                 capacity.max(saved.model.elements.len())
             }
+            // Storage in place has no room for what must wait for a place.
+            Some(saved) if watch.plan.home != Home::Heap => {
+                let controls = controls(saved);
+                capacity.max(controls).max(saved.model.elements.len() - controls).min(PLACES)
+            }
+            _ if watch.plan.home != Home::Heap => capacity.min(PLACES),
             _ => capacity,
         };
+        let capacity = if watch.plan.is_huge() { watch.plan.setup.capacity } else { capacity };
         let max_capacity = capacity.max(watch.plan.setup.max_capacity);
         watch.plan.setup = Setup { capacity, max_capacity, ..watch.plan.setup };
         watch.begin_life();

@@ -1,6 +1,6 @@
 //! Schedules that are worth a name.
 
-use crate::plan::{Mode, Opening, Plan};
+use crate::plan::{Home, Mode, Opening, Plan};
 use crate::run;
 use crate::script::{Script, Step};
 use crate::setup::{Order, Setup};
@@ -12,6 +12,7 @@ fn plain(mode: Mode, order: Order, capacity: usize) -> Plan {
     Plan {
         setup: Setup::plain(order, capacity),
         mode,
+        home: Home::Heap,
         plain: false,
         opening: Opening::AtOnce,
         closes_later: false,
@@ -30,6 +31,16 @@ fn check(plan: Plan, steps: &[Step]) {
     let script = Script { plan, steps: steps.to_vec() };
     let report = run::run(&script, true);
     assert!(report.failure.is_none(), "{}", report.story(&script));
+}
+
+/// Every way to run a stage.
+fn all_ways(order: Order, capacity: usize) -> impl Iterator<Item = Plan> {
+    let on_heap = MODES.map(|mode| plain(mode, order, capacity));
+    let in_place = [Home::PollAll, Home::WakeTable].into_iter().flat_map(move |home| {
+        [Mode::InPlace, Mode::RequestsSpawned]
+            .map(|mode| Plan { home, ..plain(mode, order, capacity) })
+    });
+    on_heap.into_iter().chain(in_place)
 }
 
 const MODES: [Mode; 4] = [Mode::InPlace, Mode::Spawned, Mode::RequestsSpawned, Mode::BothSpawned];
@@ -53,8 +64,7 @@ fn requests_progress_while_the_consumer_is_busy() {
 
 #[test] // T1, T6, T8: to the nanosecond, and a request that is ready is not late
 fn timeouts_are_exact() {
-    for mode in MODES {
-        let mut plan = plain(mode, Order::Unordered, 4);
+    for mut plan in all_ways(Order::Unordered, 4) {
         plan.setup.timeout = Some(10);
         let steps = [
             Step::Want(10),
@@ -77,6 +87,10 @@ fn a_stage_gives_way() {
         let plan = Plan { eager: 1, ..plain(mode, Order::Ordered, 3000) };
         check(plan, &[Step::OfferRecords(3000), Step::Want(10_000), Step::Settle]);
     }
+    for home in [Home::PollAll, Home::WakeTable] {
+        let plan = Plan { eager: 1, home, ..plain(Mode::InPlace, Order::Ordered, 300) };
+        check(plan, &[Step::OfferRecords(3000), Step::Want(10_000), Step::Settle]);
+    }
     // More requests than one word of words of bits tells of.
     let steps = [
         Step::OfferRecords(5000),
@@ -90,7 +104,7 @@ fn a_stage_gives_way() {
 
 #[test] // K5: crash after crash
 fn exactly_once_over_many_lives() {
-    for mode in MODES {
+    for plan in all_ways(Order::Ordered, 4) {
         let mut steps = vec![];
         for _ in 0..5 {
             steps.extend([
@@ -104,6 +118,6 @@ fn exactly_once_over_many_lives() {
                 Step::Crash { capacity: 4, clock_restarts: true },
             ]);
         }
-        check(plain(mode, Order::Ordered, 4), &steps);
+        check(plan, &steps);
     }
 }

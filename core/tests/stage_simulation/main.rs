@@ -45,6 +45,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use crate::plan::Home;
 use crate::script::Script;
 
 /// How many schedules a plain `cargo test` runs.
@@ -61,6 +62,7 @@ fn the_stage_does_what_the_model_does() {
     }
     let schedules = number("INFLIGHT_SCHEDULES").unwrap_or(SCHEDULES);
     let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
+    let homes = [(); 3].map(|()| AtomicU64::new(0));
     let failed = AtomicBool::new(false);
     let failing = thread::scope(|scope| {
         let worker = || {
@@ -71,6 +73,7 @@ fn the_stage_does_what_the_model_does() {
                 }
                 let script = Script::random(seed);
                 steps.fetch_add(script.steps.len() as u64, Ordering::Relaxed);
+                homes[script.plan.home as usize].fetch_add(1, Ordering::Relaxed);
                 if run::run(&script, false).failure.is_some() {
                     failed.store(true, Ordering::Relaxed);
                     return Some((seed, script));
@@ -88,7 +91,12 @@ fn the_stage_does_what_the_model_does() {
     if let Some((seed, script)) = failing {
         panic!("INFLIGHT_SEED={seed} fails; shrunk: {}", run::tell(script));
     }
-    say(&format!("schedules: {schedules}, steps: {}", steps.into_inner()));
+    let homes = Home::ALL
+        .iter()
+        .zip(&homes)
+        .map(|(home, schedules)| format!("{home:?} {}", schedules.load(Ordering::Relaxed)));
+    let homes = homes.collect::<Vec<_>>().join(", ");
+    say(&format!("schedules: {schedules} ({homes}), steps: {}", steps.into_inner()));
 }
 
 /// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.

@@ -24,6 +24,29 @@ impl Mode {
     }
 }
 
+/// What the stage lives in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Home {
+    Heap,
+    /// In place; all requests are polled whenever the stage is.
+    PollAll,
+    /// In place; those requests are polled that were woken, by a static table.
+    WakeTable,
+}
+
+impl Home {
+    pub(crate) const ALL: [Self; 3] = [Self::Heap, Self::PollAll, Self::WakeTable];
+
+    /// Whether what is polled has been woken (L6).
+    pub(crate) fn is_exact(self) -> bool {
+        self != Self::PollAll
+    }
+}
+
+/// Places in the storage in place, in usual schedules and in huge ones.
+pub(crate) const PLACES: usize = 7;
+pub(crate) const HUGE_PLACES: usize = 300;
+
 /// What becomes of opening the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Opening {
@@ -38,6 +61,7 @@ pub(crate) enum Opening {
 pub(crate) struct Plan {
     pub(crate) setup: Setup,
     pub(crate) mode: Mode,
+    pub(crate) home: Home,
     /// Plain values in, plain outcomes out.
     pub(crate) plain: bool,
     pub(crate) opening: Opening,
@@ -72,9 +96,15 @@ impl Plan {
         let mode = if random.one_in(4) { Mode::BothSpawned } else { random.pick(&modes) };
         let openings = [Opening::Later, Opening::Later, Opening::Fails, Opening::FailsLater];
         let opening = if random.one_in(6) { random.pick(&openings) } else { Opening::AtOnce };
+        let (mode, home) = match random.below(4) {
+            0 => (in_place(&mut setup, mode), Home::PollAll),
+            1 => (in_place(&mut setup, mode), Home::WakeTable),
+            _ => (mode, Home::Heap),
+        };
         Self {
             setup,
             mode,
+            home,
             plain: random.one_in(8),
             opening,
             closes_later: random.one_in(6),
@@ -93,6 +123,16 @@ impl Plan {
         self.setup.capacity >= HUGE
     }
 
+    /// How many requests and control elements a turn may poll and pull (L5).
+    pub(crate) fn ration(&self) -> usize {
+        let all = match self.home {
+            Home::Heap => 0,
+            _ if self.is_huge() => HUGE_PLACES,
+            _ => PLACES,
+        };
+        128 + all
+    }
+
     /// Random numbers for one thing, the same whatever else there is in the schedule.
     pub(crate) fn random_for(&self, number: u32, attempt: u32) -> Random {
         Random::new(self.seed ^ (u64::from(number) << 32 | u64::from(attempt) << 8))
@@ -101,6 +141,15 @@ impl Plan {
 
 /// From this capacity on, more than one turn's ration can be there to do.
 const HUGE: usize = 100;
+
+/// The settings for a stage without an allocator, and the way to run it that is nearest to `mode`.
+fn in_place(setup: &mut Setup, mode: Mode) -> Mode {
+    if setup.capacity < HUGE {
+        setup.capacity = setup.capacity.min(PLACES);
+        setup.max_capacity = setup.max_capacity.min(PLACES);
+    }
+    if mode.has_request_tasks() { Mode::RequestsSpawned } else { Mode::InPlace }
+}
 
 fn make_huge(setup: &mut Setup, random: &mut Random) {
     let order = if random.one_in(2) { Order::Ordered } else { Order::Unordered };
@@ -113,7 +162,7 @@ fn make_huge(setup: &mut Setup, random: &mut Random) {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = |yes, what| if yes { what } else { "" };
-        write!(f, "{:?}, {}", self.mode, self.setup)?;
+        write!(f, "{:?} ({:?}), {}", self.mode, self.home, self.setup)?;
         f.write_str(said(self.plain, ", plain values"))?;
         if self.opening != Opening::AtOnce {
             write!(f, ", opening: {:?}", self.opening)?;

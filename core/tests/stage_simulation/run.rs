@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use crate::plan::{Opening, Plan};
+use crate::plan::{Home, Opening, Plan};
 use crate::script::Script;
 use crate::setup::{Delays, Order};
 use crate::values::Record;
@@ -109,7 +109,8 @@ fn shrink_steps(script: &mut Script) {
 
 /// Takes settings away.
 fn shrink_plan(script: &mut Script) {
-    let simpler: [fn(&mut Plan); 18] = [
+    let simpler: [fn(&mut Plan); 19] = [
+        |plan| plan.home = Home::Heap,
         |plan| plan.setup.order = Order::Ordered,
         |plan| plan.setup.running_limit = None,
         |plan| plan.setup.timeout = None,

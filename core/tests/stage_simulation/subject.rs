@@ -2,6 +2,7 @@
 //!
 //! This file alone names how stages are built.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,12 +11,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Gone, Heap, IntoElement, KeyOf, Launch,
-    Metrics, NoRetry, Outcome, Plain, Shape, Spawned, Stage, StageError, StreamElement, Unstarted,
+    AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Fixed, Gone, Heap, IntoElement, KeyOf,
+    Launch, Metrics, NoRetry, Outcome, Plain, Shape, Spawned, Stage, StageError, StageStorage,
+    StreamElement, Unstarted, WakeTable,
 };
 
 use crate::function::{Function, Request};
-use crate::plan::{Mode, Plan};
+use crate::plan::{HUGE_PLACES, Home, Mode, PLACES, Plan};
 use crate::runtime::{Tasks, Virtual, VirtualTimer};
 use crate::setup::{Order, Strategy};
 use crate::source::Source;
@@ -123,14 +125,48 @@ where
     Q: Launch<Request> + 'static,
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
 {
-    if has_task {
-        return Box::new(stage.spawn(runtime.clone()).expect("the settings make sense"));
+    let runtime = runtime.clone();
+    let plan = runtime.watch.look().plan;
+    match plan.home {
+        Home::Heap if has_task => Box::new(stage.spawn(runtime).expect("the settings make sense")),
+        Home::Heap => in_place_over(stage, runtime, Heap),
+        Home::PollAll if plan.is_huge() => in_place_over(stage, runtime, Fixed::<HUGE_PLACES>),
+        Home::PollAll => in_place_over(stage, runtime, Fixed::<PLACES>),
+        Home::WakeTable if plan.is_huge() => in_place_over(stage, runtime, HUGE_TABLE.get()),
+        Home::WakeTable => in_place_over(stage, runtime, TABLE.get()),
     }
-    Box::new(stage.in_place(runtime.clone()).expect("the settings make sense"))
 }
 
-impl<M, K, Q> Subject for Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer, Heap>
+thread_local! {
+    // Used by one stage after the other, also by those of other schedules: so all wakers but the
+    // latest stage's are stale.
+    static TABLE: Cell<&'static WakeTable<PLACES>> = Cell::new(Box::leak(Box::default()));
+    static HUGE_TABLE: Cell<&'static WakeTable<HUGE_PLACES>> =
+        Cell::new(Box::leak(Box::default()));
+}
+
+fn in_place_over<M, K, Q, S>(
+    stage: Unstarted<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
+    runtime: Virtual,
+    storage: S,
+) -> Box<dyn Subject>
 where
+    M: Shaped + 'static,
+    K: KeyOf<Record> + 'static,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+    Q: Launch<Request> + 'static,
+    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
+    S: StageStorage + 'static,
+{
+    let stage = stage.in_place_over(runtime, storage);
+    Box::new(Box::pin(stage.expect("the settings make sense")))
+}
+
+impl<M, K, Q, S> Subject
+    for Pin<Box<Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer, S>>>
+where
+    S: StageStorage,
     M: Shaped,
     K: KeyOf<Record>,
     Source<M>: Stream + Unpin,
@@ -139,7 +175,7 @@ where
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
-        Pin::new(self).poll_next(cx).map(|item| item.map(M::element))
+        self.as_mut().poll_next(cx).map(|item| item.map(M::element))
     }
 
     fn end(&self) -> Option<Result<(), StageError<u32>>> {
@@ -151,14 +187,14 @@ where
     }
 
     fn change(&mut self, capacity: usize, running: usize) {
-        Pin::new(&mut *self).set_capacity(capacity).expect("it makes sense");
-        Pin::new(self).set_max_running(running).expect("it makes sense");
+        self.as_mut().set_capacity(capacity).expect("it makes sense");
+        self.as_mut().set_max_running(running).expect("it makes sense");
     }
 
     fn stop(&mut self, limit: Option<Duration>) {
         match limit {
-            Some(limit) => Pin::new(self).stop_within(limit),
-            None => Stage::stop(Pin::new(self)),
+            Some(limit) => self.as_mut().stop_within(limit),
+            None => Stage::stop(self.as_mut()),
         }
     }
 }

@@ -19,11 +19,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    fn poll(&mut self, cx: &Context<'_>) -> Result<Poll<()>, &'static str> {
+    fn poll(&mut self, cx: &Context<'_>, is_exact: bool) -> Result<Poll<()>, &'static str> {
         if self.is_through {
             return Err("is polled after it was ready");
         }
-        if self.polled && !self.is_woken {
+        if self.polled && !self.is_woken && is_exact {
             return Err("is polled and was not woken (L6)");
         }
         (self.polled, self.is_woken) = (true, false);
@@ -56,7 +56,7 @@ impl Inner {
             self.fail("opened out of turn (L4)");
         }
         self.opening.is_open |= matches!(self.plan.opening, Opening::AtOnce | Opening::Fails);
-        match self.opening.poll(cx) {
+        match self.opening.poll(cx, self.plan.home.is_exact()) {
             Err(what) => self.fail(format!("opening {what}")),
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => {
@@ -84,7 +84,7 @@ impl Inner {
             self.fail("closed while there is a source");
         }
         self.closing.is_open |= !self.plan.closes_later;
-        match self.closing.poll(cx) {
+        match self.closing.poll(cx, self.plan.home.is_exact()) {
             Err(what) => self.fail(format!("closing {what}")),
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => {

@@ -5,8 +5,6 @@ use super::{Inner, Life};
 use crate::model::Output;
 use crate::setup::Setup;
 
-/// A turn polls at most so many requests (L5).
-const RATION: usize = 128;
 /// Turns in one poll of the stage, at most (L5).
 const TURNS: usize = 8;
 /// From so many polls on the ration may have ended what a turn does. Only huge schedules get there.
@@ -117,10 +115,11 @@ impl Inner {
         if self.turn.was_running && !perhaps_ended && self.life == Life::Running {
             self.expects_no_call("after a turn");
         }
-        if self.turn.used > RATION {
+        let ration = self.plan.ration();
+        if self.turn.used > ration {
             self.fail(format!("{} requests in a turn (L5)", self.turn.used));
         }
-        if self.turn.pulled > RATION + self.plan.setup.max_capacity {
+        if self.turn.pulled > ration + self.plan.setup.max_capacity {
             self.fail(format!("{} elements pulled in a turn (L5)", self.turn.pulled));
         }
         if self.turn.shutting && self.attempts.iter().any(|seen| !seen.is_over) {
