@@ -25,6 +25,9 @@ pub(crate) const TURN_BUDGET: usize = 128;
 /// | `Heap` (feature `alloc`) | on the heap | those that were woken |
 /// | [`Fixed<N>`](Fixed) | in place, `N` at most | all, whenever the stage is polled |
 /// | [`&'static WakeTable<N>`](WakeTable) | in place, `N` at most | those that were woken |
+///
+/// Where all are polled, each is polled once before timeouts are judged: a request that is ready after one
+/// more poll is not late, one that needs several polls in a row may be.
 pub trait StageStorage: sealed::Sealed {
     /// Where the operator keeps its tables.
     type Storage: Storage;
@@ -124,10 +127,6 @@ pub enum OwnLane {
     Consumer,
 }
 
-impl OwnLane {
-    pub(crate) const COUNT: usize = 4;
-}
-
 /// What has been woken.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
@@ -135,17 +134,4 @@ impl OwnLane {
 pub enum Woken {
     Own(OwnLane),
     Request(usize),
-}
-
-impl Woken {
-    /// By number: the stage's own lanes first, then the requests'.
-    pub(crate) const fn from_lane(lane: usize) -> Self {
-        match lane {
-            0 => Self::Own(OwnLane::Source),
-            1 => Self::Own(OwnLane::Timer),
-            2 => Self::Own(OwnLane::Function),
-            3 => Self::Own(OwnLane::Consumer),
-            lane => Self::Request(lane - OwnLane::COUNT),
-        }
-    }
 }

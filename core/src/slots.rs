@@ -16,7 +16,7 @@ use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 #[cfg(feature = "alloc")]
 pub(crate) use self::heap::Slots;
-use crate::requests::{Lane, OwnLane, WakeTable};
+use crate::requests::{Lane, WakeTable};
 
 /// An element of a pinned slice.
 #[inline(always)]
@@ -49,7 +49,7 @@ pub(crate) fn poll_in_place<F: Future>(
 ///
 /// When there is no such lane.
 pub(crate) fn lane_waker<const N: usize>(table: &'static WakeTable<N>, lane: usize) -> Waker {
-    assert!(lane < OwnLane::COUNT + N, "there is no lane {lane}");
+    assert!(lane < N, "there is no lane {lane}");
     // The lanes are the table's first bytes. The pointer is derived from one to the whole table.
     let lane = core::ptr::from_ref(table).cast::<Lane>().wrapping_add(lane);
     // SAFETY: the functions of the table of functions keep the contract of `RawWaker` for a pointer to a
@@ -98,12 +98,16 @@ mod heap {
     use core::mem::ManuallyDrop;
 
     use super::*;
-    use crate::requests::{Requests, TURN_BUDGET, Woken};
+    use crate::requests::{OwnLane, Requests, TURN_BUDGET, Woken};
     use crate::wake::{Collector, Hub, LANES, Word};
 
     /// A block starts at a multiple of this, so that a lane's address tells the block's. At least
     /// [`LANES`].
     const BLOCK_ALIGNMENT: usize = 64;
+
+    /// The stage's own lanes, by their numbers.
+    const OWN_LANES: [OwnLane; 4] =
+        [OwnLane::Source, OwnLane::Timer, OwnLane::Function, OwnLane::Consumer];
 
     /// A table of requests on the heap, at most one in each slot.
     #[allow(unreachable_pub, missing_debug_implementations)]
@@ -208,7 +212,7 @@ mod heap {
                 block => blocks.get(block - 1).map_or(0, |(block, _)| block.word.take()),
             })?;
             Some(match block {
-                0 => Woken::from_lane(lane.min(OwnLane::COUNT - 1)),
+                0 => Woken::Own(OWN_LANES[lane.min(OWN_LANES.len() - 1)]),
                 block => Woken::Request((block - 1) * LANES + lane),
             })
         }

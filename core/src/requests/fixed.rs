@@ -11,12 +11,19 @@ use crate::slots::{element, poll_in_place};
 
 pin_project! {
     /// The requests themselves, an array of `Option<F>`, and how their wakes find their way.
+    ///
+    /// The source, the timer and the function are polled in every turn, with the waker of whoever polls
+    /// the stage: they may be such that accept no other.
     #[doc(hidden)]
     #[allow(missing_debug_implementations)]
     pub struct FixedRequests<A, W> {
         #[pin]
         requests: A,
         wakes: W,
+        // Of the poll that this turn is in.
+        parent: Waker,
+        // How many of the stage's own lanes this turn has handed out.
+        own: usize,
     }
 }
 
@@ -24,26 +31,25 @@ pin_project! {
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 pub trait Wakes {
-    fn begin(&mut self, cx: &Context<'_>);
-    /// Runs `poll` with the waker of a lane.
-    fn with_lane<T>(&self, lane: usize, poll: impl FnOnce(&mut Context<'_>) -> T) -> T;
-    /// A lane below `lanes` that was woken.
-    fn next(&mut self, lanes: usize) -> Option<usize>;
+    /// A turn begins.
+    fn begin(&mut self);
+    /// Runs `poll` with the waker of a request.
+    fn with_waker<T>(
+        &self,
+        slot: usize,
+        parent: &Waker,
+        poll: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T;
+    /// A slot below `slots` that was woken.
+    fn next(&mut self, slots: usize) -> Option<usize>;
+    /// See [`Requests::sleep`].
     fn sleep(&mut self, cx: &Context<'_>) -> bool;
 }
 
 impl<F, W, const N: usize> FixedRequests<[Option<F>; N], W> {
     pub(super) fn new(wakes: W) -> Self {
-        Self { requests: [const { None }; N], wakes }
-    }
-}
-
-impl<F: Future, W: Wakes, const N: usize> FixedRequests<[Option<F>; N], W> {
-    /// Polls the request in a place that there is.
-    fn poll_at(self: Pin<&mut Self>, slot: usize) -> Option<Poll<F::Output>> {
-        let this = self.project();
-        let place = element(this.requests, slot)?;
-        this.wakes.with_lane(OwnLane::COUNT + slot, |cx| poll_in_place(place, cx))
+        let parent = Waker::noop().clone();
+        Self { requests: [const { None }; N], wakes, parent, own: 0 }
     }
 }
 
@@ -52,7 +58,10 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     const TURN_BUDGET: usize = N.saturating_add(TURN_BUDGET);
 
     fn begin(self: Pin<&mut Self>, cx: &Context<'_>) {
-        self.project().wakes.begin(cx);
+        let this = self.project();
+        this.parent.clone_from(cx.waker());
+        *this.own = 0;
+        this.wakes.begin();
     }
 
     fn start(mut self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
@@ -60,7 +69,7 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
             unreachable!("the operator over this storage has no more slots than the table");
         };
         place.set(Some(request));
-        self.poll_at(slot).unwrap_or(Poll::Pending)
+        self.poll(slot).unwrap_or(Poll::Pending)
     }
 
     fn remove(self: Pin<&mut Self>, slot: usize) {
@@ -76,11 +85,13 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     }
 
     fn poll(self: Pin<&mut Self>, slot: usize) -> Option<Poll<F::Output>> {
-        self.poll_at(slot)
+        let this = self.project();
+        let place = element(this.requests, slot)?;
+        this.wakes.with_waker(slot, this.parent, |cx| poll_in_place(place, cx))
     }
 
-    fn with_own<T>(&self, lane: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        self.wakes.with_lane(lane as usize, poll)
+    fn with_own<T>(&self, _: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        poll(&mut Context::from_waker(&self.parent))
     }
 
     fn is_between_passes(&self) -> bool {
@@ -88,12 +99,17 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     }
 
     fn next_woken(self: Pin<&mut Self>) -> Option<Woken> {
+        const OWN: [OwnLane; 3] = [OwnLane::Source, OwnLane::Timer, OwnLane::Function];
         let this = self.project();
+        if let Some(lane) = OWN.get(*this.own) {
+            *this.own += 1;
+            return Some(Woken::Own(*lane));
+        }
         loop {
+            let slot = this.wakes.next(N)?;
             // A wake for a request that is gone is nobody's.
-            match Woken::from_lane(this.wakes.next(OwnLane::COUNT + N)?) {
-                Woken::Request(slot) if this.requests[slot].is_none() => {}
-                woken => return Some(woken),
+            if this.requests[slot].is_some() {
+                return Some(Woken::Request(slot));
             }
         }
     }
@@ -103,35 +119,33 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     }
 }
 
-/// Everything is polled in every turn, with the waker of whoever polls the stage. No wake can be missed,
+/// Every request is polled in every turn, with the waker of whoever polls the stage. No wake can be missed,
 /// no matter who makes it, and nothing but that waker need be stored.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// Of the poll that this turn is in.
-    waker: Option<Waker>,
-    /// The next lane; past the last one, the turn has seen them all.
+    /// The next slot; past the last one, the turn has seen them all.
     next: usize,
 }
 
 impl Wakes for Sweep {
-    fn begin(&mut self, cx: &Context<'_>) {
+    fn begin(&mut self) {
         self.next = 0;
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => self.waker = Some(cx.waker().clone()),
-        }
     }
 
-    fn with_lane<T>(&self, _: usize, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        let waker = self.waker.as_ref().unwrap_or(Waker::noop());
-        poll(&mut Context::from_waker(waker))
+    fn with_waker<T>(
+        &self,
+        _: usize,
+        parent: &Waker,
+        poll: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
+        poll(&mut Context::from_waker(parent))
     }
 
-    fn next(&mut self, lanes: usize) -> Option<usize> {
-        let lane = self.next;
-        self.next = lanes.min(lane + 1);
-        (lane < lanes).then_some(lane)
+    fn next(&mut self, slots: usize) -> Option<usize> {
+        let slot = self.next;
+        self.next = slots.min(slot + 1);
+        (slot < slots).then_some(slot)
     }
 
     fn sleep(&mut self, _: &Context<'_>) -> bool {

@@ -8,7 +8,6 @@ use core::task::{Context, Waker};
 
 use critical_section::Mutex;
 
-use super::OwnLane;
 use super::fixed::Wakes;
 use crate::slots::lane_waker;
 
@@ -17,9 +16,10 @@ use crate::slots::lane_waker;
 ///
 /// A stage over [`Fixed`](crate::Fixed) needs no such table: it polls all its requests whenever it is
 /// polled itself, with the waker of its own task. That is cheap for a few dozen requests, and it is the
-/// only way for requests that accept no waker but their executor's: `embassy-time`'s timers do so, unless
-/// the program turns on one of its features `generic-queue-*`. Otherwise use this where there are many
-/// requests, or polling one costs much.
+/// only way for requests that accept no waker but their executor's: so do `embassy-time`'s timers, unless
+/// the program turns on one of the features `generic-queue-*` of `embassy-time-queue-utils`. Otherwise use
+/// this where there are many requests, or polling one costs much. The source, the timer and the function
+/// are polled with the waker of the stage's own task in any case.
 ///
 /// A wake takes a critical section of a few instructions (crate `critical-section`, for which the program
 /// chooses an implementation; with the standard library that is its feature `std`), and no
@@ -33,16 +33,9 @@ use crate::slots::lane_waker;
 /// ```
 #[repr(C)]
 pub struct WakeTable<const N: usize> {
-    /// First, so that a pointer to a lane tells where the table is.
-    lanes: Lanes<N>,
+    /// First, so that a pointer to a lane tells where the table is. A request's waker points to its lane.
+    lanes: [Lane; N],
     state: Mutex<RefCell<State>>,
-}
-
-/// A lane's waker points to its element here. The order is that of the lanes' numbers.
-#[repr(C)]
-struct Lanes<const N: usize> {
-    own: [Lane; OwnLane::COUNT],
-    requests: [Lane; N],
 }
 
 pub(crate) struct Lane {
@@ -60,28 +53,21 @@ struct State {
     parent: Option<Waker>,
 }
 
-const _: () = assert!(offset_of!(WakeTable<1>, lanes) == 0 && offset_of!(Lanes<1>, own) == 0);
+const _: () = assert!(offset_of!(WakeTable<1>, lanes) == 0);
 
 impl<const N: usize> WakeTable<N> {
     /// A table that no stage uses yet.
     ///
     /// # Panics
     ///
-    /// When `N` is more than 65 531; that is an error when the program is compiled, in a `static`.
+    /// When `N` is more than 65 535; that is an error when the program is compiled, in a `static`.
     #[must_use]
     pub const fn new() -> Self {
-        assert!(N + OwnLane::COUNT <= u16::MAX as usize, "a wake table has at most 65 531 places");
-        let mut lanes = Lanes {
-            own: [const { Lane::new(0) }; OwnLane::COUNT],
-            requests: [const { Lane::new(0) }; N],
-        };
+        assert!(N <= u16::MAX as usize, "a wake table has at most 65 535 places");
+        let mut lanes = [const { Lane::new(0) }; N];
         let mut number = 0;
-        while number < OwnLane::COUNT + N {
-            let lane = Lane::new(number as u16);
-            match number < OwnLane::COUNT {
-                true => lanes.own[number] = lane,
-                false => lanes.requests[number - OwnLane::COUNT] = lane,
-            }
+        while number < N {
+            lanes[number] = Lane::new(number as u16);
             number += 1;
         }
         let state = State { claimed: false, woken: false, parent: None };
@@ -110,12 +96,6 @@ impl<const N: usize> WakeTable<N> {
 
     fn with_state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
         critical_section::with(|cs| with(&mut self.state.borrow_ref_mut(cs)))
-    }
-}
-
-impl<const N: usize> Lanes<N> {
-    fn get(&self, number: usize) -> Option<&Lane> {
-        self.own.get(number).or_else(|| self.requests.get(number.checked_sub(OwnLane::COUNT)?))
     }
 }
 
@@ -148,10 +128,10 @@ pub struct Claim<const N: usize> {
 }
 
 impl<const N: usize> Wakes for Claim<N> {
-    fn begin(&mut self, _: &Context<'_>) {}
+    fn begin(&mut self) {}
 
-    fn with_lane<T>(&self, lane: usize, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        poll(&mut Context::from_waker(&lane_waker(self.table, lane)))
+    fn with_waker<T>(&self, slot: usize, _: &Waker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        poll(&mut Context::from_waker(&lane_waker(self.table, slot)))
     }
 
     fn next(&mut self, _: usize) -> Option<usize> {
@@ -192,10 +172,8 @@ impl<const N: usize> Wakes for Claim<N> {
 
 impl<const N: usize> Drop for Claim<N> {
     fn drop(&mut self) {
-        for lane in 0..OwnLane::COUNT + N {
-            if let Some(lane) = self.table.lanes.get(lane) {
-                lane.woken.store(false, Relaxed);
-            }
+        for lane in &self.table.lanes {
+            lane.woken.store(false, Relaxed);
         }
         let parent = self.table.with_state(|state| {
             state.claimed = false;
@@ -225,11 +203,11 @@ mod tests {
     }
 
     fn woken<const N: usize>(claim: &mut Claim<N>) -> Vec<usize> {
-        core::iter::from_fn(|| claim.next(OwnLane::COUNT + N)).collect()
+        core::iter::from_fn(|| claim.next(N)).collect()
     }
 
     fn waker<const N: usize>(claim: &Claim<N>, lane: usize) -> Waker {
-        claim.with_lane(lane, |cx| cx.waker().clone())
+        claim.with_waker(lane, Waker::noop(), |cx| cx.waker().clone())
     }
 
     // L6: a wake names its lane and no other, in the first place, in the last, and in between.
@@ -237,9 +215,9 @@ mod tests {
     fn a_wake_names_its_lane() {
         static TABLE: WakeTable<100> = WakeTable::new();
         let mut claim = TABLE.claim().unwrap();
-        for lane in 0..104 {
+        for lane in 0..100 {
             let waker = waker(&claim, lane);
-            waker.clone().wake();
+            waker.wake_by_ref();
             waker.wake_by_ref();
             assert_eq!(woken(&mut claim), [lane]);
             assert_eq!(woken(&mut claim), []);
@@ -249,7 +227,7 @@ mod tests {
     // L6: none is lost and none wakes the parent twice.
     #[test]
     fn the_parent_is_woken_once_a_sleep() {
-        static TABLE: WakeTable<8> = WakeTable::new();
+        static TABLE: WakeTable<12> = WakeTable::new();
         let mut claim = TABLE.claim().unwrap();
         let count = Arc::new(Count::default());
         let parent = Waker::from(Arc::clone(&count));
@@ -272,7 +250,7 @@ mod tests {
         static TABLE: WakeTable<2> = WakeTable::new();
         let claim = TABLE.claim().unwrap();
         assert!(TABLE.claim().is_none());
-        let late = waker(&claim, 5);
+        let late = waker(&claim, 1);
         late.wake_by_ref();
         let parent = Arc::new(Count::default());
         drop(claim);
@@ -303,7 +281,7 @@ mod tests {
         let parent = Waker::from(Arc::new(Unpark(std::thread::current())));
         let cx = Context::from_waker(&parent);
         for _ in 0..200 {
-            let wakers: Vec<_> = (4..68).map(|lane| waker(&claim, lane)).collect();
+            let wakers: Vec<_> = (0..64).map(|lane| waker(&claim, lane)).collect();
             let threads = std::thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
             let mut seen = 0;
             while seen < 64 {

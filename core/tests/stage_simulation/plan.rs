@@ -37,9 +37,14 @@ pub(crate) enum Home {
 impl Home {
     pub(crate) const ALL: [Self; 3] = [Self::Heap, Self::PollAll, Self::WakeTable];
 
-    /// Whether what is polled has been woken (L6).
+    /// Whether a request that is polled has been woken (L6).
     pub(crate) fn is_exact(self) -> bool {
         self != Self::PollAll
+    }
+
+    /// And the source and the function, too.
+    pub(crate) fn is_all_exact(self) -> bool {
+        self == Self::Heap
     }
 }
 

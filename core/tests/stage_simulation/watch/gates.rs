@@ -56,7 +56,7 @@ impl Inner {
             self.fail("opened out of turn (L4)");
         }
         self.opening.is_open |= matches!(self.plan.opening, Opening::AtOnce | Opening::Fails);
-        match self.opening.poll(cx, self.plan.home.is_exact()) {
+        match self.opening.poll(cx, self.plan.home.is_all_exact()) {
             Err(what) => self.fail(format!("opening {what}")),
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => {
@@ -84,7 +84,7 @@ impl Inner {
             self.fail("closed while there is a source");
         }
         self.closing.is_open |= !self.plan.closes_later;
-        match self.closing.poll(cx, self.plan.home.is_exact()) {
+        match self.closing.poll(cx, self.plan.home.is_all_exact()) {
             Err(what) => self.fail(format!("closing {what}")),
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => {

@@ -101,7 +101,7 @@ impl Inner {
         if self.feed.has_ended || self.stopped {
             self.fail("the source is polled after its end");
         }
-        if !self.feed.is_woken && self.plan.home.is_exact() {
+        if !self.feed.is_woken && self.plan.home.is_all_exact() {
             self.fail("the source is polled and was not woken (L6)");
         }
         self.expects_no_call("when the source is polled");
