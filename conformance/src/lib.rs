@@ -1,0 +1,93 @@
+//! What a runtime for inflight must do, as tests that run on any.
+//!
+//! Implement [`Harness`] for a runtime and call [`runtime`]; if it also spawns, [`spawner`]. Both panic at
+//! the first thing that is not as it should be. inflight's own runtimes run exactly these.
+//!
+//! ```
+//! # use std::{cell::RefCell, pin::{Pin, pin}, rc::Rc, task::{Context, Poll, Waker}, time::Duration};
+//! # use inflight_core::{Instant, NoRuntime, Runtime, Timer};
+//! use inflight_conformance::Harness;
+//!
+//! # #[derive(Clone, Default)]
+//! # struct Virtual(Rc<RefCell<(i64, Vec<(i64, Waker)>)>>);
+//! # struct VirtualTimer(Virtual, Option<i64>);
+//! # impl Runtime for Virtual {
+//! #     type Timer = VirtualTimer;
+//! #     fn timer(&self) -> Result<VirtualTimer, NoRuntime> { Ok(VirtualTimer(self.clone(), None)) }
+//! # }
+//! # impl Timer for VirtualTimer {
+//! #     fn now(&self) -> Instant { Instant::from_nanos(self.0.0.borrow().0) }
+//! #     fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) { self.1 = at.map(Instant::as_nanos); }
+//! #     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+//! #         let Some(at) = self.1 else { return Poll::Pending };
+//! #         if at <= self.0.0.borrow().0 { self.1 = None; return Poll::Ready(()); }
+//! #         self.0.0.borrow_mut().1.push((at, cx.waker().clone()));
+//! #         Poll::Pending
+//! #     }
+//! # }
+//! struct OnVirtualTime(Virtual);
+//!
+//! impl Harness for OnVirtualTime {
+//!     type Runtime = Virtual;
+//!
+//!     fn run(&self, test: impl AsyncFnOnce(Virtual)) {
+//!         let mut test = pin!(test(self.0.clone()));
+//!         let mut cx = Context::from_waker(Waker::noop());
+//!         while test.as_mut().poll(&mut cx).is_pending() {
+//!             // Polled for nothing, and time passes: rough, but it gets there.
+//!             self.0.0.borrow_mut().0 += 1_000;
+//!         }
+//!     }
+//!
+//!     fn now(&self) -> Duration {
+//!         Duration::from_nanos(self.0.0.borrow().0 as u64)
+//!     }
+//!
+//!     fn resolution(&self) -> Option<Duration> {
+//!         Some(Duration::from_micros(1))
+//!     }
+//! }
+//!
+//! inflight_conformance::runtime(&OnVirtualTime(Virtual::default()));
+//! ```
+#![forbid(unsafe_code)]
+
+mod in_place;
+mod kit;
+mod spawned;
+mod timers;
+
+use std::time::Duration;
+
+use inflight_core::Runtime;
+
+pub use self::spawned::{Ask, Job, Request, Spawns, StageOf, spawner};
+
+/// How tests are run on a runtime.
+pub trait Harness {
+    /// The runtime.
+    type Runtime: Runtime + Clone + 'static;
+
+    /// Runs a test to its end. Where time is virtual, it passes while the test waits.
+    ///
+    /// A panic in the test must come out of this.
+    fn run(&self, test: impl AsyncFnOnce(Self::Runtime));
+
+    /// The time by another way than the runtime's own timers, counted from whenever; not before the
+    /// first [`run`](Self::run) has begun.
+    fn now(&self) -> Duration;
+
+    /// Where time is virtual, the most that a timer may be late: its clock's resolution. `None` where time
+    /// passes by itself: then nothing is too late.
+    fn resolution(&self) -> Option<Duration>;
+}
+
+/// Whether a runtime is one: its timers, and stages that are polled in place, in every storage.
+///
+/// # Panics
+///
+/// When it is not.
+pub fn runtime<H: Harness>(harness: &H) {
+    timers::all(harness);
+    in_place::all(harness);
+}

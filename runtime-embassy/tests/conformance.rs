@@ -1,0 +1,58 @@
+//! embassy's clock and timer do what a runtime for inflight must do, on time that is moved by hand.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use embassy_time::MockDriver;
+use inflight_conformance::Harness;
+use inflight_embassy::Embassy;
+
+/// There is one clock in the process.
+static CLOCK: Mutex<()> = Mutex::new(());
+
+const TICK: embassy_time::Duration = embassy_time::Duration::from_ticks(1);
+
+struct ByHand;
+
+impl Harness for ByHand {
+    type Runtime = Embassy;
+
+    fn run(&self, test: impl AsyncFnOnce(Embassy)) {
+        let _alone = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        MockDriver::get().reset();
+        let flag = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&flag));
+        let mut test = pin!(test(Embassy));
+        while test.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            while !flag.0.swap(false, Ordering::Relaxed) {
+                MockDriver::get().advance(TICK);
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_micros(embassy_time::Instant::now().as_micros())
+    }
+
+    fn resolution(&self) -> Option<Duration> {
+        Some(Duration::from_micros(1))
+    }
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn embassy_is_a_runtime() {
+    inflight_conformance::runtime(&ByHand);
+}

@@ -1,0 +1,63 @@
+//! smol does what a runtime for inflight must do, on the system's time.
+
+use std::time::{Duration, Instant};
+
+use async_executor::{Executor, LocalExecutor};
+use futures_lite::future::block_on;
+use inflight_conformance::Harness;
+use inflight_smol::{Smol, SmolLocal};
+
+struct Threads(Instant);
+
+impl Harness for Threads {
+    type Runtime = Smol<'static, 'static>;
+
+    /// On an executor that two threads run.
+    fn run(&self, test: impl AsyncFnOnce(Smol<'static, 'static>)) {
+        let executor: &'static Executor<'static> = Box::leak(Box::new(Executor::new()));
+        let (stop, stopped) = async_channel::bounded::<()>(1);
+        let other = std::thread::spawn(move || block_on(executor.run(stopped.recv())));
+        block_on(executor.run(test(Smol(executor))));
+        drop(stop);
+        let _ = other.join().expect("it runs tasks, and their panics are caught");
+    }
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn resolution(&self) -> Option<Duration> {
+        None
+    }
+}
+
+struct Local(Instant);
+
+impl Harness for Local {
+    type Runtime = SmolLocal<'static, 'static>;
+
+    fn run(&self, test: impl AsyncFnOnce(SmolLocal<'static, 'static>)) {
+        let executor: &'static LocalExecutor<'static> = Box::leak(Box::new(LocalExecutor::new()));
+        block_on(executor.run(test(SmolLocal(executor))));
+    }
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn resolution(&self) -> Option<Duration> {
+        None
+    }
+}
+
+#[test]
+fn smol_is_a_runtime() {
+    let harness = Threads(Instant::now());
+    inflight_conformance::runtime(&harness);
+    inflight_conformance::spawner(&harness);
+}
+
+#[test]
+fn smol_is_a_runtime_for_local_futures() {
+    inflight_conformance::runtime(&Local(Instant::now()));
+}
