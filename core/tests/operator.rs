@@ -1068,6 +1068,22 @@ fn a_snapshot_is_split_by_key_and_merged_again() {
     assert_eq!(merge_snapshots([]), Err(RestoreError::NoParts));
 }
 
+#[test] // K8, K6: the ids' step grows with every split, beyond any bound.
+fn a_part_can_be_split_again_and_again() {
+    let mut b = keyed(by_key(1));
+    b.push_by_key([7]);
+    let mut part = b.snapshot().section("stage").expect("the section").to_vec();
+    for _ in 0..10 {
+        part = split_snapshot(&part, 256, |_| 255).expect("parts").pop().expect("the last one");
+    }
+    let mut b = restored(&part);
+    b.ok(7);
+    assert_eq!(b.out(), "70");
+    b.push_by_key([8, 9]);
+    b.ok(8);
+    assert_eq!(b.out(), "80");
+}
+
 fn restored(part: &[u8]) -> Bench<NoRetry> {
     let mut checkpoint = Checkpoint::new(CheckpointId(1));
     checkpoint.put("stage", part).expect("room");

@@ -47,11 +47,11 @@ pub fn split_snapshot(
             _ => builders.iter_mut().for_each(|builder| builder.push(&piece)),
         }
     }
-    let step = whole.header.request_id_step.saturating_mul(parts as u64);
+    let Header { next_request_id, request_id_step, .. } = whole.header;
     let header = |part: usize| Header {
-        next_request_id: whole.header.next_request_id
-            + whole.header.request_id_step.saturating_mul(part as u64),
-        request_id_step: step,
+        // Ids wrap around, as they do when they are given out.
+        next_request_id: next_request_id.wrapping_add(request_id_step.saturating_mul(part as u64)),
+        request_id_step: request_id_step.saturating_mul(parts as u64),
         ..whole.header
     };
     Ok(builders

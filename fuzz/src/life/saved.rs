@@ -117,6 +117,12 @@ impl<S: Built> Life<'_, '_, S> {
                 assert!(kept || self.overfull);
                 saved.spent = call.spent as i64;
             }
+            // What has no place yet is as it was, though it will not wait for its backoff here.
+            (State::Waiting, Progress::Backoff(_))
+                if self.overfull && self.phase == Phase::LastAttempts =>
+            {
+                saved.state = State::Backoff;
+            }
             // To be called anew.
             (State::Done { .. } | State::Dropped, Progress::Waiting) if !kept => {
                 saved.state = State::Waiting;
