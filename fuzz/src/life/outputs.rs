@@ -12,7 +12,9 @@ impl<S: Built> Life<'_, '_, S> {
     pub(super) fn poll_output(&mut self) -> bool {
         let has_output = self.op.has_output();
         let Some(output) = self.op.poll_output() else {
-            while self.items.first().is_some_and(|item| self.may_have_left(item)) {
+            // What has no place yet has not left, and which that is cannot be told.
+            while !self.overfull && self.items.first().is_some_and(|item| self.may_have_left(item))
+            {
                 self.items.remove(0);
             }
             self.check_nothing_to_hand_on();
