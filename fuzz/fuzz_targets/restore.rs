@@ -597,7 +597,9 @@ fn assert_same_records(sources: &[&Snapshot], whole: &Snapshot) {
         records.map(|(_, piece)| piece.clone()).collect()
     };
     let sorted = |mut pieces: Vec<Piece>| {
-        pieces.sort_by_key(|piece| (format::to_bytes(&piece.entry), piece.input.clone()));
+        pieces.sort_by_key(|piece| {
+            (format::to_bytes(&piece.entry), piece.input.clone(), piece.result.clone())
+        });
         pieces
     };
     let all = sources.iter().flat_map(|source| of(source, None)).collect();

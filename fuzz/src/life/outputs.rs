@@ -12,8 +12,8 @@ impl<S: Built> Life<'_, '_, S> {
     pub(super) fn poll_output(&mut self) -> bool {
         let has_output = self.op.has_output();
         let Some(output) = self.op.poll_output() else {
-            // What has no place yet has not left, and which that is cannot be told.
-            while !self.overfull && self.items.first().is_some_and(|item| self.may_have_left(item))
+            while self.items.first().is_some_and(|item| self.may_have_left(item))
+                && !self.first_has_no_place()
             {
                 self.items.remove(0);
             }
@@ -23,6 +23,12 @@ impl<S: Built> Life<'_, '_, S> {
         assert!(has_output || self.overfull, "it was not to be seen that something comes out");
         self.output(output);
         true
+    }
+
+    /// Whether the first item is a restored record that still waits for its place, as all behind it do.
+    fn first_has_no_place(&self) -> bool {
+        let is_record = self.items.first().is_some_and(|item| !item.is_control());
+        is_record && self.overfull && self.records().count() as u64 <= self.backlog()
     }
 
     fn output(&mut self, output: Output) {
