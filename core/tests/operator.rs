@@ -1077,10 +1077,10 @@ fn a_part_can_be_split_again_and_again() {
         part = split_snapshot(&part, 256, |_| 255).expect("parts").pop().expect("the last one");
     }
     let mut b = restored(&part);
-    b.ok(7);
+    let _ = b.ok(7);
     assert_eq!(b.out(), "70");
     b.push_by_key([8, 9]);
-    b.ok(8);
+    let _ = b.ok(8);
     assert_eq!(b.out(), "80");
 }
 

@@ -131,6 +131,14 @@ impl World {
         Ok(())
     }
 
+    /// All that a life after a crash begins with.
+    pub(crate) fn origin(&self) -> String {
+        let saved = self.saved.as_ref();
+        let saved =
+            saved.map(|saved| (saved.checkpoint.section(NAME), &saved.model, &saved.ledger));
+        format!("{} {} {saved:?}", self.clock, self.checkpoints)
+    }
+
     fn restore_is_refused_when_not_empty(&mut self, saved: &SavedPoint) -> Result<(), String> {
         if self.model.is_empty() {
             return Ok(());

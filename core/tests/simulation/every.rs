@@ -1,6 +1,19 @@
 //! Small cases in every interleaving: a few records, at most one watermark, one barrier and one crash,
 //! and at each point every thing that could happen next.
+//!
+//! *All* of them: four records, a watermark and a barrier of either mode in every mixture, in every order
+//! that the operator knows; the next element is pushed, any attempt that is running succeeds, or the
+//! process dies, once or never, at any point, and then again everything that can happen does, up to the
+//! end. There attempts start and outputs are taken as soon as they can. The other families let these wait,
+//! or calls fail and time out; since that multiplies, they have fewer records or leave out the watermark,
+//! the barrier or the crash, as their names say. Four records with a watermark, a barrier, a crash *and*
+//! attempts or outputs that wait, failures or timeouts are not enumerated: random schedules are for that.
+//!
+//! Fixed are also: two keys in turn, event times a second after the watermark before them, one retry after 3 ms, time
+//! that passes by 1 ms a step or to the next deadline (where there are timeouts at all), the capacity
+//! before and after the crash, a clock that begins anew after it, and the end after the last element.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -23,19 +36,12 @@ struct Family {
     /// Time may also pass to the next deadline.
     timeout: Option<u64>,
     attempt_timeout: Option<u64>,
-    crash: Crash,
+    /// The process may die once, and another one go on with this capacity.
+    crash: Option<usize>,
+    /// Attempts are started one at a time, and may wait; otherwise all that can start do.
+    starts_wait: bool,
     /// Outputs are taken one at a time, and may wait; otherwise all are taken at once.
-    waits: bool,
-}
-
-/// Whether the process may die once, and with which capacity another one goes on.
-#[derive(Clone, Copy)]
-enum Crash {
-    Never,
-    /// After it, too, everything that can happen does.
-    ThenEvery(usize),
-    /// After it, outcomes come in order as late as possible, or as soon as possible and in reverse.
-    ThenTwo(usize),
+    outputs_wait: bool,
 }
 
 const PLAIN: Family = Family {
@@ -46,8 +52,9 @@ const PLAIN: Family = Family {
     fails: false,
     timeout: None,
     attempt_timeout: None,
-    crash: Crash::Never,
-    waits: false,
+    crash: None,
+    starts_wait: false,
+    outputs_wait: false,
 };
 
 const WATERMARK: Step = Step::Watermark(1);
@@ -58,27 +65,94 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "a watermark, a barrier, a crash",
         controls: &[WATERMARK, SNAPSHOT],
-        crash: Crash::ThenTwo(4),
+        crash: Some(4),
         ..PLAIN
     },
     Family {
-        name: "a watermark, a drain barrier, a crash",
-        controls: &[WATERMARK, DRAIN],
-        crash: Crash::ThenTwo(2),
-        ..PLAIN
-    },
-    Family {
-        name: "a watermark, a barrier, a crash into less capacity, all that may follow",
-        records: 3,
+        name: "a watermark, a barrier, a crash into less capacity",
         controls: &[WATERMARK, SNAPSHOT],
-        crash: Crash::ThenEvery(2),
+        crash: Some(2),
         ..PLAIN
     },
-    Family { name: "a watermark, outputs that wait", controls: &[WATERMARK], waits: true, ..PLAIN },
+    Family {
+        name: "a watermark, a drain barrier, a crash into less capacity",
+        controls: &[WATERMARK, DRAIN],
+        crash: Some(2),
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a barrier, too little capacity, a crash into less",
+        controls: &[WATERMARK, SNAPSHOT],
+        capacity: 2,
+        crash: Some(1),
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, outputs that wait",
+        controls: &[WATERMARK],
+        outputs_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, attempts that wait",
+        controls: &[WATERMARK],
+        starts_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a barrier, a crash into less capacity, attempts that wait",
+        controls: &[WATERMARK, SNAPSHOT],
+        records: 3,
+        crash: Some(2),
+        starts_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a drain barrier, a crash into less capacity, attempts that wait",
+        controls: &[WATERMARK, DRAIN],
+        records: 3,
+        crash: Some(2),
+        starts_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a barrier, a crash into less capacity, outputs that wait",
+        controls: &[SNAPSHOT],
+        records: 3,
+        crash: Some(2),
+        outputs_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, attempts and outputs that wait",
+        controls: &[WATERMARK],
+        records: 3,
+        starts_wait: true,
+        outputs_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a barrier, a crash, attempts and outputs that wait",
+        controls: &[WATERMARK, SNAPSHOT],
+        records: 2,
+        crash: Some(2),
+        starts_wait: true,
+        outputs_wait: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a drain barrier, a crash into less capacity, attempts and outputs that wait",
+        controls: &[WATERMARK, DRAIN],
+        records: 2,
+        crash: Some(1),
+        starts_wait: true,
+        outputs_wait: true,
+        ..PLAIN
+    },
     Family {
         name: "a watermark, calls that fail",
-        records: 3,
         controls: &[WATERMARK],
+        records: 3,
         fails: true,
         ..PLAIN
     },
@@ -89,13 +163,31 @@ const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
-        name: "a barrier, a crash, calls and attempts that fail or time out",
+        name: "a watermark, a barrier, a crash into less capacity, calls that time out",
+        controls: &[WATERMARK, SNAPSHOT],
+        records: 3,
+        timeout: Some(10),
+        crash: Some(2),
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a barrier, a crash into less capacity, calls and attempts that fail or time out",
+        controls: &[WATERMARK, SNAPSHOT],
         records: 2,
-        controls: &[SNAPSHOT],
         fails: true,
         timeout: Some(10),
         attempt_timeout: Some(5),
-        crash: Crash::ThenTwo(1),
+        crash: Some(1),
+        ..PLAIN
+    },
+    Family {
+        name: "a watermark, a drain barrier, a crash into less capacity, calls and attempts that fail or time out",
+        controls: &[WATERMARK, DRAIN],
+        records: 2,
+        fails: true,
+        timeout: Some(10),
+        attempt_timeout: Some(5),
+        crash: Some(1),
         ..PLAIN
     },
 ];
@@ -163,90 +255,138 @@ fn every(family: &Family, order: Order, input: &[Step]) -> u64 {
         setup.retries.delays = Delays::Fixed(3);
         setup.retries.most = 1;
     }
-    let mut choices = Choices::default();
-    for count in 1.. {
+    let (mut choices, mut lives) = (Choices::default(), Lives::default());
+    let mut count = 0;
+    loop {
         let mut steps = Vec::new();
-        if let Err(failure) = one(family, &setup, input, &mut choices, &mut steps) {
-            panic!("{failure}\n{}", run::tell(Script { setup, steps }));
+        match one(family, &setup, input, &mut choices, &mut lives, &mut steps) {
+            Ok(stands_for) => count += stands_for,
+            Err(failure) => panic!("{failure}\n{}", run::tell(Script { setup, steps })),
         }
         if !choices.next() {
             return count;
         }
     }
-    unreachable!("it ends")
 }
 
-/// Runs one interleaving to its end.
+/// Runs one interleaving to its end, or to a crash after which nothing new can happen. Returns how many
+/// it stands for.
 fn one(
     family: &Family,
     setup: &Setup,
     input: &[Step],
     choices: &mut Choices,
+    lives: &mut Lives,
     done: &mut Vec<Step>,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let mut world = World::new(setup, false);
-    let (mut has_crashed, mut is_refused, mut backwards) = (false, false, None);
+    let (mut has_crashed, mut is_refused) = (false, false);
     let mut act = |world: &mut World, step: Step| {
         done.push(step);
         world.step(step)
     };
     loop {
-        act(&mut world, Step::Start(100))?;
-        if !family.waits {
-            act(&mut world, Step::Take(100))?;
+        if !family.starts_wait {
             act(&mut world, Step::Start(100))?;
         }
-        let mut possible = Vec::new();
-        let position = world.ledger.position;
-        if let Some(step) = input.get(position)
-            && !is_refused
-        {
-            possible.push(*step);
+        if !family.outputs_wait {
+            act(&mut world, Step::Take(100))?;
+            if !family.starts_wait {
+                act(&mut world, Step::Start(100))?;
+            }
         }
+        let position = world.ledger.position;
+        if world.is_empty() && position == input.len() {
+            world.ledger.check(setup.order, true)?;
+            if has_crashed {
+                lives.end();
+            }
+            return Ok(1);
+        }
+        let next = input.get(position).filter(|_| !is_refused);
+        let possible = family.possible(&world, next, has_crashed);
+        if possible.is_empty() {
+            return Err("stuck".into());
+        }
+        let step = possible[choices.choose(possible.len())];
+        act(&mut world, step)?;
+        match step {
+            Step::Crash { .. } => {
+                has_crashed = true;
+                if let Some(stands_for) = lives.begin(&world, choices) {
+                    return Ok(stands_for);
+                }
+            }
+            Step::ToDeadline(_) => act(&mut world, Step::Judge(Choice::Fail))?,
+            // So that not all deadlines fall on the same instant.
+            _ if family.timeout.is_some() => act(&mut world, Step::Pass(1_000_000))?,
+            _ => {}
+        }
+        let is_push = input.get(position) == Some(&step);
+        is_refused = is_push && world.ledger.position == position;
+    }
+}
+
+impl Family {
+    /// Everything that can happen next.
+    fn possible(&self, world: &World, next: Option<&Step>, has_crashed: bool) -> Vec<Step> {
+        let mut possible = Vec::from_iter(next.copied());
         for (which, attempt) in world.attempts().enumerate() {
             possible.push(Step::End(which, End::Success));
-            if family.fails && attempt == 1 {
+            if self.fails && attempt == 1 {
                 possible.push(Step::End(which, End::Transient));
             }
         }
         if world.awaits_time() {
             possible.push(Step::ToDeadline(0));
         }
-        if family.waits && world.has_output() {
+        if self.starts_wait && world.has_call() {
+            possible.push(Step::Start(1));
+        }
+        if self.outputs_wait && world.has_output() {
             possible.push(Step::Take(1));
         }
-        if let Crash::ThenEvery(capacity) | Crash::ThenTwo(capacity) = family.crash
+        if let Some(capacity) = self.crash
             && !has_crashed
         {
-            possible.push(Step::Crash { capacity, storage: Storage::Heap, clock_restarts: false });
+            possible.push(Step::Crash { capacity, storage: Storage::Heap, clock_restarts: true });
         }
-        let is_over = world.is_empty() && position == input.len();
-        if is_over {
-            return world.ledger.check(setup.order, true);
+        possible
+    }
+}
+
+/// The lives after a crash. Such a life begins with a new operator and the bytes of a checkpoint, and so
+/// what can happen in it depends on nothing else that was before: each is lived once in all ways, and
+/// counted wherever it begins again.
+#[derive(Default)]
+struct Lives {
+    /// In how many ways each goes on, by all that it begins with.
+    ways: HashMap<String, u64>,
+    /// The one that is being lived, and the choices that led to it.
+    current: Option<(String, Vec<usize>)>,
+}
+
+impl Lives {
+    /// A life begins; the number of its ways if they are known.
+    fn begin(&mut self, world: &World, choices: &Choices) -> Option<u64> {
+        let way = choices.made();
+        if self.current.as_ref().is_some_and(|(_, current)| *current == way) {
+            return None;
         }
-        if possible.is_empty() {
-            return Err("stuck".into());
+        self.current = None;
+        let origin = world.origin();
+        let known = self.ways.get(&origin).copied();
+        if known.is_none() {
+            self.current = Some((origin, way));
         }
-        let step = match backwards {
-            Some(false) => possible[0],
-            Some(true) => possible[possible.len() - 1],
-            None => possible[choices.choose(possible.len())],
-        };
-        if matches!(step, Step::Crash { .. }) {
-            has_crashed = true;
-            if matches!(family.crash, Crash::ThenTwo(_)) {
-                backwards = Some(choices.choose(2) == 1);
-            }
+        known
+    }
+
+    /// An interleaving has come to its end.
+    fn end(&mut self) {
+        if let Some((origin, _)) = &self.current {
+            *self.ways.entry(origin.clone()).or_default() += 1;
         }
-        act(&mut world, step)?;
-        if step == Step::ToDeadline(0) {
-            act(&mut world, Step::Judge(Choice::Fail))?;
-        } else if family.timeout.is_some() {
-            // So that not all deadlines fall on the same instant.
-            act(&mut world, Step::Pass(1_000_000))?;
-        }
-        let is_push = input.get(position) == Some(&step);
-        is_refused = is_push && world.ledger.position == position;
     }
 }
 
@@ -258,6 +398,11 @@ struct Choices {
 }
 
 impl Choices {
+    /// The choices that were made so far in this interleaving.
+    fn made(&self) -> Vec<usize> {
+        self.taken[..self.at].iter().map(|(choice, _)| *choice).collect()
+    }
+
     fn choose(&mut self, of: usize) -> usize {
         if self.at == self.taken.len() {
             self.taken.push((0, of));

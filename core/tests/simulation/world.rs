@@ -408,6 +408,10 @@ impl World {
         self.model.poll_deadline().is_some()
     }
 
+    pub(crate) fn has_call(&self) -> bool {
+        self.model.has_call()
+    }
+
     pub(crate) fn has_output(&self) -> bool {
         self.model.has_output()
     }

@@ -330,6 +330,18 @@ impl Model {
         }
     }
 
+    /// Whether an attempt could start, or something that a restore brought could have its place first.
+    pub(crate) fn has_call(&self) -> bool {
+        let waits = |call: &Call| matches!(call.state, State::Waiting { turn: Some(_) });
+        let has_place = match self.backlog.front() {
+            Some(SavedElement::Call(_)) => self.in_flight() < self.capacity,
+            Some(SavedElement::Control(_)) => self.controls() < self.capacity,
+            None => false,
+        };
+        let may_run = self.running_limit.is_none_or(|limit| self.running() < limit);
+        has_place || may_run && self.calls().any(waits)
+    }
+
     pub(crate) fn has_output(&self) -> bool {
         self.express.is_some() || self.next_out().is_some()
     }
