@@ -12,7 +12,7 @@ impl<S: Built> Life<'_, '_, S> {
     pub(super) fn push_record(&mut self) {
         let what = self.bytes.byte();
         let key = u64::from(what % 3);
-        let timestamp = (what & 128 != 0).then(|| i64::from(self.bytes.byte()));
+        let timestamp = (what & 128 != 0).then(|| self.event_time());
         let id = self.origin.records;
         let element = StreamElement::Record {
             value: Input(id),
@@ -52,6 +52,13 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
+    fn event_time(&mut self) -> i64 {
+        match self.bytes.byte() {
+            255 => self.watermark_in.unwrap_or(0), // late, by a hair
+            time => i64::from(time) << 16,
+        }
+    }
+
     /// Whether a control element should find room, if that can be told.
     fn control_fits(&self) -> Option<bool> {
         let controls = self.items.iter().filter(|item| item.is_control()).count();
@@ -63,7 +70,9 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     pub(super) fn push_watermark(&mut self) {
-        let timestamp = i64::from(self.bytes.byte());
+        // No two are the same: where they merge, it must be told which of them comes out.
+        self.origin.watermarks += 1;
+        let timestamp = (i64::from(self.bytes.byte()) << 16) + self.origin.watermarks;
         let fits = self.control_fits();
         let now = self.now();
         let pushed = self.op.push(now, StreamElement::Watermark(Timestamp::from_millis(timestamp)));

@@ -38,6 +38,8 @@ pub struct Origin {
     /// Names of attempts that are over.
     stale: Vec<CallId>,
     records: u32,
+    /// Watermarks there have been.
+    watermarks: i64,
 }
 
 /// What was put in and has not come out, as far as one can tell.
