@@ -128,7 +128,7 @@ impl<F> AsyncWait<NoRetry, ByKey<F>> {
 impl<R, F> AsyncWait<R, ByKey<F>> {
     /// Invokes the records of one key without waiting for each other; only their outcomes leave in
     /// order.
-    pub fn overlapping(mut self) -> Self {
+    pub const fn overlapping(mut self) -> Self {
         self.settings.order = Order::ByKey;
         self
     }
@@ -141,10 +141,66 @@ impl<K> AsyncWait<NoRetry, K> {
     }
 }
 
+impl<K: Copy> AsyncWait<NoRetry, K> {
+    /// The operator alone, with its tables in place, where it is built when the program is compiled: in a
+    /// `static` or a `const`. The strategy is given here ([`NoRetry`] for none), since [`retry`](Self::retry)
+    /// cannot be said there.
+    ///
+    /// A strategy cannot be checked when the program is compiled: ask
+    /// [`check_retry`](Operator::check_retry) once at the start if its settings might make no sense.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use std::sync::Mutex;
+    ///
+    /// use inflight_core::{AsyncWait, Fixed, FixedDelay, Instant, Operator, StreamElement};
+    ///
+    /// type Readings = Operator<u32, u32, (), FixedDelay, Fixed<16>>;
+    ///
+    /// static READINGS: Mutex<Readings> = Mutex::new(
+    ///     AsyncWait::ordered(16)
+    ///         .timeout(Duration::from_millis(200))
+    ///         .build_static(FixedDelay::new(Duration::from_millis(10)).max_retries(2))
+    ///         .checkpointed("readings", 1),
+    /// );
+    ///
+    /// let mut readings = READINGS.lock().unwrap();
+    /// readings.check_retry().unwrap();
+    /// readings.push(Instant::ZERO, StreamElement::value(7)).unwrap();
+    /// assert_eq!(readings.poll_call(Instant::ZERO).map(|call| *call.input), Some(7));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When a setting makes no sense; in a `static` or a `const` that is an error when the program is
+    /// compiled:
+    ///
+    /// ```compile_fail
+    /// use inflight_core::{AsyncWait, Fixed, NoRetry, Operator};
+    ///
+    /// const TOO_MANY: Operator<u32, u32, (), NoRetry, Fixed<16>> =
+    ///     AsyncWait::ordered(17).build_static(NoRetry);
+    /// # let _ = TOO_MANY;
+    /// ```
+    #[must_use]
+    pub const fn build_static<In, Out, E, R, const N: usize>(
+        self,
+        retry: R,
+    ) -> Operator<In, Out, E, R, Fixed<N>>
+    where
+        R: RetryStrategy<In, Out, E>,
+    {
+        match self.settings.check_for(N) {
+            Ok(()) => Operator::unchecked(self.settings, retry),
+            Err(_) => panic!("a setting makes no sense; `build_fixed` would say which"),
+        }
+    }
+}
+
 impl<R, K> AsyncWait<R, K> {
     /// Bounds a whole call: all its attempts and the backoffs between them, from the first
     /// invocation. Waiting for a place does not count. Zero is refused when the stage is built.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
     }
@@ -152,32 +208,32 @@ impl<R, K> AsyncWait<R, K> {
     /// Bounds one attempt. An attempt that takes longer is cancelled and ends with
     /// [`Failure::AttemptTimedOut`](crate::Failure::AttemptTimedOut), which the retry strategy may
     /// retry. Zero is refused when the stage is built.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+    pub const fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings.attempt_timeout = Some(timeout);
         self
     }
 
     /// Bounds the attempts that run at once, below the capacity: window and concurrency are two
     /// numbers. Records in backoff do not count as running. Zero is refused when the stage is built.
-    pub fn max_running(mut self, attempts: usize) -> Self {
+    pub const fn max_running(mut self, attempts: usize) -> Self {
         self.settings.max_running = Some(attempts);
         self
     }
 
     /// Up to where the capacity can be raised while the stage runs.
-    pub fn max_capacity(mut self, capacity: usize) -> Self {
+    pub const fn max_capacity(mut self, capacity: usize) -> Self {
         self.settings.max_capacity = Some(capacity);
         self
     }
 
     /// Bounds the retries of all records together.
-    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+    pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
         self.settings.retry_budget = Some(budget);
         self
     }
 
     /// What happens to calls in backoff when the input has ended.
-    pub fn finish_policy(mut self, policy: FinishPolicy) -> Self {
+    pub const fn finish_policy(mut self, policy: FinishPolicy) -> Self {
         self.settings.finish_policy = policy;
         self
     }
@@ -215,32 +271,51 @@ impl<R, K> AsyncWait<R, K> {
 
 impl Settings {
     /// The largest capacity that the operator can be given while it runs.
-    pub(crate) fn max_capacity(&self) -> usize {
-        self.max_capacity.unwrap_or(self.capacity)
+    pub(crate) const fn max_capacity(&self) -> usize {
+        match self.max_capacity {
+            Some(capacity) => capacity,
+            None => self.capacity,
+        }
     }
 
     /// Whether an operator over the storage `S` can be built.
     pub(crate) fn check<S: Storage>(&self) -> Result<(), ConfigError> {
-        let (capacity, maximum) = (self.max_capacity(), S::MAX_CAPACITY);
+        self.check_for(S::MAX_CAPACITY)
+    }
+
+    /// Whether one over a storage with that many places can.
+    const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
+        let capacity = self.max_capacity();
         if capacity > maximum {
             return Err(ConfigError::CapacityTooLarge { capacity, maximum });
         }
-        check_capacity(self.capacity, capacity)?;
-        if let Some(attempts) = self.max_running {
-            check_max_running(attempts)?;
+        if let Err(error) = check_capacity(self.capacity, capacity) {
+            return Err(error);
         }
-        if self.timeout == Some(Duration::ZERO) {
+        if let Some(attempts) = self.max_running
+            && let Err(error) = check_max_running(attempts)
+        {
+            return Err(error);
+        }
+        if let Some(timeout) = self.timeout
+            && timeout.is_zero()
+        {
             return Err(ConfigError::ZeroTimeout);
         }
-        if self.attempt_timeout == Some(Duration::ZERO) {
+        if let Some(timeout) = self.attempt_timeout
+            && timeout.is_zero()
+        {
             return Err(ConfigError::ZeroAttemptTimeout);
         }
-        self.retry_budget.map_or(Ok(()), |budget| budget.check())
+        match self.retry_budget {
+            Some(budget) => budget.check(),
+            None => Ok(()),
+        }
     }
 }
 
 /// Whether a capacity makes sense where `maximum` is the largest one possible.
-pub(crate) fn check_capacity(capacity: usize, maximum: usize) -> Result<(), ConfigError> {
+pub(crate) const fn check_capacity(capacity: usize, maximum: usize) -> Result<(), ConfigError> {
     match capacity {
         0 => Err(ConfigError::ZeroCapacity),
         capacity if capacity > maximum => Err(ConfigError::CapacityTooLarge { capacity, maximum }),
@@ -249,7 +324,7 @@ pub(crate) fn check_capacity(capacity: usize, maximum: usize) -> Result<(), Conf
 }
 
 /// Whether a limit of the attempts running at once makes sense.
-pub(crate) fn check_max_running(attempts: usize) -> Result<(), ConfigError> {
+pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError> {
     if attempts == 0 { Err(ConfigError::ZeroMaxRunning) } else { Ok(()) }
 }
 

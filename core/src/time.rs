@@ -162,6 +162,13 @@ impl Span {
         let nanos = duration.as_nanos();
         Self(if nanos > i64::MAX as u128 { i64::MAX } else { nanos as i64 })
     }
+
+    pub(crate) const fn of_some(duration: Option<Duration>) -> Option<Self> {
+        match duration {
+            Some(duration) => Some(Self::of(duration)),
+            None => None,
+        }
+    }
 }
 
 impl From<Duration> for Span {

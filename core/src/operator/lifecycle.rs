@@ -108,6 +108,16 @@ where
         Ok(())
     }
 
+    /// Whether the retry strategy's settings make sense. All ways to build an operator ask this but
+    /// [`build_static`](crate::AsyncWait::build_static).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when they do not.
+    pub fn check_retry(&self) -> Result<(), ConfigError> {
+        self.retry.check()
+    }
+
     /// Records in flight: pushed and not yet handed on.
     #[inline(always)]
     pub fn in_flight(&self) -> usize {

@@ -22,7 +22,7 @@ pub use self::rescale::{merge_snapshots, split_snapshot};
 pub use self::restore::RestoreError;
 use self::restore::Saved;
 pub(crate) use self::snapshot::Checkpointing;
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, FinishPolicy, Settings};
 use crate::deadlines::{Deadlines, NONE};
 use crate::element::{Barrier, BarrierMode, Status, StreamElement};
 use crate::function::Attempt;
@@ -126,7 +126,11 @@ where
     pub(crate) fn new(settings: Settings, retry: R) -> Result<Self, ConfigError> {
         settings.check::<S>()?;
         retry.check()?;
-        Ok(Self {
+        Ok(Self::unchecked(settings, retry))
+    }
+
+    pub(crate) const fn unchecked(settings: Settings, retry: R) -> Self {
+        Self {
             limits: Limits::new(&settings),
             retry,
             budget: settings.retry_budget,
@@ -146,7 +150,7 @@ where
             phase: Phase::Open,
             now: Instant::ZERO,
             tally: Tally::NONE,
-        })
+        }
     }
 
     /// Takes in an element.
@@ -502,14 +506,17 @@ where
 }
 
 impl Limits {
-    fn new(settings: &Settings) -> Self {
+    const fn new(settings: &Settings) -> Self {
         Self {
             capacity: settings.capacity,
             max_capacity: settings.max_capacity(),
-            max_running: settings.max_running.unwrap_or(usize::MAX),
-            timeout: settings.timeout.map(Span::of),
-            attempt_timeout: settings.attempt_timeout.map(Span::of),
-            last_attempt: settings.finish_policy == crate::config::FinishPolicy::LastAttempt,
+            max_running: match settings.max_running {
+                Some(attempts) => attempts,
+                None => usize::MAX,
+            },
+            timeout: Span::of_some(settings.timeout),
+            attempt_timeout: Span::of_some(settings.attempt_timeout),
+            last_attempt: matches!(settings.finish_policy, FinishPolicy::LastAttempt),
         }
     }
 

@@ -103,7 +103,7 @@ impl<Out, E> Clone for Results<Out, E> {
 impl<Out, E> Copy for Results<Out, E> {}
 
 impl<In, Out, E> Checkpointing<In, Out, E> {
-    pub(crate) fn new(name: &'static str, schema: u32) -> Self
+    pub(crate) const fn new(name: &'static str, schema: u32) -> Self
     where
         In: Serialize + DeserializeOwned,
     {
@@ -134,7 +134,7 @@ where
     /// Lets snapshots be taken, under the name `name` in a checkpoint. `schema` is the version of
     /// `In`'s serialised form: raise it when that changes.
     #[must_use]
-    pub fn checkpointed(mut self, name: &'static str, schema: u32) -> Self
+    pub const fn checkpointed(mut self, name: &'static str, schema: u32) -> Self
     where
         In: Serialize + DeserializeOwned,
     {

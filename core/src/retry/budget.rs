@@ -26,12 +26,12 @@ pub struct RetryBudget {
 
 impl RetryBudget {
     /// A full bucket of `tokens` tokens that each success gives `per_success` of one back (0 to 1).
-    pub fn new(tokens: u32, per_success: f64) -> Self {
-        let most = u64::from(tokens) << 32;
+    pub const fn new(tokens: u32, per_success: f64) -> Self {
+        let most = (tokens as u64) << 32;
         Self { tokens: most, most, per_success: Q32::from_f64(per_success) }
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) const fn check(&self) -> Result<(), ConfigError> {
         if self.per_success.is_at_most_one() { Ok(()) } else { Err(ConfigError::RetryBudget) }
     }
 

@@ -122,13 +122,13 @@ impl<D> Retry<D> {
 
 impl<A, B, C> Retry<Exponential, A, B, C> {
     /// By how much each delay is longer than the one before: at least 1.
-    pub fn factor(mut self, factor: f64) -> Self {
+    pub const fn factor(mut self, factor: f64) -> Self {
         self.schedule.set_factor(factor);
         self
     }
 
     /// No delay is longer than this.
-    pub fn max_delay(mut self, maximum: Duration) -> Self {
+    pub const fn max_delay(mut self, maximum: Duration) -> Self {
         self.schedule.set_maximum(maximum);
         self
     }
@@ -137,7 +137,7 @@ impl<A, B, C> Retry<Exponential, A, B, C> {
     /// together do not come back together.
     ///
     /// The randomness is a function of `seed`, the call and the attempt: the same in every run.
-    pub fn jitter(mut self, share: f64, seed: u64) -> Self {
+    pub const fn jitter(mut self, share: f64, seed: u64) -> Self {
         self.schedule.set_jitter(share, seed);
         self
     }
@@ -145,7 +145,7 @@ impl<A, B, C> Retry<Exponential, A, B, C> {
 
 impl<D, A, B, C> Retry<D, A, B, C> {
     /// The most retries of one call. Attempts are one more; zero means no retry.
-    pub fn max_retries(mut self, retries: u32) -> Self {
+    pub const fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = retries;
         self
     }

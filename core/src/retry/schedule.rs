@@ -61,15 +61,15 @@ impl Exponential {
         Self { initial: Span::of(initial), maximum: None, factor, jitter, seed: 0 }
     }
 
-    pub(super) fn set_factor(&mut self, factor: f64) {
+    pub(super) const fn set_factor(&mut self, factor: f64) {
         self.factor = Q32::from_f64(factor);
     }
 
-    pub(super) fn set_maximum(&mut self, maximum: Duration) {
+    pub(super) const fn set_maximum(&mut self, maximum: Duration) {
         self.maximum = Some(Span::of(maximum));
     }
 
-    pub(super) fn set_jitter(&mut self, share: f64, seed: u64) {
+    pub(super) const fn set_jitter(&mut self, share: f64, seed: u64) {
         self.jitter = Q32::from_f64(share);
         self.seed = seed;
     }
@@ -132,8 +132,8 @@ impl Q32 {
     /// What stands for a number that is negative, too large or none.
     const INVALID: Self = Self(u64::MAX);
 
-    pub(super) fn from_f64(number: f64) -> Self {
-        if (0.0..=2_147_483_648.0).contains(&number) {
+    pub(super) const fn from_f64(number: f64) -> Self {
+        if number >= 0.0 && number <= 2_147_483_648.0 {
             Self((number * 4_294_967_296.0) as u64)
         } else {
             Self::INVALID
@@ -144,7 +144,7 @@ impl Q32 {
         self.0
     }
 
-    pub(super) fn is_at_most_one(self) -> bool {
+    pub(super) const fn is_at_most_one(self) -> bool {
         self.0 <= Self::ONE.0
     }
 
