@@ -16,13 +16,13 @@ pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 pub mod prelude {
     pub use inflight_core::{
         AsyncFunction, AsyncWait, AsyncWaitExt as _, Attempt, Barrier, BarrierMode, Checkpoint,
-        CheckpointError, CheckpointId, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
-        Fixed, FixedDelay, Metrics, NoRetry, Outcome, RetryBudget, RetryStrategy, Stage,
-        StageError, StartError, Status, StreamElement, TimeoutAction, Timestamp, WakeTable,
+        CheckpointError, CheckpointId, CheckpointStore, ConfigError, ExponentialBackoff, Failure,
+        FinishPolicy, Fixed, FixedDelay, Metrics, NoRetry, Outcome, RetryBudget, RetryStrategy,
+        Stage, StageError, StartError, Status, StreamElement, TimeoutAction, Timestamp, WakeTable,
         with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
-    pub use inflight_core::{CheckpointStore, Loaded, MemoryStore, Spawned, StageHandle};
+    pub use inflight_core::{Loaded, MemoryStore, Spawned, StageHandle};
     #[cfg(feature = "embassy")]
     pub use inflight_embassy::Embassy;
     #[cfg(feature = "smol")]

@@ -24,7 +24,6 @@ mod retry;
 mod runtime;
 mod slots;
 mod storage;
-#[cfg(feature = "alloc")]
 mod store;
 mod stream;
 mod time;
@@ -65,7 +64,10 @@ pub use runtime::{
 #[cfg(feature = "alloc")]
 pub use storage::Heap;
 pub use storage::{Fixed, Storage};
+pub use store::{
+    CheckpointStore, FixedMemoryStore, LoadError, LoadedInto, MemoryStoreError, NullStore,
+};
 #[cfg(feature = "alloc")]
-pub use store::{CheckpointStore, Loaded, MemoryStore, NullStore};
+pub use store::{Loaded, MemoryStore};
 pub use stream::{AsyncWaitExt, Next, StartError, Unstarted};
 pub use time::{Instant, Timestamp};

@@ -1,8 +1,11 @@
 //! Where checkpoints are kept between two lives of a process.
 
+#[cfg(feature = "alloc")]
 use alloc::collections::VecDeque;
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use core::fmt;
 use core::future::Future;
 
 use crate::checkpoint::CheckpointId;
@@ -16,9 +19,14 @@ use crate::checkpoint::CheckpointId;
 /// 2. return from `save` only when the checkpoint outlives a crash of the machine (or say in its own
 ///    docs that it does not);
 /// 3. give the saved checkpoint with the highest id from `load_latest`, and if that one is damaged
-///    the highest intact one, counting the damaged ones in [`Loaded::damaged`];
+///    the highest intact one, counting the damaged ones in [`LoadedInto::damaged`];
 /// 4. never return bytes other than those that were saved;
-/// 5. answer an error, not a panic, when the medium fails, and stay usable afterwards.
+/// 5. answer an error, not a panic, when the medium fails, and stay usable afterwards;
+/// 6. answer [`LoadError::BufferTooSmall`] when the checkpoint is longer than the buffer, with its
+///    length, which is more than the buffer's; loading again with that much room then succeeds.
+///
+/// Where `load_latest` is said, `load_latest_into` is meant too; whoever has an allocator calls the
+/// one and whoever has none the other. Only the latter must be written.
 ///
 /// The futures need not be `Send`, so that a store over a flash chip can implement it; where a
 /// store's are, generic code over it can be spawned on a multi-threaded runtime all the same.
@@ -27,7 +35,7 @@ pub trait CheckpointStore {
     type Error: core::error::Error + 'static;
 
     /// Saves a checkpoint. The ids of successive calls increase; saving the latest id again replaces
-    /// it, a lower one may be refused.
+    /// it, a lower one may be refused. It is never loaded before the higher one.
     ///
     /// Cancellation: when the future is dropped before it is ready, the checkpoint is saved whole or
     /// not at all. Work on it may end in the background, but never after that of a later call.
@@ -37,15 +45,98 @@ pub trait CheckpointStore {
         bytes: &[u8],
     ) -> impl Future<Output = Result<(), Self::Error>>;
 
+    /// Loads the latest intact checkpoint into the front of `buffer`; `None` when none was ever saved.
+    ///
+    /// It needs no allocator. What is in the buffer after anything but `Some` is not defined.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::BufferTooSmall`] names the room that is needed. [`LoadError::Store`] is the
+    /// medium's, and also says when checkpoints were saved and none of them is intact.
+    fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> impl Future<Output = Result<Option<LoadedInto>, LoadError<Self::Error>>>;
+
     /// The latest intact checkpoint; `None` when none was ever saved.
+    ///
+    /// This asks [`load_latest_into`](Self::load_latest_into) for the size first, so it reads twice. A
+    /// store that can do it in one go has its own.
     ///
     /// # Errors
     ///
     /// The medium's, and also when checkpoints were saved and none of them is intact.
-    fn load_latest(&mut self) -> impl Future<Output = Result<Option<Loaded>, Self::Error>>;
+    #[cfg(feature = "alloc")]
+    fn load_latest(&mut self) -> impl Future<Output = Result<Option<Loaded>, Self::Error>> {
+        async {
+            let mut bytes = Vec::new();
+            loop {
+                match self.load_latest_into(&mut bytes).await {
+                    Ok(None) => return Ok(None),
+                    Ok(Some(LoadedInto { id, len, damaged })) => {
+                        bytes.truncate(len);
+                        return Ok(Some(Loaded { id, bytes, damaged }));
+                    }
+                    Err(LoadError::BufferTooSmall { needed }) => bytes.resize(needed, 0),
+                    Err(LoadError::Store(error)) => return Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// What [`CheckpointStore::load_latest_into`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedInto {
+    /// The checkpoint's number.
+    pub id: CheckpointId,
+    /// How many bytes at the front of the buffer are the checkpoint's.
+    pub len: usize,
+    /// How many checkpoints that are newer, or may be, were found damaged and passed over. Worth
+    /// telling somebody.
+    pub damaged: usize,
+}
+
+/// Why [`CheckpointStore::load_latest_into`] loaded nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError<E> {
+    /// The latest checkpoint is longer than the buffer.
+    BufferTooSmall {
+        /// The checkpoint's bytes.
+        needed: usize,
+    },
+    /// The store's own answer.
+    Store(E),
+}
+
+impl<E> From<E> for LoadError<E> {
+    fn from(error: E) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<E> fmt::Display for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BufferTooSmall { needed } => {
+                write!(f, "the latest checkpoint needs a buffer of {needed} bytes")
+            }
+            Self::Store(_) => f.write_str("no checkpoint could be loaded"),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for LoadError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::BufferTooSmall { .. } => None,
+            Self::Store(error) => Some(error),
+        }
+    }
 }
 
 /// What [`CheckpointStore::load_latest`] found.
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The checkpoint's number.
@@ -55,6 +146,31 @@ pub struct Loaded {
     /// How many checkpoints that are newer, or may be, were found damaged and passed over. Worth
     /// telling somebody.
     pub damaged: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl Loaded {
+    /// Copies the checkpoint into a buffer, for a store that has it on the heap already.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::BufferTooSmall`].
+    pub fn copy_into<E>(&self, buffer: &mut [u8]) -> Result<LoadedInto, LoadError<E>> {
+        let Self { id, bytes, damaged } = self;
+        copy(*id, bytes, *damaged, buffer)
+    }
+}
+
+fn copy<E>(
+    id: CheckpointId,
+    bytes: &[u8],
+    damaged: usize,
+    buffer: &mut [u8],
+) -> Result<LoadedInto, LoadError<E>> {
+    let len = bytes.len();
+    let front = buffer.get_mut(..len).ok_or(LoadError::BufferTooSmall { needed: len })?;
+    front.copy_from_slice(bytes);
+    Ok(LoadedInto { id, len, damaged })
 }
 
 /// Keeps nothing: for pipelines that do not care.
@@ -68,19 +184,106 @@ impl CheckpointStore for NullStore {
         Ok(())
     }
 
-    async fn load_latest(&mut self) -> Result<Option<Loaded>, Infallible> {
+    async fn load_latest_into(
+        &mut self,
+        _buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<Infallible>> {
         Ok(None)
     }
 }
 
+/// Keeps the latest checkpoint in `N` bytes of its own, without an allocator: for tests, and for
+/// devices that restart a stage without losing their memory.
+#[derive(Clone, Debug)]
+pub struct FixedMemoryStore<const N: usize> {
+    latest: Option<(CheckpointId, usize)>,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> FixedMemoryStore<N> {
+    /// A store that holds nothing yet.
+    pub const fn new() -> Self {
+        Self { latest: None, bytes: [0; N] }
+    }
+}
+
+impl<const N: usize> Default for FixedMemoryStore<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> CheckpointStore for FixedMemoryStore<N> {
+    type Error = MemoryStoreError;
+
+    /// # Errors
+    ///
+    /// [`MemoryStoreError::TooLarge`] when the checkpoint is longer than `N` bytes, and
+    /// [`MemoryStoreError::IdBehind`] when a later one was saved; what it holds stays.
+    async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), MemoryStoreError> {
+        if let Some((latest, _)) = self.latest.filter(|(latest, _)| id < *latest) {
+            return Err(MemoryStoreError::IdBehind { id, latest });
+        }
+        let len = bytes.len();
+        let room = self.bytes.get_mut(..len);
+        room.ok_or(MemoryStoreError::TooLarge { len, limit: N })?.copy_from_slice(bytes);
+        self.latest = Some((id, len));
+        Ok(())
+    }
+
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<MemoryStoreError>> {
+        let latest = self.latest.map(|(id, len)| copy(id, &self.bytes[..len], 0, buffer));
+        latest.transpose()
+    }
+}
+
+/// Why a [`FixedMemoryStore`] refused a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryStoreError {
+    /// It is longer than the store.
+    TooLarge {
+        /// The checkpoint's bytes.
+        len: usize,
+        /// The store's.
+        limit: usize,
+    },
+    /// It has a lower number than the one that is held, so it would never be loaded.
+    IdBehind {
+        /// The number of the checkpoint that was refused.
+        id: CheckpointId,
+        /// The number of the one that is held.
+        latest: CheckpointId,
+    },
+}
+
+impl fmt::Display for MemoryStoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { len, limit } => {
+                write!(f, "a checkpoint of {len} bytes does not fit into {limit}")
+            }
+            Self::IdBehind { id, latest } => {
+                write!(f, "checkpoint {id} is behind checkpoint {latest}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for MemoryStoreError {}
+
 /// Keeps the last checkpoints in memory: for tests, and for pipelines that restart a stage without
 /// restarting the process.
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     keep: usize,
     checkpoints: VecDeque<(CheckpointId, Vec<u8>)>,
 }
 
+#[cfg(feature = "alloc")]
 impl MemoryStore {
     /// A store that keeps the last two checkpoints.
     pub fn new() -> Self {
@@ -103,26 +306,102 @@ impl MemoryStore {
     }
 }
 
+#[cfg(feature = "alloc")]
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
     }
 }
 
+#[cfg(feature = "alloc")]
 impl CheckpointStore for MemoryStore {
     type Error = Infallible;
 
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), Infallible> {
         self.checkpoints.retain(|(held, _)| *held != id);
-        self.checkpoints.push_back((id, bytes.to_vec()));
+        // In the order of their numbers, so that the lowest is the first to go.
+        let place = self.checkpoints.partition_point(|(held, _)| *held < id);
+        self.checkpoints.insert(place, (id, bytes.to_vec()));
         while self.checkpoints.len() > self.keep {
             self.checkpoints.pop_front();
         }
         Ok(())
     }
 
-    async fn load_latest(&mut self) -> Result<Option<Loaded>, Infallible> {
-        let latest = self.checkpoints.iter().max_by_key(|(id, _)| *id);
-        Ok(latest.map(|(id, bytes)| Loaded { id: *id, bytes: bytes.clone(), damaged: 0 }))
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<Infallible>> {
+        let latest = self.checkpoints.back();
+        latest.map(|(id, bytes)| copy(*id, bytes, 0, buffer)).transpose()
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    use alloc::vec;
+
+    use super::*;
+
+    /// The result of a future that never waits.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    // K9: with an allocator what is too long for one buffer is loaded into the next.
+    #[test]
+    fn the_default_way_to_load_takes_any_size() {
+        let mut store = FixedMemoryStore::<300>::new();
+        assert_eq!(now(store.load_latest()), Ok(None));
+        for (id, len) in (1..).map(CheckpointId).zip([0, 1, 300, 2]) {
+            let bytes = vec![7; len];
+            now(store.save(id, &bytes)).unwrap();
+            assert_eq!(now(store.load_latest()), Ok(Some(Loaded { id, bytes, damaged: 0 })));
+        }
+    }
+
+    // K9
+    #[test]
+    fn a_buffer_that_is_too_small_is_told_what_is_needed() {
+        let mut store = MemoryStore::new();
+        now(store.save(CheckpointId(1), b"four")).unwrap();
+        for room in 0..4 {
+            let refused = now(store.load_latest_into(&mut vec![0; room])).unwrap_err();
+            assert_eq!(refused, LoadError::BufferTooSmall { needed: 4 });
+        }
+        let mut buffer = [b'-'; 6];
+        let found = now(store.load_latest_into(&mut buffer)).unwrap();
+        assert_eq!(found, Some(LoadedInto { id: CheckpointId(1), len: 4, damaged: 0 }));
+        assert_eq!(&buffer, b"four--");
+    }
+
+    // K9: what is refused takes nothing away.
+    #[test]
+    fn a_store_that_refuses_keeps_what_it_holds() {
+        let mut store = FixedMemoryStore::<4>::new();
+        now(store.save(CheckpointId(5), b"kept")).unwrap();
+        let refused = now(store.save(CheckpointId(6), b"large"));
+        assert_eq!(refused, Err(MemoryStoreError::TooLarge { len: 5, limit: 4 }));
+        let refused = now(store.save(CheckpointId(4), b"low"));
+        let (id, latest) = (CheckpointId(4), CheckpointId(5));
+        assert_eq!(refused, Err(MemoryStoreError::IdBehind { id, latest }));
+        assert_eq!(now(store.load_latest()).unwrap().unwrap().bytes, b"kept");
+    }
+
+    // K9: of the ids in a store of many the lowest goes first, in whatever order they came.
+    #[test]
+    fn a_lower_id_never_takes_the_place_of_a_higher_one() {
+        let mut store = MemoryStore::keeping(2);
+        for id in [3, 9, 1, 2, 3] {
+            now(store.save(CheckpointId(id), &[id as u8])).unwrap();
+        }
+        assert_eq!(store.len(), 2);
+        assert_eq!(now(store.load_latest()).unwrap().unwrap().bytes, [9]);
     }
 }

@@ -1,7 +1,6 @@
 //! The checkpoints of the job: what is in them, where they are kept.
 
 use std::error::Error;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use inflight::prelude::*;
@@ -139,17 +138,13 @@ impl Checkpoints {
     }
 
     /// Forgets all of them, damaged ones too. Only the store's own files are touched.
-    pub async fn forget(&mut self) -> Result<(), Problem> {
-        let problem =
-            Problem::file("empty", &self.folder, "Choose another --checkpoint-dir, or empty it.");
-        for entry in fs::read_dir(&self.folder).map_err(&problem)? {
-            let entry = entry.map_err(&problem)?;
-            if entry.file_name().to_string_lossy().starts_with("slot-") {
-                fs::remove_file(entry.path()).map_err(&problem)?;
-            }
-        }
-        // So that the store takes note of it.
-        self.store.load_latest().await.map_err(|error| self.unusable(&error))?;
-        Ok(())
+    pub fn forget(&mut self) -> Result<(), Problem> {
+        self.store.clear_blocking().map_err(|error| {
+            let what = format!("cannot empty {}", self.folder.display());
+            Problem::new(
+                format!("{what}: {}", with_causes(&error)),
+                "Choose another --checkpoint-dir, or empty it.",
+            )
+        })
     }
 }

@@ -98,7 +98,7 @@ async fn forget_job_of_output(options: &Options) -> Result<(), Problem> {
     // Damaged ones are nobody's, and no run goes on from them.
     let Ok(Some(saved)) = checkpoints.load_any().await else { return Ok(()) };
     if saved.identity.writes_to(&options.output)? {
-        checkpoints.forget().await?;
+        checkpoints.forget()?;
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ async fn begin(
     rejected: &mut OutputFile,
 ) -> Result<Start, Problem> {
     if options.fresh {
-        checkpoints.forget().await?;
+        checkpoints.forget()?;
         // An output without a checkpoint would be taken for somebody else's.
         output.cut(0).await?;
         rejected.cut(0).await?;

@@ -83,6 +83,16 @@ impl Folder {
         }
     }
 
+    pub(crate) fn clear(&mut self) -> Result<(), FileStoreError> {
+        self.ensure_ownership()?;
+        // The newest last: what a crash on the way leaves is the latest state or none.
+        self.slots.sort_by_key(|slot| slot.holds);
+        for slot in &mut self.slots {
+            slot.remove().map_err(FileStoreError::io("remove", &slot.path))?;
+        }
+        sync_folder(&self.path).map_err(FileStoreError::io("sync", &self.path))
+    }
+
     /// The folder may have vanished since the last time (a medium was taken out), or another one
     /// may stand in its place. Then nothing that we know of it holds, and it has to be opened again.
     ///

@@ -58,7 +58,7 @@ use std::path::{Path, absolute};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inflight_core::{CheckpointId, CheckpointStore, Loaded};
+use inflight_core::{CheckpointId, CheckpointStore, LoadError, Loaded, LoadedInto};
 
 pub use error::FileStoreError;
 use folder::Folder;
@@ -137,6 +137,18 @@ impl FileStore {
         self.call(Folder::load_latest)()
     }
 
+    /// Removes every checkpoint, damaged ones too, to start afresh. Files of others stay.
+    ///
+    /// This blocks. When it fails, some of them may be gone.
+    ///
+    /// # Errors
+    ///
+    /// [`FileStoreError::Io`] when the file system refuses, [`FileStoreError::Owned`] when another
+    /// folder stands in its place and has an owner.
+    pub fn clear_blocking(&mut self) -> Result<(), FileStoreError> {
+        self.call(Folder::clear)()
+    }
+
     /// The work of one call, to be done on whatever thread.
     fn call<T, W>(
         &mut self,
@@ -174,6 +186,19 @@ impl CheckpointStore for FileStore {
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), FileStoreError> {
         let frame = slot::frame(id, bytes);
         blocking::unblock(self.call(move |folder| folder.save(id, frame))).await
+    }
+
+    /// As [`load_latest`](CheckpointStore::load_latest), which does it in one go.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileStore::load_latest_blocking`].
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<FileStoreError>> {
+        let latest = self.load_latest().await?;
+        latest.map(|latest| latest.copy_into(buffer)).transpose()
     }
 
     /// The latest intact checkpoint; `None` when none was ever saved.

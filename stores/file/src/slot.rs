@@ -73,6 +73,16 @@ impl Slot {
         Ok(())
     }
 
+    pub(crate) fn remove(&mut self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => {
+                self.holds = None;
+                Ok(())
+            }
+        }
+    }
+
     /// Reads what the slot holds. Only what cannot be opened is an error; what cannot be read is
     /// damaged.
     pub(crate) fn read(&self) -> io::Result<Content> {

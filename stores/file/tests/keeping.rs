@@ -198,3 +198,24 @@ fn its_futures_are_send() {
     is_send(&store.load_latest());
     is_send(&store);
 }
+
+// K9: what is cleared is gone for the next process too, damaged or not, and nothing else is.
+#[test]
+fn a_cleared_folder_is_as_new() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("notes"), "of somebody").unwrap();
+    let mut store = FileStore::open(folder.path()).unwrap();
+    store.clear_blocking().unwrap();
+    for id in [6, 7] {
+        store.save_blocking(CheckpointId(id), b"x").unwrap();
+    }
+    fs::write(folder.path().join("slot-0"), b"damaged").unwrap();
+    store.clear_blocking().unwrap();
+    assert_eq!(load(&mut store), None);
+    drop(store);
+    let mut store = FileStore::open(folder.path()).unwrap();
+    assert_eq!(load(&mut store), None);
+    store.save_blocking(CheckpointId(1), b"afresh").unwrap();
+    assert_eq!(load(&mut store), Some((1, b"afresh".to_vec(), 0)));
+    assert_eq!(fs::read_to_string(folder.path().join("notes")).unwrap(), "of somebody");
+}
