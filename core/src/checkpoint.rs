@@ -2,6 +2,8 @@
 //! the source to the sink.
 
 use core::fmt;
+#[cfg(feature = "alloc")]
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::envelope::{self, FormatError, HEADER_LEN, Magic};
 
@@ -93,6 +95,21 @@ struct Inner {
     /// Room for the header, then the id, then the sections.
     buffer: Buffer,
     failure: Option<CheckpointError>,
+    /// Which sections were restored, in their order, if somebody wants to know.
+    #[cfg(feature = "alloc")]
+    restored: alloc::boxed::Box<[AtomicBool]>,
+}
+
+impl Inner {
+    fn new(id: CheckpointId, buffer: Buffer) -> Self {
+        Self {
+            id,
+            buffer,
+            failure: None,
+            #[cfg(feature = "alloc")]
+            restored: alloc::boxed::Box::default(),
+        }
+    }
 }
 
 impl Checkpoint {
@@ -109,7 +126,7 @@ impl Checkpoint {
     }
 
     fn over(id: CheckpointId, buffer: Buffer) -> Self {
-        let mut inner = Inner { id, buffer, failure: None };
+        let mut inner = Inner::new(id, buffer);
         let start = inner.buffer.extend(&[0; HEADER_LEN]);
         let start = start.and_then(|()| inner.buffer.extend(&id.0.to_le_bytes()));
         inner.failure = start.err();
@@ -124,8 +141,8 @@ impl Checkpoint {
     #[cfg(feature = "alloc")]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
         let (id, length) = open(bytes)?;
-        let inner = Inner { id, buffer: Buffer::Heap(bytes[..length].to_vec()), failure: None };
-        Ok(Self { inner: Place::new(inner) })
+        let buffer = Buffer::Heap(bytes[..length].to_vec());
+        Ok(Self { inner: Place::new(Inner::new(id, buffer)) })
     }
 
     /// The checkpoint that [`bytes`](Self::bytes) gave, at the start of a buffer of the caller's: for
@@ -140,7 +157,7 @@ impl Checkpoint {
         match open(buffer) {
             Ok((id, used)) => {
                 let buffer = Buffer::Borrowed { bytes: buffer, used };
-                Ok(Self { inner: Place::new(Inner { id, buffer, failure: None }) })
+                Ok(Self { inner: Place::new(Inner::new(id, buffer)) })
             }
             Err(error) => Err((error, buffer)),
         }
@@ -149,6 +166,29 @@ impl Checkpoint {
     /// Its number.
     pub fn id(&self) -> CheckpointId {
         self.inner.id
+    }
+
+    /// From now on [`not_restored`](Self::not_restored) knows what was.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn watch_restores(&mut self) {
+        let sections = self.sections().map(|_| AtomicBool::new(false)).collect();
+        self.inner.restored = sections;
+    }
+
+    /// Somebody goes on with the section of that name.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn note_restored(&self, name: &str) {
+        let mut sections = self.sections().zip(&self.inner.restored);
+        if let Some((_, restored)) = sections.find(|((found, _), _)| *found == name) {
+            restored.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The sections that nobody has gone on with.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn not_restored(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let left = self.sections().zip(&self.inner.restored);
+        left.filter(|(_, restored)| !restored.load(Ordering::Relaxed)).map(|(section, _)| section)
     }
 
     /// Adds a section.

@@ -19,6 +19,8 @@ mod handoff;
 mod metrics;
 mod operator;
 mod outcome;
+#[cfg(feature = "alloc")]
+pub mod pipeline;
 mod requests;
 mod retry;
 mod runtime;

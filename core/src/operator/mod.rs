@@ -18,6 +18,8 @@ pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
 use self::calls::{Calls, State, Waiting};
 use self::queue::{Control, Queue, earlier};
 #[cfg(feature = "alloc")]
+pub(crate) use self::rescale::holds_anything;
+#[cfg(feature = "alloc")]
 pub use self::rescale::{merge_snapshots, split_snapshot};
 pub use self::restore::RestoreError;
 use self::restore::Saved;

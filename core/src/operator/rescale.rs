@@ -111,6 +111,13 @@ pub fn merge_snapshots<'a>(
     Ok(builder.build(schema, header))
 }
 
+/// Whether these are an operator's snapshot, and it holds records or control elements.
+pub(crate) fn holds_anything(snapshot: &[u8]) -> bool {
+    let opened = envelope::open(snapshot, MAGIC).ok();
+    let header = opened.and_then(|(_, body)| read::<Header>(body).ok());
+    header.is_some_and(|(header, _)| header.entries > 0)
+}
+
 /// The watermark of several streams together, and whether all of them are idle.
 fn progress(sources: &[Opened<'_>]) -> (Option<Timestamp>, bool) {
     let active = || sources.iter().filter(|source| !source.header.idle);

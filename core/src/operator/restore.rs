@@ -61,7 +61,10 @@ where
         self.request_id_step = header.request_id_step;
         self.watermark = header.watermark;
         self.idle = header.idle;
-        self.take_up(entries)
+        self.take_up(entries)?;
+        #[cfg(feature = "alloc")] // for the pipeline
+        checkpoint.note_restored(name);
+        Ok(())
     }
 
     /// Whether all entries can be read, and have room.

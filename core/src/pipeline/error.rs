@@ -1,0 +1,143 @@
+//! What ends a pipeline, and what is only worth telling somebody.
+
+use alloc::string::String;
+use core::error::Error;
+use core::fmt;
+
+use crate::checkpoint::{CheckpointError, CheckpointId};
+use crate::envelope::FormatError;
+use crate::runtime::NoRuntime;
+use crate::stream::StartError;
+
+/// Why a pipeline ended before everything was through and committed. Nothing is lost: run again, it
+/// goes on from its last checkpoint.
+///
+/// The parameters are the errors of the source, the sink and the store.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PipelineError<Source, Sink, Store> {
+    /// There is no runtime here.
+    NoRuntime(NoRuntime),
+    /// The store could not say what was saved.
+    Load(Store),
+    /// What the store gave is no checkpoint.
+    Format(FormatError),
+    /// The checkpoint is not of this pipeline: it has no position that fits the source, or nothing that
+    /// fits the sink. Has one of their types changed?
+    Foreign {
+        /// The checkpoint's number.
+        id: CheckpointId,
+    },
+    /// The source cannot be read from where the checkpoint says.
+    Seek(Source),
+    /// A stage could not be started. Nothing was taken from the source.
+    Start(StartError),
+    /// The checkpoint holds records in flight of a stage that was not restored: say
+    /// `.restore(checkpoint)` on it. If the stage has another name now, or is gone, run the former
+    /// program once more and stop it: then nothing is in flight.
+    NotRestored {
+        /// The stage's name.
+        stage: String,
+    },
+    /// The source failed. What it had handed out before is through and committed.
+    Source(Source),
+    /// The sink's medium failed.
+    Sink(Sink),
+    /// A stage ended before its input did: its function could not be opened, or the runtime cancelled
+    /// its task.
+    EndedEarly,
+    /// The first or the last checkpoint could not be saved. What the last one would have covered is
+    /// not committed.
+    Save(Store),
+    /// The first or the last checkpoint is not complete.
+    Checkpoint(CheckpointError),
+}
+
+impl<Source, Sink, Store> fmt::Display for PipelineError<Source, Sink, Store>
+where
+    Source: fmt::Display,
+    Sink: fmt::Display,
+    Store: fmt::Display,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRuntime(error) => error.fmt(f),
+            Self::Load(error) => write!(f, "loading the last checkpoint: {error}"),
+            Self::Format(error) => write!(f, "the last checkpoint cannot be read: {error}"),
+            Self::Foreign { id } => write!(
+                f,
+                "checkpoint {id} does not fit this source and sink; has a type of theirs changed?"
+            ),
+            Self::Seek(error) => write!(f, "going to the checkpoint's position: {error}"),
+            Self::Start(error) => error.fmt(f),
+            Self::NotRestored { stage } => write!(
+                f,
+                "the checkpoint holds records in flight of a stage \"{stage}\" that was not restored"
+            ),
+            Self::Source(error) => write!(f, "the source: {error}"),
+            Self::Sink(error) => write!(f, "the sink: {error}"),
+            Self::EndedEarly => f.write_str(
+                "a stage ended before its input: its function could not be opened, \
+                 or its task was cancelled",
+            ),
+            Self::Save(error) => write!(f, "saving a checkpoint: {error}"),
+            Self::Checkpoint(error) => write!(f, "taking a checkpoint: {error}"),
+        }
+    }
+}
+
+impl<Source, Sink, Store> Error for PipelineError<Source, Sink, Store>
+where
+    Source: Error + 'static,
+    Sink: Error + 'static,
+    Store: Error + 'static,
+{
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(match self {
+            Self::Seek(error) | Self::Source(error) => error,
+            Self::Sink(error) => error,
+            Self::Load(error) | Self::Save(error) => error,
+            Self::NoRuntime(error) => error,
+            Self::Format(error) => error,
+            Self::Start(error) => error,
+            Self::Checkpoint(error) => error,
+            Self::Foreign { .. } | Self::NotRestored { .. } | Self::EndedEarly => return None,
+        })
+    }
+}
+
+/// What happens to a pipeline's checkpoints.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Report<'a> {
+    /// The pipeline goes on from this checkpoint.
+    Resumed {
+        /// Its number.
+        id: CheckpointId,
+        /// How many that are newer, or may be, were damaged and passed over.
+        damaged: usize,
+    },
+    /// A checkpoint is durable and committed.
+    Saved {
+        /// Its number.
+        id: CheckpointId,
+        /// Its size.
+        bytes: usize,
+    },
+    /// A checkpoint could not be taken or saved. Nothing is lost: the next one covers what it would
+    /// have, and until then nothing is committed.
+    Failed {
+        /// Its number.
+        id: CheckpointId,
+        /// Why: a [`CheckpointError`], or the store's error.
+        reason: &'a (dyn Error + 'static),
+    },
+    /// The checkpoint is durable and committed, but nobody could be told at the source. The next
+    /// acknowledgement covers it.
+    Unacknowledged {
+        /// Its number.
+        id: CheckpointId,
+        /// The source's error.
+        reason: &'a (dyn Error + 'static),
+    },
+}

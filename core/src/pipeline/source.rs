@@ -1,0 +1,75 @@
+//! Where records come from.
+
+use core::convert::Infallible;
+use core::error::Error;
+use core::future::Future;
+use core::task::{Context, Poll};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::element::StreamElement;
+
+/// A source that can be read again from where a checkpoint says.
+///
+/// An implementation MUST
+///
+/// 1. give from [`position`](Self::position) the point behind everything that
+///    [`poll_next`](Self::poll_next) has handed out, whatever it has read ahead;
+/// 2. hand out the same records in the same order again after a [`seek`](Self::seek) to a position, in
+///    another process as well; and refuse the seek if it cannot;
+/// 3. keep what is behind the last acknowledged position: a crash may lead back to it;
+/// 4. hand out no [`Barrier`](StreamElement::Barrier): the pipeline makes them;
+/// 5. when it is `Pending`, wake the task of the latest poll once there is more;
+/// 6. make watermarks again as it made them the first time, which its position may have to say.
+///
+/// A source that fails has ended: the pipeline finishes what is in flight, takes a last checkpoint, and
+/// returns the error. Records that are no good (a line that cannot be read) are not failures: let them
+/// flow as records, and fail in the function, so that they come out with their reason.
+pub trait ReplayableSource {
+    /// What it hands out.
+    type Record;
+    /// A point in it, as a checkpoint keeps it.
+    type Position: Serialize + DeserializeOwned;
+    /// Why it cannot go on.
+    type Error: Error + 'static;
+    /// Tells the outside what need not be kept any longer; `()` if nobody wants to know.
+    type Acknowledger: Acknowledge<Self::Position>;
+
+    /// Goes to a position. Called at most once, before the first [`poll_next`](Self::poll_next).
+    fn seek(&mut self, position: Self::Position) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// The next element; `None` at the end. It is not polled again after that, nor after an error.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<StreamElement<Self::Record>, Self::Error>>>;
+
+    /// The point behind what was handed out.
+    fn position(&self) -> Self::Position;
+
+    /// Whoever takes the acknowledgements. Called once, before the first
+    /// [`poll_next`](Self::poll_next): the source itself moves into the first stage.
+    fn acknowledger(&mut self) -> Self::Acknowledger;
+}
+
+/// Takes note that everything before a position is done with: committed, and covered by a checkpoint
+/// that is durable. A source that is a queue deletes it now.
+///
+/// An implementation MUST expect that an acknowledgement is missing (the next one covers it) and that
+/// one comes twice (after a crash).
+pub trait Acknowledge<P> {
+    /// Why nobody could be told. The pipeline reports it and goes on.
+    type Error: Error + 'static;
+
+    /// Everything before `position` is done with.
+    fn acknowledge(&mut self, position: P) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+impl<P> Acknowledge<P> for () {
+    type Error = Infallible;
+
+    async fn acknowledge(&mut self, _position: P) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
