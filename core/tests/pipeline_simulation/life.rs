@@ -1,0 +1,162 @@
+//! One process: from the last checkpoint to the end, or to its death.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use inflight_core::pipeline::{Ended, Pipeline, PipelineError};
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, Attempt, Checkpoint, FixedDelay, KeyOf, Outcome, StartError,
+    StreamElement, with_attempt,
+};
+
+use crate::executor::Virtual;
+use crate::plan::{Order, Plan, answer, is_refused_first};
+use crate::sinks::Sink;
+use crate::source::Source;
+use crate::store::Store;
+use crate::world::{KEYS, World};
+
+type Elements<T> = Pin<Box<dyn Stream<Item = StreamElement<T>>>>;
+
+/// Whether the job is done.
+pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
+    let runtime = Virtual::new();
+    let (w, r) = (|| Rc::clone(world), || runtime.clone());
+    let source = Source { world: w(), runtime: r(), position: Default::default(), wait: None };
+    let (buffer, open) = (Vec::new(), Vec::new());
+    let sink = Sink { world: w(), runtime: r(), buffer, open, watermark: None };
+    let mut pipeline = Pipeline::new(source, sink, Store { world: w(), runtime: r() });
+    if let Some(interval) = plan.interval {
+        pipeline = pipeline.interval(interval);
+    }
+    if let Some(every) = plan.every {
+        pipeline = pipeline.every_records(every);
+    }
+    if plan.drains {
+        pipeline = pipeline.draining(plan.drain_limit);
+    }
+    if let Some(at) = plan.stop_at.filter(|at| world.steps() < *at) {
+        let (handle, sleep) = (pipeline.stop_handle(), runtime.sleep(at as i64 * 500_000));
+        use inflight_core::Spawner;
+        // Nobody waits for it.
+        std::mem::forget(runtime.spawn(async move {
+            sleep.await;
+            handle.stop();
+        }));
+    }
+    let plan = *plan;
+    let (world_of_stages, runtime_of_stages) = (w(), r());
+    let job = pipeline.run(r(), move |elements, checkpoint| {
+        stages(plan, world_of_stages, runtime_of_stages, Box::pin(elements), checkpoint)
+    });
+    let ended = runtime.run(world, job)?;
+    world.check_promises()?;
+    match ended {
+        None | Some(Ok(Ended::Stopped)) => Ok(false),
+        Some(Ok(Ended::Finished)) => Ok(true),
+        Some(Ok(ended @ Ended::SourceFailed)) => Err(format!("{ended:?} is an error")),
+        // Planned to fail, and to be run again.
+        Some(Err(
+            PipelineError::Sink(_)
+            | PipelineError::Source(_)
+            | PipelineError::Seek(_)
+            | PipelineError::Load(_)
+            | PipelineError::Save(_),
+        )) => Ok(false),
+        Some(Err(error)) => Err(format!("{error}")),
+    }
+}
+
+fn stages(
+    plan: Plan,
+    world: Rc<World>,
+    runtime: Virtual,
+    elements: Elements<u32>,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Elements<u32>, StartError> {
+    let mut elements = elements;
+    for name in ["first", "second"].into_iter().take(plan.stages) {
+        let (capacity, by) = (plan.capacity, key as fn(&u32) -> u32);
+        let (w, r) = (Rc::clone(&world), runtime.clone());
+        elements = match plan.order {
+            Order::Ordered => {
+                stage(plan, w, r, elements, checkpoint, name, AsyncWait::ordered(capacity))
+            }
+            Order::Unordered => {
+                stage(plan, w, r, elements, checkpoint, name, AsyncWait::unordered(capacity))
+            }
+            Order::ByKey => {
+                let policy = AsyncWait::ordered_by_key(capacity, by);
+                stage(plan, w, r, elements, checkpoint, name, policy)
+            }
+        }?;
+    }
+    Ok(elements)
+}
+
+/// The record that a value came from, whatever stage it has been through.
+fn key(value: &u32) -> u32 {
+    let mut record = *value;
+    while record >= 10 {
+        record /= 10;
+    }
+    record % KEYS
+}
+
+/// Said by the service when it wants to be asked again.
+const REFUSED: u32 = 99;
+
+fn stage<K: KeyOf<u32> + 'static>(
+    plan: Plan,
+    world: Rc<World>,
+    runtime: Virtual,
+    elements: Elements<u32>,
+    checkpoint: Option<&Checkpoint>,
+    name: &'static str,
+    policy: AsyncWait<inflight_core::NoRetry, K>,
+) -> Result<Elements<u32>, StartError> {
+    let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(1);
+    let policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
+    let service = runtime.clone();
+    let function = with_attempt(move |value: &u32, attempt: Attempt| {
+        let (value, world, runtime) = (*value, Rc::clone(&world), service.clone());
+        let is_stable = name != "first" || attempt.request_id == u64::from(value);
+        world.promise(is_stable, "a record's request id is always the same");
+        async move {
+            world.step(&runtime).await;
+            match attempt.retry == 0 && is_refused_first(value) {
+                true => Err(REFUSED),
+                false => answer(value),
+            }
+        }
+    });
+    let stage = elements.async_wait_with(policy, function).checkpointed(name, 1);
+    let stage = if plan.keeps_results { stage.keeping_results() } else { stage };
+    let stage = stage.restore(checkpoint);
+    Ok(match plan.spawned {
+        true => Box::pin(Values(Box::pin(stage.spawn(runtime)?))),
+        false => Box::pin(Values(Box::pin(stage.in_place(runtime)?))),
+    })
+}
+
+/// Outcomes as the next stage takes them, or the sink.
+struct Values(Elements<Outcome<u32, u32, u32>>);
+
+impl Stream for Values {
+    type Item = StreamElement<u32>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(cx).map(|element| {
+            element.map(|element| {
+                element.map(|outcome| match outcome.result {
+                    Ok(value) => value,
+                    Err(inflight_core::Failure::Error(error)) => error,
+                    Err(_) => u32::MAX,
+                })
+            })
+        })
+    }
+}

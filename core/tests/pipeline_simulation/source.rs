@@ -1,0 +1,106 @@
+//! A source of numbers that keeps only what was not acknowledged, with a watermark now and then.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use inflight_core::pipeline::{Acknowledge, ReplayableSource};
+use inflight_core::{StreamElement, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::executor::Virtual;
+use crate::world::{Refused, World};
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Position {
+    next: u64,
+    /// A watermark comes before the next record.
+    mark: bool,
+}
+
+pub(crate) struct Source {
+    pub(crate) world: Rc<World>,
+    pub(crate) runtime: Virtual,
+    pub(crate) position: Position,
+    pub(crate) wait: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl ReplayableSource for Source {
+    type Record = u32;
+    type Position = Position;
+    type Error = Refused;
+    type Acknowledger = Acknowledger;
+
+    async fn seek(&mut self, position: Position) -> Result<(), Refused> {
+        self.world.step(&self.runtime).await;
+        if self.world.fails(self.world.plan.others_fail) {
+            return Err(Refused("it cannot go there now"));
+        }
+        let acknowledged = self.world.media.borrow().acknowledged;
+        self.world.promise(position.next >= acknowledged, "what was acknowledged is not asked for");
+        self.position = position;
+        Ok(())
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<StreamElement<u32>, Refused>>> {
+        if let Some(wait) = &mut self.wait {
+            if wait.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.wait = None;
+        } else if self.world.one_in(3) {
+            let nanos = 1 + self.world.below(4_000_000) as i64;
+            self.wait = Some(Box::pin(self.runtime.sleep(nanos)));
+            return self.poll_next(cx);
+        }
+        if self.world.dies_here() {
+            return Poll::Pending;
+        }
+        if self.world.fails(self.world.plan.others_fail) {
+            return Poll::Ready(Some(Err(Refused("it cannot go on now"))));
+        }
+        let Position { next, mark } = &mut self.position;
+        if std::mem::take(mark) {
+            let mark = Timestamp::from_millis(*next as i64 - 1);
+            return Poll::Ready(Some(Ok(StreamElement::Watermark(mark))));
+        }
+        if *next == u64::from(self.world.plan.records) {
+            return Poll::Ready(None);
+        }
+        let record = StreamElement::record(*next as u32, Timestamp::from_millis(*next as i64));
+        *next += 1;
+        *mark = next.is_multiple_of(4);
+        Poll::Ready(Some(Ok(record)))
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn acknowledger(&mut self) -> Acknowledger {
+        Acknowledger { world: Rc::clone(&self.world), runtime: self.runtime.clone() }
+    }
+}
+
+pub(crate) struct Acknowledger {
+    world: Rc<World>,
+    runtime: Virtual,
+}
+
+impl Acknowledge<Position> for Acknowledger {
+    type Error = Refused;
+
+    async fn acknowledge(&mut self, position: Position) -> Result<(), Refused> {
+        self.world.step(&self.runtime).await;
+        if self.world.fails(self.world.plan.others_fail) {
+            return Err(Refused("it is not there"));
+        }
+        let acknowledged = &mut self.world.media.borrow_mut().acknowledged;
+        *acknowledged = position.next.max(*acknowledged);
+        Ok(())
+    }
+}
