@@ -5,6 +5,8 @@
 pub use inflight_core::*;
 #[cfg(feature = "embassy")]
 pub use inflight_embassy::{Embassy, EmbassyTimer};
+#[cfg(feature = "lines")]
+pub use inflight_lines as lines;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]

@@ -135,6 +135,19 @@ impl<E: core::error::Error + 'static> core::error::Error for LoadError<E> {
     }
 }
 
+/// A store that is borrowed, so that its owner has it back afterwards.
+impl<C: CheckpointStore> CheckpointStore for &mut C {
+    type Error = C::Error;
+
+    async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), C::Error> {
+        (**self).save(id, bytes).await
+    }
+
+    async fn load_latest(&mut self) -> Result<Option<Loaded>, C::Error> {
+        (**self).load_latest().await
+    }
+}
+
 /// What [`CheckpointStore::load_latest`] found.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]

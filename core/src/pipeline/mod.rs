@@ -86,8 +86,8 @@ pub use self::barriers::{StopHandle, WithBarriers};
 use self::committing::Committing;
 pub use self::error::{PipelineError, Report};
 pub use self::memory::{MemorySink, MemorySource};
-pub use self::sections::{Ended, ended};
-use self::sections::{SINK, SOURCE};
+use self::sections::SOURCE;
+pub use self::sections::{Ended, ended, position, prepared};
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
 use crate::checkpoint::{Checkpoint, CheckpointId};
@@ -231,8 +231,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committing<S, K, L> {
     {
         let id = checkpoint.id();
         let foreign = || PipelineError::Foreign { id };
-        let position = sections::read(checkpoint, SOURCE).ok_or_else(foreign)?;
-        let prepared = sections::read(checkpoint, SINK).ok_or_else(foreign)?;
+        let position = position(checkpoint).ok_or_else(foreign)?;
+        let prepared = prepared(checkpoint).ok_or_else(foreign)?;
         // Before anything of the output is touched.
         source.seek(position).await.map_err(PipelineError::Seek)?;
         self.sink.commit(id, &prepared).await.map_err(PipelineError::Sink)?;

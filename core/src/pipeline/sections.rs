@@ -29,6 +29,17 @@ pub fn ended(checkpoint: &Checkpoint) -> Option<Ended> {
     read(checkpoint, END)
 }
 
+/// The position of the source in a pipeline's checkpoint, for those who want to look before they run;
+/// `None` if there is none of that type.
+pub fn position<P: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<P> {
+    read(checkpoint, SOURCE)
+}
+
+/// What the sink has put into a pipeline's checkpoint; `None` if there is none of that type.
+pub fn prepared<D: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<D> {
+    read(checkpoint, SINK)
+}
+
 pub(super) fn put_end(checkpoint: &mut Checkpoint, end: Ended) -> Result<(), CheckpointError> {
     put(checkpoint, END, &end)
 }
