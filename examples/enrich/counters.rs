@@ -41,8 +41,8 @@ impl Counters {
     /// As they were at a checkpoint.
     pub fn from_checkpoint(position: &Position, totals: Totals) -> Self {
         Self {
-            lines: position.lines.into(),
-            bytes: position.offset.into(),
+            lines: position.lines.lines.into(),
+            bytes: position.lines.offset.into(),
             written: totals.written.into(),
             rejected: totals.rejected.into(),
             retries: totals.retries.into(),

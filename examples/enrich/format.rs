@@ -11,8 +11,9 @@ use crate::lookup::LookupError;
 
 /// The flight with its airports. Its own fields stay exactly as they were written.
 pub fn enriched(line: &Line, airports: &Enrichment) -> Vec<u8> {
+    let raw = &line.at.bytes;
     // A flight is an object with fields, so its line ends in a brace and a comma may follow.
-    let mut text = line.raw.trim_ascii_end().strip_suffix(b"}").unwrap_or(&line.raw).to_vec();
+    let mut text = raw.trim_ascii_end().strip_suffix(b"}").unwrap_or(raw).to_vec();
     text.push(b',');
     text.extend_from_slice(&json(airports)[1..]);
     text
@@ -34,15 +35,16 @@ pub fn rejected(line: &Line, reason: &str) -> Vec<u8> {
         line_length: Option<u64>,
         reason: &'a str,
     }
+    let line = &line.at;
     let mut rejected =
         Rejected { number: line.number, offset: line.offset, reason, ..Rejected::default() };
-    match str::from_utf8(&line.raw) {
+    match str::from_utf8(&line.bytes) {
         _ if !line.is_whole() => {
-            rejected.line_start = Some(String::from_utf8_lossy(&line.raw).into_owned());
+            rejected.line_start = Some(String::from_utf8_lossy(&line.bytes).into_owned());
             rejected.line_length = Some(line.length);
         }
         Ok(text) => rejected.line = Some(text),
-        Err(_) => rejected.line_hex = Some(hex(&line.raw)),
+        Err(_) => rejected.line_hex = Some(hex(&line.bytes)),
     }
     json(&rejected)
 }
@@ -58,12 +60,9 @@ pub fn reason(failure: &Failure<LookupError>, attempts: u32) -> String {
     }
 }
 
-/// JSON and a line feed.
 fn json(value: &impl Serialize) -> Vec<u8> {
     // It fails for maps whose keys are no strings. Here are none.
-    let mut text = serde_json::to_vec(value).unwrap_or_default();
-    text.push(b'\n');
-    text
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

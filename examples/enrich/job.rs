@@ -4,47 +4,38 @@
 use std::fs;
 use std::path::{self, Path, PathBuf};
 
-use inflight::prelude::*;
+use inflight::lines::{LineFile, LineSource};
 
-use crate::checkpoints::{Checkpoints, STAGE, Saved, Written};
+use crate::checkpoints::{Checkpoints, Saved};
 use crate::identity::Identity;
-use crate::input::{self, InputFile, Reader};
+use crate::input::{self, InputFile};
 use crate::options::Options;
-use crate::problem::Problem;
+use crate::problem::{Problem, with_causes};
 use crate::progress::{say, thousands};
-use crate::sink::OutputFile;
+use crate::sink::{self, Written};
 use crate::source::Position;
 use crate::summary::Summary;
 
 /// A job as a run finds it.
 pub struct Job {
-    pub reader: Reader,
+    pub lines: LineSource,
     /// The length of the input, where it is known.
     pub length: Option<u64>,
-    pub output: OutputFile,
-    pub rejected: OutputFile,
+    pub output: LineFile,
+    pub rejected: LineFile,
     /// `None`: there are none, because the input cannot be read again.
     pub checkpoints: Option<Checkpoints>,
+    pub identity: Identity,
+    /// Where an earlier run was.
     pub start: Start,
 }
 
 /// The point to begin at.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Start {
     pub position: Position,
     pub written: Written,
-    /// What was in flight there.
-    pub in_flight: Option<Checkpoint>,
-    /// The number of the next checkpoint.
-    pub next: CheckpointId,
-}
-
-impl Default for Start {
-    /// The beginning of a new job.
-    fn default() -> Self {
-        let (position, written) = (Position::default(), Written::default());
-        Self { position, written, in_flight: None, next: CheckpointId(0) }
-    }
+    pub is_finished: bool,
 }
 
 impl Job {
@@ -56,26 +47,24 @@ impl Job {
         let input = InputFile::open(&options.input)?;
         check_names(options)?;
         let identity = Identity::of(options, &input)?;
-        let mut checkpoints = Checkpoints::open(&options.checkpoint_dir, identity)?;
+        let mut checkpoints = Checkpoints::open(&options.checkpoint_dir)?;
         let saved = if options.fresh { None } else { checkpoints.load().await? };
-        let position = saved.as_ref().map(|saved| saved.position.clone()).unwrap_or_default();
-        let length = Some(input.length);
-        let reader = input.read_from(&position)?;
-        let earlier = match saved {
-            Some(saved) => Some(go_on(saved, options)?),
-            None => check_empty(options).map(|()| None)?,
+        let start = match saved {
+            Some(saved) => {
+                checkpoints.check(&saved, &identity)?;
+                go_on(saved, options)?
+            }
+            None => check_empty(options).map(|()| Start::default())?,
         };
         // Only now, so that a job that is refused leaves no empty file behind.
         let (mut output, mut rejected) = open_outputs(options)?;
-        let start = match earlier {
-            Some(start) => start,
-            None => begin(options, &mut checkpoints, &mut output, &mut rejected).await?,
-        };
-        if !start.written.finished {
-            output.cut(start.written.output).await?;
-            rejected.cut(start.written.rejected).await?;
+        if options.fresh {
+            checkpoints.forget()?;
+            empty(&mut output).await?;
+            empty(&mut rejected).await?;
         }
-        Ok(Self { reader, length, output, rejected, checkpoints: Some(checkpoints), start })
+        let (lines, length, checkpoints) = (input.lines, Some(input.length), Some(checkpoints));
+        Ok(Self { lines, length, output, rejected, checkpoints, identity, start })
     }
 
     async fn of_standard_input(options: &Options) -> Result<Self, Problem> {
@@ -85,80 +74,64 @@ impl Job {
         if options.fresh && options.checkpoint_dir.is_dir() {
             forget_job_of_output(options).await?;
         }
-        output.cut(0).await?;
-        rejected.cut(0).await?;
-        let (reader, start) = (input::standard_input(), Start::default());
-        Ok(Self { reader, length: None, output, rejected, checkpoints: None, start })
+        empty(&mut output).await?;
+        empty(&mut rejected).await?;
+        let (lines, start) = (input::standard_input(), Start::default());
+        let (length, checkpoints, identity) = (None, None, Identity::default());
+        Ok(Self { lines, length, output, rejected, checkpoints, identity, start })
     }
 }
 
 /// Forgets checkpoints that would go with an output that is gone. Those of another job stay.
 async fn forget_job_of_output(options: &Options) -> Result<(), Problem> {
-    let mut checkpoints = Checkpoints::open(&options.checkpoint_dir, Identity::default())?;
+    let mut checkpoints = Checkpoints::open(&options.checkpoint_dir)?;
     // Damaged ones are nobody's, and no run goes on from them.
-    let Ok(Some(saved)) = checkpoints.load_any().await else { return Ok(()) };
-    if saved.identity.writes_to(&options.output)? {
+    let Ok(Some(saved)) = checkpoints.load().await else { return Ok(()) };
+    if saved.written.identity.writes_to(&options.output)? {
         checkpoints.forget()?;
     }
     Ok(())
 }
 
-fn open_outputs(options: &Options) -> Result<(OutputFile, OutputFile), Problem> {
+fn open_outputs(options: &Options) -> Result<(LineFile, LineFile), Problem> {
     if options.output == Path::new(Options::OUTPUT) {
         // Nobody asked for this folder, so nobody has made it. If it fails, the file tells.
         let _ = fs::create_dir_all(Options::OUTPUT_FOLDER);
     }
     // Now, and not when all the work is done.
     options.summary.as_deref().map_or(Ok(()), Summary::check)?;
-    let outputs = (OutputFile::open(&options.output)?, OutputFile::open(&options.rejected())?);
+    let outputs = (sink::open(&options.output)?, sink::open(&options.rejected())?);
     // Names may only now lead to one file: through a link to nowhere, or a folder just made.
     check_names(options)?;
     Ok(outputs)
 }
 
-/// From the start. A checkpoint says so before the first byte is written: however early a crash
-/// comes, the next run knows that the files are its own.
-async fn begin(
-    options: &Options,
-    checkpoints: &mut Checkpoints,
-    output: &mut OutputFile,
-    rejected: &mut OutputFile,
-) -> Result<Start, Problem> {
-    if options.fresh {
-        checkpoints.forget()?;
-        // An output without a checkpoint would be taken for somebody else's.
-        output.cut(0).await?;
-        rejected.cut(0).await?;
-    }
-    let first = Start::default();
-    checkpoints.save(first.position.checkpoint(first.next), &first.written).await?;
-    Ok(Start { next: first.next.next(), ..first })
+async fn empty(output: &mut LineFile) -> Result<(), Problem> {
+    let way_out = "Name another file with --output.";
+    output.cut(0).await.map_err(|error| Problem::new(with_causes(&error), way_out))
 }
 
 /// From a checkpoint.
 fn go_on(saved: Saved, options: &Options) -> Result<Start, Problem> {
-    let Saved { checkpoint, position, written, damaged, .. } = saved;
-    OutputFile::check_length(&options.output, written.output)?;
-    OutputFile::check_length(&options.rejected(), written.rejected)?;
+    let Saved { id, position, written, is_finished, damaged } = saved;
+    sink::check_length(&options.output, written.output)?;
+    sink::check_length(&options.rejected(), written.rejected)?;
     if damaged > 0 {
         say(&format!("passed over {damaged} damaged checkpoint (a crash may have cut it short)"));
     }
-    // A damaged one may have had a higher number.
-    let next = CheckpointId(checkpoint.id().0 + damaged as u64 + 1);
-    if !written.finished && position.lines > 0 {
-        let in_flight = position.lines.saturating_sub(written.totals.done());
-        let (id, lines) = (checkpoint.id(), thousands(position.lines));
+    let read = position.lines.lines;
+    if !is_finished && read > 0 {
+        let in_flight = read.saturating_sub(written.totals.done());
+        let lines = thousands(read);
         say(&format!("going on from checkpoint {id}: {lines} lines read, {in_flight} in flight"));
     }
-    // The first and the last checkpoint are made without the stage: nothing is in flight there.
-    let in_flight = checkpoint.section(STAGE).is_some().then_some(checkpoint);
-    Ok(Start { position, written, in_flight, next })
+    Ok(Start { position, written, is_finished })
 }
 
 /// Whether nothing of somebody else's is overwritten.
 fn check_empty(options: &Options) -> Result<(), Problem> {
     let outputs = [options.output.clone(), options.rejected()];
-    let full = outputs.iter().find(|path| OutputFile::length(path) > 0);
+    let full = outputs.iter().find(|path| sink::length(path) > 0);
     let Some(path) = full.filter(|_| !options.fresh) else { return Ok(()) };
     Err(Problem::new(
         format!("{} is not empty, and there is no checkpoint that goes with it", path.display()),

@@ -2,26 +2,22 @@
 
 use std::fmt::{self, Display};
 
+use inflight::lines;
 use inflight::prelude::*;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Longer lines are rejected, and only their first [`Line::START`] bytes are kept: 100 lines in
-/// flight must fit into the memory and into a checkpoint.
-pub const MAX_LENGTH: u64 = 64 * 1024;
+/// Longer lines are rejected, and only their first [`KEPT`] bytes are kept: 100 lines in flight must fit
+/// into the memory and into a checkpoint.
+pub const MAX_LENGTH: usize = 64 * 1024;
+pub const KEPT: usize = 256;
 
 /// What flows through the stage. It carries all that is needed to write either line about it, and it
 /// is what a checkpoint holds for each call in flight.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// Its number in the file, from 1.
-    pub number: u64,
-    /// Where it begins, in bytes from the start of the file.
-    pub offset: u64,
-    /// Its length without the line feed.
-    pub length: u64,
-    /// The line as it was, or its beginning if it is too long.
-    pub raw: Vec<u8>,
+    /// The line as it was, and where; or its beginning, if it is too long.
+    pub at: lines::Line,
     /// What it says. A broken line flows like every other, so that it keeps its place.
     pub flight: Result<Flight, BadLine>,
 }
@@ -40,29 +36,18 @@ pub struct Flight {
 pub struct BadLine(String);
 
 impl Line {
-    /// How much is kept of a line that is too long.
-    const START: usize = 256;
-
-    /// The line `raw`, which is cut short if `length` says so.
-    pub fn new(number: u64, offset: u64, mut raw: Vec<u8>, length: u64) -> Self {
-        let flight = if length > MAX_LENGTH {
-            raw.truncate(Self::START);
-            raw.shrink_to_fit();
-            Err(BadLine(format!("the line is longer than {MAX_LENGTH} bytes")))
+    pub fn new(at: lines::Line) -> Self {
+        let flight = if at.is_whole() {
+            Flight::parse(&at.bytes)
         } else {
-            Flight::parse(&raw)
+            Err(BadLine(format!("the line is longer than {MAX_LENGTH} bytes")))
         };
-        Self { number, offset, length, raw, flight }
+        Self { at, flight }
     }
 
     /// Event time, where there is one.
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.flight.as_ref().ok().map(|flight| Timestamp::from_millis(flight.time))
-    }
-
-    /// Whether `raw` is all of it.
-    pub fn is_whole(&self) -> bool {
-        self.raw.len() as u64 == self.length
     }
 }
 

@@ -7,16 +7,17 @@
 //! cargo run --release --example enrich -- --help
 //! ```
 //!
-//! [`enrich`] is the heart: a source of lines, a stage that has many requests in flight, a sink. Each
-//! of the modules has one subject:
+//! [`enrich`] is the heart: a source of lines, a stage that has many requests in flight, a sink, and a
+//! store between two lives; the library does the rest. Each of the modules has one subject:
 //!
 //! * `options`, `problem`: the command line, and what stops a run.
 //! * `job`, `identity`, `checkpoints`: where a run begins, and whether a checkpoint fits it.
-//! * `input`, `line`, `source`: from bytes to lines to the elements of a stream.
+//! * `input`, `line`, `source`: the lines, and the flights and days in them.
 //! * `service`, `airport`, `lookup`: the airport service, what it knows, and its client.
 //! * `sink`, `format`: the output and the rejected lines.
 //! * `counters`, `progress`, `summary`: what a person sees of it.
 //! * `stop`: Ctrl-C.
+//! * `rehearsal`: what the tests that kill it ask for.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
 mod airport;
@@ -31,6 +32,7 @@ mod lookup;
 mod options;
 mod problem;
 mod progress;
+mod rehearsal;
 mod service;
 mod sink;
 mod source;
@@ -44,9 +46,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use inflight::NullStore;
+use inflight::lines::LinesError;
+use inflight::pipeline::{Ended, Pipeline, PipelineError, Report};
 use inflight::prelude::*;
 
-use crate::checkpoints::STAGE;
 use crate::counters::Counters;
 use crate::job::{Job, Start};
 use crate::line::Line;
@@ -54,10 +58,14 @@ use crate::lookup::{Airports, LookupError};
 use crate::options::{Options, Order};
 use crate::problem::Problem;
 use crate::progress::{Progress, say};
+use crate::rehearsal::Rehearsal;
 use crate::sink::Sink;
-use crate::source::{End, Source};
+use crate::source::Source;
 use crate::stop::Stop;
 use crate::summary::Summary;
+
+/// The stage's name in a checkpoint.
+const STAGE: &str = "enrich";
 
 /// The version of [`Line`] in a checkpoint: to be raised when its fields change.
 const LINE_VERSION: u32 = 1;
@@ -69,14 +77,16 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// waits for its turn, restored from a checkpoint, takes longer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The heart: lines go in, at most `--capacity` of them are being looked up, outcomes come out.
-async fn enrich(
+/// The heart: lines go in, at most `--capacity` of them are being looked up, outcomes come out. `None`:
+/// what was in flight at Ctrl-C took too long.
+async fn enrich<S: CheckpointStore>(
     options: &Options,
     airports: Airports,
     source: Source,
-    in_flight: Option<Checkpoint>,
-    sink: &mut Sink,
-) -> Result<End, Problem> {
+    sink: Sink,
+    store: S,
+    progress: &Progress,
+) -> Result<Option<Ended>, PipelineError<LinesError, LinesError, S::Error>> {
     let queue = match options.order {
         Order::Ordered => AsyncWait::ordered,
         Order::Unordered => AsyncWait::unordered,
@@ -91,44 +101,38 @@ async fn enrich(
                 .when_error(|error: &LookupError| error.is_transient()),
         );
 
-    let out_of_patience = out_of_patience(source.stop.clone(), options.timeout);
-    let mut out_of_patience = pin!(out_of_patience);
-    let (lines, last_word) = source.start();
-    let mut stage = lines
-        .async_wait(policy, move |line: &Line| {
-            let (airports, flight) = (airports.clone(), line.flight.clone());
-            async move { airports.of(&flight?).await }
-        })
-        .checkpointed(STAGE, LINE_VERSION)
-        .restore(in_flight.as_ref())
-        .spawn(Tokio)
-        .map_err(|error| {
-            Problem::new(error.to_string(), "See --help, or start over with --fresh.")
-        })?;
-
-    loop {
-        let element = tokio::select! {
-            biased;
-            () = &mut out_of_patience => {
-                sink.give_up().await?;
-                return Ok(End::GivenUp);
-            }
-            element = stage.next() => element,
-        };
-        let Some(element) = element else { break };
-        match element {
-            StreamElement::Record { value: outcome, .. } => sink.write(outcome).await?,
-            StreamElement::Watermark(time) => sink.watermark(time),
-            StreamElement::Barrier(barrier) => sink.commit(barrier.checkpoint).await?,
-            StreamElement::Status(_) => {}
-        }
+    let counters = sink.counters.clone();
+    let pipeline = Pipeline::new(source, sink, store)
+        .interval(options.checkpoint_interval)
+        .on_report(|report| tell_of(report, &counters, progress));
+    let stop = Stop::on_ctrl_c(progress.clone(), pipeline.stop_handle());
+    let ended = pipeline.run(Tokio, |lines, checkpoint| {
+        lines
+            .async_wait(policy, move |line: &Line| {
+                let (airports, flight) = (airports.clone(), line.flight.clone());
+                async move { airports.of(&flight?).await }
+            })
+            .checkpointed(STAGE, LINE_VERSION)
+            .restore(checkpoint)
+            .spawn(Tokio)
+    });
+    tokio::select! {
+        biased;
+        () = out_of_patience(stop, options.timeout) => Ok(None),
+        ended = pin!(ended) => ended.map(Some),
     }
+}
 
-    let last_word = last_word.await.map_err(|_| {
-        Problem::new("the stage ended before its input", "Run the same command again: it goes on.")
-    })?;
-    sink.finish(&last_word).await?;
-    Ok(last_word.end)
+/// What is worth telling of the checkpoints.
+fn tell_of(report: Report<'_>, counters: &Counters, progress: &Progress) {
+    match report {
+        Report::Saved { .. } => counters.checkpoints.add(1),
+        Report::Failed { id, reason } => progress.say(&format!(
+            "checkpoint {id} failed, the next one makes up for it: {}",
+            problem::with_causes(reason)
+        )),
+        _ => {}
+    }
 }
 
 /// Returns when what was in flight at Ctrl-C has had its time.
@@ -158,11 +162,12 @@ fn main() -> ExitCode {
 /// One run, from the files that are there to the summary.
 async fn run(options: &Options) -> Result<ExitCode, Problem> {
     options.check_open_files()?;
-    let job = Job::open(options).await?;
-    let Start { position, written, in_flight, next } = job.start;
+    let Job { lines, length, output, rejected, checkpoints, identity, start } =
+        Job::open(options).await?;
+    let Start { position, written, is_finished } = start;
     let counters = Arc::new(Counters::from_checkpoint(&position, written.totals));
     let summary = |began: Instant| Summary::new(&counters, &position, &written, began.elapsed());
-    if written.finished {
+    if is_finished {
         let headline =
             "this job has finished already, and there is nothing to do (--fresh starts over)";
         tell(headline, &summary(Instant::now()).finished(), options)?;
@@ -174,49 +179,38 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
         None => service::start(options)?,
     };
     let airports = Airports::new(service, counters.clone());
-    let progress = Progress::start(counters.clone(), job.length);
-    let source = Source {
-        reader: job.reader,
-        position: position.clone(),
-        next,
-        interval: job.checkpoints.is_some().then_some(options.checkpoint_interval),
-        stop: Stop::on_ctrl_c(progress.clone()),
-        counters: counters.clone(),
-    };
-    let mut sink = Sink {
-        output: job.output,
-        rejected: job.rejected,
-        checkpoints: job.checkpoints,
-        counters: counters.clone(),
-        crash_after: options.crash_after,
-    };
+    let progress = Progress::start(counters.clone(), length);
+    let source = Source::new(lines, counters.clone());
+    let (crash_after, rehearsal) = (options.crash_after, Rehearsal::from_environment());
+    let sink =
+        Sink { output, rejected, identity, counters: counters.clone(), crash_after, rehearsal };
 
-    let began = Instant::now();
-    let ended = enrich(options, airports, source, in_flight, &mut sink).await;
+    let (began, goes_on) = (Instant::now(), checkpoints.is_some());
+    let ended: Result<_, Problem> = match checkpoints {
+        Some(checkpoints) => {
+            let store = checkpoints.store;
+            enrich(options, airports, source, sink, store, &progress).await.map_err(Problem::from)
+        }
+        None => {
+            let store = NullStore;
+            enrich(options, airports, source, sink, store, &progress).await.map_err(Problem::from)
+        }
+    };
     progress.end();
-    match ended? {
-        End::Finished => {
+    let headline = match ended? {
+        Some(Ended::Finished) => {
             tell("finished", &summary(began).finished(), options)?;
-            Ok(ExitCode::SUCCESS)
+            return Ok(ExitCode::SUCCESS);
         }
-        end @ (End::Stopped | End::GivenUp) => {
-            let headline = match (sink.checkpoints, end) {
-                (None, _) => "stopped; without checkpoints it cannot go on",
-                (Some(_), End::GivenUp) => {
-                    "stopped before all that was in flight was finished; run the same command again \
-                     and it goes on from its last checkpoint"
-                }
-                (Some(_), _) => "stopped; run the same command again and it goes on",
-            };
-            tell(headline, &summary(began), options)?;
-            Ok(ExitCode::from(stop::STATUS))
+        _ if !goes_on => "stopped; without checkpoints it cannot go on",
+        Some(_) => "stopped; run the same command again and it goes on",
+        None => {
+            "stopped before all that was in flight was finished; run the same command again and it \
+             goes on from its last checkpoint"
         }
-        End::Failed(error) => Err(Problem::file(
-            "read",
-            &options.input,
-            "See to the file, and run the same command again: it goes on.",
-        )(error)),
-    }
+    };
+    tell(headline, &summary(began), options)?;
+    Ok(ExitCode::from(stop::STATUS))
 }
 
 /// The summary, on standard output and where `--summary` says.

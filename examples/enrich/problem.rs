@@ -6,6 +6,9 @@ use std::io;
 use std::iter::successors;
 use std::path::Path;
 
+use inflight::lines::LinesError;
+use inflight::pipeline::PipelineError;
+
 /// What went wrong and the way out of it. `main` prints it and exits with status 2.
 #[derive(Debug)]
 pub struct Problem {
@@ -21,6 +24,26 @@ impl Problem {
     /// For `map_err`: something could not be done to a file.
     pub fn file(action: &str, path: &Path, way_out: &str) -> impl Fn(io::Error) -> Self {
         move |error| Self::new(format!("cannot {action} {}: {error}", path.display()), way_out)
+    }
+}
+
+/// What stopped the pipeline, and the way out of it.
+impl<E: Error + 'static> From<PipelineError<LinesError, LinesError, E>> for Problem {
+    fn from(error: PipelineError<LinesError, LinesError, E>) -> Self {
+        let way_out = match &error {
+            PipelineError::Seek(LinesError::InputChanged { .. }) => {
+                "Put the file back as it was, or start over with --fresh."
+            }
+            PipelineError::Source(_) | PipelineError::Seek(_) => {
+                "See to the file, and run the same command again: it goes on."
+            }
+            PipelineError::Sink(_) | PipelineError::Save(_) => {
+                "Make room there, and run the same command again: it goes on."
+            }
+            PipelineError::EndedEarly => "Run the same command again: it goes on.",
+            _ => "See --help, or start over with --fresh.",
+        };
+        Self::new(with_causes(&error), way_out)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{future, process};
 
+use inflight::pipeline::StopHandle;
 #[cfg(unix)]
 use std::task::Poll;
 #[cfg(unix)]
@@ -13,13 +14,13 @@ use crate::progress::Progress;
 /// The exit status after Ctrl-C, as shells have it.
 pub const STATUS: u8 = 130;
 
-/// Tells the source when to stop.
-#[derive(Clone, Debug)]
+/// Whether somebody wants it to stop.
+#[derive(Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Listens for Ctrl-C and, on Unix, for a polite kill.
-    pub fn on_ctrl_c(progress: Progress) -> Self {
+    /// Listens for Ctrl-C and, on Unix, for a polite kill, and stops the pipeline then.
+    pub fn on_ctrl_c(progress: Progress, pipeline: StopHandle) -> Self {
         let (sender, receiver) = watch::channel(false);
         let mut signals = Signals::listen();
         tokio::spawn(async move {
@@ -29,16 +30,12 @@ impl Stop {
                  (Ctrl-C again stops at once)",
             );
             let _ = sender.send(true);
+            pipeline.stop();
             signals.next().await;
             // Nothing to clean up: the last checkpoint stands.
             process::exit(STATUS.into());
         });
         Self(receiver)
-    }
-
-    /// Whether somebody has asked for it.
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
     }
 
     /// Returns when somebody has asked for it.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::checkpoints::Written;
 use crate::counters::Counters;
 use crate::problem::Problem;
 use crate::progress::thousands;
+use crate::sink::Written;
 use crate::source::Position;
 
 /// `--help` says what each of these means.
@@ -41,7 +41,7 @@ impl Summary {
             rejected: counters.rejected.get(),
             retries: counters.retries.get(),
             timeouts: counters.timeouts.get(),
-            resumed_at: Some(position.lines).filter(|lines| *lines > 0),
+            resumed_at: Some(position.lines.lines).filter(|lines| *lines > 0),
             seconds: rounded(seconds),
             records,
             records_per_second: rounded(records as f64 / seconds.max(0.001)),
