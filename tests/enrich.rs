@@ -11,6 +11,9 @@ mod bad_input;
 mod crashes;
 #[path = "enrich/harness.rs"]
 mod harness;
+#[cfg(unix)]
+#[path = "enrich/kills.rs"]
+mod kills;
 #[path = "enrich/refusals.rs"]
 mod refusals;
 #[path = "enrich/service.rs"]

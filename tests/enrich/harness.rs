@@ -171,6 +171,15 @@ impl Running {
         self.child().wait().unwrap();
     }
 
+    /// `kill -9` after a while; whether it was still running.
+    pub fn kill_after(mut self, moment: Duration) -> bool {
+        thread::sleep(moment);
+        let was_running = self.child().try_wait().unwrap().is_none();
+        self.child().kill().unwrap();
+        // It may have ended in between.
+        was_running && self.child().wait().unwrap().code().is_none()
+    }
+
     pub fn signal(&mut self, name: &str) {
         let id = self.child().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
