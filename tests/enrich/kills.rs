@@ -114,7 +114,7 @@ fn the_wrong_order_is_noticed() {
 
 /// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    writeln!(std::io::stderr(), "{line}").expect("standard error takes it");
 }
 
 fn number(variable: &str) -> Option<u64> {
