@@ -14,7 +14,7 @@ use inflight::pipeline::{
     self, Ended, MemorySink, MemorySource, Pipeline, PipelineError, ReplayableSource, Report,
 };
 use inflight::prelude::*;
-use inflight::{CheckpointError, RestoreError};
+use inflight::{CheckpointError, LoadError, LoadedInto, RestoreError};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -123,11 +123,17 @@ impl CheckpointStore for Watched {
         Ok(())
     }
 
-    async fn load_latest(&mut self) -> Result<Option<Loaded>, Broken> {
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<Broken>> {
         let mut store = self.store.take();
-        let Ok(loaded) = store.load_latest().await;
+        let loaded = store.load_latest_into(buffer).await;
         self.store.replace(store);
-        Ok(loaded)
+        loaded.map_err(|error| match error {
+            LoadError::BufferTooSmall { needed } => LoadError::BufferTooSmall { needed },
+            LoadError::Store(_) => LoadError::Store(Broken),
+        })
     }
 }
 

@@ -85,6 +85,27 @@ pub trait CheckpointStore {
     }
 }
 
+/// A store that is borrowed, so that its owner has it back afterwards.
+impl<C: CheckpointStore> CheckpointStore for &mut C {
+    type Error = C::Error;
+
+    async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), C::Error> {
+        (**self).save(id, bytes).await
+    }
+
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<C::Error>> {
+        (**self).load_latest_into(buffer).await
+    }
+
+    #[cfg(feature = "alloc")]
+    async fn load_latest(&mut self) -> Result<Option<Loaded>, C::Error> {
+        (**self).load_latest().await
+    }
+}
+
 /// What [`CheckpointStore::load_latest_into`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadedInto {
@@ -132,19 +153,6 @@ impl<E: core::error::Error + 'static> core::error::Error for LoadError<E> {
             Self::BufferTooSmall { .. } => None,
             Self::Store(error) => Some(error),
         }
-    }
-}
-
-/// A store that is borrowed, so that its owner has it back afterwards.
-impl<C: CheckpointStore> CheckpointStore for &mut C {
-    type Error = C::Error;
-
-    async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), C::Error> {
-        (**self).save(id, bytes).await
-    }
-
-    async fn load_latest(&mut self) -> Result<Option<Loaded>, C::Error> {
-        (**self).load_latest().await
     }
 }
 

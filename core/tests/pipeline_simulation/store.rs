@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use inflight_core::{CheckpointId, CheckpointStore, Loaded};
+use inflight_core::{CheckpointId, CheckpointStore, LoadError, LoadedInto};
 
 use crate::executor::Virtual;
 use crate::plan::Flaw;
@@ -42,11 +42,14 @@ impl CheckpointStore for Store {
         if fails { Err(Refused("it is there, and nobody knows")) } else { Ok(()) }
     }
 
-    async fn load_latest(&mut self) -> Result<Option<Loaded>, Refused> {
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<Refused>> {
         let (world, runtime) = (&self.world, &self.runtime);
         world.step(runtime).await;
         if world.fails(world.plan.others_fail) {
-            return Err(Refused("it cannot be read now"));
+            return Err(Refused("it cannot be read now").into());
         }
         let media = &mut *world.media.borrow_mut();
         if !media.slots.iter().any(|slot| slot.is_whole) {
@@ -54,6 +57,10 @@ impl CheckpointStore for Store {
         }
         let damaged = media.slots.iter().rev().take_while(|slot| !slot.is_whole).count();
         let latest = media.slots.iter().rev().nth(damaged);
-        Ok(latest.map(|slot| Loaded { id: slot.id, bytes: slot.bytes.clone(), damaged }))
+        let Some(slot) = latest else { return Ok(None) };
+        let len = slot.bytes.len();
+        let room = buffer.get_mut(..len).ok_or(LoadError::BufferTooSmall { needed: len })?;
+        room.copy_from_slice(&slot.bytes);
+        Ok(Some(LoadedInto { id: slot.id, len, damaged }))
     }
 }
