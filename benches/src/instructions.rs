@@ -11,8 +11,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::contenders::Contender;
+use crate::machine;
 use crate::meter::Amount;
 use crate::rows::{Group, What, Where};
 
@@ -24,7 +26,9 @@ const FEW: u64 = 20_000;
 const MANY: u64 = 60_000;
 
 /// What is counted: contender, workload, timeout, capacity.
-const PATHS: &[(&str, What, bool, usize)] = &[
+type Path = (&'static str, What, bool, usize);
+
+const PATHS: &[Path] = &[
     ("inflight in-place ordered", What::Ready, false, 100),
     ("inflight in-place ordered", What::Ready, true, 100),
     ("inflight in-place ordered watermarks", What::Ready, true, 100),
@@ -85,27 +89,32 @@ fn committed() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
 }
 
+/// The committed figures.
+#[derive(Default, Deserialize, Serialize)]
+struct Figures {
+    /// The compiler that they hold for. Another one makes other instructions.
+    rustc: String,
+    /// The name of each path, and its instructions a record.
+    instructions: BTreeMap<String, f64>,
+}
+
 /// See [`Options`].
 pub(crate) fn check(options: &Options) -> Result<()> {
     let file = committed();
-    let before: BTreeMap<String, f64> = match fs::read_to_string(&file) {
+    let before: Figures = match fs::read_to_string(&file) {
         Ok(text) => serde_json::from_str(&text)?,
-        Err(_) if options.update => BTreeMap::new(),
+        Err(_) if options.update => Figures::default(),
         Err(error) => bail!("{}: {error}", file.display()),
     };
-    let mut now = before.clone();
+    let mut now = before.instructions.clone();
     let mut off = 0;
-    for (contender, what, timeout, capacity) in PATHS {
-        let timeout_word = if *timeout { "+timeout" } else { "" };
-        let name = format!("{contender}, {what}{timeout_word}, {capacity}");
+    for path in PATHS {
+        let name = name(path);
         if !name.contains(&options.path) {
             continue;
         }
-        let count = |records| callgrind(contender, *what, *timeout, *capacity, records);
-        let between = count(MANY)?.checked_sub(count(FEW)?).context("more records, less work")?;
-        let figure = between as f64 / (MANY - FEW) as f64;
-        let figure = (figure * 10.0).round() / 10.0;
-        let told = before.get(&name).map_or("new".to_owned(), |before| {
+        let figure = figure(path)?;
+        let told = before.instructions.get(&name).map_or("new".to_owned(), |before| {
             let change = figure / before - 1.0;
             off += i32::from(change.abs() > TOLERANCE);
             format!("{before:.1} committed, {:+.1} %", 100.0 * change)
@@ -113,8 +122,14 @@ pub(crate) fn check(options: &Options) -> Result<()> {
         println!("{name:<60} {figure:>8.1}  {told}");
         now.insert(name, figure);
     }
+    let rustc = machine::RUSTC.to_owned();
     if options.update {
-        fs::write(&file, serde_json::to_string_pretty(&now)? + "\n")?;
+        let figures = Figures { rustc, instructions: now };
+        fs::write(&file, serde_json::to_string_pretty(&figures)? + "\n")?;
+        return Ok(());
+    }
+    if rustc != before.rustc {
+        println!("NOT CHECKED: the committed figures are of {}, this is {rustc}", before.rustc);
         return Ok(());
     }
     ensure!(
@@ -122,6 +137,19 @@ pub(crate) fn check(options: &Options) -> Result<()> {
         "{off} of them are more than 3 % off: if that is meant, say `instructions --update`"
     );
     Ok(())
+}
+
+fn name((contender, what, timeout, capacity): &Path) -> String {
+    let timeout_word = if *timeout { "+timeout" } else { "" };
+    format!("{contender}, {what}{timeout_word}, {capacity}")
+}
+
+/// Instructions a record: what many records take more than few.
+fn figure((contender, what, timeout, capacity): &Path) -> Result<f64> {
+    let count = |records| callgrind(contender, *what, *timeout, *capacity, records);
+    let between = count(MANY)?.checked_sub(count(FEW)?).context("more records, less work")?;
+    let figure = between as f64 / (MANY - FEW) as f64;
+    Ok((figure * 10.0).round() / 10.0)
 }
 
 /// The instructions of one run of this program.

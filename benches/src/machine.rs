@@ -2,9 +2,12 @@
 
 use std::fs;
 
+/// The compiler.
+pub(crate) const RUSTC: &str = env!("BENCH_RUSTC");
+
 /// The versions of what is compared, and the machine.
 pub(crate) fn describe() -> String {
-    let mut lines = format!("inflight-bench, {}\n", env!("BENCH_RUSTC"));
+    let mut lines = format!("inflight-bench, {RUSTC}\n");
     let lock = include_str!(concat!(env!("OUT_DIR"), "/versions.txt"));
     lines += lock.trim_end();
     lines += &format!("\n{}, {} cores\n{}", processor(), cores(), load());
