@@ -223,7 +223,11 @@ impl<S: Built> Life<'_, '_, S> {
             Progress::Backoff(_) => self.phase != Phase::LastAttempts,
             Progress::Waiting => true,
         };
-        let far = self.clock >= FAR || snapshot.records().any(|(call, _)| call.spent >= FAR as u64);
+        let is_far = |call: Call| {
+            let rest = if let Progress::Backoff(rest) = call.progress { rest } else { 0 };
+            call.spent.max(rest) >= FAR as u64
+        };
+        let far = self.clock >= FAR || snapshot.records().any(|(call, _)| is_far(call));
         let all = snapshot.records().all(|(call, _)| goes_on(call));
         if all && !far && !self.overfull && self.phase != Phase::ShutDown {
             let again = self.section(Instant::ZERO);
