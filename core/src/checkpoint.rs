@@ -473,6 +473,40 @@ mod tests {
         assert_eq!(loaded, checkpoint);
         assert_eq!(loaded.section("empty"), Some(&b""[..]));
         assert_eq!(loaded.section("other"), None);
+
+        let mut empty = Checkpoint::new(CheckpointId(4));
+        assert_eq!(Checkpoint::from_bytes(empty.bytes().unwrap()), Ok(empty));
+    }
+
+    #[test]
+    fn checkpoints_are_equal_by_number_sections_and_failure() {
+        let checkpoint = |id, sections: &[&str]| {
+            let mut checkpoint = Checkpoint::new(CheckpointId(id));
+            sections.iter().for_each(|name| checkpoint.put(name, b"it").unwrap());
+            checkpoint
+        };
+        assert_eq!(checkpoint(1, &["a", "b"]), checkpoint(1, &["a", "b"]));
+        assert_ne!(checkpoint(2, &["a", "b"]), checkpoint(1, &["a", "b"]));
+        assert_ne!(checkpoint(1, &["a"]), checkpoint(1, &["a", "b"]));
+        let mut failed = checkpoint(1, &["a", "b"]);
+        failed.fail(CheckpointError::Serialize);
+        assert_ne!(failed, checkpoint(1, &["a", "b"]));
+    }
+
+    #[test]
+    fn a_section_that_fails_leaves_nothing_behind() {
+        let on_heap = Checkpoint::new(CheckpointId(3));
+        let in_place = Checkpoint::in_buffer(CheckpointId(3), Box::leak(Box::new([0; 80])));
+        for mut checkpoint in [on_heap, in_place] {
+            let refused = checkpoint.put_with("stage", |section| {
+                section.extend(b"half");
+                Err(CheckpointError::Serialize)
+            });
+            assert_eq!(refused, Err(CheckpointError::Serialize));
+            assert_eq!(checkpoint, Checkpoint::new(CheckpointId(3)));
+            checkpoint.put("stage", b"whole").unwrap();
+            assert_eq!(checkpoint.section("stage"), Some(&b"whole"[..]));
+        }
     }
 
     #[test]
@@ -502,6 +536,12 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(Checkpoint::from_bytes(&bytes[..length]).is_err());
         }
+
+        // What stands behind a right checksum and is cut short all the same.
+        let cut = bytes.len() - 1;
+        let mut bytes = bytes[..cut].to_vec();
+        envelope::seal(&mut bytes, MAGIC, 0);
+        assert_eq!(Checkpoint::from_bytes(&bytes), Err(FormatError::Damaged));
     }
 
     #[test]

@@ -1178,6 +1178,45 @@ fn the_time_without_room_begins_and_ends_with_the_last_place() {
     assert_eq!(b.op.metrics(b.now).blocked, 7 * MS);
 }
 
+#[test] // M1, C8
+fn the_time_without_room_begins_and_ends_with_the_capacity() {
+    let mut b = bench(AsyncWait::ordered(3));
+    b.push_all([1, 2]);
+    let mut change = |capacity, blocked: u32| {
+        b.op.set_capacity(capacity).expect("a sound capacity");
+        b.pass(MS);
+        assert_eq!(b.op.metrics(b.now).blocked, blocked * MS, "with capacity {capacity}");
+    };
+    change(3, 0);
+    change(2, 1);
+    change(1, 2);
+    change(3, 2);
+    change(3, 2);
+    change(2, 3);
+}
+
+#[test] // K5, L3: what a restore brought and what has no place yet is shut down like all the rest.
+fn a_shutdown_fails_what_waits_for_a_place_too() {
+    let mut before = bench(AsyncWait::ordered(3));
+    before.push_all([1, 2, 3]);
+    before.mark(5);
+    let checkpoint = before.snapshot();
+    for shut_down_first in [false, true] {
+        let mut b = bench(AsyncWait::ordered(1));
+        if shut_down_first {
+            b.op.shut_down(b.now);
+        }
+        b.op.restore(b.now, &checkpoint).expect("a restore");
+        if !shut_down_first {
+            b.op.shut_down(b.now);
+        }
+        let story = b.out().replace("the stage was shut down", "shut");
+        assert_eq!(story, "1!shut 2!shut 3!shut W5");
+        assert!(b.running.is_empty() && b.op.is_empty());
+        assert_eq!(b.op.metrics(b.now).attempts, 0);
+    }
+}
+
 #[test] // K8: an instance that is idle does not hold the merged watermark back.
 fn an_idle_instance_holds_nothing_back() {
     let mut idle = bench(AsyncWait::unordered(9));

@@ -133,6 +133,7 @@ impl<S: Storage> Keys<S> {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
 
     use super::*;
     use crate::storage::{Fixed, Heap};
@@ -146,6 +147,23 @@ mod tests {
         }
     }
 
+    // O6: whatever the keys have in common, few share a bucket.
+    #[test]
+    fn keys_are_spread_over_twice_as_many_buckets_each_time() {
+        for spread in [1, 1 << 20, 1 << 32, 1 << 50, (1 << 32) + 1] {
+            let mut keys = Keys::<Heap>::new();
+            let buckets =
+                |keys: &Keys<Heap>| -> Vec<u32> { AsRef::<[u32]>::as_ref(&keys.buckets).to_vec() };
+            for call in 0..1000 {
+                keys.replace_last(u64::from(call) * spread, call);
+                assert!(keys.linked <= buckets(&keys).len());
+            }
+            assert_eq!(buckets(&keys).len(), 1024);
+            let used = buckets(&keys).iter().filter(|first| **first != NONE).count();
+            assert!(used > 400, "{used} buckets for 1000 keys, {spread} apart");
+        }
+    }
+
     fn check<S: Storage>(calls: u32, spread: u64) {
         let mut random = spread;
         let mut next = |below: u64| {
@@ -154,7 +172,7 @@ mod tests {
         };
         let mut keys = Keys::<S>::new();
         let mut model = BTreeMap::new();
-        let mut free: alloc::vec::Vec<u32> = (0..calls).collect();
+        let mut free: Vec<u32> = (0..calls).collect();
         for _ in 0..4_000 {
             if next(2) == 0 && !free.is_empty() {
                 let call = free.swap_remove(next(free.len() as u64) as usize);
