@@ -75,6 +75,28 @@ pub enum Status {
 
 /// The point in the stream that a checkpoint is taken at. It carries the checkpoint: the source
 /// makes it and puts its position in, every stage adds its snapshot, the sink saves the whole.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use inflight_core::{
+///     AsyncWait, Barrier, Checkpoint, CheckpointId, Instant, StreamElement,
+/// };
+///
+/// let op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+/// let mut op = op.checkpointed("lookup", 1);
+/// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
+///
+/// let mut checkpoint = Checkpoint::new(CheckpointId(7));
+/// checkpoint.put("source", b"1 read").unwrap();
+/// op.push(Instant::ZERO, StreamElement::Barrier(Barrier::snapshot(checkpoint))).unwrap();
+///
+/// // It overtakes the record, which is in the stage's snapshot.
+/// let Some(StreamElement::Barrier(mut barrier)) = op.poll_output() else { panic!() };
+/// assert!(barrier.checkpoint.section("lookup").is_some());
+/// let to_be_saved = barrier.checkpoint.bytes().unwrap();
+/// # assert!(to_be_saved.len() > 20);
+/// # }
+/// ```
 #[derive(Debug, PartialEq)]
 pub struct Barrier {
     /// How the stages treat it.

@@ -5,6 +5,17 @@
 //! magic 4 | format version 2 | schema version 4 | body length 8 | CRC-32 of all the rest 4 | body
 //! ```
 //! Numbers are little-endian.
+//!
+//! ```
+//! use inflight_core::envelope::{FormatError, HEADER_LEN, open, seal};
+//!
+//! let mut frame = [&[0; HEADER_LEN][..], b"the body"].concat();
+//! seal(&mut frame, *b"mine", 3);
+//! assert_eq!(open(&frame, *b"mine"), Ok((3, &b"the body"[..])));
+//!
+//! frame[HEADER_LEN] ^= 1;
+//! assert_eq!(open(&frame, *b"mine"), Err(FormatError::Damaged));
+//! ```
 
 use core::fmt;
 

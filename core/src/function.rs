@@ -32,6 +32,34 @@ pub struct Attempt {
 ///
 /// The future owns what it needs: it cannot borrow the input, which stays with the operator so that
 /// it can be tried again and handed back.
+///
+/// ```
+/// use core::future::{Ready, ready};
+/// use core::task::{Context, Poll};
+///
+/// use inflight_core::{AsyncFunction, Attempt, TimeoutAction};
+///
+/// struct Names(Vec<&'static str>);
+///
+/// impl AsyncFunction<usize> for Names {
+///     type Output = &'static str;
+///     type Error = String;
+///     type Future = Ready<Result<&'static str, String>>;
+///
+///     fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<(), String>> {
+///         self.0 = vec!["zero", "one"]; // or polls the future of a connection
+///         Poll::Ready(Ok(()))
+///     }
+///
+///     fn invoke(&mut self, number: &usize, _: Attempt) -> Self::Future {
+///         ready(self.0.get(*number).copied().ok_or_else(|| format!("{number} has no name")))
+///     }
+///
+///     fn on_timeout(&mut self, _: &usize) -> TimeoutAction<&'static str> {
+///         TimeoutAction::Output("some number")
+///     }
+/// }
+/// ```
 pub trait AsyncFunction<In> {
     /// What it returns.
     type Output;

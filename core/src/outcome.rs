@@ -6,6 +6,21 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The end of one record's call: the input comes back, with what came of it.
+///
+/// ```
+/// use inflight_core::{Failure, Outcome};
+///
+/// fn tell(done: Outcome<&str, u32, std::num::ParseIntError>) -> String {
+///     match done.result {
+///         Ok(output) => format!("{} is {output}", done.input),
+///         Err(Failure::Error(error)) => format!("{}: {error}", done.input),
+///         Err(failure) => format!("{} after {} attempts: {failure}", done.input, done.attempts),
+///     }
+/// }
+/// # let (result, elapsed) = (Err(Failure::TimedOut), core::time::Duration::ZERO);
+/// # let done = Outcome { input: "7", result, attempts: 2, elapsed };
+/// # assert_eq!(tell(done), "7 after 2 attempts: the call timed out");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome<In, Out, E> {
     /// The input, as it went in.

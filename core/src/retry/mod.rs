@@ -15,10 +15,33 @@ use crate::outcome::Failure;
 ///
 /// A strategy is a pure function and keeps no state: calls that overlap cannot disturb each other's
 /// backoff.
+///
+/// [`NoRetry`], [`FixedDelay`] and [`ExponentialBackoff`] are strategies; others are written like this:
+///
+/// ```
+/// use core::time::Duration;
+///
+/// use inflight_core::{Attempt, Failure, RetryStrategy};
+///
+/// /// At once, if there is time for another attempt.
+/// struct WhileThereIsTime;
+///
+/// impl<In, Out, E> RetryStrategy<In, Out, E> for WhileThereIsTime {
+///     fn next_delay(
+///         &self,
+///         attempt: Attempt,
+///         _: &In,
+///         result: &Result<Out, Failure<E>>,
+///     ) -> Option<Duration> {
+///         let has_time = attempt.time_left.is_none_or(|left| left > Duration::from_millis(20));
+///         (result.is_err() && has_time && attempt.number < 10).then_some(Duration::ZERO)
+///     }
+/// }
+/// ```
 pub trait RetryStrategy<In, Out, E> {
     /// The delay before the next attempt, or `None` to make `result` the call's outcome.
     ///
-    /// `attempt` is the one that has just ended. This is called after every attempt, also after a
+    /// `attempt` is the one that has just ended, with the time that is left now. This is called after every attempt, also after a
     /// success, so it must be cheap.
     fn next_delay(
         &self,
