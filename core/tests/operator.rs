@@ -884,6 +884,8 @@ fn a_shutdown_fails_what_has_no_outcome() {
     b.op.shut_down(b.now);
     assert_eq!(b.op.poll_deadline(), None);
     assert_eq!((b.op.running(), b.op.poll_call(b.now).is_none()), (0, true));
+    let metrics = b.op.metrics(b.now);
+    assert_eq!((metrics.done, metrics.in_backoff), (4, 0));
     let ends = "1!the stage was shut down 20 3!the stage was shut down 4!the stage was shut down";
     assert_eq!(b.out(), ends);
     assert!(b.op.is_empty());

@@ -129,6 +129,11 @@ impl Subject {
         operator!(self, operator => operator.running())
     }
 
+    /// M1
+    pub(crate) fn done(&self) -> usize {
+        operator!(self, operator => operator.metrics(Instant::ZERO).done as usize)
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         operator!(self, operator => operator.capacity())
     }

@@ -126,6 +126,7 @@ impl World {
         same("in_flight", &subject.in_flight(), &model.in_flight())?;
         same("running", &subject.running(), &model.running())?;
         same("running", &self.running.len(), &model.running())?;
+        same("done", &subject.done(), &model.done())?;
         same("capacity", &subject.capacity(), &model.capacity())?;
         same("poll_deadline", &subject.poll_deadline(), &model.poll_deadline())?;
         same("has_output", &subject.has_output(), &model.has_output())?;

@@ -451,6 +451,10 @@ impl Model {
         self.calls().filter(|call| matches!(call.state, State::Running { .. })).count()
     }
 
+    pub(crate) fn done(&self) -> usize {
+        self.calls().filter(|call| matches!(call.state, State::Done { .. })).count()
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
