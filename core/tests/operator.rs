@@ -1,4 +1,5 @@
 //! The operator, rule by rule, on a clock that the test sets.
+#![cfg(feature = "alloc")]
 
 use core::time::Duration;
 

@@ -1,0 +1,249 @@
+//! A stage without an allocator, from its source to a checkpoint and back: this also runs without the
+//! feature `alloc`, and then there is nothing in the library that could allocate.
+
+use std::cell::Cell;
+use std::future::{Future, pending, ready};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, Barrier, Checkpoint, CheckpointError, CheckpointId, ConfigError,
+    Elements, Failure, Fixed, FixedDelay, Instant, NoRuntime, RestoreError, Runtime, StageStorage,
+    StartError, StreamElement, Timer, Timestamp, WakeTable, with_attempt,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A clock that is moved by hand. Everything is polled whenever it has moved, so nobody is woken.
+#[derive(Clone, Default)]
+struct Clock(Rc<Cell<i64>>);
+
+impl Runtime for Clock {
+    type Timer = Alarm;
+
+    fn timer(&self) -> Result<Alarm, NoRuntime> {
+        Ok(Alarm { clock: self.clone(), at: None })
+    }
+}
+
+struct Alarm {
+    clock: Clock,
+    at: Option<Instant>,
+}
+
+impl Timer for Alarm {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.clock.0.get())
+    }
+
+    fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) {
+        self.at = at;
+    }
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let now = self.now();
+        match self.at.take_if(|at| *at <= now) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Readings from `next` on, a watermark behind the fourth and a barrier behind the sixth.
+struct Readings {
+    next: u32,
+    most: u32,
+    watermark: bool,
+    barrier: Option<&'static mut [u8]>,
+}
+
+impl Stream for Readings {
+    type Item = StreamElement<u32>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.next == 4 && std::mem::take(&mut self.watermark) {
+            return Poll::Ready(Some(StreamElement::Watermark(Timestamp::from_millis(3))));
+        }
+        if self.next == 6
+            && let Some(buffer) = self.barrier.take()
+        {
+            let mut checkpoint = Checkpoint::in_buffer(CheckpointId(1), buffer);
+            if let Err(reason) = checkpoint.put("source", &[6]) {
+                checkpoint.fail(reason);
+            }
+            return Poll::Ready(Some(StreamElement::Barrier(Barrier::snapshot(checkpoint))));
+        }
+        if self.next == self.most {
+            return Poll::Ready(None);
+        }
+        self.next += 1;
+        let number = self.next - 1;
+        let time = Timestamp::from_millis(number.into());
+        Poll::Ready(Some(StreamElement::record(number, time)))
+    }
+}
+
+/// What came out: the readings with their answers, a watermark as none.
+type Seen = Vec<Option<(u32, Result<u32, Failure<()>>)>>;
+
+/// One life over a storage. Reading 5 is refused at first, reading 2 never answered. Ends at the barrier
+/// if `dies` and returns its checkpoint.
+fn life<S: StageStorage>(
+    storage: S,
+    source: Readings,
+    from: Option<&Checkpoint>,
+    dies: bool,
+) -> Result<(Seen, Option<Checkpoint>), StartError> {
+    let clock = Clock::default();
+    let policy = AsyncWait::ordered_by_key(8, |number: &u32| number % 4)
+        .timeout(10 * MS)
+        .retry(FixedDelay::new(2 * MS).max_retries(1));
+    let ask = with_attempt(|number: &u32, attempt: inflight_core::Attempt| {
+        let (number, first) = (*number, attempt.number == 1);
+        async move {
+            match number {
+                2 => pending().await,
+                5 if first => Err(()),
+                _ => ready(Ok(10 * number)).await,
+            }
+        }
+    });
+    let stage = source.async_wait_with::<u32, Elements, _, _, _>(policy, ask);
+    let stage = stage.checkpointed("readings", 1).restore(from);
+    let mut stage = pin!(stage.in_place_over(clock.clone(), storage)?);
+    let (mut seen, mut cx) = (Seen::new(), Context::from_waker(Waker::noop()));
+    loop {
+        match stage.as_mut().poll_next(&mut cx) {
+            Poll::Ready(Some(StreamElement::Record { value, timestamp })) => {
+                assert_eq!(timestamp, Some(Timestamp::from_millis(value.input.into())));
+                seen.push(Some((value.input, value.result)));
+            }
+            Poll::Ready(Some(StreamElement::Watermark(_))) => seen.push(None),
+            Poll::Ready(Some(StreamElement::Barrier(barrier))) => {
+                if dies {
+                    return Ok((seen, Some(barrier.checkpoint)));
+                }
+            }
+            Poll::Ready(Some(StreamElement::Status(_))) => unreachable!("none goes in"),
+            Poll::Ready(None) => return Ok((seen, None)),
+            Poll::Pending => clock.0.set(clock.0.get() + 1_000_000),
+        }
+    }
+}
+
+fn source(next: u32, buffer: Option<&'static mut [u8]>) -> Readings {
+    Readings { next, most: 12, watermark: next < 4, barrier: buffer }
+}
+
+fn buffer(size: usize) -> &'static mut [u8] {
+    vec![0; size].leak()
+}
+
+/// Every reading once over both lives, in the order of its key, and none across the watermark.
+fn exactly_once<S: StageStorage + Copy>(storage: S) {
+    let (mut seen, checkpoint) = life(storage, source(0, Some(buffer(400))), None, true).unwrap();
+    let mut checkpoint = checkpoint.expect("it has a barrier");
+    let length = checkpoint.bytes().expect("the buffer is large enough").len();
+
+    // The RAM is gone, the flash is not.
+    let flash = checkpoint.into_buffer().expect("it is the caller's");
+    let loaded = Checkpoint::from_buffer(flash).expect("it is whole");
+    assert_eq!((loaded.id(), loaded.section("source")), (CheckpointId(1), Some(&[6][..])));
+    let (rest, _) = life(storage, source(6, None), Some(&loaded), false).unwrap();
+    assert!(!rest.is_empty() && length < 400);
+    seen.extend(rest);
+
+    let watermark = seen.iter().position(Option::is_none).expect("it comes out");
+    assert!(seen[..watermark].iter().flatten().all(|(number, _)| *number < 4), "{seen:?}");
+    assert_eq!(watermark, 4, "{seen:?}");
+    let outcomes: Vec<_> = seen.iter().flatten().copied().collect();
+    for key in 0..4 {
+        let of_key = outcomes.iter().filter(|(number, _)| number % 4 == key);
+        assert!(of_key.map(|(number, _)| *number).eq((key..12).step_by(4)), "{outcomes:?}");
+    }
+    for (number, result) in outcomes {
+        let expected = if number == 2 { Err(Failure::TimedOut) } else { Ok(10 * number) };
+        assert_eq!(result, expected, "{number}");
+    }
+}
+
+static WAKES: WakeTable<8> = WakeTable::new();
+
+#[test] // K1, K5, O3, O5, T1, R1 in storage in place
+fn a_stage_lives_dies_and_goes_on() {
+    exactly_once(Fixed::<8>);
+    exactly_once(&WAKES);
+}
+
+#[test]
+fn a_buffer_too_small_for_a_snapshot_names_the_size_needed() {
+    let checkpoint = |size| {
+        let (_, checkpoint) = life(Fixed::<8>, source(0, Some(buffer(size))), None, true).unwrap();
+        checkpoint.expect("it has a barrier")
+    };
+    let Err(CheckpointError::BufferFull { needed }) = checkpoint(60).failure() else {
+        panic!("60 bytes are too few");
+    };
+    assert!(needed > 60);
+    let just_enough = checkpoint(needed);
+    assert_eq!(just_enough.failure(), Ok(()));
+    assert!(checkpoint(needed - 1).failure().is_err());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_at_the_start() {
+    static TABLE: WakeTable<4> = WakeTable::new();
+    let numbers = || source(0, None);
+    let ask = |number: &u32| ready(Ok::<_, ()>(*number));
+    let start = |capacity| {
+        let stage = numbers()
+            .async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(capacity), ask);
+        stage.in_place_over(Clock::default(), &TABLE)
+    };
+    let too_large = ConfigError::CapacityTooLarge { capacity: 5, maximum: 4 };
+    assert_eq!(start(5).map(drop), Err(StartError::Config(too_large)));
+    let stage = start(4).expect("it makes sense");
+    assert_eq!(start(4).map(drop), Err(StartError::WakeTableInUse));
+    drop(stage);
+    drop(start(4).expect("the table is free again"));
+
+    // More in the snapshot than there is room for.
+    let (_, checkpoint) = life(Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
+    let stage = numbers().async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(1), ask);
+    let stage = stage.checkpointed("readings", 1).restore(checkpoint.as_ref());
+    let refused = stage.in_place_over(Clock::default(), Fixed::<1>).map(drop);
+    let is_refused = matches!(refused, Err(StartError::Restore(RestoreError::TooMany { .. })));
+    assert!(is_refused, "{refused:?}");
+}
+
+#[test] // L1, L5: one task drives the stage and its consumer
+fn a_stage_runs_while_its_consumer_is_busy() {
+    let (started, allowed, taken) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let ask = |number: &u32| {
+        started.set(started.get() + 1);
+        ready(Ok::<_, ()>(*number))
+    };
+    let stage =
+        source(0, None).async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
+    let stage = stage.in_place_over(Clock::default(), Fixed::<4>).expect("it makes sense");
+    let mut run = pin!(stage.run(|_| std::future::poll_fn(|_| {
+        if taken.get() == allowed.get() {
+            return Poll::Pending;
+        }
+        taken.set(taken.get() + 1);
+        Poll::Ready(())
+    })));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(started.get(), 5, "the consumer holds one, and four more are done meanwhile");
+    assert!(run.as_mut().stage().set_capacity(2).is_ok());
+    allowed.set(1);
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    assert_eq!((taken.get(), started.get()), (1, 5), "fewer have room now");
+    allowed.set(usize::MAX);
+    while run.as_mut().poll(&mut cx).is_pending() {}
+    assert_eq!((taken.get(), started.get()), (13, 12), "twelve readings and a watermark");
+}
