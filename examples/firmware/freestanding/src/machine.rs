@@ -1,4 +1,4 @@
-//! What stands in for a machine: an entry point, two system calls, and the memory functions that the
+//! What stands in for a machine: an entry point, a few system calls, and the memory functions that the
 //! compiler takes for granted.
 
 use core::arch::{asm, global_asm};
@@ -19,20 +19,26 @@ extern "C" fn start() -> ! {
 }
 
 /// SAFETY: the caller knows what the system call does with its arguments.
-unsafe fn system_call(number: usize, first: usize, second: usize, third: usize) {
+unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
+    let [first, second, third, fourth, fifth, sixth] = arguments;
+    let result;
     // SAFETY: `syscall` clobbers rcx, r11 and rax, and does not touch the stack.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") number => _,
+            inlateout("rax") number as isize => result,
             in("rdi") first,
             in("rsi") second,
             in("rdx") third,
+            in("r10") fourth,
+            in("r8") fifth,
+            in("r9") sixth,
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack),
         );
     }
+    result
 }
 
 /// Ends the program.
@@ -40,8 +46,48 @@ pub(crate) fn exit(status: usize) -> ! {
     const EXIT_GROUP: usize = 231;
     loop {
         // SAFETY: it takes a number and does not return.
-        unsafe { system_call(EXIT_GROUP, status, 0, 0) }
+        unsafe { system_call(EXIT_GROUP, [status, 0, 0, 0, 0, 0]) };
     }
+}
+
+/// Starts the program again, with nothing left of its memory but what [`outside`] gives.
+pub(crate) fn reset() -> ! {
+    const EXECVE: usize = 59;
+    let path = c"/proc/self/exe".as_ptr() as usize;
+    let no_arguments = [0_usize];
+    let list = no_arguments.as_ptr() as usize;
+    // SAFETY: a string that ends with a zero, and two lists that do.
+    unsafe { system_call(EXECVE, [path, list, list, 0, 0, 0]) };
+    exit(103)
+}
+
+/// Memory that a [`reset`] does not touch, all zero at first: a file without a name, whose descriptor the
+/// program keeps when it starts again.
+pub(crate) fn outside(length: usize) -> *mut u8 {
+    const MMAP: usize = 9;
+    const DUP2: usize = 33;
+    const FTRUNCATE: usize = 77;
+    const MEMFD_CREATE: usize = 319;
+    const DESCRIPTOR: usize = 100;
+    const READ_AND_WRITE: usize = 3;
+    const SHARED: usize = 1;
+    // SAFETY: a mapping at an address of the kernel's choice; nothing is there yet.
+    let map = || unsafe { system_call(MMAP, [0, length, READ_AND_WRITE, SHARED, DESCRIPTOR, 0]) };
+    let mut address = map();
+    if address < 0 {
+        let name = c"outside".as_ptr() as usize;
+        // SAFETY: a string that ends with a zero; the others take numbers.
+        unsafe {
+            let file = system_call(MEMFD_CREATE, [name, 0, 0, 0, 0, 0]) as usize;
+            system_call(DUP2, [file, DESCRIPTOR, 0, 0, 0, 0]);
+            system_call(FTRUNCATE, [DESCRIPTOR, length, 0, 0, 0, 0]);
+        }
+        address = map();
+    }
+    if address < 0 {
+        exit(104)
+    }
+    core::ptr::with_exposed_provenance_mut(address as usize)
 }
 
 /// Standard output.
@@ -51,14 +97,14 @@ impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         const WRITE: usize = 1;
         // SAFETY: it reads `text` and nothing else.
-        unsafe { system_call(WRITE, 1, text.as_ptr() as usize, text.len()) }
+        unsafe { system_call(WRITE, [1, text.as_ptr() as usize, text.len(), 0, 0, 0]) };
         Ok(())
     }
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let _ = fmt::Write::write_fmt(&mut Console, format_args!("freestanding: {info}\n"));
+    let _ = fmt::Write::write_fmt(&mut Console, format_args!("{info}\n"));
     exit(101)
 }
 

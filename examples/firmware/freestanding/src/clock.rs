@@ -1,0 +1,56 @@
+//! Time that passes only when there is nothing to do.
+
+use core::cell::RefCell;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::task::Waker;
+
+use critical_section::{Mutex, RawRestoreState};
+use embassy_time_driver::Driver;
+use embassy_time_queue_utils::Queue;
+
+struct Clock {
+    ticks: AtomicU64,
+    queue: Mutex<RefCell<Queue>>,
+}
+
+embassy_time_driver::time_driver_impl!(static CLOCK: Clock = Clock {
+    ticks: AtomicU64::new(0),
+    queue: Mutex::new(RefCell::new(Queue::new())),
+});
+
+impl Driver for Clock {
+    fn now(&self) -> u64 {
+        self.ticks.load(Relaxed)
+    }
+
+    fn schedule_wake(&self, at: u64, waker: &Waker) {
+        critical_section::with(|cs| self.queue.borrow_ref_mut(cs).schedule_wake(at, waker));
+    }
+}
+
+/// Goes on to when something is next to happen. `false` if that is never.
+pub(crate) fn advance() -> bool {
+    critical_section::with(|cs| {
+        let mut queue = CLOCK.queue.borrow_ref_mut(cs);
+        let next = queue.next_expiration(CLOCK.now());
+        if next == u64::MAX {
+            return false;
+        }
+        CLOCK.ticks.store(next.max(CLOCK.now()), Relaxed);
+        queue.next_expiration(next); // wakes what is due
+        true
+    })
+}
+
+/// One thread and no signals: nothing to keep out.
+struct Alone;
+critical_section::set_impl!(Alone);
+
+// SAFETY: nothing else can run between the two.
+unsafe impl critical_section::Impl for Alone {
+    unsafe fn acquire() -> RawRestoreState {
+        false
+    }
+
+    unsafe fn release(_: RawRestoreState) {}
+}

@@ -1,0 +1,180 @@
+//! The gateway with inflight: sixteen readings under way at a time.
+
+use core::cell::Cell;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
+use core::time::Duration;
+
+use futures_core::Stream;
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointId, Failure, Fixed,
+    FixedDelay, KeyOf, Outcome, StreamElement, Timestamp, with_attempt,
+};
+use inflight_embassy::Embassy;
+use static_cell::ConstStaticCell;
+
+use crate::bus::{self, Refused};
+use crate::outside::{Outside, Received, Sent};
+use crate::sensors::{Event, Position, Reading, Sensors};
+use crate::slots::ROOM;
+use crate::verdict::Order;
+use crate::{Board, Fault};
+
+/// Readings under way at a time.
+pub const CAPACITY: usize = 16;
+
+const TIMEOUT: Duration = Duration::from_millis(1000);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(400);
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// One life of a mission: to its end, or until the power fails.
+///
+/// # Errors
+///
+/// [`Fault`] when the gateway cannot go on.
+///
+/// # Panics
+///
+/// When it is called twice in a life: there is one buffer for checkpoints.
+pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(), Fault> {
+    static BUFFER: ConstStaticCell<[u8; ROOM]> = ConstStaticCell::new([0; ROOM]);
+    let buffer = BUFFER.take();
+    match order {
+        Order::Ordered => live_with(AsyncWait::ordered(CAPACITY), board, outside, buffer).await,
+        Order::BySensor => {
+            let policy = AsyncWait::ordered_by_key(CAPACITY, |reading: &Reading| reading.sensor);
+            live_with(policy, board, outside, buffer).await
+        }
+    }
+}
+
+async fn live_with<K: KeyOf<Reading>>(
+    policy: AsyncWait<inflight_core::NoRetry, K>,
+    board: Board,
+    outside: &mut Outside,
+    buffer: &'static mut [u8],
+) -> Result<(), Fault> {
+    let life = outside.life();
+    let (mut slots, receiver) = outside.connect(board);
+    let found = slots.load(buffer)?;
+    let (checkpoint, buffer) = match found {
+        Some(_) => (Some(Checkpoint::from_buffer(buffer).map_err(|_| Fault::Checkpoint)?), None),
+        None => (None, Some(buffer)),
+    };
+    let (position, sent) = match &checkpoint {
+        Some(checkpoint) => position(checkpoint).ok_or(Fault::Checkpoint)?,
+        None => (Position::default(), 0),
+    };
+    match found {
+        Some((length, slot)) => (board.print)(format_args!(
+            "life {life}: {length} bytes in slot {slot}, goes on behind reading {} with {sent} sent",
+            position.next
+        )),
+        None => (board.print)(format_args!("life {life}: nothing in flash")),
+    }
+    receiver.cut_back(sent);
+
+    let home = Cell::new(buffer);
+    let source = Source { sensors: Sensors::from(position), home: &home, next: None };
+    let policy = policy
+        .timeout(TIMEOUT)
+        .attempt_timeout(ATTEMPT_TIMEOUT)
+        .retry(FixedDelay::new(BACKOFF).max_retries(2));
+    let ask = |reading: &Reading, attempt: Attempt| bus::ask(*reading, attempt.number);
+    let stage = source
+        .async_wait_with(policy, with_attempt(ask))
+        .checkpointed("stage", 1)
+        .restore(checkpoint.as_ref())
+        .in_place_over(Embassy, Fixed::<CAPACITY>)
+        .map_err(|_| Fault::Start)?;
+    if let Some(checkpoint) = checkpoint {
+        home.set(checkpoint.into_buffer());
+    }
+
+    let mut stage = pin!(stage);
+    while let Some(element) = stage.as_mut().next_pinned().await {
+        match element {
+            StreamElement::Record { value, .. } => send(value, board, receiver),
+            StreamElement::Watermark(at) => {
+                let (millis, sent) = (at.as_millis() as u32, receiver.len());
+                receiver.take(Sent::Complete(millis));
+                (board.print)(format_args!("{millis:>6} ms: {sent} sent"));
+            }
+            StreamElement::Barrier(barrier) => {
+                let mut checkpoint = barrier.checkpoint;
+                let put = checkpoint.put("uplink", &receiver.len().to_le_bytes());
+                put.map_err(|_| Fault::Checkpoint)?;
+                let bytes = checkpoint.bytes().map_err(|_| Fault::Checkpoint)?;
+                let (length, slot) = (bytes.len(), slots.store(bytes)?);
+                (board.print)(format_args!("checkpoint: {length} bytes in slot {slot}"));
+                home.set(checkpoint.into_buffer());
+            }
+            StreamElement::Status(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where the source was, and how much was sent.
+fn position(checkpoint: &Checkpoint) -> Option<(Position, u32)> {
+    let position = Position::from_bytes(checkpoint.section("sensors")?)?;
+    let sent = checkpoint.section("uplink")?.try_into().ok()?;
+    Some((position, u32::from_le_bytes(sent)))
+}
+
+fn send(outcome: Outcome<Reading, i32, Refused>, board: Board, receiver: &mut Received) {
+    let Reading { number, sensor, .. } = outcome.input;
+    let attempts = outcome.attempts;
+    receiver.take(match outcome.result {
+        Ok(value) => Sent::Calibrated(number, value),
+        Err(failure) => {
+            let (sent, why) = match failure {
+                Failure::Error(Refused) => (Sent::Refused(number), "refuses"),
+                failure if failure.is_timeout() => (Sent::Silent(number), "is silent"),
+                _ => (Sent::Nonsense, "is lost"),
+            };
+            (board.print)(format_args!(
+                "reading {number}: sensor {sensor} {why} ({attempts} attempts)"
+            ));
+            sent
+        }
+    });
+}
+
+/// The sensors' events as elements of a stream.
+struct Source<'a> {
+    sensors: Sensors,
+    /// The buffer, when no checkpoint is under way.
+    home: &'a Cell<Option<&'static mut [u8]>>,
+    next: Option<CheckpointId>,
+}
+
+impl Stream for Source<'_> {
+    type Item = StreamElement<Reading>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let event = core::task::ready!(Pin::new(&mut self.sensors).poll_next(cx));
+            return Poll::Ready(match event {
+                Some(Event::Reading(reading)) => {
+                    let at = Timestamp::from_millis(reading.millis().into());
+                    Some(StreamElement::record(reading, at))
+                }
+                Some(Event::Second(millis)) => {
+                    Some(StreamElement::Watermark(Timestamp::from_millis(millis.into())))
+                }
+                Some(Event::Checkpoint(position)) => {
+                    let Some(buffer) = self.home.take() else { continue };
+                    let id = self.next.map_or(CheckpointId(1), CheckpointId::next);
+                    self.next = Some(id);
+                    let mut checkpoint = Checkpoint::in_buffer(id, buffer);
+                    if let Err(error) = checkpoint.put("sensors", &position.to_bytes()) {
+                        checkpoint.fail(error);
+                    }
+                    Some(StreamElement::Barrier(Barrier::snapshot(checkpoint)))
+                }
+                None => None,
+            });
+        }
+    }
+}

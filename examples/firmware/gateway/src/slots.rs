@@ -1,0 +1,135 @@
+//! Two slots in flash, written in turn: one of them is whole whenever the power fails.
+//!
+//! A slot is a sector: `magic | sequence number | length | CRC-32 of what follows and of these | bytes`,
+//! the header written last.
+
+use crc::{CRC_32_ISO_HDLC, Crc, Digest, NoTable};
+use embedded_storage::nor_flash::NorFlash;
+
+use crate::flash::{FlashError, SECTOR, WORD};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"slot");
+const HEADER: usize = 16;
+/// The most that fits.
+pub const ROOM: usize = SECTOR - HEADER;
+
+static CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
+
+/// The slots, in the two first sectors of a flash memory.
+#[derive(Debug)]
+pub struct Slots<F> {
+    flash: F,
+}
+
+/// What a slot says about itself.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    sequence: u32,
+    length: usize,
+    checksum: u32,
+}
+
+impl<F: NorFlash<Error = FlashError>> Slots<F> {
+    /// Takes the flash memory as it is.
+    pub fn new(flash: F) -> Self {
+        Self { flash }
+    }
+
+    /// Reads the newest whole slot to the start of `buffer`. How much that was, and in which slot it is;
+    /// `None` if there is none.
+    pub fn load(&mut self, buffer: &mut [u8]) -> Result<Option<(usize, usize)>, FlashError> {
+        let Some((slot, header)) = self.newest()? else { return Ok(None) };
+        let bytes = buffer.get_mut(..header.length).ok_or(FlashError::OutOfBounds)?;
+        self.read(slot, 0, bytes)?;
+        Ok(Some((header.length, slot)))
+    }
+
+    /// Writes `bytes` over the older slot and returns which one that was.
+    pub fn store(&mut self, bytes: &[u8]) -> Result<usize, FlashError> {
+        let (slot, sequence) = match self.newest()? {
+            Some((slot, header)) => (1 - slot, header.sequence.wrapping_add(1)),
+            None => (0, 0),
+        };
+        if bytes.len() > ROOM {
+            return Err(FlashError::OutOfBounds);
+        }
+        let start = (slot * SECTOR) as u32;
+        self.flash.erase(start, start + SECTOR as u32)?;
+        let whole = bytes.len() / WORD * WORD;
+        self.flash.write(start + HEADER as u32, &bytes[..whole])?;
+        if whole < bytes.len() {
+            let mut word = [0xff; WORD];
+            word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.flash.write(start + (HEADER + whole) as u32, &word)?;
+        }
+        let mut digest = digest(sequence);
+        digest.update(bytes);
+        let words = [MAGIC, sequence, bytes.len() as u32, digest.finalize()];
+        let mut header = [0; HEADER];
+        for (place, word) in header.chunks_exact_mut(WORD).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        self.flash.write(start, &header)?;
+        Ok(slot)
+    }
+
+    /// The newest whole slot.
+    fn newest(&mut self) -> Result<Option<(usize, Header)>, FlashError> {
+        let mut newest: Option<(usize, Header)> = None;
+        for slot in 0..2 {
+            let Some(header) = self.header(slot)? else { continue };
+            let is_older =
+                newest.is_some_and(|(_, other)| is_older(header.sequence, other.sequence));
+            if !is_older && self.is_whole(slot, header)? {
+                newest = Some((slot, header));
+            }
+        }
+        Ok(newest)
+    }
+
+    fn is_whole(&mut self, slot: usize, header: Header) -> Result<bool, FlashError> {
+        let mut digest = digest(header.sequence);
+        let mut chunk = [0; 16 * WORD];
+        for from in (0..header.length).step_by(chunk.len()) {
+            let part = &mut chunk[..(header.length - from).min(16 * WORD)];
+            self.read(slot, from, part)?;
+            digest.update(part);
+        }
+        Ok(digest.finalize() == header.checksum)
+    }
+
+    fn header(&mut self, slot: usize) -> Result<Option<Header>, FlashError> {
+        let mut bytes = [0; HEADER];
+        self.flash.read((slot * SECTOR) as u32, &mut bytes)?;
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let header = Header { sequence: word(4), length: word(8) as usize, checksum: word(12) };
+        Ok((word(0) == MAGIC && header.length <= ROOM).then_some(header))
+    }
+
+    /// Reads a part of a slot's bytes that starts at a word's border.
+    fn read(&mut self, slot: usize, from: usize, part: &mut [u8]) -> Result<(), FlashError> {
+        let start = slot * SECTOR + HEADER + from;
+        let whole = part.len() / WORD * WORD;
+        let (words, rest) = part.split_at_mut(whole);
+        self.flash.read(start as u32, words)?;
+        if !rest.is_empty() {
+            let mut word = [0; WORD];
+            self.flash.read((start + whole) as u32, &mut word)?;
+            rest.copy_from_slice(&word[..rest.len()]);
+        }
+        Ok(())
+    }
+}
+
+fn digest(sequence: u32) -> Digest<'static, u32, NoTable> {
+    let mut digest = CRC.digest();
+    digest.update(&sequence.to_le_bytes());
+    digest
+}
+
+/// Sequence numbers wrap.
+fn is_older(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) < 0
+}
