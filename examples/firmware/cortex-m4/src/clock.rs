@@ -1,4 +1,4 @@
-//! embassy's time from the processor's own timer, a thousand ticks a second.
+//! embassy's time from the processor's own timer, a hundred ticks a second.
 
 use core::cell::RefCell;
 use core::task::Waker;
@@ -10,7 +10,7 @@ use embassy_time_driver::Driver;
 use embassy_time_queue_utils::Queue;
 
 /// The board's processor runs at 25 MHz.
-const CYCLES_A_TICK: u32 = 25_000;
+const CYCLES_A_TICK: u32 = 250_000;
 
 struct Clock {
     state: Mutex<RefCell<(u64, Queue)>>,

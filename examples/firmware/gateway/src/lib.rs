@@ -18,6 +18,7 @@ pub mod outside;
 pub mod sensors;
 pub mod sequential;
 pub mod slots;
+pub mod smallest;
 pub mod verdict;
 
 use core::fmt;

@@ -23,7 +23,7 @@ use crate::{Board, Fault};
 /// Readings under way at a time.
 pub const CAPACITY: usize = 16;
 
-const TIMEOUT: Duration = Duration::from_millis(1000);
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(1000);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(400);
 const BACKOFF: Duration = Duration::from_millis(50);
 
