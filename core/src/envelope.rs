@@ -82,11 +82,22 @@ pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
     Ok((schema, &frame[HEADER_LEN..]))
 }
 
+#[cfg(feature = "alloc")]
 fn checksum(frame: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&frame[..CHECKSUM_AT.start]);
     hasher.update(&frame[CHECKSUM_AT.end..]);
     hasher.finalize()
+}
+
+/// The same without a table: that would be 16 KiB, more than all the rest on a small machine.
+#[cfg(not(feature = "alloc"))]
+fn checksum(frame: &[u8]) -> u32 {
+    static CRC: crc::Crc<u32, crc::NoTable> = crc::Crc::<u32, _>::new(&crc::CRC_32_ISO_HDLC);
+    let mut digest = CRC.digest();
+    digest.update(&frame[..CHECKSUM_AT.start]);
+    digest.update(&frame[CHECKSUM_AT.end..]);
+    digest.finalize()
 }
 
 /// Why stored bytes cannot be read.

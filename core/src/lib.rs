@@ -25,6 +25,7 @@ mod requests;
 mod retry;
 mod runtime;
 mod slots;
+mod sort;
 mod storage;
 mod store;
 mod stream;

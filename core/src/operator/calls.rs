@@ -2,6 +2,7 @@
 
 use crate::deadlines::NONE;
 use crate::outcome::Failure;
+use crate::sort;
 use crate::storage::{Storage, Table};
 use crate::time::{Instant, Span, Timestamp};
 
@@ -142,7 +143,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
                 let _ = indices.push(index as u32); // there is a place for each
             }
         }
-        indices.as_mut().sort_unstable_by_key(|&index| key(&self.all()[index as usize]));
+        sort::by_key(indices.as_mut(), |index| key(&self.all()[index as usize]));
         indices
     }
 }
