@@ -1,0 +1,9 @@
+//! The example does what it says; it asserts as it goes.
+
+#[path = "../examples/schema_change.rs"]
+mod schema_change;
+
+#[test] // K3, K7
+fn a_record_type_changes_between_two_versions() {
+    schema_change::main();
+}
