@@ -39,3 +39,6 @@ pub mod contract {}
 #[doc = include_str!("../docs/runtime.md")]
 #[cfg(feature = "std")]
 pub mod own_runtime {}
+#[doc = include_str!("../docs/checkpoints.md")]
+#[cfg(feature = "alloc")]
+pub mod checkpoints {}
