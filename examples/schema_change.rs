@@ -127,6 +127,7 @@ async fn version_2(sink: &mut Sink, store: &mut MemoryStore, migrates: bool) -> 
     running.await
 }
 
+/// All three, one after the other.
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 pub async fn main() {
     let (mut sink, mut store) = (Sink::new(), MemoryStore::new());

@@ -120,7 +120,7 @@ async fn one_becomes_three_and_one_again() {
     counts.sort_unstable();
     assert!(counts.into_iter().eq(0..150));
     let mut ids: Vec<_> = all.iter().map(|done| done.result).collect();
-    ids.sort_unstable_by_key(|id| id.clone().ok());
+    ids.sort_unstable_by_key(|id| id.ok());
     ids.dedup();
     assert_eq!(ids.len(), 150);
 }
