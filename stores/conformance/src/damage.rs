@@ -25,7 +25,10 @@ pub(crate) fn retention<M: Medium>(new: New<'_, M>) -> Verdict {
             probe.expect(id, &content(id, 30), lost as usize)?;
         }
         // Fall-back is no dead end, and not forgotten by going on.
-        probe.go_on(saved + 1)?;
+        for next in 1..=keeps {
+            probe.go_on(saved + next)?;
+        }
+        probe.expect(saved + keeps, b"went on", 0)?;
     }
 
     let mut probe = Probe::open(new())?;
@@ -43,15 +46,15 @@ pub(crate) fn retention<M: Medium>(new: New<'_, M>) -> Verdict {
 
 pub(crate) fn torn<M: Medium>(new: New<'_, M>) -> Verdict {
     let keeps = new().capabilities().keeps as u64;
-    for (old, bytes) in [(40, 10), (10, 40), (25, 25)] {
-        for before in 0..=keeps + 1 {
-            let mut at = 0;
-            while torn_at(new(), before, old, bytes, at)? {
-                at += 1;
-            }
-            if at == 0 {
-                return Err("a save was through before a byte was written".into());
-            }
+    // Beside none, one, and as many as there is place for; over longer, shorter and equal ones.
+    let equal = (0..=keeps + 1).map(|before| (before, 25, 25));
+    for (before, old, bytes) in equal.chain([(keeps + 1, 40, 10), (keeps + 1, 10, 40)]) {
+        let mut at = 0;
+        while torn_at(new(), before, old, bytes, at)? {
+            at += 1;
+        }
+        if at == 0 {
+            return Err("a save was through before a byte was written".into());
         }
     }
     Ok(())
