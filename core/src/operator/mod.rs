@@ -5,6 +5,7 @@ mod attempts;
 mod calls;
 mod keys;
 mod lifecycle;
+mod outputs;
 mod queue;
 #[cfg(feature = "alloc")]
 mod rescale;
@@ -12,7 +13,6 @@ mod restore;
 mod snapshot;
 
 use core::fmt;
-use core::time::Duration;
 
 pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
 use self::calls::{Calls, State, Waiting};
@@ -26,10 +26,10 @@ use self::restore::Saved;
 pub(crate) use self::snapshot::Checkpointing;
 use crate::config::{ConfigError, FinishPolicy, Settings};
 use crate::deadlines::{Deadlines, NONE};
-use crate::element::{Barrier, BarrierMode, Status, StreamElement};
+use crate::element::{Barrier, BarrierMode, StreamElement};
 use crate::function::Attempt;
 use crate::metrics::Tally;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Failure;
 use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span, Timestamp};
@@ -343,74 +343,6 @@ where
             }
             _ => self.deadlines.earliest(),
         }
-    }
-
-    /// The next element to hand on, if there is one.
-    ///
-    /// What leaves makes room for what a restore has brought, so ask
-    /// [`poll_call`](Self::poll_call) again afterwards, also when the answer was `None`.
-    #[inline(always)]
-    pub fn poll_output(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
-        if self.express.is_some() {
-            return self.express.take().map(StreamElement::Barrier);
-        }
-        self.admit();
-        loop {
-            if let Some(index) = self.queue.pop_call(self.calls.slots()) {
-                match self.take_record(index) {
-                    Some((value, timestamp)) => {
-                        return Some(StreamElement::Record { value, timestamp });
-                    }
-                    None => continue,
-                }
-            }
-            match self.queue.pop_control()? {
-                Control::Gone => {}
-                control => return self.hand_on(control),
-            }
-        }
-    }
-
-    /// The next element, if that is a record, and nothing that happens seldom comes first: what
-    /// [`poll_output`](Self::poll_output) gives most of the time.
-    #[inline(always)]
-    pub(crate) fn poll_record(&mut self) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
-        if self.express.is_some() || self.backlog.len() > 0 {
-            return None;
-        }
-        let index = self.queue.pop_call(self.calls.slots())?;
-        self.take_record(index)
-    }
-
-    /// A record leaves; `None` if it was dropped.
-    #[inline(always)]
-    fn take_record(&mut self, index: u32) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
-        let now = self.now;
-        let slot = self.calls.vacate(index);
-        let (attempts, timestamp) = (slot.attempts, slot.timestamp());
-        let done = slot.started.plus(slot.spent);
-        self.tally.turn_wait.record_span(now.passed_since(done));
-        let elapsed = Duration::from(slot.spent);
-        let content = (slot.input.take(), slot.result.take());
-        if self.tally.is_full() && self.calls.len() < self.limits.capacity {
-            self.tally.not_full(now);
-        }
-        let (Some(input), Some(result)) = content else {
-            self.tally.dropped += 1;
-            return None;
-        };
-        self.tally.emit(&result);
-        Some((Outcome { input, result, attempts, elapsed }, timestamp))
-    }
-
-    /// A control element leaves.
-    fn hand_on(&mut self, control: Control) -> Option<StreamElement<Outcome<In, Out, E>>> {
-        match &control {
-            Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
-            Control::Status(status) => self.idle = *status == Status::Idle,
-            Control::Barrier(..) | Control::Gone => {}
-        }
-        control.into_element()
     }
 
     /// Sets the present.

@@ -1,0 +1,85 @@
+//! What leaves the operator.
+
+use core::time::Duration;
+
+use super::Operator;
+use super::queue::Control;
+use crate::element::{Status, StreamElement};
+use crate::outcome::Outcome;
+use crate::retry::RetryStrategy;
+use crate::storage::{Queue as _, Storage};
+use crate::time::Timestamp;
+
+impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+where
+    R: RetryStrategy<In, Out, E>,
+    S: Storage,
+{
+    /// The next element to hand on, if there is one.
+    ///
+    /// What leaves makes room for what a restore has brought, so ask
+    /// [`poll_call`](Self::poll_call) again afterwards, also when the answer was `None`.
+    #[inline(always)]
+    pub fn poll_output(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
+        if self.express.is_some() {
+            return self.express.take().map(StreamElement::Barrier);
+        }
+        self.admit();
+        loop {
+            if let Some(index) = self.queue.pop_call(self.calls.slots()) {
+                match self.take_record(index) {
+                    Some((value, timestamp)) => {
+                        return Some(StreamElement::Record { value, timestamp });
+                    }
+                    None => continue,
+                }
+            }
+            match self.queue.pop_control()? {
+                Control::Gone => {}
+                control => return self.hand_on(control),
+            }
+        }
+    }
+
+    /// The next element, if that is a record, and nothing that happens seldom comes first: what
+    /// [`poll_output`](Self::poll_output) gives most of the time.
+    #[inline(always)]
+    pub(crate) fn poll_record(&mut self) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
+        if self.express.is_some() || self.backlog.len() > 0 {
+            return None;
+        }
+        let index = self.queue.pop_call(self.calls.slots())?;
+        self.take_record(index)
+    }
+
+    /// A record leaves; `None` if it was dropped.
+    #[inline(always)]
+    fn take_record(&mut self, index: u32) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
+        let now = self.now;
+        let slot = self.calls.vacate(index);
+        let (attempts, timestamp) = (slot.attempts, slot.timestamp());
+        let done = slot.started.plus(slot.spent);
+        self.tally.turn_wait.record_span(now.passed_since(done));
+        let elapsed = Duration::from(slot.spent);
+        let content = (slot.input.take(), slot.result.take());
+        if self.tally.is_full() && self.calls.len() < self.limits.capacity {
+            self.tally.not_full(now);
+        }
+        let (Some(input), Some(result)) = content else {
+            self.tally.dropped += 1;
+            return None;
+        };
+        self.tally.emit(&result);
+        Some((Outcome { input, result, attempts, elapsed }, timestamp))
+    }
+
+    /// A control element leaves.
+    fn hand_on(&mut self, control: Control) -> Option<StreamElement<Outcome<In, Out, E>>> {
+        match &control {
+            Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
+            Control::Status(status) => self.idle = *status == Status::Idle,
+            Control::Barrier(..) | Control::Gone => {}
+        }
+        control.into_element()
+    }
+}
