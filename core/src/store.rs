@@ -297,6 +297,30 @@ impl core::error::Error for MemoryStoreError {}
 
 /// Keeps the last checkpoints in memory: for tests, and for pipelines that restart a stage without
 /// restarting the process.
+///
+/// ```
+/// # use core::task::{Context, Poll, Waker};
+/// # fn ready<T>(future: impl Future<Output = T>) -> T {
+/// #     match core::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+/// #         Poll::Ready(ready) => ready,
+/// #         Poll::Pending => unreachable!(),
+/// #     }
+/// # }
+/// # ready(async {
+/// use inflight_core::{Checkpoint, CheckpointId, CheckpointStore, MemoryStore};
+///
+/// let mut checkpoint = Checkpoint::new(CheckpointId(7));
+/// checkpoint.put("source", b"offset 4711")?;
+///
+/// let mut store = MemoryStore::new();
+/// store.save(checkpoint.id(), checkpoint.bytes()?).await?;
+///
+/// let loaded = store.load_latest().await?.expect("one has been saved");
+/// let checkpoint = Checkpoint::from_bytes(&loaded.bytes)?;
+/// assert_eq!(checkpoint.section("source"), Some(&b"offset 4711"[..]));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[cfg(feature = "alloc")]
 ///
 /// ```
