@@ -808,6 +808,7 @@ fn a_timed_out_call_may_end_otherwise() {
     assert_eq!(b.out(), "7 3!the call timed out 4!the call timed out");
     let metrics = b.op.metrics(b.now);
     assert_eq!((metrics.emitted, metrics.dropped, metrics.timed_out), (3, 1, 2));
+    assert_eq!(metrics.records_in, 4);
     assert!(b.op.is_empty());
 }
 
@@ -1058,7 +1059,10 @@ fn a_snapshot_is_split_by_key_and_merged_again() {
     let mut seen = 0;
     for word in story {
         match word.strip_prefix('W') {
-            Some(at) => mark = at.parse().expect("a watermark"),
+            Some(at) => {
+                let before = std::mem::replace(&mut mark, at.parse().expect("a watermark"));
+                assert!(mark > before, "{mark} says nothing after {before}");
+            }
             None => {
                 let value: i64 = word.parse().expect("a record");
                 assert!(value > mark, "{value} comes after the watermark {mark}");
