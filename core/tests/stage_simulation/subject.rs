@@ -2,10 +2,12 @@
 //!
 //! This file alone names how stages are built.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -140,9 +142,16 @@ where
 thread_local! {
     // Used by one stage after the other, also by those of other schedules: so all wakers but the
     // latest stage's are stale.
-    static TABLE: Cell<&'static WakeTable<PLACES>> = Cell::new(Box::leak(Box::default()));
-    static HUGE_TABLE: Cell<&'static WakeTable<HUGE_PLACES>> =
-        Cell::new(Box::leak(Box::default()));
+    static TABLE: Cell<&'static WakeTable<PLACES>> = Cell::new(forever());
+    static HUGE_TABLE: Cell<&'static WakeTable<HUGE_PLACES>> = Cell::new(forever());
+}
+
+/// One that stays, and is known to (a sanitizer asks who has lost what is never freed).
+fn forever<T: Default + Any + Send + Sync>() -> &'static T {
+    static KEPT: Mutex<Vec<&'static (dyn Any + Send + Sync)>> = Mutex::new(Vec::new());
+    let kept: &'static T = Box::leak(Box::default());
+    KEPT.lock().expect("nobody panics with it").push(kept);
+    kept
 }
 
 fn in_place_over<M, K, Q, S>(
