@@ -88,6 +88,33 @@ impl AsyncWait<NoRetry> {
         Self::with_order(Order::Unordered, capacity)
     }
 
+    /// The same order with a key that plays no part in it, so that this policy has the type of one by key: a
+    /// program that chooses the order while it runs then contains one stage and not two.
+    ///
+    /// ```
+    /// use inflight_core::AsyncWait;
+    ///
+    /// struct Reading {
+    ///     sensor: u8,
+    /// }
+    ///
+    /// fn policy(by_sensor: bool) -> AsyncWait<impl Sized, impl Sized> {
+    ///     let sensor = |reading: &Reading| reading.sensor;
+    ///     match by_sensor {
+    ///         true => AsyncWait::ordered_by_key(16, sensor),
+    ///         false => AsyncWait::ordered(16).with_key(sensor),
+    ///     }
+    /// }
+    /// # let _ = (policy(true), policy(false), Reading { sensor: 0 }.sensor);
+    /// ```
+    pub const fn with_key<In, K, F>(self, key: F) -> AsyncWait<NoRetry, ByKey<F>>
+    where
+        F: Fn(&In) -> K,
+        K: Hash,
+    {
+        AsyncWait { settings: self.settings, retry: NoRetry, key: ByKey(key) }
+    }
+
     const fn with_order(order: Order, capacity: usize) -> Self {
         Self { settings: Settings::new(order, capacity), retry: NoRetry, key: NoKey }
     }
@@ -127,9 +154,11 @@ impl<F> AsyncWait<NoRetry, ByKey<F>> {
 
 impl<R, F> AsyncWait<R, ByKey<F>> {
     /// Invokes the records of one key without waiting for each other; only their outcomes leave in
-    /// order.
+    /// order. A policy whose order is not by key does so in any case.
     pub const fn overlapping(mut self) -> Self {
-        self.settings.order = Order::ByKey;
+        if matches!(self.settings.order, Order::SerialByKey) {
+            self.settings.order = Order::ByKey;
+        }
         self
     }
 }

@@ -102,6 +102,11 @@ const NANOS: u64 = 1_000_000_000;
 
 /// The start of a tick. What is beyond 292 years is that.
 const fn nanos(ticks: u64, hz: u64) -> i64 {
+    if NANOS.is_multiple_of(hz) {
+        // The usual case, without the code for a division.
+        let nanos = ticks.saturating_mul(NANOS / hz);
+        return if nanos > i64::MAX as u64 { i64::MAX } else { nanos as i64 };
+    }
     let (seconds, rest) = (ticks / hz, ticks % hz);
     // The rest is less than a second, and so its product less than 2^64 up to 18 GHz.
     let nanos = seconds.saturating_mul(NANOS).saturating_add(rest * NANOS / hz);
@@ -112,6 +117,9 @@ const fn nanos(ticks: u64, hz: u64) -> i64 {
 const fn ticks_rounded_up(nanos: i64, hz: u64) -> u64 {
     if nanos <= 0 {
         return 0;
+    }
+    if NANOS.is_multiple_of(hz) {
+        return (nanos as u64).div_ceil(NANOS / hz);
     }
     let (seconds, rest) = (nanos as u64 / NANOS, nanos as u64 % NANOS);
     seconds.saturating_mul(hz).saturating_add((rest * hz).div_ceil(NANOS))

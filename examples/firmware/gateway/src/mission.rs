@@ -8,7 +8,7 @@ use core::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointId, Failure, Fixed,
-    FixedDelay, KeyOf, Outcome, StreamElement, Timestamp, with_attempt,
+    FixedDelay, Outcome, StreamElement, Timestamp, with_attempt,
 };
 use inflight_embassy::Embassy;
 use static_cell::ConstStaticCell;
@@ -38,22 +38,12 @@ const BACKOFF: Duration = Duration::from_millis(50);
 /// When it is called twice in a life: there is one buffer for checkpoints.
 pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(), Fault> {
     static BUFFER: ConstStaticCell<[u8; ROOM]> = ConstStaticCell::new([0; ROOM]);
-    let buffer = BUFFER.take();
-    match order {
-        Order::Ordered => live_with(AsyncWait::ordered(CAPACITY), board, outside, buffer).await,
-        Order::BySensor => {
-            let policy = AsyncWait::ordered_by_key(CAPACITY, |reading: &Reading| reading.sensor);
-            live_with(policy, board, outside, buffer).await
-        }
-    }
-}
-
-async fn live_with<K: KeyOf<Reading>>(
-    policy: AsyncWait<inflight_core::NoRetry, K>,
-    board: Board,
-    outside: &mut Outside,
-    buffer: &'static mut [u8],
-) -> Result<(), Fault> {
+    let buffer: &'static mut [u8] = BUFFER.take();
+    let sensor = |reading: &Reading| reading.sensor;
+    let policy = match order {
+        Order::Ordered => AsyncWait::ordered(CAPACITY).with_key(sensor),
+        Order::BySensor => AsyncWait::ordered_by_key(CAPACITY, sensor),
+    };
     let life = outside.life();
     let (mut slots, receiver) = outside.connect(board);
     let found = slots.load(buffer)?;
@@ -85,13 +75,12 @@ async fn live_with<K: KeyOf<Reading>>(
         .async_wait_with(policy, with_attempt(ask))
         .checkpointed("stage", 1)
         .restore(checkpoint.as_ref())
-        .in_place_over(Embassy, Fixed::<CAPACITY>)
-        .map_err(|_| Fault::Start)?;
+        .in_place_over(Embassy, Fixed::<CAPACITY>);
+    let mut stage = pin!(stage.map_err(|_| Fault::Start)?);
     if let Some(checkpoint) = checkpoint {
         home.set(checkpoint.into_buffer());
     }
 
-    let mut stage = pin!(stage);
     while let Some(element) = stage.as_mut().next_pinned().await {
         match element {
             StreamElement::Record { value, .. } => send(value, board, receiver),

@@ -17,14 +17,13 @@ use crate::sensors::{Event, Position, Reading, Sensors};
 /// What must come out: the sum, and how many have failed. (Nobody asks a second time.)
 const EXPECTED: (i32, u32) = (1_222_348, 38);
 
-/// With inflight. Returns whether that was right.
-pub async fn with() -> bool {
+/// With inflight. Returns whether that was right; `None` if the stage could not be started.
+pub async fn with() -> Option<bool> {
     let policy = AsyncWait::ordered(CAPACITY).timeout(TIMEOUT);
     let stage = Readings(Sensors::from(Position::default()))
         .async_wait(policy, |reading| bus::ask(*reading, 1))
         .in_place_over(Embassy, Fixed::<CAPACITY>);
-    let Ok(stage) = stage else { return false };
-    let mut stage = pin!(stage);
+    let mut stage = pin!(stage.ok()?);
     let (mut sum, mut failed) = (0, 0);
     while let Some(outcome) = stage.as_mut().next_pinned().await {
         match outcome.result {
@@ -32,7 +31,7 @@ pub async fn with() -> bool {
             Err(_) => failed += 1,
         }
     }
-    (sum, failed) == EXPECTED
+    Some((sum, failed) == EXPECTED)
 }
 
 /// Without: one reading at a time.
