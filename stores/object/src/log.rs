@@ -1,0 +1,120 @@
+//! The log of a job: objects with numbers for names, each made only if it is not there.
+
+use futures_util::TryStreamExt;
+use inflight_core::CheckpointId;
+use inflight_core::envelope::{self, FormatError, HEADER_LEN, Magic};
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+const MAGIC: Magic = *b"ifOB";
+
+/// Behind the header: who wrote it, and which checkpoint it is.
+const PREFIX_LEN: usize = HEADER_LEN + 16;
+
+/// What an entry is; it travels in the header's schema version.
+const CLAIM: u32 = 1;
+const CHECKPOINT: u32 = 2;
+
+/// The number of an entry. An owner is known by the number of its claim.
+pub(crate) type Number = u64;
+
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Claim,
+    Checkpoint { owner: Number, id: CheckpointId, frame: Vec<u8> },
+    Damaged,
+}
+
+impl Entry {
+    pub(crate) fn claim(owner: Number) -> Vec<u8> {
+        frame(CLAIM, owner, CheckpointId(0), &[])
+    }
+
+    pub(crate) fn checkpoint(owner: Number, id: CheckpointId, bytes: &[u8]) -> Vec<u8> {
+        frame(CHECKPOINT, owner, id, bytes)
+    }
+
+    fn read(frame: Vec<u8>) -> Self {
+        let read = |frame: &[u8]| {
+            let (kind, body) = envelope::open(frame, MAGIC)?;
+            // Nothing follows the body: an object is as long as it was written.
+            let owner = body.first_chunk().ok_or(FormatError::Damaged)?;
+            let id = body[8..].first_chunk().ok_or(FormatError::Damaged)?;
+            Ok::<_, FormatError>((kind, u64::from_le_bytes(*owner), u64::from_le_bytes(*id)))
+        };
+        match read(&frame) {
+            Ok((CLAIM, ..)) => Self::Claim,
+            Ok((CHECKPOINT, owner, id)) => Self::Checkpoint { owner, id: CheckpointId(id), frame },
+            _ => Self::Damaged,
+        }
+    }
+
+    /// The checkpoint's own bytes.
+    pub(crate) fn bytes(frame: &[u8]) -> &[u8] {
+        &frame[PREFIX_LEN..]
+    }
+}
+
+fn frame(kind: u32, owner: Number, id: CheckpointId, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; HEADER_LEN];
+    frame.extend_from_slice(&owner.to_le_bytes());
+    frame.extend_from_slice(&id.0.to_le_bytes());
+    frame.extend_from_slice(bytes);
+    envelope::seal(&mut frame, MAGIC, kind);
+    frame
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Log<O> {
+    pub(crate) storage: O,
+    pub(crate) folder: Path,
+}
+
+impl<O: ObjectStore> Log<O> {
+    pub(crate) fn path(&self, number: Number) -> Path {
+        self.folder.clone().join(format!("{number:020}"))
+    }
+
+    /// The numbers of all entries, in order. What else is in the folder is not ours.
+    pub(crate) async fn numbers(&self) -> Result<Vec<Number>, Error> {
+        let objects: Vec<_> = self.storage.list(Some(&self.folder)).try_collect().await?;
+        let number = |path: &Path| {
+            let number = path.filename()?.parse().ok()?;
+            (self.path(number) == *path).then_some(number)
+        };
+        let mut numbers: Vec<_> = objects.iter().filter_map(|it| number(&it.location)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Writes an entry whose number is free; whether it was.
+    pub(crate) async fn append(&self, number: Number, frame: Vec<u8>) -> Result<bool, Error> {
+        let (path, options) = (self.path(number), PutOptions::from(PutMode::Create));
+        match self.storage.put_opts(&path, PutPayload::from(frame), options).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An entry; `None` when it was deleted.
+    pub(crate) async fn read(&self, number: Number) -> Result<Option<Entry>, Error> {
+        let found = match self.storage.get(&self.path(number)).await {
+            Ok(found) => found.bytes().await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(bytes) => Ok(Some(Entry::read(bytes.to_vec()))),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an entry that is there, or is not any more.
+    pub(crate) async fn delete(&self, number: Number) -> Result<(), Error> {
+        match self.storage.delete(&self.path(number)).await {
+            Err(Error::NotFound { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
