@@ -73,7 +73,9 @@ fn torn_at<M: Medium>(medium: M, before: u64, old: usize, len: usize, at: usize)
         probe.reopen()?;
         let found = probe.load()?;
         let told = match &found {
-            Some(found) if found.id.0 == id => found.bytes == bytes && found.damaged == 0,
+            Some(found) if found.id.0 == id => {
+                found.bytes == bytes && (was_torn || found.damaged == 0)
+            }
             Some(found) => was_torn && found.id.0 == before && found.bytes == content(before, old),
             None => was_torn && before == 0,
         };
