@@ -11,6 +11,12 @@ pub use inflight_lines as lines;
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
 pub use inflight_store_file::{FileStore, FileStoreError};
+#[cfg(feature = "flash-store")]
+pub use inflight_store_flash::{FlashStore, FlashStoreError};
+#[cfg(feature = "object-store")]
+pub use inflight_store_object::{ObjectCheckpointStore, ObjectStoreError};
+#[cfg(feature = "redb-store")]
+pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]
 pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 
@@ -39,6 +45,10 @@ pub mod contract {}
 #[doc = include_str!("../docs/runtime.md")]
 #[cfg(feature = "std")]
 pub mod own_runtime {}
+
 #[doc = include_str!("../docs/checkpoints.md")]
 #[cfg(feature = "alloc")]
 pub mod checkpoints {}
+
+#[doc = include_str!("../docs/store.md")]
+pub mod store {}

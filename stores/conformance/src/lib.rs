@@ -134,6 +134,8 @@ pub struct Capabilities {
     pub flips: bool,
     /// It can be full.
     pub fills: bool,
+    /// While it is full, the latest checkpoint can be loaded; otherwise that may be an error.
+    pub loads_when_full: bool,
     /// It can be gone.
     pub vanishes: bool,
 }

@@ -237,6 +237,7 @@ impl Medium for Shelf {
             tears: true,
             flips: true,
             fills: true,
+            loads_when_full: true,
             vanishes: true,
         }
     }

@@ -70,6 +70,7 @@ impl Medium for Folder {
             tears: true,
             flips: true,
             fills: true,
+            loads_when_full: true,
             vanishes: true,
         }
     }

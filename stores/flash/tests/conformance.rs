@@ -131,6 +131,7 @@ impl Medium for Chip {
             flips: true,
             // It writes over the oldest, so it never is.
             fills: false,
+            loads_when_full: false,
             vanishes: true,
         }
     }

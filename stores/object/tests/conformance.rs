@@ -54,6 +54,7 @@ impl Medium for Job {
             tears: false,
             flips: true,
             fills: false,
+            loads_when_full: false,
             vanishes: self.folder.is_some(),
         }
     }

@@ -1,0 +1,334 @@
+//! [`RedbStore`] keeps the checkpoints of an inflight pipeline in a [`redb`] database: many jobs in one
+//! file, the last few of each.
+//!
+//! ```
+//! use inflight_core::{CheckpointId, CheckpointStore};
+//! use inflight_store_redb::RedbFile;
+//!
+//! # fn main() -> Result<(), inflight_store_redb::RedbStoreError> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("checkpoints.redb");
+//! # futures_lite::future::block_on(async {
+//! let file = RedbFile::open(&path)?;
+//! let mut enrich = file.job("enrich", 2)?;
+//! let mut rescore = file.job("rescore", 2)?;
+//! enrich.save(CheckpointId(1), b"line 12").await?;
+//! assert_eq!(rescore.load_latest().await?, None);
+//! assert_eq!(enrich.load_latest().await?.unwrap().bytes, b"line 12");
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! # What it relies on
+//!
+//! * redb: a commit is atomic and durable. The file is locked while it is open, where the system has
+//!   locks.
+//! * A checksum over each checkpoint, a CRC-32, because redb checks its own sums only after a crash.
+//! * Unwinding: redb panics over some damaged files. The panic is caught and becomes
+//!   [`RedbStoreError::Panicked`] (the panic hook is called all the same). In a program that aborts on
+//!   panic it ends the program.
+//!
+//! It runs on any async runtime: the work happens on the threads of the crate `blocking`.
+#![forbid(unsafe_code)]
+
+mod error;
+mod record;
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, io};
+
+use inflight_core::{CheckpointId, CheckpointStore, LoadError, Loaded, LoadedInto};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+pub use error::RedbStoreError;
+
+/// Checkpoints are few, and read once in a process's life.
+const CACHE_BYTES: usize = 4 << 20;
+
+type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, DatabaseError> + Send>;
+
+/// A database of checkpoints. Clones are the same database; it is closed when they and their stores
+/// are dropped.
+#[derive(Clone)]
+pub struct RedbFile {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    opener: Opener,
+    /// The file, if it is one, and which one it was when it was opened.
+    place: Option<PathBuf>,
+    identity: Option<Identity>,
+    /// `None` after a failure: redb refuses everything then until it is opened again.
+    database: Option<Database>,
+    owned: HashSet<String>,
+}
+
+impl fmt::Debug for RedbFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbFile").finish_non_exhaustive()
+    }
+}
+
+impl RedbFile {
+    /// Opens a file, which is made if it is not there. Its folder is not.
+    ///
+    /// This blocks; after a crash for as long as it takes to read the file.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::Database`] when the system refuses, when another process or another
+    /// `RedbFile` has it open, and when it is damaged; [`RedbStoreError::Panicked`] too.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, RedbStoreError> {
+        let path = std::path::absolute(path.as_ref())?;
+        let (mut was_open, place) = (false, path.clone());
+        let opener: Opener = Box::new(move |builder| {
+            // A file that has vanished is not begun anew behind the user's back.
+            let database = if was_open { builder.open(&path) } else { builder.create(&path) };
+            was_open |= database.is_ok();
+            database
+        });
+        Self::with_opener(opener, Some(place))
+    }
+
+    /// Opens a database that is kept elsewhere than in a file. It is asked for the medium once, and
+    /// again after each failure.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_backend<B: StorageBackend>(
+        mut backend: impl FnMut() -> io::Result<B> + Send + 'static,
+    ) -> Result<Self, RedbStoreError> {
+        Self::with_opener(Box::new(move |builder| builder.create_with_backend(backend()?)), None)
+    }
+
+    fn with_opener(opener: Opener, place: Option<PathBuf>) -> Result<Self, RedbStoreError> {
+        let owned = HashSet::new();
+        let mut shared = Shared { opener, place, identity: None, database: None, owned };
+        shared.with_database(|_| Ok(()))?;
+        Ok(Self { shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// The store of a job, which keeps its last `keep` checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::Owned`] while another store of that job is open,
+    /// [`RedbStoreError::KeepsNothing`].
+    pub fn job(&self, name: impl Into<String>, keep: usize) -> Result<RedbStore, RedbStoreError> {
+        let job = name.into();
+        if keep == 0 {
+            return Err(RedbStoreError::KeepsNothing);
+        }
+        if !lock(&self.shared).owned.insert(job.clone()) {
+            return Err(RedbStoreError::Owned { job });
+        }
+        let owned = Owned { file: self.clone(), job, calls: AtomicU64::new(0) };
+        Ok(RedbStore { keep, owned: Arc::new(owned) })
+    }
+}
+
+impl Shared {
+    /// Does something with the database, opened again if need be.
+    fn with_database<T>(
+        &mut self,
+        work: impl FnOnce(&Database) -> Result<T, RedbStoreError>,
+    ) -> Result<T, RedbStoreError> {
+        if self.database.is_some() && self.identity != identity(self.place.as_deref()) {
+            // It was deleted, or another one stands in its place; what is open is out of reach.
+            self.close();
+        }
+        let Self { opener, place, identity: known, database, .. } = self;
+        // What a panic leaves behind in there is dropped below, and nothing else is touched.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let opened = match database.take() {
+                Some(opened) => opened,
+                None => {
+                    let opened = opener(Builder::new().set_cache_size(CACHE_BYTES))?;
+                    *known = identity(place.as_deref());
+                    opened
+                }
+            };
+            work(database.insert(opened))
+        }));
+        let outcome = outcome
+            .unwrap_or_else(|panic| Err(RedbStoreError::Panicked { message: message(&*panic) }));
+        let is_sound = matches!(
+            outcome,
+            Ok(_) | Err(RedbStoreError::IdBehind { .. } | RedbStoreError::AllDamaged { .. })
+        );
+        if !is_sound {
+            self.close();
+        }
+        outcome
+    }
+
+    fn close(&mut self) {
+        let database = self.database.take();
+        // It may panic once more over the same damage.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Device and number of a file.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(place: Option<&Path>) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(place?).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Elsewhere an open file does not give way to another one.
+#[cfg(not(unix))]
+fn identity(_place: Option<&Path>) -> Option<Identity> {
+    None
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").into()
+}
+
+/// Every panic of the database is caught inside.
+fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the last checkpoints of a job in a [`RedbFile`].
+///
+/// What was saved outlives a crash of the process and of the machine. The [crate's page](crate) says
+/// what that relies on.
+///
+/// # Cancellation
+///
+/// When the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved whole or
+/// not at all; what has begun ends in the background. A later call waits for it, and what has not begun
+/// by then never will. Until then the job has an owner and the file is open.
+#[derive(Debug)]
+pub struct RedbStore {
+    keep: usize,
+    owned: Arc<Owned>,
+}
+
+#[derive(Debug)]
+struct Owned {
+    file: RedbFile,
+    job: String,
+    /// The number of calls so far.
+    calls: AtomicU64,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        lock(&self.file.shared).owned.remove(&self.job);
+    }
+}
+
+impl RedbStore {
+    /// [`save`](CheckpointStore::save) for code that may block.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::IdBehind`], [`RedbStoreError::Database`], [`RedbStoreError::Panicked`].
+    pub fn save_blocking(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), RedbStoreError> {
+        self.save_call(id, bytes)()
+    }
+
+    /// [`load_latest`](CheckpointStore::load_latest) for code that may block.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::AllDamaged`], [`RedbStoreError::Database`], [`RedbStoreError::Panicked`].
+    pub fn load_latest_blocking(&mut self) -> Result<Option<Loaded>, RedbStoreError> {
+        self.call(record::load)()
+    }
+
+    /// Removes every checkpoint of the job, damaged ones too, to start afresh. This blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::Database`], [`RedbStoreError::Panicked`]; then none is removed.
+    pub fn clear_blocking(&mut self) -> Result<(), RedbStoreError> {
+        self.call(record::clear)()
+    }
+
+    fn save_call(
+        &mut self,
+        id: CheckpointId,
+        bytes: &[u8],
+    ) -> impl FnOnce() -> Result<(), RedbStoreError> + Send + 'static + use<> {
+        let (keep, frame) = (self.keep, record::frame(&self.owned.job, id, bytes));
+        self.call(move |database, job| record::save(database, job, (id, &frame), keep))
+    }
+
+    /// The work of one call, to be done on whatever thread.
+    fn call<T, W>(
+        &mut self,
+        work: W,
+    ) -> impl FnOnce() -> Result<T, RedbStoreError> + Send + 'static + use<T, W>
+    where
+        T: Default,
+        W: FnOnce(&Database, &str) -> Result<T, RedbStoreError> + Send + 'static,
+    {
+        let owned = Arc::clone(&self.owned);
+        let call = owned.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        move || {
+            let mut shared = lock(&owned.file.shared);
+            if owned.calls.load(Ordering::Relaxed) != call {
+                // A later call overtook this one, so its future is gone and nobody sees the answer.
+                return Ok(T::default());
+            }
+            shared.with_database(|database| work(database, &owned.job))
+        }
+    }
+}
+
+impl CheckpointStore for RedbStore {
+    type Error = RedbStoreError;
+
+    /// Saves a checkpoint; when it is ready, the checkpoint outlives a crash of the machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbStore::save_blocking`].
+    async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), RedbStoreError> {
+        blocking::unblock(self.save_call(id, bytes)).await
+    }
+
+    /// As [`load_latest`](CheckpointStore::load_latest), which does it in one go.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbStore::load_latest_blocking`].
+    async fn load_latest_into(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<LoadedInto>, LoadError<RedbStoreError>> {
+        let latest = self.load_latest().await?;
+        latest.map(|latest| latest.copy_into(buffer)).transpose()
+    }
+
+    /// The latest intact checkpoint of the job; `None` when none was ever saved.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbStore::load_latest_blocking`].
+    async fn load_latest(&mut self) -> Result<Option<Loaded>, RedbStoreError> {
+        blocking::unblock(self.call(record::load)).await
+    }
+}
