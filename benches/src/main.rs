@@ -1,6 +1,7 @@
 //! inflight beside its peers: `inflight-bench compare`.
 
 mod cells;
+mod checkpoints;
 mod compare;
 mod contenders;
 mod flat;
@@ -40,6 +41,8 @@ enum Command {
     Retry(retry::Options),
     /// A service of 1.5 s: throughput against capacity.
     Throughput(throughput::Options),
+    /// Snapshot and restore, a durable checkpoint, and what a checkpoint every 100 ms costs.
+    Checkpoints(checkpoints::Options),
     /// Bytes a place.
     Memory,
     /// Draws cost against capacity from the rows of `compare --json`.
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
         Command::Flat(options) => flat::flat(&options),
         Command::Retry(options) => retry::retry(&options),
         Command::Throughput(options) => throughput::throughput(&options),
+        Command::Checkpoints(options) => checkpoints::checkpoints(&options),
         Command::Memory => places::places(),
         Command::Plot(options) => plot::cost(&options),
         Command::Instructions(options) => instructions::check(&options),

@@ -54,7 +54,7 @@ pub(crate) enum Clock {
 
 impl Clock {
     /// Seconds since some moment.
-    fn now(self) -> f64 {
+    pub(crate) fn now(self) -> f64 {
         let time = clock_gettime(match self {
             Self::Wall => ClockId::Monotonic,
             Self::Thread => ClockId::ThreadCPUTime,
