@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::Either;
+use inflight::lines::{Line, LineError, LineSink, LineSource};
 use inflight::pipeline::{
     self, Ended, MemorySink, MemorySource, Pipeline, PipelineError, ReplayableSource, Report,
 };
@@ -462,4 +463,33 @@ fn a_barrier_goes_through_all_stages() {
         done.sort_unstable();
         assert_eq!((ended.unwrap(), done), (Ended::Finished, vec![20, 30, 40, 300]));
     });
+}
+
+fn is_send<T: Send>(_: &T) {}
+
+#[test] // With a source, a sink and a store that are, a pipeline can be spawned.
+fn a_pipeline_can_go_to_another_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("input"), "1\n2\n").unwrap();
+    let source = LineSource::open(path("input")).unwrap();
+    let format = |done: Outcome<Line, usize, LineError>| match done.result {
+        Ok(answer) => Ok(answer.to_string()),
+        Err(failure) => Err(failure.to_string()),
+    };
+    let sink = LineSink::open(path("output"), format).unwrap();
+    let store = inflight::FileStore::open(path("checkpoints")).unwrap();
+    let running =
+        Pipeline::new(source, sink, store).interval(MS).run(Tokio, |lines, checkpoint| {
+            let stage = lines.async_wait(AsyncWait::ordered(4), |line: &Line| {
+                let text = line.text().map(str::len);
+                async move { text }
+            });
+            stage.checkpointed("stage", 1).restore(checkpoint).spawn(Tokio)
+        });
+    is_send(&running);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    let ended = runtime.block_on(async { tokio::spawn(running).await.unwrap().unwrap() });
+    assert_eq!(ended, Ended::Finished);
+    assert_eq!(std::fs::read_to_string(path("output")).unwrap(), "1\n1\n");
 }
