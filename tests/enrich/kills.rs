@@ -90,7 +90,7 @@ fn text(flight: serde_json::Map<String, serde_json::Value>) -> String {
 
 // K9, K10
 #[test]
-fn a_thousand_kills_lose_nothing_and_double_nothing() {
+fn kills_lose_nothing_and_double_nothing() {
     let kills = number("INFLIGHT_KILLS").unwrap_or(KILLS);
     let seed = number("INFLIGHT_SEED").unwrap_or(6);
     let damage = kill(kills, seed, &[("ENRICH_WINDOW", "5ms")], false);
