@@ -605,6 +605,20 @@ fn what_cannot_be_restored_is_a_typed_error() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         assert!(restore(&flipped).is_err(), "bit {bit}");
     }
+    // The same behind a right checksum: some records could be read.
+    let magic = *section.first_chunk().expect("a magic");
+    let (schema, body) = envelope::open(&section, magic).expect("a section");
+    for body in (0..body.len()).map(|length| &body[..length]).chain([&[body, body].concat()[..]]) {
+        let mut frame = [&[0; envelope::HEADER_LEN], body].concat();
+        envelope::seal(&mut frame, magic, schema);
+        assert_eq!(restore(&frame), Err(RestoreError::Damaged), "{} bytes", body.len());
+    }
+
+    let mut small = AsyncWait::ordered(1).build_fixed::<u32, u32, (), 1>().unwrap();
+    small = small.checkpointed("stage", 1);
+    let too_many = small.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(too_many, Err(RestoreError::TooMany { found: 2, room: 1 }));
+    assert!(small.is_empty());
 
     let mut other = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
     assert_eq!(other.restore(Instant::ZERO, &checkpoint), Err(RestoreError::NotCheckpointed));
