@@ -619,6 +619,9 @@ fn what_cannot_be_restored_is_a_typed_error() {
     let too_many = small.restore(Instant::ZERO, &checkpoint);
     assert_eq!(too_many, Err(RestoreError::TooMany { found: 2, room: 1 }));
     assert!(small.is_empty());
+    let mut exact = AsyncWait::ordered(2).build_fixed::<u32, u32, (), 2>().unwrap();
+    exact = exact.checkpointed("stage", 1);
+    assert_eq!(exact.restore(Instant::ZERO, &checkpoint), Ok(()));
 
     let mut other = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
     assert_eq!(other.restore(Instant::ZERO, &checkpoint), Err(RestoreError::NotCheckpointed));
