@@ -895,6 +895,28 @@ fn at_the_end_calls_have_all_their_retries_or_one_last_attempt() {
     }
 }
 
+#[test] // R5, K5: what gets its place only after the end of the input does not wait for its backoff either.
+fn a_restored_backoff_ends_with_the_input() {
+    let policy =
+        || AsyncWait::ordered(2).retry(patient(5)).finish_policy(FinishPolicy::LastAttempt);
+    let mut before = bench(policy());
+    before.push_all([1, 2]);
+    let _ = (before.fail(1), before.fail(2));
+    let checkpoint = before.snapshot();
+
+    let mut b = bench(policy());
+    b.op.set_capacity(1).expect("a sound capacity");
+    b.op.restore(b.now, &checkpoint).expect("a restore");
+    b.op.finish(b.now);
+    for value in [1, 2] {
+        b.start();
+        assert_eq!(b.attempt(value).1.number, 2, "at once");
+        assert_eq!(b.fail(value), Completion::Outcome, "and not again");
+        assert_eq!(b.outcome().attempts, 2);
+    }
+    assert!(b.op.is_empty());
+}
+
 #[test] // L3
 fn a_shutdown_fails_what_has_no_outcome() {
     let mut b = bench(AsyncWait::ordered(4).max_running(2).retry(patient(1)));
