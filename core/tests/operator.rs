@@ -596,6 +596,8 @@ fn what_cannot_be_restored_is_a_typed_error() {
         restored
     };
     assert_eq!(restore(&section), Ok(()));
+    let source = restore(&[]).expect_err("it is empty");
+    assert!(std::error::Error::source(&source).is_some(), "what is wrong with the bytes");
     for length in 0..section.len() {
         let cut = restore(&section[..length]);
         assert!(matches!(cut, Err(RestoreError::Format(_))), "{length}: {cut:?}");
@@ -969,14 +971,19 @@ fn results_can_be_kept() {
         .collect();
     assert_eq!(results, [(Ok(10), 5 * MS), (Ok(20), 5 * MS), (Err(failure), 5 * MS)]);
 
-    // A stage that does not keep results calls again what was done.
+    // A stage that does not keep results calls again what was done, with all its time.
     let mut forgetful = AsyncWait::ordered(9)
+        .timeout(9 * MS)
         .build_core::<u32, u32, String>()
         .expect("a sound policy")
         .checkpointed("stage", 1);
     forgetful.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let called = std::iter::from_fn(|| forgetful.poll_call(Instant::ZERO).map(|_| ())).count();
-    assert_eq!(called, 3);
+    let called: Vec<_> = std::iter::from_fn(|| {
+        let Attempt { number, time_left, .. } = forgetful.poll_call(Instant::ZERO)?.attempt;
+        Some((number, time_left))
+    })
+    .collect();
+    assert_eq!(called, [(2, Some(4 * MS)), (1, Some(9 * MS)), (1, Some(9 * MS))]);
 }
 
 #[test] // K3
