@@ -984,6 +984,14 @@ fn results_can_be_kept() {
     })
     .collect();
     assert_eq!(called, [(2, Some(4 * MS)), (1, Some(9 * MS)), (1, Some(9 * MS))]);
+
+    // Results of an older version cannot be read: only inputs are migrated.
+    let migrate = |_, bytes: &[u8]| bytes.first().copied().map(u32::from);
+    let mut newer = AsyncWait::ordered(9).build_core::<u32, u32, String>().expect("a sound policy");
+    newer = newer.checkpointed("stage", 2).keeping_results().migrating(migrate);
+    newer.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    let called = std::iter::from_fn(|| newer.poll_call(Instant::ZERO).map(|call| *call.input));
+    assert_eq!(called.collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[test] // K3
