@@ -26,6 +26,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::requests::{OwnLane, Requests, StageStorage, TURN_BUDGET, Woken};
 use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
+use crate::storage::Storage;
 use crate::time::Instant;
 
 /// What of this is kept for new requests, however many are woken.
@@ -348,7 +349,7 @@ where
                 Some(Woken::Request(slot)) => {
                     *budget -= 1;
                     if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
-                        this.operator.end_running(slot, result);
+                        end_running(this.operator, slot, result);
                     }
                 }
             }
@@ -400,8 +401,22 @@ where
             let slot = call.id.slot();
             let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
             if let Poll::Ready(result) = this.requests.as_mut().start(slot, request) {
-                this.operator.end_running(slot, result);
+                end_running(this.operator, slot, result);
             }
         }
     }
+}
+
+/// An attempt has ended. The operator's code for that is long, and inlined: without a heap there is one copy of it.
+#[cfg_attr(feature = "alloc", inline(always))]
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+fn end_running<V, Out, E, R, S>(
+    operator: &mut Operator<V, Out, E, R, S>,
+    slot: usize,
+    result: Result<Out, Failure<E>>,
+) where
+    R: RetryStrategy<V, Out, E>,
+    S: Storage,
+{
+    operator.end_running(slot, result);
 }

@@ -81,7 +81,7 @@ impl Flash<'_> {
     /// The words from one offset up to another, both multiples of `unit`.
     fn words(&mut self, from: u32, to: usize, unit: usize) -> Result<&mut [u32], FlashError> {
         let from = from as usize;
-        if from % unit != 0 || to % unit != 0 {
+        if !from.is_multiple_of(unit) || !to.is_multiple_of(unit) {
             return Err(FlashError::NotAligned);
         }
         self.cells.words.get_mut(from / WORD..to / WORD).ok_or(FlashError::OutOfBounds)
