@@ -14,9 +14,10 @@ use inflight_embassy::Embassy;
 use static_cell::ConstStaticCell;
 
 use crate::bus::{self, Refused};
+use crate::flash::Flash;
 use crate::outside::{Outside, Received, Sent};
 use crate::sensors::{Event, Position, Reading, Sensors};
-use crate::slots::ROOM;
+use crate::slots::{ROOM, Slots};
 use crate::verdict::Order;
 use crate::{Board, Fault};
 
@@ -46,26 +47,12 @@ pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(
     };
     let life = outside.life();
     let (mut slots, receiver) = outside.connect(board);
-    let found = slots.load(buffer)?;
-    let (checkpoint, buffer) = match found {
-        Some(_) => (Some(Checkpoint::from_buffer(buffer).map_err(|_| Fault::Checkpoint)?), None),
-        None => (None, Some(buffer)),
-    };
-    let (position, sent) = match &checkpoint {
-        Some(checkpoint) => position(checkpoint).ok_or(Fault::Checkpoint)?,
-        None => (Position::default(), 0),
-    };
-    match found {
-        Some((length, slot)) => (board.print)(format_args!(
-            "life {life}: {length} bytes in slot {slot}, goes on behind reading {} with {sent} sent",
-            position.next
-        )),
-        None => (board.print)(format_args!("life {life}: nothing in flash")),
-    }
+    let Resumed { checkpoint, buffer, position, sent } = resume(&mut slots, buffer, life, board)?;
     receiver.cut_back(sent);
 
     let home = Cell::new(buffer);
-    let source = Source { sensors: Sensors::from(position), home: &home, next: None };
+    let last = checkpoint.as_ref().map_or(CheckpointId(0), Checkpoint::id);
+    let source = Source { sensors: Sensors::from(position), home: &home, last };
     let policy = policy
         .timeout(TIMEOUT)
         .attempt_timeout(ATTEMPT_TIMEOUT)
@@ -90,18 +77,57 @@ pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(
                 (board.print)(format_args!("{millis:>6} ms: {sent} sent"));
             }
             StreamElement::Barrier(barrier) => {
-                let mut checkpoint = barrier.checkpoint;
-                let put = checkpoint.put("uplink", &receiver.len().to_le_bytes());
-                put.map_err(|_| Fault::Checkpoint)?;
-                let bytes = checkpoint.bytes().map_err(|_| Fault::Checkpoint)?;
-                let (length, slot) = (bytes.len(), slots.store(bytes)?);
-                (board.print)(format_args!("checkpoint: {length} bytes in slot {slot}"));
-                home.set(checkpoint.into_buffer());
+                home.set(save(barrier.checkpoint, receiver.len(), &mut slots, board)?);
             }
             StreamElement::Status(_) => {}
         }
     }
     Ok(())
+}
+
+/// Where a life begins.
+struct Resumed {
+    checkpoint: Option<Checkpoint>,
+    /// For checkpoints, when there is none in it.
+    buffer: Option<&'static mut [u8]>,
+    position: Position,
+    /// How much the receiver had then.
+    sent: u32,
+}
+
+/// Reads what an earlier life has left in flash.
+fn resume(
+    slots: &mut Slots<Flash<'_>>,
+    buffer: &'static mut [u8],
+    life: u32,
+    board: Board,
+) -> Result<Resumed, Fault> {
+    let Some((length, slot)) = slots.load(buffer)? else {
+        (board.print)(format_args!("life {life}: nothing in flash"));
+        let position = Position::default();
+        return Ok(Resumed { checkpoint: None, buffer: Some(buffer), position, sent: 0 });
+    };
+    let checkpoint = Checkpoint::from_buffer(buffer).map_err(|_| Fault::Checkpoint)?;
+    let (position, sent) = position(&checkpoint).ok_or(Fault::Checkpoint)?;
+    (board.print)(format_args!(
+        "life {life}: {length} bytes in slot {slot}, goes on behind reading {} with {sent} sent",
+        position.next
+    ));
+    Ok(Resumed { checkpoint: Some(checkpoint), buffer: None, position, sent })
+}
+
+/// Completes a checkpoint and writes it to flash. Returns its buffer.
+fn save(
+    mut checkpoint: Checkpoint,
+    sent: u32,
+    slots: &mut Slots<Flash<'_>>,
+    board: Board,
+) -> Result<Option<&'static mut [u8]>, Fault> {
+    checkpoint.put("uplink", &sent.to_le_bytes()).map_err(|_| Fault::Checkpoint)?;
+    let bytes = checkpoint.bytes().map_err(|_| Fault::Checkpoint)?;
+    let (length, slot) = (bytes.len(), slots.store(bytes)?);
+    (board.print)(format_args!("checkpoint: {length} bytes in slot {slot}"));
+    Ok(checkpoint.into_buffer())
 }
 
 /// Where the source was, and how much was sent.
@@ -135,7 +161,8 @@ struct Source<'a> {
     sensors: Sensors,
     /// The buffer, when no checkpoint is under way.
     home: &'a Cell<Option<&'static mut [u8]>>,
-    next: Option<CheckpointId>,
+    /// The checkpoint before the next.
+    last: CheckpointId,
 }
 
 impl Stream for Source<'_> {
@@ -154,9 +181,8 @@ impl Stream for Source<'_> {
                 }
                 Some(Event::Checkpoint(position)) => {
                     let Some(buffer) = self.home.take() else { continue };
-                    let id = self.next.map_or(CheckpointId(1), CheckpointId::next);
-                    self.next = Some(id);
-                    let mut checkpoint = Checkpoint::in_buffer(id, buffer);
+                    self.last = self.last.next();
+                    let mut checkpoint = Checkpoint::in_buffer(self.last, buffer);
                     if let Err(error) = checkpoint.put("sensors", &position.to_bytes()) {
                         checkpoint.fail(error);
                     }
