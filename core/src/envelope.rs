@@ -102,6 +102,7 @@ fn checksum(frame: &[u8]) -> u32 {
 
 /// Why stored bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FormatError {
     /// They end too early.
     Truncated {
