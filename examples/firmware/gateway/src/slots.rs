@@ -133,3 +133,102 @@ fn digest(sequence: u32) -> Digest<'static, u32, NoTable> {
 fn is_older(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
 }
+
+#[cfg(test)]
+mod tests {
+    use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
+
+    use super::*;
+
+    /// Bytes, and how many words can be written to them until the power fails.
+    struct Bytes {
+        bytes: [u8; 2 * SECTOR],
+        words_left: usize,
+    }
+
+    impl ErrorType for Bytes {
+        type Error = FlashError;
+    }
+
+    impl ReadNorFlash for Bytes {
+        const READ_SIZE: usize = WORD;
+
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+            let start = offset as usize;
+            bytes.copy_from_slice(&self.bytes[start..start + bytes.len()]);
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            self.bytes.len()
+        }
+    }
+
+    impl NorFlash for Bytes {
+        const WRITE_SIZE: usize = WORD;
+        const ERASE_SIZE: usize = SECTOR;
+
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
+            self.bytes[from as usize..to as usize].fill(0xff);
+            Ok(())
+        }
+
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+            for (place, word) in bytes.chunks_exact(WORD).enumerate() {
+                self.words_left = self.words_left.checked_sub(1).ok_or(FlashError::NotErased)?;
+                let start = offset as usize + place * WORD;
+                self.bytes[start..start + WORD].copy_from_slice(word);
+            }
+            Ok(())
+        }
+    }
+
+    fn slots() -> Slots<Bytes> {
+        Slots::new(Bytes { bytes: [0xff; 2 * SECTOR], words_left: usize::MAX })
+    }
+
+    fn load(slots: &mut Slots<Bytes>) -> Option<([u8; 39], usize)> {
+        let mut buffer = [0; 39];
+        slots.load(&mut buffer).unwrap().map(|(length, _)| (buffer, length))
+    }
+
+    #[test]
+    fn the_newest_is_read_back() {
+        let mut slots = slots();
+        assert_eq!(load(&mut slots), None);
+        for round in 0..5 {
+            slots.store(&[round; 39]).unwrap();
+            assert_eq!(load(&mut slots), Some(([round; 39], 39)));
+        }
+        assert_eq!(slots.store(&[0; ROOM + 1]), Err(FlashError::OutOfBounds));
+    }
+
+    #[test]
+    fn wherever_the_power_fails_the_one_before_is_whole() {
+        const WORDS: usize = (HEADER + 40) / WORD;
+        for words_left in 0..=WORDS {
+            let mut slots = slots();
+            slots.store(&[1; 39]).unwrap();
+            slots.store(&[2; 39]).unwrap();
+            slots.flash.words_left = words_left;
+            let stored = slots.store(&[3; 39]);
+            assert_eq!(stored.is_ok(), words_left == WORDS);
+            let expected = if stored.is_ok() { 3 } else { 2 };
+            assert_eq!(load(&mut slots), Some(([expected; 39], 39)), "after {words_left} words");
+        }
+    }
+
+    #[test]
+    fn a_bit_that_has_changed_is_noticed() {
+        let mut slots = slots();
+        slots.store(&[1; 39]).unwrap();
+        slots.store(&[2; 39]).unwrap();
+        for bit in 0..(HEADER + 39) * 8 {
+            let byte = SECTOR + bit / 8;
+            slots.flash.bytes[byte] ^= 1 << (bit % 8);
+            assert_eq!(load(&mut slots), Some(([1; 39], 39)), "bit {bit}");
+            slots.flash.bytes[byte] ^= 1 << (bit % 8);
+        }
+        assert_eq!(load(&mut slots), Some(([2; 39], 39)));
+    }
+}
