@@ -8,7 +8,7 @@ use core::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointId, Failure, Fixed,
-    FixedDelay, Outcome, StreamElement, Timestamp, with_attempt,
+    FixedDelay, Operator, Outcome, StreamElement, Timestamp, with_attempt,
 };
 use inflight_embassy::Embassy;
 use static_cell::ConstStaticCell;
@@ -27,6 +27,15 @@ pub const CAPACITY: usize = 16;
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(1000);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(400);
 const BACKOFF: Duration = Duration::from_millis(50);
+
+/// What docs/bare-metal.md states of an operator's memory holds on this machine too.
+const _: () = {
+    let (fixed, slot) = if usize::BITS == 64 { (1072, 200) } else { (720, 184) };
+    let values = size_of::<Option<Reading>>() + size_of::<Option<Result<i32, Failure<Refused>>>>();
+    let slots = CAPACITY * (values.next_multiple_of(8) + slot);
+    let found = size_of::<Operator<Reading, i32, Refused, FixedDelay, Fixed<CAPACITY>>>();
+    assert!(found <= fixed + slots + size_of::<FixedDelay>());
+};
 
 /// One life of a mission: to its end, or until the power fails.
 ///
