@@ -10,9 +10,11 @@ use std::time::{Duration, Instant as Moment};
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use futures_lite::future::block_on;
 use inflight::pipeline::{Ended, Pipeline, ReplayableSource, TransactionalSink};
 use inflight::prelude::*;
-use inflight::{FileStore, Heap, Instant, NullStore, Operator};
+use inflight::{FileStore, Heap, Instant, NullStore, ObjectCheckpointStore, Operator, RedbFile};
+use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
 
 use crate::machine;
@@ -106,21 +108,34 @@ fn snapshots(in_flight: usize, samples: usize) -> Result<()> {
     Ok(())
 }
 
-/// A checkpoint of 64 KiB, until it is on the medium.
+/// A checkpoint of 64 KiB, until it is on the medium: each store beside the plainest code that is as safe.
 fn durable(samples: usize) -> Result<()> {
+    println!(
+        "\na durable checkpoint of 64 KiB, in microseconds; beside write, sync, rename, sync the folder"
+    );
+    println!("{:>14} {:>8} {:>8} {:>8}", "", "store", "plain", "ratio");
+    let folder = tempfile::tempdir()?;
+    beside_plain("file", samples, &mut FileStore::open(folder.path().join("store"))?)?;
+    let file = RedbFile::open(folder.path().join("redb"))?;
+    beside_plain("redb", samples, &mut file.job("job", 2)?)?;
+    let files = LocalFileSystem::new_with_prefix(folder.path())?.with_fsync(true);
+    let store = block_on(ObjectCheckpointStore::open(files, "job".into(), 2));
+    beside_plain("object, local", samples, &mut store?)
+}
+
+fn beside_plain<C>(name: &str, samples: usize, store: &mut C) -> Result<()>
+where
+    C: CheckpointStore<Error: Send + Sync>,
+{
     let folder = tempfile::tempdir()?;
     let bytes = vec![7; CHECKPOINT];
-    let mut store = FileStore::open(folder.path().join("store"))?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for id in 0..samples as u64 {
-        ours.push(time(Clock::Wall, || store.save_blocking(CheckpointId(id), &bytes))?);
+        ours.push(time(Clock::Wall, || block_on(store.save(CheckpointId(id), &bytes)))?);
         plain.push(time(Clock::Wall, || replace(folder.path(), &bytes))?);
     }
     let (ours, plain) = (median(ours) * 1e6, median(plain) * 1e6);
-    println!(
-        "\na durable checkpoint of 64 KiB: FileStore {ours:.0} us; write, sync, rename, sync the"
-    );
-    println!("folder: {plain:.0} us; ratio {:.2}", ours / plain);
+    println!("{name:>14} {ours:>8.0} {plain:>8.0} {:>8.2}", ours / plain);
     Ok(())
 }
 

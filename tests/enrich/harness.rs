@@ -154,18 +154,6 @@ impl Running {
         false
     }
 
-    /// Waits until it has written nothing for a while; whether that came before the end of the run.
-    pub fn wait_until_still(&mut self, job: &Job) -> bool {
-        let (mut traces, mut since) = (job.traces(), Instant::now());
-        self.wait_until(|| {
-            let now = job.traces();
-            if now != traces {
-                (traces, since) = (now, Instant::now());
-            }
-            since.elapsed() > Duration::from_secs(1)
-        })
-    }
-
     /// Waits until it says something with `words` on standard error.
     pub fn wait_for(&mut self, words: &str) {
         let mut stderr = BufReader::new(self.child().stderr.take().unwrap());
