@@ -24,6 +24,7 @@ pub mod pipeline;
 mod requests;
 mod retry;
 mod runtime;
+mod sizing;
 mod slots;
 mod sort;
 mod storage;
@@ -64,6 +65,7 @@ pub use runtime::{
     Gone, InPlace, Launch, NoRuntime, OnTasks, RequestInPlace, RequestOnTask, Runtime, Spawner,
     Timer,
 };
+pub use sizing::Load;
 #[cfg(feature = "alloc")]
 pub use storage::Heap;
 pub use storage::{Fixed, Storage};

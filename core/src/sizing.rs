@@ -1,0 +1,90 @@
+//! How large a capacity has to be.
+
+use core::time::Duration;
+
+/// What a stage has to carry, for choosing its capacity.
+///
+/// By [Little's law](https://en.wikipedia.org/wiki/Little%27s_law) as many records are in flight on average
+/// as come in a second, times the seconds that one of them stays. A record that is retried stays longer: all
+/// of them together add `rate × retried × retry_time`, which is the rule that Apache Flink's documentation
+/// gives for the capacity of its operator with retries.
+///
+/// That is an average. Ordered, a record also stays until those before it are through, so a stage
+/// needs room for what comes in during its *slowest* calls: take a high percentile of the latency there, not
+/// the mean.
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::{AsyncWait, Load};
+///
+/// // 2,000 readings a second, 40 ms a lookup: 80 in flight.
+/// let load = Load::new(2_000.0, Duration::from_millis(40));
+/// assert_eq!(load.capacity(), 80);
+///
+/// // One in a hundred fails, and takes 1.5 s more until it is through: 30 more.
+/// let load = load.with_retries(0.01, Duration::from_millis(1_500));
+/// assert_eq!(load.capacity(), 110);
+///
+/// let policy = AsyncWait::unordered(load.capacity());
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    rate: f64,
+    latency: Duration,
+    retried: f64,
+    retry_time: Duration,
+}
+
+impl Load {
+    /// `rate` records a second, whose call takes `latency`. A rate that is negative or not a number
+    /// counts as 0.
+    pub const fn new(rate: f64, latency: Duration) -> Self {
+        Self { rate, latency, retried: 0.0, retry_time: Duration::ZERO }
+    }
+
+    /// A share of `retried` of them, from 0 to 1, takes `retry_time` longer: backoffs and all attempts but the
+    /// first. What is below 0, above 1 or not a number counts as 0, 1 and 0.
+    #[must_use]
+    pub const fn with_retries(self, retried: f64, retry_time: Duration) -> Self {
+        Self { retried, retry_time, ..self }
+    }
+
+    /// How many records are in flight on average.
+    pub fn in_flight(self) -> f64 {
+        // The maximum of 0 and what is not a number is 0.
+        let retried = self.retried.max(0.0).clamp(0.0, 1.0);
+        let retries = retried * self.retry_time.as_secs_f64();
+        self.rate.max(0.0) * (self.latency.as_secs_f64() + retries)
+    }
+
+    /// The capacity that holds them: [`in_flight`](Self::in_flight) rounded up, at least 1.
+    pub fn capacity(self) -> usize {
+        // A hair's breadth off, so that what is whole is not rounded up because of how numbers are kept.
+        let wanted = self.in_flight() * (1.0 - 1e-9);
+        let whole = wanted as usize;
+        whole.saturating_add(usize::from(wanted > whole as f64)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_counts_as_nothing() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Load::new(-3.0, second).capacity(), 1);
+        assert_eq!(Load::new(f64::NAN, second).capacity(), 1);
+        assert_eq!(Load::new(f64::INFINITY, second).capacity(), usize::MAX);
+        assert_eq!(Load::new(10.0, second).with_retries(f64::NAN, second).capacity(), 10);
+        assert_eq!(Load::new(10.0, second).with_retries(7.0, second).capacity(), 20);
+    }
+
+    #[test]
+    fn a_part_of_a_record_takes_a_place() {
+        assert_eq!(Load::new(10.0, Duration::from_millis(101)).capacity(), 2);
+        assert_eq!(Load::new(10.0, Duration::from_millis(100)).capacity(), 1);
+        assert_eq!(Load::new(0.1, Duration::ZERO).capacity(), 1);
+    }
+}
