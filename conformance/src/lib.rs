@@ -21,7 +21,9 @@
 //! #     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
 //! #         let Some(at) = self.1 else { return Poll::Pending };
 //! #         if at <= self.0.0.borrow().0 { self.1 = None; return Poll::Ready(()); }
-//! #         self.0.0.borrow_mut().1.push((at, cx.waker().clone()));
+//! #         let mut inner = self.0.0.borrow_mut();
+//! #         inner.1.retain(|(_, waker)| !waker.will_wake(cx.waker()));
+//! #         inner.1.push((at, cx.waker().clone()));
 //! #         Poll::Pending
 //! #     }
 //! # }
@@ -36,6 +38,10 @@
 //!         while test.as_mut().poll(&mut cx).is_pending() {
 //!             // Polled for nothing, and time passes: rough, but it gets there.
 //!             self.0.0.borrow_mut().0 += 1_000;
+//! #           let (now, waiting) = { let mut inner = self.0.0.borrow_mut(); (inner.0, std::mem::take(&mut inner.1)) };
+//! #           let (due, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(at, _)| *at <= now);
+//! #           self.0.0.borrow_mut().1 = later;
+//! #           due.into_iter().for_each(|(_, waker)| waker.wake());
 //!         }
 //!     }
 //!
