@@ -28,6 +28,9 @@
 //! * Unwinding: redb panics over some damaged files. The panic is caught and becomes
 //!   [`RedbStoreError::Panicked`] (the panic hook is called all the same). In a program that aborts on
 //!   panic it ends the program.
+//! * A medium that keeps the order of writing and growing. redb writes into a file that it has just made
+//!   longer; where a crash of the machine kept the write and lost the length, it refuses to open the file, and
+//!   that is [`RedbStoreError::Panicked`]. Seen when the first checkpoint was cut off.
 //!
 //! It runs on any async runtime: the work happens on the threads of the crate `blocking`.
 #![forbid(unsafe_code)]
