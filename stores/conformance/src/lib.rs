@@ -61,23 +61,23 @@ pub trait Medium {
 
     /// Makes the newest checkpoint that is intact unreadable. No store is open.
     fn damage_newest(&mut self) {
-        unimplemented!("Capabilities::damages")
+        undone("damages")
     }
 
     /// Opens a store and saves a checkpoint, but the power fails after `at` bytes were written.
     /// Returns whether it did; `false` when that was enough for all of it.
     fn save_torn(&mut self, _id: CheckpointId, _bytes: &[u8], _at: usize) -> bool {
-        unimplemented!("Capabilities::tears")
+        undone("tears")
     }
 
     /// All that the medium holds. No store is open.
     fn image(&mut self) -> Image {
-        unimplemented!("Capabilities::flips")
+        undone("flips")
     }
 
     /// Lets the medium hold this and nothing else. No store is open.
     fn put_back(&mut self, _image: &Image) {
-        unimplemented!("Capabilities::flips")
+        undone("flips")
     }
 
     /// Where a bit is to be flipped, by part and byte: everywhere, unless the most of a medium is
@@ -91,23 +91,28 @@ pub trait Medium {
 
     /// Leaves no room for another checkpoint. A store is open.
     fn fill(&mut self) {
-        unimplemented!("Capabilities::fills")
+        undone("fills")
     }
 
     /// There is room again. A store is open.
     fn make_room(&mut self) {
-        unimplemented!("Capabilities::fills")
+        undone("fills")
     }
 
     /// The medium is gone. A store is open.
     fn take_away(&mut self) {
-        unimplemented!("Capabilities::vanishes")
+        undone("vanishes")
     }
 
     /// It is back, as it was. A store is open.
     fn bring_back(&mut self) {
-        unimplemented!("Capabilities::vanishes")
+        undone("vanishes")
     }
+}
+
+/// A medium that says it can do this has to say how.
+fn undone(capability: &str) -> ! {
+    panic!("the medium's `Capabilities::{capability}` is set, and the method for it is not written")
 }
 
 /// The content of a medium: parts (files, objects, the one chip) by name.
