@@ -39,16 +39,6 @@ pub mod prelude {
     pub use inflight_tokio::{Tokio, TokioLocal};
 }
 
-#[doc = include_str!("../docs/contract.md")]
-pub mod contract {}
-
-#[doc = include_str!("../docs/runtime.md")]
-#[cfg(feature = "std")]
-pub mod own_runtime {}
-
-#[doc = include_str!("../docs/checkpoints.md")]
-#[cfg(feature = "alloc")]
-pub mod checkpoints {}
-
-#[doc = include_str!("../docs/store.md")]
-pub mod store {}
+// Pages and nothing else: who builds the library need not carry them.
+#[cfg(all(any(doc, doctest), feature = "std"))]
+pub mod guide;

@@ -1,0 +1,55 @@
+//! Short pages, each for one problem. Every snippet in them is compiled and run by `cargo test`.
+//!
+//! | you want to | page |
+//! | --- | --- |
+//! | see it work | [Ten minutes to a first stage](start) |
+//! | choose in which order outcomes leave | [Ordered, unordered, by key](order) |
+//! | know how many records at once | [Capacity and backpressure](capacity) |
+//! | survive a service that is slow or fails | [Timeouts and retries](retries) |
+//! | survive being killed, and know what *exactly once* means | [Checkpoints](checkpoints) |
+//! | run without `std` or an allocator | [no_std], and [on a bare machine](bare_metal) |
+//! | run on an executor that is not here | [Writing a runtime](runtime) |
+//! | keep checkpoints somewhere else | [Writing a store](store) |
+//! | have the operator in an engine of your own | [Embedding the core](engine) |
+//! | replace `StreamExt::buffered` | [Coming from `buffered`](from_buffered) |
+//! | take a Flink job over | [Coming from Flink](from_flink) |
+//! | look up what exactly is promised | [The contract](contract) |
+
+#[doc = include_str!("../docs/guide/start.md")]
+pub mod start {}
+
+#[doc = include_str!("../docs/guide/order.md")]
+pub mod order {}
+
+#[doc = include_str!("../docs/guide/capacity.md")]
+pub mod capacity {}
+
+#[doc = include_str!("../docs/guide/retries.md")]
+pub mod retries {}
+
+#[doc = include_str!("../docs/checkpoints.md")]
+pub mod checkpoints {}
+
+#[doc = include_str!("../docs/guide/no_std.md")]
+pub mod no_std {}
+
+#[doc = include_str!("../docs/bare-metal.md")]
+pub mod bare_metal {}
+
+#[doc = include_str!("../docs/runtime.md")]
+pub mod runtime {}
+
+#[doc = include_str!("../docs/store.md")]
+pub mod store {}
+
+#[doc = include_str!("../docs/guide/engine.md")]
+pub mod engine {}
+
+#[doc = include_str!("../docs/guide/from_buffered.md")]
+pub mod from_buffered {}
+
+#[doc = include_str!("../docs/guide/from_flink.md")]
+pub mod from_flink {}
+
+#[doc = include_str!("../docs/contract.md")]
+pub mod contract {}
