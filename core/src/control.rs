@@ -17,6 +17,31 @@ type Number = AtomicUsize;
 
 /// Watches and steers a stage on a task of its own, from anywhere: it can be cloned and sent. Got from
 /// [`Spawned::handle`](crate::Spawned::handle). It does not keep the stage alive.
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::{ConfigError, StageHandle};
+///
+/// /// One line for a person or a scraper.
+/// fn status(stage: &StageHandle) -> String {
+///     let now = stage.metrics();
+///     let slow = now.call_time.quantile(0.99);
+///     format!("{} of {} in flight, {} failed, p99 below {slow:?}", now.in_flight, now.capacity, now.failed)
+/// }
+///
+/// /// What somebody has typed.
+/// fn command(stage: &StageHandle, line: &str) -> Result<(), ConfigError> {
+///     match line.split_once(' ').unwrap_or((line, "")) {
+///         ("capacity", n) => stage.set_capacity(n.parse().unwrap_or(0))?, // refuses 0
+///         ("running", n) => stage.set_max_running(n.parse().unwrap_or(0))?,
+///         ("stop", "") => stage.stop(), // and go on taking outcomes until the stream ends
+///         ("stop", _) => stage.stop_within(Duration::from_secs(30)),
+///         _ => {}
+///     }
+///     Ok(())
+/// }
+/// # let _ = (status, command);
+/// ```
 #[derive(Clone)]
 pub struct StageHandle {
     control: Arc<Control>,

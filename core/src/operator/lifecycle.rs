@@ -16,6 +16,22 @@ where
 {
     /// Says that there is no more input. Calls in flight finish as the policy's
     /// [`FinishPolicy`](crate::FinishPolicy) says. O(n log n) in the records in flight.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use inflight_core::{AsyncWait, Full, Instant, StreamElement};
+    ///
+    /// let mut op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+    /// let now = Instant::ZERO;
+    /// op.push(now, StreamElement::value(20)).unwrap();
+    /// op.finish(now);
+    /// assert_eq!(op.push(now, StreamElement::value(21)), Err(Full(StreamElement::value(21))));
+    ///
+    /// let call = op.poll_call(now).map(|call| call.id).unwrap(); // what is in flight goes on
+    /// let _ = op.handle_completion(now, call, Ok(40));
+    /// assert!(op.poll_output().is_some() && op.is_empty());
+    /// # }
+    /// ```
     pub fn finish(&mut self, now: Instant) {
         self.advance(now);
         if self.phase != Phase::Open {
@@ -36,6 +52,22 @@ where
     /// Ends everything: no more input, and every call that has no outcome fails with
     /// [`Failure::ShutDown`]. All running requests should be cancelled. What is in flight is still to be
     /// taken out by [`poll_output`](Self::poll_output). O(n log n) in the records in flight.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use inflight_core::{AsyncWait, Completion, Failure, Instant, StreamElement};
+    ///
+    /// let mut op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+    /// let now = Instant::ZERO;
+    /// op.push(now, StreamElement::value(20)).unwrap();
+    /// let call = op.poll_call(now).map(|call| call.id).unwrap();
+    ///
+    /// op.shut_down(now);
+    /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
+    /// assert_eq!((value.input, value.result), (20, Err(Failure::ShutDown)));
+    /// assert_eq!(op.handle_completion(now, call, Ok(40)), Completion::Late);
+    /// # }
+    /// ```
     pub fn shut_down(&mut self, now: Instant) {
         self.advance(now);
         self.phase = Phase::ShutDown;
@@ -56,7 +88,30 @@ where
 
     /// Decides what becomes of a record whose call has just timed out
     /// ([`Expired::Call`](super::Expired::Call)), from its input. Without this it fails. Returns `false`
-    /// if `id` names no such call or its outcome has left already.
+    /// if `id` names no such call or its outcome has left already. Call it before
+    /// [`poll_output`](Self::poll_output).
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, Expired, Instant, StreamElement, TimeoutAction};
+    ///
+    /// let policy = AsyncWait::ordered(4).timeout(Duration::from_secs(1));
+    /// let mut op = policy.build_core::<u32, u32, ()>().unwrap();
+    /// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
+    /// assert!(op.poll_call(Instant::ZERO).is_some());
+    ///
+    /// let late = op.poll_deadline().unwrap();
+    /// while let Some(expired) = op.handle_deadline(late) {
+    ///     // Cancel the request; and if the whole call is over:
+    ///     if let Expired::Call(id) = expired {
+    ///         op.resolve_timeout(id, |input| TimeoutAction::Output(*input));
+    ///     }
+    /// }
+    /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
+    /// assert_eq!(value.result, Ok(20));
+    /// # }
+    /// ```
     pub fn resolve_timeout(
         &mut self,
         id: CallId,

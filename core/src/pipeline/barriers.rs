@@ -60,6 +60,49 @@ impl Shared {
 }
 
 /// Stops a pipeline, from anywhere. Got from [`Pipeline::stop_handle`](super::Pipeline::stop_handle).
+///
+/// ```
+/// use inflight_core::pipeline::{Ended, MemorySink, MemorySource, Pipeline};
+/// use inflight_core::{AsyncWait, AsyncWaitExt, MemoryStore};
+/// # use inflight_core::{Instant, NoRuntime, Runtime, Timer};
+/// # use std::{future::Future, pin::{Pin, pin}, task::{Context, Poll, Waker}};
+/// # #[derive(Clone, Copy)] struct Still;
+/// # impl Runtime for Still { type Timer = Self; fn timer(&self) -> Result<Self, NoRuntime> { Ok(Self) } }
+/// # impl Timer for Still {
+/// #     fn now(&self) -> Instant { Instant::ZERO }
+/// #     fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
+/// #     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> { Poll::Pending }
+/// # }
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     let (mut future, mut cx) = (pin!(future), Context::from_waker(Waker::noop()));
+/// #     for _ in 0..1_000 {
+/// #         if let Poll::Ready(done) = future.as_mut().poll(&mut cx) { return done }
+/// #     }
+/// #     panic!("it does not end")
+/// # }
+/// # let runtime = Still;
+///
+/// let mut sink = MemorySink::new();
+/// let pipeline = Pipeline::new(MemorySource::new(1..1_000_000_u64), &mut sink, MemoryStore::new());
+/// let stop = pipeline.stop_handle(); // for a signal's handler, say
+/// let run = pipeline.run(runtime, |numbers, checkpoint| {
+///     numbers
+///         .async_wait(AsyncWait::ordered(10), move |n: &u64| {
+///             if *n == 100 {
+///                 stop.stop();
+///             }
+///             let n = *n;
+///             async move { Ok::<_, ()>(n) }
+///         })
+///         .checkpointed("numbers", 1)
+///         .restore(checkpoint)
+///         .in_place(runtime)
+/// });
+/// assert_eq!(block_on(run)?, Ended::Stopped);
+/// // What was in flight came through and is committed; the rest is for the next run.
+/// assert!((100..1_000).contains(&sink.committed().len()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StopHandle(pub(super) Arc<Shared>);
 

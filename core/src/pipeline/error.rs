@@ -106,7 +106,25 @@ where
     }
 }
 
-/// What happens to a pipeline's checkpoints.
+/// What happens to a pipeline's checkpoints: what [`on_report`](super::Pipeline::on_report) is told.
+///
+/// ```
+/// use inflight_core::pipeline::Report;
+///
+/// fn tell(report: Report<'_>) {
+///     match report {
+///         Report::Resumed { id, damaged: 0 } => println!("going on from {id:?}"),
+///         Report::Resumed { id, damaged } => eprintln!("going on from {id:?}: {damaged} were damaged"),
+///         Report::Failed { id, reason } => eprintln!("checkpoint {id:?}: {reason}"),
+///         _ => {}
+///     }
+/// }
+/// # use inflight_core::pipeline::{MemorySink, MemorySource, Pipeline};
+/// # use inflight_core::MemoryStore;
+/// # let (source, sink) = (MemorySource::new([1]), MemorySink::<u32>::new());
+/// let pipeline = Pipeline::new(source, sink, MemoryStore::new()).on_report(tell);
+/// # let _ = pipeline;
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Report<'a> {

@@ -10,7 +10,8 @@ use crate::checkpoint::CheckpointId;
 use crate::element::StreamElement;
 use crate::time::Timestamp;
 
-/// A source of values that are all there. Its positions are their numbers, from 0.
+/// A source of values that are all there. Its positions are their numbers, from 0. The
+/// [module's page](super) has an example of it and of [`MemorySink`].
 #[derive(Clone, Debug)]
 pub struct MemorySource<V> {
     values: Vec<V>,

@@ -24,18 +24,59 @@ pub enum Ended {
     SourceFailed,
 }
 
-/// How the pipeline ended whose last checkpoint this is; `None` if it is not the last one.
+/// How the pipeline ended whose last checkpoint this is; `None` if it is not the last one. See
+/// [`position`] for an example.
 pub fn ended(checkpoint: &Checkpoint) -> Option<Ended> {
     read(checkpoint, END)
 }
 
 /// The position of the source in a pipeline's checkpoint, for those who want to look before they run;
 /// `None` if there is none of that type.
+///
+/// ```
+/// use inflight_core::pipeline::{self, Ended, MemorySink, MemorySource, Pipeline};
+/// use inflight_core::{AsyncWait, AsyncWaitExt, Checkpoint, CheckpointStore, MemoryStore};
+/// # use inflight_core::{Instant, NoRuntime, Runtime, Timer};
+/// # use std::{future::Future, pin::{Pin, pin}, task::{Context, Poll, Waker}};
+/// # #[derive(Clone, Copy)] struct Still;
+/// # impl Runtime for Still { type Timer = Self; fn timer(&self) -> Result<Self, NoRuntime> { Ok(Self) } }
+/// # impl Timer for Still {
+/// #     fn now(&self) -> Instant { Instant::ZERO }
+/// #     fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
+/// #     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> { Poll::Pending }
+/// # }
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     let (mut future, mut cx) = (pin!(future), Context::from_waker(Waker::noop()));
+/// #     for _ in 0..1_000 {
+/// #         if let Poll::Ready(done) = future.as_mut().poll(&mut cx) { return done }
+/// #     }
+/// #     panic!("it does not end")
+/// # }
+/// # let runtime = Still;
+///
+/// # block_on(async {
+/// let mut store = MemoryStore::new();
+/// # let (mut sink, source) = (MemorySink::new(), MemorySource::new(1..=3_u64));
+/// # Pipeline::new(source, &mut sink, &mut store).run(runtime, |numbers, checkpoint| {
+/// #     numbers.async_wait(AsyncWait::ordered(2), |_: &u64| async { Ok::<_, ()>(()) })
+/// #         .checkpointed("numbers", 1).restore(checkpoint).in_place(runtime)
+/// # }).await?;
+/// // .. a pipeline has run, and here is what it left
+/// let latest = store.load_latest().await?.ok_or("nothing was saved")?;
+/// let checkpoint = Checkpoint::from_bytes(&latest.bytes)?;
+/// assert_eq!(pipeline::ended(&checkpoint), Some(Ended::Finished));
+/// assert_eq!(pipeline::position::<u64>(&checkpoint), Some(3)); // of a `MemorySource`
+/// assert_eq!(pipeline::prepared::<u64>(&checkpoint), Some(3)); // of a `MemorySink`
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn position<P: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<P> {
     read(checkpoint, SOURCE)
 }
 
-/// What the sink has put into a pipeline's checkpoint; `None` if there is none of that type.
+/// What the sink has put into a pipeline's checkpoint; `None` if there is none of that type. See
+/// [`position`] for an example.
 pub fn prepared<D: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<D> {
     read(checkpoint, SINK)
 }

@@ -32,6 +32,48 @@ use crate::time::Timestamp;
 ///    is refused with an error, rather than overwritten;
 /// 6. bear that any of its futures is dropped half-way: what is left is what a crash leaves;
 /// 7. answer an error, not a panic, when the medium fails.
+///
+/// The idempotent kind, over a table where the same key replaces the same row:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::convert::Infallible;
+/// # use std::{future::Future, task::{Context, Poll}};
+/// use inflight_core::pipeline::TransactionalSink;
+/// use inflight_core::{CheckpointId, Outcome, Timestamp};
+///
+/// #[derive(Default)]
+/// struct Table(BTreeMap<u64, String>); // a database, really
+///
+/// impl TransactionalSink<Outcome<u64, String, ()>> for Table {
+///     type Prepared = ();
+///     type Error = Infallible;
+///
+///     async fn write(&mut self, done: Outcome<u64, String, ()>, _: Option<Timestamp>) -> Result<(), Infallible> {
+///         let row = done.result.unwrap_or_else(|failure| format!("failed: {failure:?}"));
+///         self.0.insert(done.input, row); // durable when this returns: rule 1
+///         Ok(())
+///     }
+///     async fn pre_commit(&mut self, _: CheckpointId) -> Result<(), Infallible> { Ok(()) }
+///     async fn commit(&mut self, _: CheckpointId, _: &()) -> Result<(), Infallible> { Ok(()) }
+///     // What a crash has left is written again, with the same keys.
+///     async fn abort(&mut self, _: Option<&()>) -> Result<(), Infallible> { Ok(()) }
+/// }
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     match std::pin::pin!(future).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+/// #         Poll::Ready(done) => done,
+/// #         Poll::Pending => panic!("nothing here waits"),
+/// #     }
+/// # }
+/// # let mut table = Table::default();
+/// # for _ in 0..2 {
+/// #     let (result, elapsed) = (Ok("a".to_owned()), core::time::Duration::ZERO);
+/// #     block_on(table.write(Outcome { input: 7, result, attempts: 1, elapsed }, None)).unwrap();
+/// # }
+/// # assert_eq!(table.0, BTreeMap::from([(7, "a".to_owned())]));
+/// ```
+///
+/// Readers of such a table see rows before they are committed, and never one that stays wrong.
 pub trait TransactionalSink<T> {
     /// What a checkpoint keeps of the sink: enough to commit in another life.
     type Prepared: Serialize + DeserializeOwned;

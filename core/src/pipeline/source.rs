@@ -26,6 +26,54 @@ use crate::element::StreamElement;
 /// A source that fails has ended: the pipeline finishes what is in flight, takes a last checkpoint, and
 /// returns the error. Records that are no good (a line that cannot be read) are not failures: let them
 /// flow as records, and fail in the function, so that they come out with their reason.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::task::{Context, Poll};
+/// # use std::future::Future;
+/// use inflight_core::StreamElement;
+/// use inflight_core::pipeline::ReplayableSource;
+///
+/// /// The numbers below a thousand.
+/// struct Numbers(u64);
+///
+/// impl ReplayableSource for Numbers {
+///     type Record = u64;
+///     type Position = u64;
+///     type Error = Infallible;
+///     type Acknowledger = (); // nobody keeps anything for us
+///
+///     async fn seek(&mut self, position: u64) -> Result<(), Infallible> {
+///         self.0 = position;
+///         Ok(())
+///     }
+///
+///     fn poll_next(
+///         &mut self,
+///         _: &mut Context<'_>,
+///     ) -> Poll<Option<Result<StreamElement<u64>, Infallible>>> {
+///         let number = Some(self.0).filter(|number| *number < 1_000);
+///         self.0 += u64::from(number.is_some());
+///         Poll::Ready(number.map(|number| Ok(StreamElement::value(number))))
+///     }
+///
+///     fn position(&self) -> u64 {
+///         self.0 // behind what was handed out: rule 1
+///     }
+///
+///     fn acknowledger(&mut self) {}
+/// }
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     match std::pin::pin!(future).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+/// #         Poll::Ready(done) => done,
+/// #         Poll::Pending => panic!("nothing here waits"),
+/// #     }
+/// # }
+/// # let (mut numbers, mut cx) = (Numbers(0), Context::from_waker(std::task::Waker::noop()));
+/// # block_on(numbers.seek(999)).unwrap();
+/// # assert_eq!(numbers.poll_next(&mut cx), Poll::Ready(Some(Ok(StreamElement::value(999)))));
+/// # assert_eq!((numbers.position(), numbers.poll_next(&mut cx)), (1_000, Poll::Ready(None)));
+/// ```
 pub trait ReplayableSource {
     /// What it hands out.
     type Record;
@@ -58,6 +106,36 @@ pub trait ReplayableSource {
 ///
 /// An implementation MUST expect that an acknowledgement is missing (the next one covers it) and that
 /// one comes twice (after a crash).
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::collections::VecDeque;
+/// use std::convert::Infallible;
+/// use std::rc::Rc;
+/// # use std::{future::Future, task::{Context, Poll}};
+/// use inflight_core::pipeline::Acknowledge;
+///
+/// /// Messages with their numbers, shared with the source.
+/// struct Queue(Rc<RefCell<VecDeque<(u64, String)>>>);
+///
+/// impl Acknowledge<u64> for Queue {
+///     type Error = Infallible;
+///
+///     async fn acknowledge(&mut self, position: u64) -> Result<(), Infallible> {
+///         self.0.borrow_mut().retain(|(number, _)| *number >= position); // twice does no harm
+///         Ok(())
+///     }
+/// }
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     match std::pin::pin!(future).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+/// #         Poll::Ready(done) => done,
+/// #         Poll::Pending => panic!("nothing here waits"),
+/// #     }
+/// # }
+/// # let shared = Rc::new(RefCell::new((0..3).map(|n| (n, n.to_string())).collect::<VecDeque<_>>()));
+/// # for _ in 0..2 { block_on(Queue(Rc::clone(&shared)).acknowledge(2)).unwrap(); }
+/// # assert_eq!(*shared.borrow(), [(2, "2".to_owned())]);
+/// ```
 pub trait Acknowledge<P> {
     /// Why nobody could be told. The pipeline reports it and goes on.
     type Error: Error + 'static;

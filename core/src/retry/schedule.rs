@@ -6,8 +6,31 @@ use crate::config::ConfigError;
 use crate::function::Attempt;
 use crate::time::Span;
 
-/// The delay after each attempt, as a pure function of the attempt.
-pub trait Schedule {
+/// The delay after each attempt, as a pure function of the attempt: [`FixedSchedule`](crate::FixedSchedule) or
+/// [`Exponential`].
+///
+/// Sealed, because a [`Retry`](crate::Retry) is made over these two and no other. For delays of your own
+/// implement [`RetryStrategy`](crate::RetryStrategy), which decides about everything:
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::{Attempt, Failure, RetryStrategy};
+///
+/// /// Delays that somebody has written down.
+/// struct Table([Duration; 3]);
+///
+/// impl<In, Out, E> RetryStrategy<In, Out, E> for Table {
+///     fn next_delay(&self, attempt: Attempt, _: &In, result: &Result<Out, Failure<E>>) -> Option<Duration> {
+///         let delay = self.0.get(attempt.retry as usize)?;
+///         result.is_err().then_some(*delay)
+///     }
+/// }
+///
+/// let table = Table([1, 5, 30].map(Duration::from_secs));
+/// let attempt = Attempt { number: 2, retry: 1, request_id: 0, time_left: None };
+/// assert_eq!(table.next_delay(attempt, &(), &Err::<(), _>(Failure::Error("busy"))), Some(table.0[1]));
+/// ```
+pub trait Schedule: sealed::Sealed {
     /// The delay between `attempt`, which has just ended, and the next one.
     fn delay(&self, attempt: Attempt) -> Duration;
 
@@ -19,6 +42,13 @@ pub trait Schedule {
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for super::Fixed {}
+    impl Sealed for super::Exponential {}
 }
 
 /// The same delay every time.
