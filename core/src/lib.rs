@@ -1,5 +1,6 @@
 //! The operator of inflight and the driver over it.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 #[cfg(feature = "alloc")]
