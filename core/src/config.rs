@@ -357,13 +357,20 @@ pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError
     if attempts == 0 { Err(ConfigError::ZeroMaxRunning) } else { Ok(()) }
 }
 
-/// A record's key, as 64 bits.
-pub trait KeyOf<In> {
+/// A record's key, as 64 bits. Sealed: a policy has [`NoKey`], or [`ByKey`] with a function of yours.
+pub trait KeyOf<In>: sealed::Sealed {
     /// Whether there are keys at all.
     const KEYED: bool;
 
     /// The key of `input`. Part of the checkpoint format: the same in every run.
     fn key_of(&self, input: &In) -> u64;
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for super::NoKey {}
+    impl<F> Sealed for super::ByKey<F> {}
 }
 
 /// No key: the order is that of all records, or none.

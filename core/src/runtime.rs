@@ -107,13 +107,21 @@ impl fmt::Display for NoRuntime {
 
 impl core::error::Error for NoRuntime {}
 
-/// How an attempt is run: in place ([`InPlace`]) or on a task of its own ([`OnTasks`]).
-pub trait Launch<F> {
+/// How an attempt is run: in place ([`InPlace`]) or on a task of its own ([`OnTasks`]). Sealed: what can be
+/// had otherwise is a [`Spawner`] of yours.
+pub trait Launch<F>: sealed::Sealed {
     /// The request as the stage polls it.
     type Request: Future;
 
     /// Starts `request`.
     fn launch(&self, request: F) -> Self::Request;
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for super::InPlace {}
+    impl<Q> Sealed for super::OnTasks<Q> {}
 }
 
 /// Requests are polled by the stage.
