@@ -39,35 +39,46 @@ impl<S: Storage> Keys<S> {
                 return NONE;
             }
         }
-        let last = self.find(key);
-        if last == NONE {
-            self.entry(call).key = key;
-            self.grow();
-            self.link(call);
-            return NONE;
+        self.entry(call).key = key;
+        if let Some(bucket) = self.bucket(key)
+            && let (before, last) = self.find(bucket, |_, entry| entry.key == key)
+            && last != NONE
+        {
+            self.entry(call).next = self.entry(last).next;
+            *self.link_behind(bucket, before) = call;
+            return last;
         }
-        let next = self.entry(last).next;
-        *self.entry(call) = Entry { key, next };
-        *self.link_to(last) = call;
-        last
+        self.grow();
+        self.link(call);
+        NONE
     }
 
     /// Forgets the key of `call`, if it is the last one of it.
     pub(super) fn remove_last(&mut self, call: u32) {
-        if self.find(self.key(call)) == call {
-            let next = self.entry(call).next;
-            *self.link_to(call) = next;
+        let Some(bucket) = self.bucket(self.key(call)) else { return };
+        let (before, last) = self.find(bucket, |at, _| at == call);
+        if last != NONE {
+            *self.link_behind(bucket, before) = self.entry(call).next;
             self.linked -= 1;
         }
     }
 
-    fn find(&self, key: u64) -> u32 {
-        let Some(bucket) = self.bucket(key) else { return NONE };
-        let mut at = self.buckets.as_ref()[bucket];
-        while at != NONE && self.entries.as_ref()[at as usize].key != key {
-            at = self.entries.as_ref()[at as usize].next;
+    /// The first entry of a bucket that is looked for, or [`NONE`], and the one before it, likewise.
+    fn find(&self, bucket: usize, is_it: impl Fn(u32, &Entry) -> bool) -> (u32, u32) {
+        let entries = self.entries.as_ref();
+        let (mut before, mut at) = (NONE, self.buckets.as_ref()[bucket]);
+        while at != NONE && !is_it(at, &entries[at as usize]) {
+            (before, at) = (at, entries[at as usize].next);
         }
-        at
+        (before, at)
+    }
+
+    /// What points behind an entry of a bucket, or, if that is [`NONE`], to its first.
+    fn link_behind(&mut self, bucket: usize, before: u32) -> &mut u32 {
+        match before {
+            NONE => &mut self.buckets.as_mut()[bucket],
+            _ => &mut self.entry(before).next,
+        }
     }
 
     /// The bucket of a key: its mixed bits, scaled to the number of buckets, whatever that is.
@@ -82,20 +93,6 @@ impl<S: Storage> Keys<S> {
         let first = core::mem::replace(&mut self.buckets.as_mut()[bucket], call);
         self.entry(call).next = first;
         self.linked += 1;
-    }
-
-    /// What points to a linked entry.
-    fn link_to(&mut self, call: u32) -> &mut u32 {
-        let bucket = self.bucket(self.key(call)).unwrap_or(0);
-        let first = self.buckets.as_ref()[bucket];
-        if first == call {
-            return &mut self.buckets.as_mut()[bucket];
-        }
-        let mut at = first;
-        while self.entries.as_ref()[at as usize].next != call {
-            at = self.entries.as_ref()[at as usize].next;
-        }
-        &mut self.entry(at).next
     }
 
     /// At least as many buckets as entries: twice as many as before, if the storage has room.
