@@ -220,7 +220,7 @@ impl<K: Copy> AsyncWait<NoRetry, K> {
         R: RetryStrategy<In, Out, E>,
     {
         match self.settings.check_for(N) {
-            Ok(()) => Operator::unchecked(self.settings, retry),
+            Ok(()) => Operator::unchecked(self.settings, retry, None),
             Err(_) => panic!("a setting makes no sense; `build_fixed` would say which"),
         }
     }

@@ -43,7 +43,7 @@ impl<S: Storage> Deadlines<S> {
     }
 
     /// Calls `call` up at `at`; a deadline it had before is forgotten.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn set(&mut self, call: u32, at: Instant) {
         if self.nodes.as_ref().len() <= call as usize {
             self.grow(call);
@@ -68,7 +68,7 @@ impl<S: Storage> Deadlines<S> {
     }
 
     /// Forgets the deadline of `call`, if it has one.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn cancel(&mut self, call: u32) {
         let Some(node) = self.nodes.as_mut().get_mut(call as usize) else { return };
         let Node { before, behind, .. } = *node;
@@ -90,13 +90,13 @@ impl<S: Storage> Deadlines<S> {
     }
 
     /// The earliest deadline.
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn earliest(&self) -> Option<Instant> {
         self.first_call().map(|call| self.nodes.as_ref()[call as usize].at)
     }
 
     /// The call whose deadline is the earliest, if that is not after `now`. It has none any more.
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let call = self.first_call()?;
         if self.node(call).at > now {
@@ -106,7 +106,7 @@ impl<S: Storage> Deadlines<S> {
         Some(call)
     }
 
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
     fn first_call(&self) -> Option<u32> {
         let nodes = self.nodes.as_ref();
         match (self.first, self.heap.as_ref().first()) {
@@ -119,7 +119,7 @@ impl<S: Storage> Deadlines<S> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn node(&mut self, call: u32) -> &mut Node {
         &mut self.nodes.as_mut()[call as usize]
     }

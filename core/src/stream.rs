@@ -236,9 +236,9 @@ where
         S: StageStorage,
     {
         let AsyncWait { settings, retry, key } = self.policy;
-        let operator = Operator::new(settings, retry).map_err(StartError::Config)?;
+        settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
-        let mut operator = operator.with_checkpointing(self.checkpointing);
+        let mut operator = Operator::unchecked(settings, retry, self.checkpointing);
         if let Some(checkpoint) = self.restore {
             operator.restore(timer.now(), checkpoint).map_err(StartError::Restore)?;
         }

@@ -16,7 +16,7 @@ where
     S: Storage,
 {
     /// Ends the running attempt of a call: either the call is tried again, or this is its outcome.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn end_attempt(
         &mut self,
         index: u32,
@@ -101,7 +101,7 @@ where
         self.finish_call(index, Err(failure));
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn finish_call(&mut self, index: u32, result: Result<Out, Failure<E>>) {
         self.deadlines.cancel(index);
         let slot = self.calls.at(index);
@@ -111,7 +111,7 @@ where
     }
 
     /// A call is done: it leaves when its turn comes, and may let its successor start.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn call_done(&mut self, index: u32) {
         self.queue.done(self.calls.slots(), index);
         if self.queue.is_serial() {

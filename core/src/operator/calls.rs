@@ -69,12 +69,12 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         Self { slots: S::Table::EMPTY, vacant: List::EMPTY, occupied: 0 }
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn len(&self) -> usize {
         self.occupied
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn slots(&mut self) -> &mut [Call<In, Out, E>] {
         self.slots.as_mut()
     }
@@ -84,13 +84,13 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         self.slots.as_ref()
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn at(&mut self, call: u32) -> &mut Call<In, Out, E> {
         &mut self.slots.as_mut()[call as usize]
     }
 
     /// The slot that is occupied next; `None` when all are, and the storage has room for no more.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn vacant(&mut self) -> Option<u32> {
         if self.vacant.is_empty() {
             self.grow();
@@ -107,7 +107,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
     }
 
     /// Occupies the slot that [`vacant`](Self::vacant) has named.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn occupy(&mut self, call: u32) -> &mut Call<In, Out, E> {
         self.occupied += 1;
         let slot = &mut self.slots.as_mut()[call as usize];
@@ -123,7 +123,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
 
     /// Makes the slot vacant; what is in it is to be taken out. The most recently used one is used again
     /// first: it is in the cache.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn vacate(&mut self, call: u32) -> &mut Call<In, Out, E> {
         self.occupied -= 1;
         let slot = &mut self.slots.as_mut()[call as usize];
@@ -132,18 +132,20 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         slot
     }
 
-    /// The occupied slots in the order in which their records came: `key` tells it.
-    pub(super) fn sorted_by_key<K: Ord>(
-        &self,
-        key: impl Fn(&Call<In, Out, E>) -> K,
-    ) -> S::Table<u32> {
+    /// The calls in the order in which they came; `front` is the number of the first segment.
+    ///
+    /// Request ids count up, but for what a merged checkpoint has brought; segments always do.
+    pub(super) fn in_order(&self, front: u32) -> S::Table<u32> {
         let mut indices = S::Table::EMPTY;
         for (index, call) in self.all().iter().enumerate() {
             if call.state != State::Vacant {
                 let _ = indices.push(index as u32); // there is a place for each
             }
         }
-        sort::by_key(indices.as_mut(), |index| key(&self.all()[index as usize]));
+        sort::by_key(indices.as_mut(), |index| {
+            let call = &self.all()[index as usize];
+            (call.segment.wrapping_sub(front), call.request_id)
+        });
         indices
     }
 }
@@ -168,13 +170,13 @@ impl<In, Out, E> Call<In, Out, E> {
     };
 
     /// How many attempts have failed, if the one that is running does not.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn retries(&self) -> u32 {
         self.attempts.saturating_sub(1).saturating_sub(self.interrupted())
     }
 
     /// How many of the attempts a crash has interrupted.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn interrupted(&self) -> u32 {
         u32::from(self.interrupted)
     }
@@ -183,19 +185,19 @@ impl<In, Out, E> Call<In, Out, E> {
         self.interrupted = u8::try_from(attempts).unwrap_or(u8::MAX);
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn timestamp(&self) -> Option<Timestamp> {
         self.has_timestamp.then_some(Timestamp::from_millis(self.timestamp))
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn set_timestamp(&mut self, timestamp: Option<Timestamp>) {
         self.has_timestamp = timestamp.is_some();
         self.timestamp = timestamp.map_or(0, Timestamp::as_millis);
     }
 
     /// The call is done, and this is what it ends with.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn finish(&mut self, now: Instant, result: Result<Out, Failure<E>>) {
         self.result = Some(result);
         self.spent = now.passed_since(self.started);
@@ -214,12 +216,12 @@ pub(super) struct List {
 impl List {
     pub(super) const EMPTY: Self = Self { first: NONE, last: NONE };
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn is_empty(self) -> bool {
         self.first == NONE
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn push_back<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         slots[call as usize].next = NONE;
         match self.first {
@@ -230,19 +232,19 @@ impl List {
     }
 
     /// The first call.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn first(self) -> Option<u32> {
         (self.first != NONE).then_some(self.first)
     }
 
     /// Puts another call, or [`NONE`], in front, and returns the one that was; the caller links the two.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn replace_first(&mut self, call: u32) -> u32 {
         core::mem::replace(&mut self.first, call)
     }
 
     /// The first call, or [`NONE`].
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn pop_front<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> u32 {
         let call = self.first;
         if call != NONE {
@@ -262,7 +264,7 @@ pub(super) struct Waiting(List);
 impl Waiting {
     pub(super) const EMPTY: Self = Self(List::EMPTY);
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -273,7 +275,7 @@ impl Waiting {
     }
 
     /// The first call, or [`NONE`].
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn pop_front<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> u32 {
         self.0.pop_front(slots)
     }

@@ -40,7 +40,7 @@ where
         self.phase = Phase::Finishing;
         if self.limits.last_attempt {
             self.phase = Phase::LastAttempts;
-            let calls = self.calls.sorted_by_key(|call| call.request_id);
+            let calls = self.calls.in_order(self.queue.front_number());
             for &index in calls.as_ref() {
                 if self.calls.at(index).state == State::Backoff {
                     self.retry_now(index);
@@ -71,7 +71,7 @@ where
     pub fn shut_down(&mut self, now: Instant) {
         self.advance(now);
         self.phase = Phase::ShutDown;
-        let calls = self.calls.sorted_by_key(|call| call.request_id);
+        let calls = self.calls.in_order(self.queue.front_number());
         for &index in calls.as_ref() {
             if self.calls.at(index).state != State::Done {
                 self.abandon(index, Failure::ShutDown);
@@ -174,7 +174,7 @@ where
     }
 
     /// Records in flight: pushed and not yet handed on.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn in_flight(&self) -> usize {
         self.calls.len()
     }
@@ -203,13 +203,13 @@ where
     /// Counts this many records that have left the operator against its capacity: those that its
     /// consumer has not taken.
     #[cfg(feature = "alloc")] // for the driver on a task
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn set_held(&mut self, records: usize) {
         self.held = records;
     }
 
     /// Whether a record has room.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn has_room_for_record(&self) -> bool {
         self.calls.len() + self.held < self.limits.capacity
     }
@@ -229,14 +229,14 @@ where
     }
 
     /// Whether [`poll_call`](Self::poll_call) has something to give.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn has_call(&self) -> bool {
         !self.waiting.is_empty() && self.running < self.limits.max_running
     }
 
     /// Whether [`poll_output`](Self::poll_output) has something to give, or to forget: a record that was
     /// dropped, the place of a barrier that has failed.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_output(&self) -> bool {
         self.express.is_some() || self.queue.has_departure(self.calls.all())
     }

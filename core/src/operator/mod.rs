@@ -128,10 +128,14 @@ where
     pub(crate) fn new(settings: Settings, retry: R) -> Result<Self, ConfigError> {
         settings.check::<S>()?;
         retry.check()?;
-        Ok(Self::unchecked(settings, retry))
+        Ok(Self::unchecked(settings, retry, None))
     }
 
-    pub(crate) const fn unchecked(settings: Settings, retry: R) -> Self {
+    pub(crate) const fn unchecked(
+        settings: Settings,
+        retry: R,
+        checkpointing: Option<Checkpointing<In, Out, E>>,
+    ) -> Self {
         Self {
             limits: Limits::new(&settings),
             retry,
@@ -143,7 +147,7 @@ where
             running: 0,
             held: 0,
             express: None,
-            checkpointing: None,
+            checkpointing,
             backlog: S::Backlog::EMPTY,
             next_request_id: 0,
             request_id_step: 1,
@@ -166,7 +170,7 @@ where
     /// elements (two adjacent watermarks merge then), while a restore still has records waiting for a
     /// place, and after [`finish`](Self::finish). Unless it is finished, try again after an output was
     /// taken.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn push(
         &mut self,
         now: Instant,
@@ -181,7 +185,7 @@ where
     /// # Errors
     ///
     /// As for [`push`](Self::push).
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn push_with_key(
         &mut self,
         now: Instant,
@@ -211,7 +215,7 @@ where
     ///
     /// The input is borrowed from the operator: start the request and copy the id before the next
     /// call of a method.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_call(&mut self, now: Instant) -> Option<Call<'_, In>> {
         self.advance(now);
         self.admit();
@@ -236,7 +240,7 @@ where
     /// Takes in a record for which there [is room](Self::room), and starts its first attempt if it may
     /// start: what `push` and `poll_call` do one after the other, at the latest instant seen. Nothing
     /// [may start](Self::has_call) before it.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn push_and_call(
         &mut self,
         key: u64,
@@ -256,7 +260,7 @@ where
         self.begin_attempt(index)
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn begin_attempt(&mut self, index: u32) -> Option<Call<'_, In>> {
         let now = self.now;
         let slot = self.calls.at(index);
@@ -282,7 +286,7 @@ where
     }
 
     /// An attempt has ended.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn handle_completion(
         &mut self,
         now: Instant,
@@ -302,7 +306,7 @@ where
     }
 
     /// The attempt that is running in `slot` has ended, at the latest instant seen.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn end_running(&mut self, slot: usize, result: Result<Out, Failure<E>>) {
         debug_assert_eq!(self.calls.slots()[slot].state, State::Running);
         let _ = self.end_attempt(slot as u32, result);
@@ -334,7 +338,7 @@ where
     }
 
     /// The earliest instant at which [`handle_deadline`](Self::handle_deadline) has something to do.
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
     pub fn poll_deadline(&self) -> Option<Instant> {
         match self.queue.drain_deadline() {
             // A barrier that is on its way out already holds the next one up.
@@ -346,12 +350,12 @@ where
     }
 
     /// Sets the present.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn insert(
         &mut self,
         input: In,
@@ -365,7 +369,7 @@ where
     }
 
     /// Gives a record its place. Returns whether it may be invoked now; it does not stand in line for that.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn place(
         &mut self,
         input: In,
@@ -431,7 +435,7 @@ where
     }
 
     /// Gives places to what a restore brought, as far as there are any.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn admit(&mut self) {
         if self.backlog.len() > 0 {
             self.admit_backlog();
@@ -455,7 +459,7 @@ impl Limits {
     }
 
     /// When a call that started then has to be over.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn deadline(&self, started: Instant) -> Option<Instant> {
         self.timeout.map(|timeout| started.plus(timeout))
     }

@@ -19,7 +19,7 @@ where
     ///
     /// What leaves makes room for what a restore has brought, so ask
     /// [`poll_call`](Self::poll_call) again afterwards, also when the answer was `None`.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_output(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
         if self.express.is_some() {
             return self.express.take().map(StreamElement::Barrier);
@@ -43,7 +43,7 @@ where
 
     /// The next element, if that is a record, and nothing that happens seldom comes first: what
     /// [`poll_output`](Self::poll_output) gives most of the time.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn poll_record(&mut self) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
         if self.express.is_some() || self.backlog.len() > 0 {
             return None;
@@ -53,7 +53,7 @@ where
     }
 
     /// A record leaves; `None` if it was dropped.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn take_record(&mut self, index: u32) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
         let now = self.now;
         let slot = self.calls.vacate(index);

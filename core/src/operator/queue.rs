@@ -101,7 +101,7 @@ impl<S: Storage> Queue<S> {
     }
 
     /// Counts a call at the end. Returns the number of its segment.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn count_call(&mut self) -> u32 {
         let number = self.front_number.wrapping_add(self.behind.len() as u32);
         self.segment(number).calls += 1;
@@ -109,7 +109,7 @@ impl<S: Storage> Queue<S> {
     }
 
     /// Puts the new `call` at the end of its chain. Returns whether it may be invoked now.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn link_call<In, Out, E>(
         &mut self,
         slots: &mut [Call<In, Out, E>],
@@ -149,7 +149,7 @@ impl<S: Storage> Queue<S> {
     }
 
     /// Whether a call is invoked only when its predecessor has its outcome.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn is_serial(&self) -> bool {
         self.order == Order::SerialByKey
     }
@@ -178,7 +178,7 @@ impl<S: Storage> Queue<S> {
     }
 
     /// Notes that `call` is done; it leaves at once if its turn has come.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn done<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         let slot = &slots[call as usize];
         if self.order != Order::Ordered && slot.link == Link::First {
@@ -188,7 +188,7 @@ impl<S: Storage> Queue<S> {
     }
 
     /// Whether something leaves next.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn has_departure<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {
         match self.front.calls {
             0 => self.behind.len() > 0,
@@ -198,13 +198,13 @@ impl<S: Storage> Queue<S> {
     }
 
     /// When ordered, and there are calls: nothing but this decides about the next one.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn chain_start_is_done<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {
         slots[self.chain_start as usize].state == State::Done
     }
 
     /// The call that leaves next; `None` if none does, or a control element before it.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn pop_call<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> Option<u32> {
         if self.front.calls == 0 {
             return None;
@@ -229,16 +229,23 @@ impl<S: Storage> Queue<S> {
             return None;
         }
         let (control, segment) = self.behind.pop_front()?;
-        self.front = segment;
-        self.front_number = self.front_number.wrapping_add(1);
+        self.begin(segment);
         if matches!(control, Control::Barrier(_, Some(_))) {
             self.drain_deadline = self.first_drain_deadline();
         }
         Some(control)
     }
 
+    // Copied in one function, the compiler takes the two places for ones that may overlap, and links `memmove`:
+    // 650 bytes on a small processor, for twelve.
+    #[inline(never)]
+    fn begin(&mut self, segment: Segment) {
+        self.front = segment;
+        self.front_number = self.front_number.wrapping_add(1);
+    }
+
     /// When [`take_late_barrier`](Self::take_late_barrier) has something to do.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         self.drain_deadline
     }
@@ -276,7 +283,7 @@ impl<S: Storage> Queue<S> {
     }
 
     /// `call` leaves: its successor's turn has come.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn end_of_turn<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
         let successor = slots[call as usize].successor;
         match self.order {
@@ -297,7 +304,7 @@ impl<S: Storage> Queue<S> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn segment(&mut self, number: u32) -> &mut Segment {
         match number.wrapping_sub(self.front_number) {
             0 => &mut self.front,
@@ -310,7 +317,7 @@ impl<S: Storage> Queue<S> {
 }
 
 /// The earlier of two instants that there may be.
-#[inline(always)]
+#[cfg_attr(feature = "alloc", inline(always))]
 pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

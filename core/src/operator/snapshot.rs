@@ -142,11 +142,6 @@ where
         self
     }
 
-    pub(crate) fn with_checkpointing(mut self, how: Option<Checkpointing<In, Out, E>>) -> Self {
-        self.checkpointing = how;
-        self
-    }
-
     /// Keeps the results of calls that are done in the snapshot, so that they are not called again
     /// after a restore. The schema version is then that of all three types. Say
     /// [`checkpointed`](Self::checkpointed) first; without it this does nothing.
@@ -220,9 +215,7 @@ where
         codec: &Checkpointing<In, Out, E>,
     ) -> Result<(), CheckpointError> {
         let front = self.queue.front_number();
-        // Request ids count up, but for what a merged checkpoint has brought; segments always do.
-        let in_order =
-            self.calls.sorted_by_key(|call| (call.segment.wrapping_sub(front), call.request_id));
+        let in_order = self.calls.in_order(front);
         let saved = || self.queue.control_elements().filter(|(_, control)| control.is_saved());
         let entries = in_order.as_ref().len() + saved().count() + self.backlog.len();
         write(section, &self.header(entries))?;
