@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::operator::Operator;
 use crate::retry::{NoRetry, RetryBudget, RetryStrategy};
-use crate::storage::{Fixed, Storage};
+use crate::storage::{Fixed, Movable, NoRoom, Storage, Table};
 
 /// How a stage waits: the capacity, the order, the timeouts and the retry strategy.
 ///
@@ -359,8 +359,9 @@ pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError
 
 /// A record's key, as 64 bits. Sealed: a policy has [`NoKey`], or [`ByKey`] with a function of yours.
 pub trait KeyOf<In>: sealed::Sealed {
-    /// Whether there are keys at all.
-    const KEYED: bool;
+    /// Where the last record of each key is found, if there are keys at all.
+    #[doc(hidden)]
+    type Keys<S: Storage, T: Movable>: Table<T> + Movable;
 
     /// The key of `input`. Part of the checkpoint format: the same in every run.
     fn key_of(&self, input: &In) -> u64;
@@ -378,7 +379,7 @@ mod sealed {
 pub struct NoKey;
 
 impl<In> KeyOf<In> for NoKey {
-    const KEYED: bool = false;
+    type Keys<S: Storage, T: Movable> = NoRoom;
 
     #[inline(always)]
     fn key_of(&self, _: &In) -> u64 {
@@ -397,7 +398,7 @@ impl<F> fmt::Debug for ByKey<F> {
 }
 
 impl<In, K: Hash, F: Fn(&In) -> K> KeyOf<In> for ByKey<F> {
-    const KEYED: bool = true;
+    type Keys<S: Storage, T: Movable> = S::Keys<T>;
 
     #[inline]
     fn key_of(&self, input: &In) -> u64 {

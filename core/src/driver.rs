@@ -26,7 +26,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::requests::{OwnLane, Requests, StageStorage, TURN_BUDGET, Woken};
 use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
-use crate::storage::Storage;
+use crate::storage::{Lean, Storage};
 use crate::time::Instant;
 
 /// What of this is kept for new requests, however many are woken.
@@ -43,12 +43,12 @@ pub(crate) type OutcomeOf<V, F> =
     Outcome<V, <F as AsyncFunction<V>>::Output, <F as AsyncFunction<V>>::Error>;
 
 /// The operator of such a stage.
-pub(crate) type OperatorOf<V, F, R, S> = Operator<
+pub(crate) type OperatorOf<V, M, F, R, K, S> = Operator<
     V,
     <F as AsyncFunction<V>>::Output,
     <F as AsyncFunction<V>>::Error,
     R,
-    <S as StageStorage>::Storage,
+    Lean<<S as StageStorage>::Storage, V, K, M>,
 >;
 
 pin_project! {
@@ -68,6 +68,8 @@ pin_project! {
     #[must_use = "a stage does nothing unless it is polled"]
     pub struct Stage<St, V, M, F, R, K, Q, T, S>
     where
+        M: Shape,
+        K: KeyOf<V>,
         F: AsyncFunction<V>,
         Q: Launch<F::Future>,
         S: StageStorage,
@@ -80,7 +82,7 @@ pin_project! {
         timer: T,
         timer_woken: bool,
         armed: Option<Instant>,
-        operator: OperatorOf<V, F, R, S>,
+        operator: OperatorOf<V, M, F, R, K, S>,
         function: F,
         function_woken: bool,
         key: K,
@@ -146,7 +148,7 @@ where
 {
     pub(crate) fn new(
         source: St,
-        operator: OperatorOf<V, F, R, S>,
+        operator: OperatorOf<V, M, F, R, K, S>,
         function: F,
         key: K,
         launch: Q,
@@ -178,7 +180,7 @@ where
         }
     }
 
-    pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, F, R, S> {
+    pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, M, F, R, K, S> {
         self.project().operator
     }
 

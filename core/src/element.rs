@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::checkpoint::Checkpoint;
+use crate::storage::{Movable, NoRoom, Queue, Storage};
 use crate::time::Timestamp;
 
 /// One element of a stream: a record, or a control element that says something about the records
@@ -165,6 +166,12 @@ pub trait Shape {
     /// What stands for an element whose value is a `T`.
     type Item<T>;
 
+    /// Where control elements are kept, of which a stream of this shape may have none.
+    #[doc(hidden)]
+    type Controls<S: Storage, T: Movable>: Queue<T> + Movable;
+    #[doc(hidden)]
+    const HAS_CONTROLS: bool;
+
     /// The element in this shape; `None` when the shape has no room for it (a control element among
     /// plain values, which no plain source can have put in).
     fn from_element<T>(element: StreamElement<T>) -> Option<Self::Item<T>>;
@@ -179,6 +186,8 @@ pub enum Plain {}
 
 impl Shape for Plain {
     type Item<T> = T;
+    type Controls<S: Storage, T: Movable> = NoRoom;
+    const HAS_CONTROLS: bool = false;
 
     fn from_element<T>(element: StreamElement<T>) -> Option<T> {
         match element {
@@ -198,6 +207,8 @@ pub enum Elements {}
 
 impl Shape for Elements {
     type Item<T> = StreamElement<T>;
+    type Controls<S: Storage, T: Movable> = S::Controls<T>;
+    const HAS_CONTROLS: bool = true;
 
     fn from_element<T>(element: StreamElement<T>) -> Option<StreamElement<T>> {
         Some(element)

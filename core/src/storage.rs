@@ -2,6 +2,11 @@
 //!
 //! The operator is written once, over slices and indices; a storage only says how a table grows.
 
+use core::marker::PhantomData;
+
+use crate::config::KeyOf;
+use crate::element::Shape;
+
 /// Where tables live. Implemented by `Heap` (with the feature `alloc`) and by [`Fixed`]; not to be
 /// implemented elsewhere.
 pub trait Storage: sealed::Sealed {
@@ -11,12 +16,21 @@ pub trait Storage: sealed::Sealed {
     /// A queue.
     #[doc(hidden)]
     type Queue<T>: Queue<T>;
+    /// Control elements in flight.
+    #[doc(hidden)]
+    type Controls<T: Movable>: Queue<T> + Movable;
+    /// What finds the last record of a key.
+    #[doc(hidden)]
+    type Keys<T: Movable>: Table<T> + Movable;
     /// Where a restore keeps what has no place yet.
     #[doc(hidden)]
     type Backlog<T>: Queue<T>;
     /// How many elements that can be.
     #[doc(hidden)]
     const MAX_BACKLOG: usize;
+    /// Whether there can be control elements.
+    #[doc(hidden)]
+    const HOLDS_CONTROLS: bool = true;
     /// The largest capacity an operator over this storage can have.
     const MAX_CAPACITY: usize;
 }
@@ -37,6 +51,7 @@ mod sealed {
     #[cfg(feature = "alloc")]
     impl Sealed for super::Heap {}
     impl<const N: usize> Sealed for super::Fixed<N> {}
+    impl<S, V, K, M> Sealed for super::Lean<S, V, K, M> {}
 }
 
 /// Tables grow as they are used, but a stage on a task of its own reserves address space for its
@@ -48,6 +63,8 @@ const MAX_HEAP_CAPACITY: usize = if usize::BITS > 16 { 1 << 24 } else { 1 << 10 
 impl Storage for Heap {
     type Table<T> = alloc::vec::Vec<T>;
     type Queue<T> = alloc::collections::VecDeque<T>;
+    type Controls<T: Movable> = Self::Queue<T>;
+    type Keys<T: Movable> = Self::Table<T>;
     type Backlog<T> = alloc::collections::VecDeque<T>;
     const MAX_BACKLOG: usize = MAX_HEAP_CAPACITY;
     const MAX_CAPACITY: usize = MAX_HEAP_CAPACITY;
@@ -56,10 +73,36 @@ impl Storage for Heap {
 impl<const N: usize> Storage for Fixed<N> {
     type Table<T> = heapless::Vec<T, N>;
     type Queue<T> = heapless::Deque<T, N>;
+    type Controls<T: Movable> = Self::Queue<T>;
+    type Keys<T: Movable> = Self::Table<T>;
     type Backlog<T> = NoRoom;
     const MAX_BACKLOG: usize = 0;
     const MAX_CAPACITY: usize = N;
 }
+
+/// A stage's storage: `S` without room for what none of the stage's elements can need. Without a key function
+/// that is what finds keys, in a stream of plain values it is control elements.
+#[derive(Debug)]
+pub(crate) struct Lean<S, V, K, M>(PhantomData<fn() -> (S, V, K, M)>);
+
+impl<S: Storage, V, K: KeyOf<V>, M: Shape> Storage for Lean<S, V, K, M> {
+    type Table<T> = S::Table<T>;
+    type Queue<T> = S::Queue<T>;
+    type Controls<T: Movable> = M::Controls<S, T>;
+    type Keys<T: Movable> = K::Keys<S, T>;
+    type Backlog<T> = S::Backlog<T>;
+    const MAX_BACKLOG: usize = S::MAX_BACKLOG;
+    const HOLDS_CONTROLS: bool = M::HAS_CONTROLS;
+    const MAX_CAPACITY: usize = S::MAX_CAPACITY;
+}
+
+/// What can be sent, shared and moved: said of tables whose kind a generic stage does not know, so that it still
+/// can be.
+#[doc(hidden)]
+#[allow(unreachable_pub)]
+pub trait Movable: Send + Sync + Unpin {}
+
+impl<T: Send + Sync + Unpin> Movable for T {}
 
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
@@ -185,11 +228,35 @@ impl<T, const N: usize> Queue<T> for heapless::Deque<T, N> {
     }
 }
 
-/// A queue that holds nothing: storage in place has no room for a backlog.
+/// A queue, and a table, that hold nothing.
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]
 pub struct NoRoom;
+
+impl<T> AsRef<[T]> for NoRoom {
+    fn as_ref(&self) -> &[T] {
+        &[]
+    }
+}
+
+impl<T> AsMut<[T]> for NoRoom {
+    fn as_mut(&mut self) -> &mut [T] {
+        &mut []
+    }
+}
+
+impl<T> Table<T> for NoRoom {
+    const EMPTY: Self = Self;
+
+    fn push(&mut self, item: T) -> Result<(), T> {
+        Err(item)
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        None
+    }
+}
 
 impl<T> Queue<T> for NoRoom {
     const EMPTY: Self = Self;

@@ -178,6 +178,47 @@ fn a_stage_lives_dies_and_goes_on() {
     exactly_once(&WAKES);
 }
 
+#[test] // K1; a stream of plain values hands on no watermark, so it does not keep one either
+fn a_stage_of_plain_values_takes_up_what_has_a_watermark_in_it() {
+    without_a_watermark(Fixed::<8>);
+    #[cfg(feature = "alloc")]
+    without_a_watermark(inflight_core::Heap);
+}
+
+fn without_a_watermark<S: StageStorage>(storage: S) {
+    let (before, checkpoint) = life(Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
+    assert!(!before.contains(&None), "the watermark is in the checkpoint");
+    let clock = Clock::default();
+    let stage = NoMore
+        .async_wait(AsyncWait::ordered(8), |number: &u32| ready(Ok::<_, ()>(*number)))
+        .checkpointed("readings", 1)
+        .restore(checkpoint.as_ref())
+        .in_place_over(clock.clone(), storage);
+    let mut stage = pin!(stage.expect("it is taken up"));
+    let (mut seen, mut cx) = (Vec::new(), Context::from_waker(Waker::noop()));
+    while clock.0.get() < 100_000_000 {
+        match stage.as_mut().poll_next(&mut cx) {
+            Poll::Ready(Some(outcome)) => seen.push(outcome.input),
+            Poll::Ready(None) => break,
+            Poll::Pending => clock.0.set(clock.0.get() + 1_000_000),
+        }
+    }
+    assert!(clock.0.get() < 100_000_000, "it ends");
+    seen.extend(before.into_iter().flatten().map(|(number, _)| number));
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+}
+
+struct NoMore;
+
+impl Stream for NoMore {
+    type Item = u32;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u32>> {
+        Poll::Ready(None)
+    }
+}
+
 #[test]
 fn a_buffer_too_small_for_a_snapshot_names_the_size_needed() {
     let checkpoint = |size| {

@@ -1,26 +1,30 @@
 //! The memory that a stage in place takes, as docs/bare-metal.md states it.
 
 use std::future::{Ready, ready};
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, NoRetry, NoRuntime, Operator,
-    Runtime, Timer,
+    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, IntoElement, KeyOf, NoRetry,
+    NoRuntime, Operator, Runtime, Shape, StreamElement, Timer,
 };
 
 /// Bytes a slot, beside the input and the result, and bytes in all, beside the slots: on a machine of this
 /// word size.
-const SLOT: usize = if usize::BITS == 64 { 200 } else { 184 };
+const SLOT: usize = 76;
+/// What is added where there can be keys, and where there can be control elements.
+const KEYS: usize = 20;
+const CONTROLS: usize = if usize::BITS == 64 { 104 } else { 88 };
 const OPERATOR: usize = if usize::BITS == 64 { 1072 } else { 720 };
 const STAGE: usize = if usize::BITS == 64 { 216 } else { 128 };
 
-/// What an operator takes, by the formula.
-fn operator<In, Out, E>(capacity: usize) -> usize {
+/// What an operator takes, by the formula, with `more` in each slot.
+fn operator<In, Out, E>(capacity: usize, more: usize) -> usize {
     let values = size_of::<Option<In>>() + size_of::<Option<Result<Out, Failure<E>>>>();
-    OPERATOR + capacity * (values.next_multiple_of(8) + SLOT)
+    OPERATOR + capacity * (values.next_multiple_of(8) + SLOT + more)
 }
 
 /// At most what the formula says; and without an allocator, not much less, so that it says something.
@@ -33,44 +37,75 @@ fn assert_is(found: usize, stated: usize) {
 
 #[test]
 fn an_operator_takes_what_the_formula_says() {
-    assert_is(size_of::<Operator<u32, u32, (), NoRetry, Fixed<1>>>(), operator::<u32, u32, ()>(1));
+    const ALL: usize = KEYS + CONTROLS;
+    assert_is(
+        size_of::<Operator<u32, u32, (), NoRetry, Fixed<1>>>(),
+        operator::<u32, u32, ()>(1, ALL),
+    );
     assert_is(
         size_of::<Operator<u32, u32, (), NoRetry, Fixed<16>>>(),
-        operator::<u32, u32, ()>(16),
+        operator::<u32, u32, ()>(16, ALL),
     );
     assert_is(
         size_of::<Operator<[u8; 61], u64, u8, NoRetry, Fixed<64>>>(),
-        operator::<[u8; 61], u64, u8>(64),
+        operator::<[u8; 61], u64, u8>(64, ALL),
     );
     assert_is(
         size_of::<Operator<u8, [u64; 9], u32, FixedDelay, Fixed<200>>>(),
-        operator::<u8, [u64; 9], u32>(200) + size_of::<FixedDelay>(),
+        operator::<u8, [u64; 9], u32>(200, ALL) + size_of::<FixedDelay>(),
     );
 }
 
 #[test]
 fn a_stage_takes_an_operator_and_its_requests() {
-    type Request = Ready<Result<u64, ()>>;
-    for_capacity::<1>();
+    for_capacity::<8>();
     for_capacity::<16>();
     for_capacity::<100>();
 
     fn for_capacity<const N: usize>() {
-        let policy = AsyncWait::ordered(N).timeout(Duration::from_secs(1));
-        let ask = |input: &u32| -> Request { ready(Ok(u64::from(*input))) };
-        let stage = Nothing.async_wait(policy, ask).in_place_over(NoClock, Fixed::<N>).unwrap();
-        let requests = N * size_of::<Option<Request>>();
-        // The source, the function and the timer are nothing here, the error is.
-        assert_is(size_of_val(&stage), operator::<u32, u64, ()>(N) + requests + STAGE);
+        let policy = AsyncWait::ordered(N);
+        let keyed = AsyncWait::ordered_by_key(N, |input: &u32| *input);
+        let (values, elements) = (Nothing::<u32>::new, Nothing::<StreamElement<u32>>::new);
+        assert_is_stage::<N>(stage_size::<N, _, _, _>(values(), policy), 0);
+        assert_is_stage::<N>(stage_size::<N, _, _, _>(values(), keyed), KEYS);
+        assert_is_stage::<N>(stage_size::<N, _, _, _>(elements(), policy), CONTROLS);
+        assert_is_stage::<N>(stage_size::<N, _, _, _>(elements(), keyed), KEYS + CONTROLS);
     }
 }
 
-struct Nothing;
+type Request = Ready<Result<u64, ()>>;
 
-impl Stream for Nothing {
-    type Item = u32;
+fn stage_size<const N: usize, St, M, K>(source: St, policy: AsyncWait<NoRetry, K>) -> usize
+where
+    St: Stream,
+    St::Item: IntoElement<u32, M>,
+    M: Shape,
+    K: KeyOf<u32>,
+{
+    let policy = policy.timeout(Duration::from_secs(1));
+    let ask = |input: &u32| -> Request { ready(Ok(u64::from(*input))) };
+    size_of_val(&source.async_wait(policy, ask).in_place_over(NoClock, Fixed::<N>).unwrap())
+}
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u32>> {
+// The source, the function and the timer are nothing here.
+#[track_caller]
+fn assert_is_stage<const N: usize>(found: usize, more: usize) {
+    let requests = N * size_of::<Option<Request>>();
+    assert_is(found, operator::<u32, u64, ()>(N, more) + requests + STAGE);
+}
+
+struct Nothing<T>(PhantomData<T>);
+
+impl<T> Nothing<T> {
+    fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Stream for Nothing<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
         Poll::Ready(None)
     }
 }

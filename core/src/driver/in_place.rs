@@ -201,6 +201,8 @@ where
 
 impl<St, V, M, F, R, K, Q, T, S> fmt::Debug for Stage<St, V, M, F, R, K, Q, T, S>
 where
+    M: Shape,
+    K: KeyOf<V>,
     F: AsyncFunction<V>,
     Q: Launch<F::Future>,
     S: StageStorage,

@@ -74,6 +74,7 @@ pin_project! {
     pub struct Driver<St, V, M, F, R, K, Q, T>
     where
         M: Shape,
+        K: KeyOf<V>,
         F: AsyncFunction<V>,
         Q: Launch<F::Future>,
     {
@@ -181,6 +182,7 @@ where
 impl<St, V, M, F, R, K, Q, T> fmt::Debug for Driver<St, V, M, F, R, K, Q, T>
 where
     M: Shape,
+    K: KeyOf<V>,
     F: AsyncFunction<V>,
     Q: Launch<F::Future>,
 {

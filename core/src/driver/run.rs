@@ -20,6 +20,7 @@ use crate::runtime::{Launch, Timer};
 impl<St, V, M, F, R, K, Q, T, S> Stage<St, V, M, F, R, K, Q, T, S>
 where
     M: Shape,
+    K: KeyOf<V>,
     F: AsyncFunction<V>,
     Q: Launch<F::Future>,
     S: StageStorage,

@@ -8,9 +8,9 @@ use crate::storage::{Storage, Table};
 
 pub(super) struct Keys<S: Storage> {
     /// The first entry of each bucket.
-    buckets: S::Table<u32>,
+    buckets: S::Keys<u32>,
     /// An entry for each call; only those of the last calls of their keys are linked.
-    entries: S::Table<Entry>,
+    entries: S::Keys<Entry>,
     linked: usize,
 }
 
@@ -23,7 +23,7 @@ struct Entry {
 
 impl<S: Storage> Keys<S> {
     pub(super) const fn new() -> Self {
-        Self { buckets: S::Table::EMPTY, entries: S::Table::EMPTY, linked: 0 }
+        Self { buckets: S::Keys::EMPTY, entries: S::Keys::EMPTY, linked: 0 }
     }
 
     /// The key of a call in flight.

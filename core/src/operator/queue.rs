@@ -54,7 +54,7 @@ pub(super) struct Queue<S: Storage> {
     /// Its number; segments count up, wrapping around.
     front_number: u32,
     /// Each control element, with the segment behind it.
-    behind: S::Queue<(Control, Segment)>,
+    behind: S::Controls<(Control, Segment)>,
     /// When the first barrier fails that has a time limit.
     drain_deadline: Option<Instant>,
 }
@@ -80,7 +80,7 @@ impl<S: Storage> Queue<S> {
             keys: Keys::new(),
             front,
             front_number: 0,
-            behind: S::Queue::EMPTY,
+            behind: S::Controls::EMPTY,
             drain_deadline: None,
         }
     }

@@ -125,6 +125,8 @@ where
                     Err(input) => Err(Saved::Record(input, call, result)),
                 }
             }
+            // In a stream of plain values nobody is handed one.
+            Saved::Control(_) if !S::HOLDS_CONTROLS => Ok(()),
             Saved::Control(control) => {
                 self.queue.push_control(control, self.limits.capacity).map_err(Saved::Control)
             }
