@@ -217,9 +217,11 @@ where
     /// [`&'static WakeTable<N>`](crate::WakeTable) for the same with exact wake-ups.
     ///
     /// All of the stage is in the value that this returns, so it must be pinned to be polled: with
-    /// `core::pin::pin!`, or as a part of a task. It takes
-    /// `size_of::<Operator<..>>() + N * size_of::<Option<Request>>()` bytes, and what the source, the
-    /// function and the timer are.
+    /// `core::pin::pin!`, or as a part of a task. How large it is, [`docs/bare-metal.md`] says as a formula, and
+    /// `size_of_val` of the stage exactly. Room for keys is in it only with a key function, and room for control
+    /// elements only over a stream that can have some.
+    ///
+    /// [`docs/bare-metal.md`]: https://docs.rs/inflight/latest/inflight/guide/
     ///
     /// # Errors
     ///
