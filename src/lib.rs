@@ -3,6 +3,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "callback")]
+pub use inflight_callback as callback;
 pub use inflight_core::*;
 #[cfg(feature = "embassy")]
 pub use inflight_embassy::{Embassy, EmbassyTimer};

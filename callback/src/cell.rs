@@ -1,0 +1,123 @@
+//! What a handle and the future that waits for it share: who is first, and who is told that he is not.
+
+use core::fmt;
+use core::task::{Context, Poll, Waker};
+
+/// Why a result came too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lateness {
+    /// The attempt has been completed before.
+    AlreadyCompleted,
+    /// The attempt is over: it has timed out, or the stage is gone.
+    NobodyWaits,
+}
+
+/// A result that came too late; it is handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLate<T> {
+    /// The result.
+    pub result: T,
+    /// Why.
+    pub reason: Lateness,
+}
+
+impl fmt::Display for Lateness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlreadyCompleted => "the attempt has been completed before",
+            Self::NobodyWaits => "the attempt is over",
+        })
+    }
+}
+
+impl<T> fmt::Display for TooLate<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> core::error::Error for TooLate<T> {}
+
+/// Shared by the handles of an attempt and its future, behind a lock. Nothing in it runs foreign code but the
+/// waker's clone, so that the lock may be one that keeps interrupts off.
+#[allow(unreachable_pub, missing_debug_implementations)]
+pub struct Cell<T> {
+    state: State<T>,
+    handles: u32,
+}
+
+enum State<T> {
+    Waiting(Option<Waker>),
+    Completed(T),
+    /// The future has the result.
+    Taken,
+    /// All handles are gone, and none has completed it.
+    Dropped,
+    /// The future is gone.
+    Over,
+}
+
+impl<T> Cell<T> {
+    /// With one handle.
+    pub(crate) const fn new() -> Self {
+        Self { state: State::Waiting(None), handles: 1 }
+    }
+
+    /// Returns whom to wake.
+    pub(crate) fn complete(&mut self, result: T) -> Result<Option<Waker>, TooLate<T>> {
+        match &mut self.state {
+            State::Waiting(waker) => {
+                let waker = waker.take();
+                self.state = State::Completed(result);
+                Ok(waker)
+            }
+            State::Completed(_) | State::Taken => {
+                Err(TooLate { result, reason: Lateness::AlreadyCompleted })
+            }
+            State::Dropped | State::Over => Err(TooLate { result, reason: Lateness::NobodyWaits }),
+        }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
+    /// The result, or `None` when nobody is left who could complete it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        match core::mem::replace(&mut self.state, State::Taken) {
+            State::Waiting(waker) => {
+                let same = waker.filter(|waker| waker.will_wake(cx.waker()));
+                self.state = State::Waiting(same.or_else(|| Some(cx.waker().clone())));
+                Poll::Pending
+            }
+            State::Completed(result) => Poll::Ready(Some(result)),
+            State::Dropped | State::Taken | State::Over => Poll::Ready(None),
+        }
+    }
+
+    pub(crate) fn add_handle(&mut self) {
+        self.handles += 1;
+    }
+
+    /// Returns whom to wake.
+    pub(crate) fn remove_handle(&mut self) -> Option<Waker> {
+        self.handles -= 1;
+        match &mut self.state {
+            State::Waiting(waker) if self.handles == 0 => {
+                let waker = waker.take();
+                self.state = State::Dropped;
+                waker
+            }
+            _ => None,
+        }
+    }
+
+    /// The future is gone. Returns what is to be dropped, outside of the lock.
+    pub(crate) fn close(&mut self) -> impl Sized + use<T> {
+        let next = match self.state {
+            State::Waiting(_) | State::Dropped | State::Over => State::Over,
+            State::Completed(_) | State::Taken => State::Taken,
+        };
+        core::mem::replace(&mut self.state, next)
+    }
+}
