@@ -10,6 +10,8 @@ pub use inflight_core::*;
 pub use inflight_embassy::{Embassy, EmbassyTimer};
 #[cfg(feature = "lines")]
 pub use inflight_lines as lines;
+#[cfg(feature = "serde")]
+pub use inflight_settings as settings;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
