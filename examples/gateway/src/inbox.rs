@@ -1,0 +1,121 @@
+//! What came over the connection to the broker, and what of it is not acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use rumqttc::v5::AsyncClient;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::Publish;
+
+/// Messages between the connection, the source and its acknowledger. All of it is of one connection:
+/// when that is lost, the broker sends again what was not acknowledged, under other numbers perhaps, and what
+/// is left here is void. So it holds no more than the broker may send without an acknowledgement.
+#[derive(Debug)]
+pub struct Inbox {
+    state: Mutex<State>,
+    client: AsyncClient,
+    window: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connection: u64,
+    /// Not taken in yet.
+    arrived: VecDeque<Publish>,
+    /// Taken in, with the position that covers it; in the order of arrival, as they are to be acknowledged.
+    taken: VecDeque<(u64, Publish)>,
+    /// Up to this position everything is durable.
+    durable: u64,
+    source: Option<Waker>,
+}
+
+/// What a message is acknowledged with.
+#[derive(Debug)]
+pub struct Ticket {
+    connection: u64,
+    publish: Publish,
+}
+
+impl Inbox {
+    /// The client's channel must have room for `window` acknowledgements.
+    pub fn new(client: AsyncClient, window: u16) -> Self {
+        Self { state: Mutex::default(), client, window: window.into() }
+    }
+
+    /// Nobody panics while holding it; and if so, what it guards is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message has arrived; `false` if it was dropped. That happens only to one that was published
+    /// without a promise (QoS 0): the broker does not count those.
+    pub fn arrived(&self, publish: Publish) -> bool {
+        let mut state = self.state();
+        if publish.qos == QoS::AtMostOnce && state.arrived.len() >= self.window {
+            return false;
+        }
+        state.arrived.push_back(publish);
+        if let Some(source) = state.source.take() {
+            source.wake();
+        }
+        true
+    }
+
+    /// The connection is lost, and with it what it brought.
+    pub fn disconnected(&self) {
+        let mut state = self.state();
+        state.connection += 1;
+        state.arrived.clear();
+        state.taken.clear();
+    }
+
+    /// The next message.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(Publish, Ticket)> {
+        let mut state = self.state();
+        let Some(publish) = state.arrived.pop_front() else {
+            state.source = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        // All that an acknowledgement needs; not the content.
+        let what = Publish { qos: publish.qos, pkid: publish.pkid, ..Publish::default() };
+        let ticket = Ticket { connection: state.connection, publish: what };
+        Poll::Ready((publish, ticket))
+    }
+
+    /// The message is covered by every checkpoint at or behind `position`, and to be acknowledged when there
+    /// is one. Returns how many are acknowledged now: there may be one already.
+    pub fn covered_by(&self, position: u64, ticket: Ticket) -> usize {
+        let mut state = self.state();
+        if ticket.connection == state.connection && ticket.publish.qos != QoS::AtMostOnce {
+            state.taken.push_back((position, ticket.publish));
+        }
+        self.acknowledge_taken(&mut state)
+    }
+
+    /// Everything up to `position` is durable. Returns how many are acknowledged now.
+    pub fn acknowledge(&self, position: u64) -> usize {
+        let mut state = self.state();
+        state.durable = state.durable.max(position);
+        self.acknowledge_taken(&mut state)
+    }
+
+    /// How many messages the broker waits to hear of.
+    pub fn unacknowledged(&self) -> usize {
+        let state = self.state();
+        state.arrived.len() + state.taken.len()
+    }
+
+    fn acknowledge_taken(&self, state: &mut State) -> usize {
+        let mut acknowledged = 0;
+        while let Some((position, publish)) = state.taken.front()
+            && *position <= state.durable
+            // There is room for them all. If not, the next time comes.
+            && self.client.try_ack(publish).is_ok()
+        {
+            state.taken.pop_front();
+            acknowledged += 1;
+        }
+        acknowledged
+    }
+}

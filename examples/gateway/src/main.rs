@@ -1,0 +1,78 @@
+//! An edge gateway: readings come in by MQTT, each is enriched with its device's site and calibration from
+//! PostgreSQL, and goes out to a NATS JetStream stream, which holds each of them once.
+//!
+//! ```text
+//! examples/gateway/up                                          # the three servers, on loopback
+//! cargo run --release -p inflight-gateway -- --demo --view     # until Ctrl-C
+//! cargo run --release -p inflight-gateway -- --check           # what went in against what came out
+//! examples/gateway/down
+//! ```
+//!
+//! [`gateway`] is the heart: a source, a stage, a sink and a store; the library does the rest. Each of the modules
+//! has one subject:
+//!
+//! * `options`: the command line.
+//! * `message`, `seen`: what a device says, and which of it was taken in before.
+//! * `mqtt`, `inbox`, `source`: the broker's connection, what came over it, and that as a pipeline's source.
+//! * `devices`: what the database knows of a device.
+//! * `output`, `stream`, `sink`: what goes out, the stream it goes to, and that as a pipeline's sink.
+//! * `demo`, `ledger`, `publisher`, `check`: seeded readings, how far they were published, and what became of
+//!   them.
+//! * `status`, `prometheus`, `view`: what a person or a monitor sees of it.
+#![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
+
+mod check;
+mod demo;
+mod devices;
+mod gateway;
+mod inbox;
+mod ledger;
+mod message;
+mod mqtt;
+mod options;
+mod output;
+mod prometheus;
+mod publisher;
+mod seen;
+mod sink;
+mod source;
+mod status;
+mod stream;
+mod view;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::gateway::gateway;
+use crate::options::{Mode, Options};
+use crate::status::Status;
+
+fn main() -> ExitCode {
+    let options = Arc::new(Options::parse());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime.context("cannot start").and_then(|runtime| {
+        let ended = runtime.block_on(run(&options));
+        // What was abandoned must not hold up the end.
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|error| {
+        eprintln!("inflight-gateway: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+async fn run(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
+    match options.mode() {
+        Mode::Check => check::check(options).await,
+        Mode::Publish => {
+            publisher::publish(options, &Arc::new(Status::new())).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Mode::Gateway => gateway(options).await,
+    }
+}

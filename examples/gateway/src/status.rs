@@ -1,0 +1,251 @@
+//! What is known of the gateway at any moment: for the log, the view and the monitor.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Display};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use inflight::{Metrics, StageHandle};
+use tokio::sync::Notify;
+
+use crate::inbox::Inbox;
+
+/// The servers that the gateway lives with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    Mqtt,
+    Postgres,
+    Nats,
+}
+
+impl Server {
+    pub const ALL: [Self; 3] = [Self::Mqtt, Self::Postgres, Self::Nats];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Postgres => "postgres",
+            Self::Nats => "nats",
+        }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Shared by all parts of the gateway. Counters count from the start of this process.
+#[derive(Debug)]
+pub struct Status {
+    began: Instant,
+    /// Messages taken in.
+    pub received: Counter,
+    /// Messages that came again, and were passed over.
+    pub repeated: Counter,
+    /// Messages that the broker was told of.
+    pub acknowledged: Counter,
+    /// Messages without a promise (QoS 0) that there was no room for.
+    pub refused: Counter,
+    /// Readings in the stream.
+    pub enriched: Counter,
+    /// Dead letters in the stream.
+    pub dead_lettered: Counter,
+    checkpoints: Counter,
+    checkpoint_bytes: AtomicU64,
+    /// When the last checkpoint was saved, in milliseconds since the start and one more; 0: not yet.
+    checkpoint_at: AtomicU64,
+    stage: OnceLock<StageHandle>,
+    inbox: OnceLock<Arc<Inbox>>,
+    links: [Link; 3],
+    log: Mutex<Log>,
+    quit: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    is_up: AtomicBool,
+    told: Mutex<Option<(bool, Instant)>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    /// The latest lines, if they are not to be printed.
+    kept: Option<VecDeque<String>>,
+}
+
+/// The numbers of one moment.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    pub up_for: Duration,
+    pub servers: [(Server, bool); 3],
+    pub received: u64,
+    pub repeated: u64,
+    pub acknowledged: u64,
+    pub unacknowledged: u64,
+    pub refused: u64,
+    pub enriched: u64,
+    pub dead_lettered: u64,
+    pub checkpoints: u64,
+    pub checkpoint_bytes: u64,
+    pub checkpoint_age: Option<Duration>,
+    pub stage: Metrics,
+}
+
+impl Status {
+    /// How many lines of the log a view has.
+    pub const KEPT_LINES: usize = 6;
+
+    /// A server that comes and goes is told of this seldom.
+    const QUIET: Duration = Duration::from_secs(1);
+
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            received: Counter::default(),
+            repeated: Counter::default(),
+            acknowledged: Counter::default(),
+            refused: Counter::default(),
+            enriched: Counter::default(),
+            dead_lettered: Counter::default(),
+            checkpoints: Counter::default(),
+            checkpoint_bytes: AtomicU64::new(0),
+            checkpoint_at: AtomicU64::new(0),
+            stage: OnceLock::new(),
+            inbox: OnceLock::new(),
+            links: Default::default(),
+            log: Mutex::default(),
+            quit: Notify::new(),
+        }
+    }
+
+    pub fn watch_stage(&self, stage: StageHandle) {
+        let _ = self.stage.set(stage);
+    }
+
+    pub fn watch_inbox(&self, inbox: Arc<Inbox>) {
+        let _ = self.inbox.set(inbox);
+    }
+
+    /// The server did what it was asked.
+    pub fn up(&self, server: Server) {
+        self.set(server, true, &"");
+    }
+
+    /// The server did not.
+    pub fn down(&self, server: Server, reason: &dyn Display) {
+        self.set(server, false, reason);
+    }
+
+    fn set(&self, server: Server, is_up: bool, reason: &dyn Display) {
+        let link = &self.links[server as usize];
+        link.is_up.store(is_up, Ordering::Relaxed);
+        let mut told = link.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.is_none_or(|(was_up, at)| was_up != is_up && at.elapsed() > Self::QUIET);
+        if is_news {
+            *told = Some((is_up, Instant::now()));
+            drop(told);
+            match is_up {
+                true => self.say(&format!("{}: up", server.name())),
+                false => self.say(&format!("{}: down: {reason:#}", server.name())),
+            }
+        }
+    }
+
+    pub fn checkpoint_saved(&self, bytes: usize) {
+        self.checkpoints.add(1);
+        self.checkpoint_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.checkpoint_at.store(millis(self.began.elapsed()) + 1, Ordering::Relaxed);
+    }
+
+    /// A line of the log.
+    pub fn say(&self, text: &str) {
+        let line = format!("[{:8.1}s] {text}", self.began.elapsed().as_secs_f64());
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut log.kept {
+            None => eprintln!("{line}"),
+            Some(kept) => {
+                kept.push_back(line);
+                if kept.len() > Self::KEPT_LINES {
+                    kept.pop_front();
+                }
+            }
+        }
+    }
+
+    /// From now on lines are kept for the view, or printed again.
+    pub fn keep_lines(&self, keep: bool) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.kept = keep.then(VecDeque::new);
+    }
+
+    pub fn kept_lines(&self) -> Vec<String> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.kept.iter().flatten().cloned().collect()
+    }
+
+    /// As if Ctrl-C were pressed.
+    pub fn ask_to_quit(&self) {
+        self.quit.notify_one();
+    }
+
+    /// Somebody has asked for it.
+    pub async fn quit(&self) {
+        self.quit.notified().await;
+    }
+
+    pub fn numbers(&self) -> Numbers {
+        let saved = self.checkpoint_at.load(Ordering::Relaxed).checked_sub(1);
+        let up_for = self.began.elapsed();
+        Numbers {
+            up_for,
+            servers: Server::ALL
+                .map(|server| (server, self.links[server as usize].is_up.load(Ordering::Relaxed))),
+            received: self.received.value(),
+            repeated: self.repeated.value(),
+            acknowledged: self.acknowledged.value(),
+            unacknowledged: self.inbox.get().map_or(0, |inbox| inbox.unacknowledged() as u64),
+            refused: self.refused.value(),
+            enriched: self.enriched.value(),
+            dead_lettered: self.dead_lettered.value(),
+            checkpoints: self.checkpoints.value(),
+            checkpoint_bytes: self.checkpoint_bytes.load(Ordering::Relaxed),
+            checkpoint_age: saved.map(|at| up_for.saturating_sub(Duration::from_millis(at))),
+            stage: self.stage.get().map(StageHandle::metrics).unwrap_or_default(),
+        }
+    }
+
+    /// What this run did, in a line.
+    pub fn summary(&self) -> impl Display {
+        Summary(self.numbers())
+    }
+}
+
+struct Summary(Numbers);
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Numbers { received, repeated, enriched, dead_lettered, checkpoints, .. } = self.0;
+        write!(
+            f,
+            "in {:.1} s: {received} messages taken in, {repeated} came again; {enriched} enriched, \
+             {dead_lettered} dead letters; {} retries; {checkpoints} checkpoints",
+            self.0.up_for.as_secs_f64(),
+            self.0.stage.retried
+        )
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
