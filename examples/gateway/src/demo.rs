@@ -55,7 +55,7 @@ impl Demo {
     }
 
     fn is_garbled(self, number: u64) -> bool {
-        self.dice(number) % POISON == 0
+        self.dice(number).is_multiple_of(POISON)
     }
 
     /// The device it is of, for the topic.

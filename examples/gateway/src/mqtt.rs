@@ -94,9 +94,8 @@ impl Connection {
         match packet {
             Packet::ConnAck(welcome) => self.connected(&welcome),
             Packet::Publish(publish) => {
-                if !self.inbox.arrived(publish) {
-                    self.status.refused.add(1);
-                }
+                let has_room = self.inbox.arrived(publish);
+                self.status.refused.add(u64::from(!has_room));
             }
             Packet::SubAck(answer) => {
                 let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
