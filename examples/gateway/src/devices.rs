@@ -72,7 +72,9 @@ impl Devices {
 
     /// What is known of a device. When the future is dropped, so is its connection.
     pub async fn find(self, name: String) -> Result<Device, EnrichError> {
+        let unanswered = Unanswered(Some(&self.status));
         let found = self.ask(&name).await;
+        unanswered.answered(&found);
         match &found {
             Ok(_) => self.status.up(Server::Postgres),
             Err(error) if is_ours(error) => self.status.up(Server::Postgres),
@@ -134,6 +136,25 @@ impl Drop for Lease {
     }
 }
 
+/// Counts a question that was given up: by whoever asked, or by the server.
+struct Unanswered<'s>(Option<&'s Status>);
+
+impl Unanswered<'_> {
+    fn answered<T>(mut self, answer: &Result<T, AskError>) {
+        if !answer.as_ref().is_err_and(AskError::is_timeout) {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(status) = self.0 {
+            status.timeouts.add(1);
+        }
+    }
+}
+
 #[derive(Debug)]
 enum AskError {
     Pool(PoolError),
@@ -147,6 +168,10 @@ impl AskError {
             Self::Query(error) | Self::Pool(PoolError::Backend(error)) => error.as_db_error(),
             _ => None,
         }
+    }
+
+    fn is_timeout(&self) -> bool {
+        self.database().is_some_and(|error| *error.code() == SqlState::QUERY_CANCELED)
     }
 
     fn into_enrich_error(self) -> EnrichError {
@@ -166,8 +191,11 @@ fn is_ours(error: &AskError) -> bool {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(error) = self.database() {
-            let cancelled = *error.code() == SqlState::QUERY_CANCELED;
-            return f.write_str(if cancelled { "it took too long" } else { error.message() });
+            return f.write_str(if self.is_timeout() {
+                "it took too long"
+            } else {
+                error.message()
+            });
         }
         let cause = |error: &dyn std::error::Error| error.source().map(ToString::to_string);
         match self {

@@ -138,14 +138,12 @@ async fn asked_to_stop(
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = status.quit() => {}
     }
     status.say("stopping: what is in flight is finished (Ctrl-C again stops at once)");
     pipeline.stop();
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = status.quit() => {}
         () = tokio::time::sleep(patience) => {}
     }
     Ok(())

@@ -71,7 +71,7 @@ pub fn text(numbers: &Numbers) -> String {
             (label("state", "running"), stage.running as f64),
             (label("state", "backoff"), stage.in_backoff as f64),
             (label("state", "done"), stage.done as f64),
-            (label("state", "waiting"), waiting(numbers) as f64),
+            (label("state", "waiting"), numbers.waiting() as f64),
         ],
     );
     page.gauge("capacity", "The most readings in flight.", stage.capacity as f64);
@@ -88,19 +88,13 @@ pub fn text(numbers: &Numbers) -> String {
     page.counter("dead_lettered", "Dead letters in the stream.", numbers.dead_lettered);
     page.counter("attempts", "Times the database was asked.", stage.attempts);
     page.counter("retries", "Attempts that were followed by another one.", stage.retried);
-    page.counter("late_completions", "Answers that came too late.", stage.late_completions);
+    page.counter("timeouts", "Attempts that took too long.", numbers.timeouts);
     page.histogram(
         "call_seconds",
         "From the first attempt to the outcome; the sum is an estimate.",
         &stage.call_time,
     );
     page.0
-}
-
-/// In flight, and not in any other state: for a place among the running.
-pub fn waiting(numbers: &Numbers) -> u64 {
-    let stage = &numbers.stage;
-    stage.in_flight.saturating_sub(stage.running + stage.in_backoff + stage.done)
 }
 
 fn seconds(duration: Option<Duration>) -> f64 {

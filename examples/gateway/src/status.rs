@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use inflight::{Metrics, StageHandle};
-use tokio::sync::Notify;
 
 use crate::inbox::Inbox;
 
@@ -61,6 +61,8 @@ pub struct Status {
     pub enriched: Counter,
     /// Dead letters in the stream.
     pub dead_lettered: Counter,
+    /// Attempts to ask the database that took too long.
+    pub timeouts: Counter,
     checkpoints: Counter,
     checkpoint_bytes: AtomicU64,
     /// When the last checkpoint was saved, in milliseconds since the start and one more; 0: not yet.
@@ -69,7 +71,6 @@ pub struct Status {
     inbox: OnceLock<Arc<Inbox>>,
     links: [Link; 3],
     log: Mutex<Log>,
-    quit: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -96,10 +97,19 @@ pub struct Numbers {
     pub refused: u64,
     pub enriched: u64,
     pub dead_lettered: u64,
+    pub timeouts: u64,
     pub checkpoints: u64,
     pub checkpoint_bytes: u64,
     pub checkpoint_age: Option<Duration>,
     pub stage: Metrics,
+}
+
+impl Numbers {
+    /// In flight, and in no other state: these wait for a place among the running.
+    pub fn waiting(&self) -> u64 {
+        let stage = &self.stage;
+        stage.in_flight.saturating_sub(stage.running + stage.in_backoff + stage.done)
+    }
 }
 
 impl Status {
@@ -118,6 +128,7 @@ impl Status {
             refused: Counter::default(),
             enriched: Counter::default(),
             dead_lettered: Counter::default(),
+            timeouts: Counter::default(),
             checkpoints: Counter::default(),
             checkpoint_bytes: AtomicU64::new(0),
             checkpoint_at: AtomicU64::new(0),
@@ -125,7 +136,6 @@ impl Status {
             inbox: OnceLock::new(),
             links: Default::default(),
             log: Mutex::default(),
-            quit: Notify::new(),
         }
     }
 
@@ -183,25 +193,15 @@ impl Status {
         }
     }
 
-    /// From now on lines are kept for the view, or printed again.
-    pub fn keep_lines(&self, keep: bool) {
+    /// From now on lines are kept for the view, or printed again. Returns those that were kept.
+    pub fn keep_lines(&self, keep: bool) -> VecDeque<String> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.kept = keep.then(VecDeque::new);
+        mem::replace(&mut log.kept, keep.then(VecDeque::new)).unwrap_or_default()
     }
 
     pub fn kept_lines(&self) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.kept.iter().flatten().cloned().collect()
-    }
-
-    /// As if Ctrl-C were pressed.
-    pub fn ask_to_quit(&self) {
-        self.quit.notify_one();
-    }
-
-    /// Somebody has asked for it.
-    pub async fn quit(&self) {
-        self.quit.notified().await;
     }
 
     pub fn numbers(&self) -> Numbers {
@@ -218,6 +218,7 @@ impl Status {
             refused: self.refused.value(),
             enriched: self.enriched.value(),
             dead_lettered: self.dead_lettered.value(),
+            timeouts: self.timeouts.value(),
             checkpoints: self.checkpoints.value(),
             checkpoint_bytes: self.checkpoint_bytes.load(Ordering::Relaxed),
             checkpoint_age: saved.map(|at| up_for.saturating_sub(Duration::from_millis(at))),
