@@ -3,10 +3,6 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Deserialize;
-use tokio::time::{sleep, timeout};
 
 use crate::demo::{Demo, Fate};
 use crate::ledger::Ledger;
@@ -15,14 +11,20 @@ use crate::options::Options;
 use crate::output::{Enriched, dead_letters};
 use crate::status::Status;
 use crate::stream::{Outlet, Stored};
+use anyhow::Context;
+use serde::Deserialize;
 
 /// Prints the comparison. Status 0 when nothing is missing, doubled or wrong.
 pub async fn check(options: &Options) -> anyhow::Result<ExitCode> {
     let ledger = Ledger::open(&options.ledger(), options.seed)?;
     let outlet = Outlet::open(options, Arc::new(Status::new())).await?;
     let mut tally = Tally::new(options, &ledger);
-    let read = timeout(Duration::from_secs(30), read(&outlet, &mut tally)).await;
-    let messages = read.map_err(|_| anyhow::anyhow!("the stream cannot be read"))??;
+    let mut messages = 0;
+    let count = |stored| {
+        messages += 1;
+        tally.count(&stored);
+    };
+    outlet.read(0, false, count).await.context("reading the stream")?;
     let published = ledger.entry.confirmed;
     let (lost, duplicated) = (tally.lost(published), tally.duplicated());
     let Tally { enriched, dead, wrong, .. } = tally;
@@ -31,21 +33,6 @@ pub async fn check(options: &Options) -> anyhow::Result<ExitCode> {
          duplicated {duplicated}, wrong {wrong}; messages in the stream {messages}"
     );
     Ok(if lost + duplicated + wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Reads the stream once there is a connection.
-async fn read(outlet: &Outlet, tally: &mut Tally) -> anyhow::Result<u64> {
-    while !outlet.is_connected() {
-        sleep(Duration::from_millis(10)).await;
-    }
-    let mut messages = 0;
-    outlet
-        .read(0, false, |stored| {
-            messages += 1;
-            tally.count(&stored);
-        })
-        .await?;
-    Ok(messages)
 }
 
 /// What is in the stream, by the number of the reading it is of.

@@ -119,3 +119,70 @@ impl Inbox {
         acknowledged
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rumqttc::v5::{EventLoop, MqttOptions};
+
+    use super::*;
+
+    /// The connection is never polled: its channel has room for what is acknowledged here.
+    fn inbox() -> (Inbox, EventLoop) {
+        let (client, events) = AsyncClient::new(MqttOptions::new("test", "127.0.0.1", 1), 8);
+        (Inbox::new(client, 4), events)
+    }
+
+    fn message(pkid: u16) -> Publish {
+        let qos = if pkid == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        Publish { qos, pkid, ..Publish::default() }
+    }
+
+    fn take(inbox: &Inbox) -> Option<Ticket> {
+        match inbox.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready((_, ticket)) => Some(ticket),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn only_what_is_durable_is_acknowledged() {
+        let (inbox, _events) = inbox();
+        for pkid in 1..=3 {
+            assert!(inbox.arrived(message(pkid)));
+            let ticket = take(&inbox).unwrap();
+            assert_eq!(inbox.covered_by(pkid.into(), ticket), 0);
+        }
+        assert_eq!((inbox.acknowledge(2), inbox.unacknowledged()), (2, 1));
+        // A repetition of the second one: that is durable, but it has to wait for the third.
+        assert!(inbox.arrived(message(4)));
+        let ticket = take(&inbox).unwrap();
+        assert_eq!(inbox.covered_by(2, ticket), 0);
+        assert_eq!((inbox.acknowledge(3), inbox.unacknowledged()), (2, 0));
+        assert!(inbox.arrived(message(5)));
+        let ticket = take(&inbox).unwrap();
+        assert_eq!(inbox.covered_by(3, ticket), 1, "nothing has to be waited for");
+    }
+
+    #[test]
+    fn what_a_lost_connection_brought_is_void() {
+        let (inbox, _events) = inbox();
+        for pkid in 1..=3 {
+            assert!(inbox.arrived(message(pkid)));
+        }
+        let (taken, on_its_way) = (take(&inbox).unwrap(), take(&inbox).unwrap());
+        assert_eq!(inbox.covered_by(1, taken), 0);
+        inbox.disconnected();
+        assert!(take(&inbox).is_none(), "the third one comes again");
+        assert_eq!(inbox.covered_by(2, on_its_way), 0);
+        assert_eq!((inbox.acknowledge(2), inbox.unacknowledged()), (0, 0));
+    }
+
+    #[test]
+    fn what_nobody_counts_is_bounded() {
+        let (inbox, _events) = inbox();
+        let accepted = (0..10).filter(|_| inbox.arrived(message(0))).count();
+        assert_eq!(accepted, 4);
+        let ticket = take(&inbox).unwrap();
+        assert_eq!((inbox.covered_by(1, ticket), inbox.acknowledge(1)), (0, 0));
+    }
+}

@@ -13,6 +13,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::{Client, ConnectOptions, Event};
 use futures_util::StreamExt;
+use tokio::time::{sleep, timeout};
 
 use crate::options::Options;
 use crate::output::Output;
@@ -75,24 +76,30 @@ impl Outlet {
         Ok(Self { client, context, config })
     }
 
-    pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+    /// Waits for a connection, but not for long.
+    async fn connected(&self) -> anyhow::Result<()> {
+        let connected = async {
+            while self.client.connection_state() != State::Connected {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, connected).await.context("there is no connection")
     }
 
     /// The stream, which is made if it is not there.
     async fn stream(&self) -> anyhow::Result<Stream> {
         // Or what is published would be kept, and sent when it is long decided otherwise.
-        ensure!(self.is_connected(), "there is no connection");
+        self.connected().await?;
         Ok(self.context.get_or_create_stream(self.config.clone()).await?)
     }
 
     /// Publishes these, and returns the number of the latest of them in the stream when it has them all. Those
-    /// whose id it knows from not long ago it does not take twice.
+    /// whose id it knows from not long ago it does not take twice. Does not make the stream.
     pub async fn publish<'o>(
         &self,
         outputs: impl IntoIterator<Item = &'o Output>,
     ) -> anyhow::Result<u64> {
-        self.stream().await?;
+        self.connected().await?;
         let (mut outputs, mut latest) = (outputs.into_iter().peekable(), 0);
         while outputs.peek().is_some() {
             let mut under_way = Vec::with_capacity(BATCH);

@@ -100,6 +100,12 @@ impl Servers {
         assert!(status.success(), "{server} does not stop");
     }
 
+    /// Sends a signal to one of them.
+    pub fn signal(&self, server: &str, signal: &str) {
+        let id = fs::read_to_string(self.folder.path().join(server).with_extension("pid"));
+        kill(signal, id.expect("it runs").trim());
+    }
+
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
         command
@@ -267,9 +273,7 @@ impl Process {
     /// Ctrl-C
     pub fn interrupt(mut self) -> String {
         self.assert_alive();
-        let id = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-INT", &id]).status().expect("kill");
-        assert!(killed.success());
+        kill("-INT", &self.child.id().to_string());
         let status = self.child.wait().expect("its status");
         assert!(status.success(), "{status}: {}", self.log());
         self.log()
@@ -316,6 +320,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn kill(signal: &str, id: &str) {
+    let killed = Command::new("kill").args([signal, id]).status().expect("kill");
+    assert!(killed.success());
 }
 
 /// Looks again and again, for as long as anything here may take.

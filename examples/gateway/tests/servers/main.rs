@@ -57,6 +57,25 @@ fn the_stream_is_stopped_and_started_again() {
     survives_the_loss_of("nats", "stream", "nats: down");
 }
 
+/// The server takes what is published, and answers when nobody waits for that any more.
+#[test]
+fn the_stream_hangs() {
+    let Some(turn) = turn() else { return };
+    let mut job = Job::new(&turn, "hangs", 15_000, 2_000);
+    job.options.extend(FORGETFUL);
+    let mut gateway = job.gateway();
+    let publisher = job.publisher();
+    gateway.wait_for_metric("enriched_total", |enriched| enriched > 2_000.0);
+    turn.servers.signal("nats", "-STOP");
+    // At once: before the gateway tries again, and the server has forgotten what it took meanwhile.
+    gateway.wait_for_line("nats: down");
+    turn.servers.signal("nats", "-CONT");
+    publisher.wait();
+    job.wait_until_through(&mut gateway);
+    let (checked, _) = job.finish(gateway);
+    println!("hangs: {checked:?}");
+}
+
 #[test]
 fn the_gateway_is_killed_ten_times() {
     let Some(turn) = turn() else { return };
@@ -72,6 +91,8 @@ fn the_gateway_is_killed_ten_times() {
         repeated += gateway.metric("repeated_total");
         let log = gateway.kill();
         assert_eq!(log.contains("goes on from checkpoint"), life > 0, "{log}");
+        // So long that JetStream has forgotten what it got: what is not doubled is the gateway's doing.
+        sleep(Duration::from_millis(300));
     }
     let mut gateway = job.gateway();
     publisher.take().expect("it is there").wait();
