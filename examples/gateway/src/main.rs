@@ -8,7 +8,7 @@
 //! examples/gateway/down
 //! ```
 //!
-//! [`gateway`] is the heart: a source, a stage, a sink and a store; the library does the rest. Each of the modules
+//! [`gateway()`] is the heart: a source, a stage, a sink and a store; the library does the rest. Each of the modules
 //! has one subject:
 //!
 //! * `options`: the command line.

@@ -45,7 +45,7 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
 
     /// The name of this gateway: of its MQTT session, its topics (NAME/readings/..), its stream and its
-    /// subjects (NAME.enriched.<device>, NAME.dead)
+    /// subjects (NAME.enriched.DEVICE, NAME.dead)
     #[arg(long, value_name = "NAME", default_value = "gateway", value_parser = name)]
     pub name: String,
 
