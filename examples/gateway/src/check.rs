@@ -14,7 +14,7 @@ use crate::stream::{Outlet, Stored};
 use anyhow::Context;
 use serde::Deserialize;
 
-/// Prints the comparison. Status 0 when nothing is missing, doubled or wrong.
+/// Prints the comparison. Status 0 when nothing is missing, doubled, wrong or out of order.
 pub async fn check(options: &Options) -> anyhow::Result<ExitCode> {
     let ledger = Ledger::open(&options.ledger(), options.seed)?;
     let outlet = Outlet::open(options, Arc::new(Status::new())).await?;
@@ -27,12 +27,17 @@ pub async fn check(options: &Options) -> anyhow::Result<ExitCode> {
     outlet.read(0, false, count).await.context("reading the stream")?;
     let published = ledger.entry.confirmed;
     let (lost, duplicated) = (tally.lost(published), tally.duplicated());
-    let Tally { enriched, dead, wrong, .. } = tally;
+    let Tally { enriched, dead, wrong, disordered, .. } = tally;
     println!(
         "published {published}: enriched {enriched}, dead letters {dead}, lost {lost}, \
-         duplicated {duplicated}, wrong {wrong}; messages in the stream {messages}"
+         duplicated {duplicated}, wrong {wrong}, out of order {disordered}; \
+         messages in the stream {messages}"
     );
-    Ok(if lost + duplicated + wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if lost + duplicated + wrong + disordered == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What is in the stream, by the number of the reading it is of.
@@ -46,6 +51,9 @@ struct Tally {
     dead: u64,
     /// Not what it has to be, or not of the demo.
     wrong: u64,
+    /// The latest number of each device, and how many readings came behind one with a higher number.
+    latest: HashMap<String, u64>,
+    disordered: u64,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +79,8 @@ impl Tally {
             enriched: 0,
             dead: 0,
             wrong: 0,
+            latest: HashMap::new(),
+            disordered: 0,
         }
     }
 
@@ -82,6 +92,9 @@ impl Tally {
             self.enriched += 1;
             serde_json::from_slice(&stored.payload).ok().map(Fate::Enriched)
         };
+        if let Some(Fate::Enriched(reading)) = &found {
+            self.look_at_order(reading);
+        }
         match found.and_then(|found| self.number(&found)) {
             Some(number) => self.counts[number] += 1,
             None => {
@@ -89,6 +102,12 @@ impl Tally {
                 self.wrong += 1;
             }
         }
+    }
+
+    fn look_at_order(&mut self, reading: &Enriched) {
+        let latest = self.latest.entry(reading.device.clone()).or_default();
+        self.disordered += u64::from(reading.sequence < *latest);
+        *latest = reading.sequence.max(*latest);
     }
 
     /// The number of the reading, if this is what had to become of it.

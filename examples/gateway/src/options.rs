@@ -20,7 +20,7 @@ pub struct Options {
     pub publish: bool,
 
     /// Compare what was published with what is in the stream, and end: status 0 when nothing is missing,
-    /// doubled or wrong, else 1
+    /// doubled, wrong or out of its device's order, else 1
     #[arg(long, conflicts_with_all = ["demo", "view"])]
     pub check: bool,
 

@@ -22,6 +22,8 @@ use crate::status::{Server, Status};
 /// Longer without an answer, and the server is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+const BEFORE_RECONNECT: Duration = Duration::from_millis(250);
+
 /// How many are published before the first acknowledgement is awaited, or read at once.
 const BATCH: usize = 500;
 
@@ -61,7 +63,7 @@ impl Outlet {
             .retry_on_initial_connect()
             .ping_interval(Duration::from_secs(5))
             .connection_timeout(PATIENCE)
-            .reconnect_delay_callback(|_| Duration::from_millis(250))
+            .reconnect_delay_callback(|attempts| BEFORE_RECONNECT * u32::from(attempts > 1))
             .event_callback(told)
             .connect(options.nats.to_string())
             .await

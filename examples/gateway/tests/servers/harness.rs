@@ -144,6 +144,7 @@ pub struct Checked {
     pub lost: u64,
     pub duplicated: u64,
     pub wrong: u64,
+    pub disordered: u64,
 }
 
 impl<'s> Job<'s> {
@@ -194,8 +195,10 @@ impl<'s> Job<'s> {
             lost: number("lost"),
             duplicated: number("duplicated"),
             wrong: number("wrong"),
+            disordered: number("out of order"),
         };
-        let is_good = checked.lost + checked.duplicated + checked.wrong == 0;
+        let Checked { lost, duplicated, wrong, disordered, .. } = checked;
+        let is_good = lost + duplicated + wrong + disordered == 0;
         assert_eq!(output.status.success(), is_good, "{output:?}");
         checked
     }
@@ -215,8 +218,9 @@ impl<'s> Job<'s> {
         let text = gateway.interrupt();
         assert!(text.contains("all that was taken in is in the stream"), "{text}");
         let checked = self.check();
-        let Checked { published, enriched, dead, lost, duplicated, wrong } = checked;
+        let Checked { published, enriched, dead, lost, duplicated, wrong, disordered } = checked;
         assert_eq!((published, lost, duplicated, wrong), (self.readings, 0, 0, 0), "{text}");
+        assert_eq!(disordered, 0, "{text}");
         assert_eq!(enriched + dead, published, "{text}");
         assert!(dead > 0, "the seed has poison: {text}");
         (checked, text)

@@ -102,6 +102,30 @@ fn the_gateway_is_killed_ten_times() {
     println!("killed: {checked:?}, {repeated} messages came again and were recognised");
 }
 
+/// Nothing can get through, so the process ends with readings in flight: killed, and when it is asked to.
+#[test]
+fn it_ends_while_the_database_is_away() {
+    let Some(turn) = turn() else { return };
+    let mut job = Job::new(&turn, "away", 10_000, 2_000);
+    job.options.extend(FORGETFUL);
+    job.options.extend(["--drain", "500ms"]);
+    let publisher = job.publisher();
+    let mut gateway = job.gateway();
+    gateway.wait_for_metric("enriched_total", |enriched| enriched > 1_000.0);
+    turn.servers.down("postgres");
+    gateway.wait_for_metric("in_flight{state=\"backoff\"}", |waiting| waiting > 200.0);
+    gateway.kill();
+    let mut gateway = job.gateway();
+    gateway.wait_for_metric("in_flight{state=\"backoff\"}", |waiting| waiting > 200.0);
+    let log = gateway.interrupt();
+    assert!(log.contains("it goes on from its last checkpoint"), "{log}");
+    let mut gateway = job.gateway();
+    assert!(turn.servers.up());
+    publisher.wait();
+    job.wait_until_through(&mut gateway);
+    job.finish(gateway);
+}
+
 /// All requests run into their timeout: somebody has locked the table.
 #[test]
 fn the_database_is_slow() {
@@ -210,8 +234,8 @@ fn poison_becomes_a_dead_letter() {
         br#"{"device":"nobody","sequence":900,"value":1}"#,
     ];
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(publish(&turn.servers, "poison/readings/x", &poison));
     let dead = gateway.metric("dead_lettered_total");
+    runtime.block_on(publish(&turn.servers, "poison/readings/x", &poison));
     gateway.wait_for_metric("dead_lettered_total", |now| now >= dead + poison.len() as f64);
     let log = gateway.interrupt();
     let letters = runtime.block_on(messages(&turn.servers, "poison", "poison.dead"));
