@@ -23,6 +23,10 @@ use crate::element::StreamElement;
 /// 5. when it is `Pending`, wake the task of the latest poll once there is more;
 /// 6. make watermarks again as it made them the first time, which its position may have to say.
 ///
+/// A queue that cannot be read from a position, but hands out again what was not acknowledged (MQTT, AMQP), is such
+/// a source too: its position says which records were handed out, and it passes over those that come again. Then
+/// only the newest checkpoint is as good as ever, because what that covers was acknowledged.
+///
 /// A source that fails has ended: the pipeline finishes what is in flight, takes a last checkpoint, and
 /// returns the error. Records that are no good (a line that cannot be read) are not failures: let them
 /// flow as records, and fail in the function, so that they come out with their reason.

@@ -17,8 +17,9 @@ use crate::status::{Server, Status};
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const BEFORE_RECONNECT: Duration = Duration::from_millis(250);
 
-/// The most that is taken from the broker in one message. The broker itself should refuse more.
-const MAX_PACKET: u32 = 256 * 1024;
+/// The most that is taken from the broker in one message; the broker itself should refuse more. As a dead letter
+/// it is up to six times as long, and NATS takes a mebibyte.
+const MAX_PACKET: u32 = 128 * 1024;
 
 /// The session: it outlives the connection, the gateway and the broker.
 #[derive(Debug)]
