@@ -29,6 +29,8 @@ const STAGE: (&str, u32) = ("enrich", 1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Runs until Ctrl-C, or until somebody ends the process politely.
 pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
     let status = Arc::new(Status::new());
@@ -37,11 +39,12 @@ pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
         Some(address) => Some(Aborted(prometheus::serve(address, Arc::clone(&status)).await?)),
         None => None,
     };
+    let _log = (!options.view).then(|| Aborted(log(&status)));
     let _demo = options.demo.then(|| Aborted(demo(options, &status)));
     let ended = enrich(options, &status).await;
     drop(view);
     let ended = ended?;
-    println!("{}", status.summary());
+    println!("in {:.1} s: {}", status.numbers().up_for.as_secs_f64(), status.summary());
     println!(
         "{}",
         match ended {
@@ -147,6 +150,18 @@ async fn asked_to_stop(
         () = tokio::time::sleep(patience) => {}
     }
     Ok(())
+}
+
+/// A line of the log every now and then.
+fn log(status: &Arc<Status>) -> AbortHandle {
+    let status = Arc::clone(status);
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(LOG_INTERVAL).await;
+            status.say(&status.summary().to_string());
+        }
+    });
+    task.abort_handle()
 }
 
 /// The publisher of seeded readings.

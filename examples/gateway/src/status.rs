@@ -226,7 +226,7 @@ impl Status {
         }
     }
 
-    /// What this run did, in a line.
+    /// What this run did so far, in a line.
     pub fn summary(&self) -> impl Display {
         Summary(self.numbers())
     }
@@ -236,14 +236,16 @@ struct Summary(Numbers);
 
 impl Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Numbers { received, repeated, enriched, dead_lettered, checkpoints, .. } = self.0;
+        let Numbers { received, repeated, enriched, dead_lettered, unacknowledged, .. } = self.0;
+        let Numbers { timeouts, checkpoints, checkpoint_age, stage, .. } = &self.0;
         write!(
             f,
-            "in {:.1} s: {received} messages taken in, {repeated} came again; {enriched} enriched, \
-             {dead_lettered} dead letters; {} retries; {checkpoints} checkpoints",
-            self.0.up_for.as_secs_f64(),
-            self.0.stage.retried
-        )
+            "{received} messages taken in, {repeated} came again, {unacknowledged} unacknowledged; {} in \
+             flight; {enriched} enriched, {dead_lettered} dead letters; {} retries, {timeouts} timeouts; \
+             {checkpoints} checkpoints",
+            stage.in_flight, stage.retried
+        )?;
+        checkpoint_age.map_or(Ok(()), |age| write!(f, ", the last {:.1} s old", age.as_secs_f64()))
     }
 }
 

@@ -113,6 +113,8 @@ fn describe(server: Server, is_up: bool) -> String {
 
 fn in_flight(page: &mut String, now: &Numbers) {
     let stage = &now.stage;
+    // The age is published less often than the count.
+    let oldest = stage.oldest.filter(|_| stage.in_flight > 0);
     let full = bar(stage.in_flight, stage.capacity);
     let _ = writeln!(page, "in flight   {} of {} {full}", stage.in_flight, stage.capacity);
     let _ = writeln!(
@@ -122,7 +124,7 @@ fn in_flight(page: &mut String, now: &Numbers) {
         stage.in_backoff,
         now.waiting(),
         stage.done,
-        seconds(stage.oldest.unwrap_or_default())
+        oldest.map_or_else(|| "none".into(), seconds)
     );
 }
 
