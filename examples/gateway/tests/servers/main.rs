@@ -252,6 +252,58 @@ fn poison_becomes_a_dead_letter() {
     }
 }
 
+/// All of it, in any order, for as many seconds as `GATEWAY_SOAK` says, which are the seed, too.
+#[test]
+#[ignore = "it takes minutes"]
+fn anything_at_any_time() {
+    let Some(turn) = turn() else { return };
+    let seconds = std::env::var("GATEWAY_SOAK").ok().and_then(|text| text.parse().ok());
+    let seconds: u64 = seconds.unwrap_or(120);
+    let mut job = Job::new(&turn, "soak", 1_000 * seconds, 1_000);
+    job.options.extend(FORGETFUL);
+    let publisher = job.publisher();
+    let mut gateway = job.gateway();
+    let (began, mut dice) = (Instant::now(), seconds);
+    let mut throw = |sides: u64| {
+        dice = inflight::hash_key(&dice);
+        (dice >> 32) % sides
+    };
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let server = ["mosquitto", "postgres", "nats"][throw(3) as usize];
+        let time = Duration::from_millis(throw(4_000));
+        match throw(4) {
+            0 => {
+                turn.servers.down(server);
+                sleep(time);
+                turn.servers.up();
+            }
+            1 => {
+                turn.servers.signal(server, "-STOP");
+                sleep(2 * time);
+                turn.servers.signal(server, "-CONT");
+            }
+            2 => {
+                gateway.kill();
+                gateway = job.gateway();
+            }
+            _ => {
+                turn.servers.down(server);
+                sleep(time / 4);
+                gateway.kill();
+                gateway = job.gateway();
+                sleep(time / 4);
+                turn.servers.up();
+            }
+        }
+        sleep(Duration::from_millis(throw(2_000)));
+        gateway.assert_alive();
+    }
+    publisher.wait();
+    job.wait_until_through(&mut gateway);
+    let (checked, _) = job.finish(gateway);
+    println!("soak: {checked:?}");
+}
+
 /// Publishes these, and returns when the broker has them.
 async fn publish(servers: &Servers, topic: &str, payloads: &[&'static [u8]]) {
     let mqtt = MqttOptions::new("poisoner", servers.mqtt.ip().to_string(), servers.mqtt.port());
