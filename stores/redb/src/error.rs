@@ -24,6 +24,8 @@ pub enum RedbStoreError {
         /// What it said.
         message: String,
     },
+    /// The database has not the tables that were made with it. It is damaged, or not one of checkpoints.
+    NoTables,
     /// The checkpoint to save has a lower number than the latest one that is kept, so it would never
     /// be loaded.
     IdBehind {
@@ -50,6 +52,9 @@ impl fmt::Display for RedbStoreError {
             Self::Panicked { message } => {
                 write!(f, "the database of checkpoints is damaged: {message}")
             }
+            Self::NoTables => f.write_str(
+                "the database has no tables of checkpoints: it is damaged, or another program's",
+            ),
             Self::IdBehind { id, latest } => {
                 write!(f, "checkpoint {id} is behind checkpoint {latest}: count on from there")
             }

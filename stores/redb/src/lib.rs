@@ -24,13 +24,15 @@
 //!
 //! * redb: a commit is atomic and durable. The file is locked while it is open, where the system has
 //!   locks.
-//! * A checksum over each checkpoint, a CRC-32, because redb checks its own sums only after a crash.
+//! * A checksum over each checkpoint, a CRC-32, and for each job a second record of which checkpoint was its
+//!   latest, because redb checks its own sums only after a crash: a bit that changes by itself in one of its pages can
+//!   look as if a checkpoint, or all of them, had never been there. That is told as damage.
 //! * Unwinding: redb panics over some damaged files. The panic is caught and becomes
 //!   [`RedbStoreError::Panicked`] (the panic hook is called all the same). In a program that aborts on
 //!   panic it ends the program.
-//! * A medium that keeps the order of writing and growing. redb writes into a file that it has just made
-//!   longer; where a crash of the machine kept the write and lost the length, it refuses to open the file, and
-//!   that is [`RedbStoreError::Panicked`]. Seen when the first checkpoint was cut off.
+//! * Pages that do not lead in a circle. A bit that changes by itself in the pointers of redb's pages is nearly always an
+//!   error; at one place of some nine thousand that were tried it made redb call itself until the process ended. A
+//!   save that is cut off at any byte does no such thing: all were tried.
 //!
 //! It runs on any async runtime: the work happens on the threads of the crate `blocking`.
 #![forbid(unsafe_code)]
@@ -40,6 +42,7 @@ mod record;
 
 use std::any::Any;
 use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,14 +50,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, io};
 
 use inflight_core::{CheckpointId, CheckpointStore, LoadError, Loaded, LoadedInto};
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, StorageBackend};
 
 pub use error::RedbStoreError;
 
 /// Checkpoints are few, and read once in a process's life.
 const CACHE_BYTES: usize = 4 << 20;
 
-type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, DatabaseError> + Send>;
+/// Opens the database.
+type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, RedbStoreError> + Send>;
 
 /// A database of checkpoints. Clones are the same database; it is closed when they and their stores
 /// are dropped.
@@ -93,9 +98,13 @@ impl RedbFile {
         let (mut was_open, place) = (false, path.clone());
         let opener: Opener = Box::new(move |builder| {
             // A file that has vanished is not begun anew behind the user's back.
-            let database = if was_open { builder.open(&path) } else { builder.create(&path) };
-            was_open |= database.is_ok();
-            database
+            if !was_open && !path.try_exists()? {
+                make_file(&path, builder)?;
+            }
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            let database = open_carefully(builder, FileBackend::new(file)?)?;
+            was_open = true;
+            Ok(database)
         });
         Self::with_opener(opener, Some(place))
     }
@@ -109,7 +118,7 @@ impl RedbFile {
     pub fn open_backend<B: StorageBackend>(
         mut backend: impl FnMut() -> io::Result<B> + Send + 'static,
     ) -> Result<Self, RedbStoreError> {
-        Self::with_opener(Box::new(move |builder| builder.create_with_backend(backend()?)), None)
+        Self::with_opener(Box::new(move |builder| open_carefully(builder, backend()?)), None)
     }
 
     fn with_opener(opener: Opener, place: Option<PathBuf>) -> Result<Self, RedbStoreError> {
@@ -184,6 +193,60 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Makes a database with its tables, whole or not at all: one without them is one that was damaged.
+fn make_file(path: &Path, builder: &mut Builder) -> Result<(), RedbStoreError> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    // What a crash has left of an earlier try is gone on with. While another process does the same, redb has it
+    // locked.
+    record::make_tables(&builder.create(&new)?)?;
+    match fs::hard_link(&new, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {} // somebody was faster
+        // There are file systems without links.
+        Err(_) if !path.try_exists()? => return Ok(fs::rename(&new, path)?),
+        Err(error) => return Err(error.into()),
+    }
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => sync_folder(path),
+    }
+}
+
+/// A checkpoint is not durable before its file's name is.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> Result<(), RedbStoreError> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    Ok(fs::File::open(folder)?.sync_all()?)
+}
+
+/// Elsewhere a folder cannot be opened.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> Result<(), RedbStoreError> {
+    Ok(())
+}
+
+/// redb takes a file that is longer than it should be for one that a crash has left behind, and looks at its header more
+/// closely then; otherwise it would trust one that was cut off while the file grew, and panic. The page that
+/// is added is used later, or cut off again when half of the file is free.
+fn open_carefully<B: StorageBackend>(
+    builder: &mut Builder,
+    medium: B,
+) -> Result<Database, RedbStoreError> {
+    const PAGE: u64 = 4096;
+    let len = medium.len()?;
+    if len > 0 {
+        medium.set_len(len.next_multiple_of(PAGE) + PAGE)?;
+    }
+    let database = builder.create_with_backend(medium)?;
+    if len == 0 {
+        record::make_tables(&database)?;
+    }
+    record::check_tables(&database)?;
+    Ok(database)
 }
 
 /// Device and number of a file.

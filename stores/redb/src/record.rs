@@ -13,6 +13,31 @@ const MAGIC: Magic = *b"ifRD";
 
 type Key = (&'static str, u64);
 const CHECKPOINTS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("inflight-checkpoints");
+/// The number of each job's latest checkpoint, in a frame with nothing else.
+const LATEST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("inflight-latest");
+
+/// Makes the tables, or leaves them as they are.
+pub(crate) fn make_tables(database: &Database) -> Result<(), RedbStoreError> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(CHECKPOINTS)?;
+    transaction.open_table(LATEST)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// They are made with the database, so one without them is damaged.
+pub(crate) fn check_tables(database: &Database) -> Result<(), RedbStoreError> {
+    let transaction = database.begin_read()?;
+    let tables =
+        [transaction.open_table(CHECKPOINTS).map(drop), transaction.open_table(LATEST).map(drop)];
+    for table in tables {
+        match table {
+            Err(TableError::TableDoesNotExist(_)) => return Err(RedbStoreError::NoTables),
+            table => table?,
+        }
+    }
+    Ok(())
+}
 
 /// The number and the job stand in it too: a bit may change in the key.
 pub(crate) fn frame(job: &str, id: CheckpointId, bytes: &[u8]) -> Vec<u8> {
@@ -38,9 +63,7 @@ pub(crate) fn save(
     (id, frame): (CheckpointId, &[u8]),
     keep: usize,
 ) -> Result<(), RedbStoreError> {
-    let mut transaction = database.begin_write()?;
-    // A commit whose last page is torn cannot pass for whole, by chance or otherwise.
-    transaction.set_two_phase_commit(true);
+    let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(CHECKPOINTS)?;
         let intact = make_way(&mut table, job, id)?;
@@ -50,6 +73,7 @@ pub(crate) fn save(
         for id in &intact[..oldest] {
             table.remove((job, *id))?;
         }
+        transaction.open_table(LATEST)?.insert(job, &*self::frame(job, id, &[]))?;
         if let Some(kept) = intact.get(oldest).copied().or(Some(id.0)).filter(|_| keep > 0) {
             table.retain_in((job, 0)..(job, kept), |_, _| false)?;
         }
@@ -85,29 +109,43 @@ fn make_way(
 }
 
 pub(crate) fn load(database: &Database, job: &str) -> Result<Option<Loaded>, RedbStoreError> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(CHECKPOINTS) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        other => other?,
-    };
     let mut damaged = 0;
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(CHECKPOINTS)?;
+    let latest = latest(&transaction.open_table(LATEST)?, job)?;
     for entry in table.range((job, 0)..=(job, u64::MAX))?.rev() {
         let (key, value) = entry?;
         let id = key.value().1;
         if let Ok(bytes) = open(value.value(), job, id) {
+            if latest != Some(id) {
+                damaged = damaged.max(1); // it was not to be found, or what is known of it is damaged
+            }
             return Ok(Some(Loaded { id: CheckpointId(id), bytes: bytes.to_vec(), damaged }));
         }
         damaged += 1;
     }
-    if damaged == 0 {
+    if damaged == 0 && latest.is_none() {
         return Ok(None);
     }
-    Err(RedbStoreError::AllDamaged { job: job.into(), damaged })
+    Err(RedbStoreError::AllDamaged { job: job.into(), damaged: damaged.max(1) })
+}
+
+/// The number of the job's latest checkpoint; 0 if that cannot be read.
+fn latest(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    job: &str,
+) -> Result<Option<u64>, RedbStoreError> {
+    let Some(frame) = table.get(job)? else { return Ok(None) };
+    let id =
+        envelope::open(frame.value(), MAGIC).ok().and_then(|(_, body)| body.first_chunk().copied());
+    let id = id.map(u64::from_le_bytes).filter(|id| open(frame.value(), job, *id).is_ok());
+    Ok(Some(id.unwrap_or(0)))
 }
 
 pub(crate) fn clear(database: &Database, job: &str) -> Result<(), RedbStoreError> {
     let transaction = database.begin_write()?;
     transaction.open_table(CHECKPOINTS)?.retain_in((job, 0)..=(job, u64::MAX), |_, _| false)?;
+    transaction.open_table(LATEST)?.remove(job)?;
     transaction.commit()?;
     Ok(())
 }
