@@ -59,9 +59,10 @@ async fn answer(mut client: TcpStream, status: &Status) -> std::io::Result<()> {
 pub fn text(numbers: &Numbers) -> String {
     let mut page = Page(String::new());
     let stage = &numbers.stage;
-    let servers = numbers
-        .servers
-        .map(|(server, is_up)| (label("server", server.name()), f64::from(u8::from(is_up))));
+    let servers = numbers.servers.into_iter().filter_map(|(server, is_up)| {
+        Some((label("server", server.name()), f64::from(u8::from(is_up?))))
+    });
+    let servers: Vec<_> = servers.collect();
     page.samples("server_up", "gauge", "Whether a server did what it was last asked.", &servers);
     page.samples(
         "in_flight",

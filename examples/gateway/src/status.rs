@@ -45,6 +45,14 @@ impl Counter {
     }
 }
 
+impl Link {
+    /// `None` when nothing is known of it.
+    fn is_up(&self) -> Option<bool> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.map(|_| self.is_up.load(Ordering::Relaxed))
+    }
+}
+
 /// Shared by all parts of the gateway. Counters count from the start of this process.
 #[derive(Debug)]
 pub struct Status {
@@ -89,7 +97,8 @@ struct Log {
 #[derive(Clone, Debug)]
 pub struct Numbers {
     pub up_for: Duration,
-    pub servers: [(Server, bool); 3],
+    /// Whether each did what it was last asked; `None` before it was asked for anything.
+    pub servers: [(Server, Option<bool>); 3],
     pub received: u64,
     pub repeated: u64,
     pub acknowledged: u64,
@@ -209,8 +218,7 @@ impl Status {
         let up_for = self.began.elapsed();
         Numbers {
             up_for,
-            servers: Server::ALL
-                .map(|server| (server, self.links[server as usize].is_up.load(Ordering::Relaxed))),
+            servers: Server::ALL.map(|server| (server, self.links[server as usize].is_up())),
             received: self.received.value(),
             repeated: self.repeated.value(),
             acknowledged: self.acknowledged.value(),

@@ -94,10 +94,10 @@ fn page(history: &[Numbers], log: &[String]) -> String {
         "in all      {} taken in   {} came again   {} enriched   {} dead letters   {} timed out",
         now.received, now.repeated, now.enriched, now.dead_lettered, now.timeouts
     );
-    let age = now.checkpoint_age.map_or_else(|| "none yet".into(), seconds);
+    let age = now.checkpoint_age.map_or_else(|| "none yet".into(), |age| seconds(age) + " old");
     let _ = writeln!(
         page,
-        "checkpoint  {age} old   {} KiB   {} in all   {} messages unacknowledged",
+        "checkpoint  {age}   {} KiB   {} in all   {} messages unacknowledged",
         now.checkpoint_bytes / 1024,
         now.checkpoints,
         now.unacknowledged
@@ -107,8 +107,13 @@ fn page(history: &[Numbers], log: &[String]) -> String {
     page
 }
 
-fn describe(server: Server, is_up: bool) -> String {
-    format!("{} {}", server.name(), if is_up { "up" } else { "DOWN" })
+fn describe(server: Server, is_up: Option<bool>) -> String {
+    let state = match is_up {
+        Some(true) => "up",
+        Some(false) => "DOWN",
+        None => "not asked yet",
+    };
+    format!("{} {state}", server.name())
 }
 
 fn in_flight(page: &mut String, now: &Numbers) {
@@ -177,6 +182,7 @@ mod tests {
         let status = Status::new();
         status.received.add(100);
         status.up(Server::Mqtt);
+        status.down(Server::Postgres, &"gone");
         let mut before = status.numbers();
         before.up_for = Duration::ZERO;
         status.received.add(50);
@@ -188,7 +194,7 @@ mod tests {
         now.stage.call_time.record(Duration::from_millis(3));
         let page = page(&[now, before], &["[0.0s] mqtt: up".into()]);
         for text in [
-            "mqtt up   postgres DOWN   nats DOWN",
+            "mqtt up   postgres DOWN   nats not asked yet",
             "64 of 256 ########\n",
             "8 running   0 in backoff   56 waiting",
             "25 in   0 out",
