@@ -24,6 +24,8 @@ pub use inflight_store_object::{ObjectCheckpointStore, ObjectStoreError};
 pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]
 pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
+#[cfg(feature = "tower")]
+pub use inflight_tower::{FromService, ServiceCall, from_service};
 
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {

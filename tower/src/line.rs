@@ -1,0 +1,131 @@
+//! The line before a service: who may ask it for readiness, and in which order they are served.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tower_service::Service;
+
+/// A service and those who wait for it.
+pub(crate) struct Line<S>(Arc<Mutex<Shared<S>>>);
+
+struct Shared<S> {
+    service: S,
+    /// Those who wait, by the number they drew. The first asks for readiness.
+    waiting: BTreeMap<u64, Waker>,
+    next_number: u64,
+    /// Makes a service that holds nothing of one that may.
+    renew: Option<fn(&S) -> S>,
+}
+
+/// One's place in the line; none yet before the first poll.
+pub(crate) struct Place<S> {
+    line: Line<S>,
+    number: Option<u64>,
+}
+
+impl<S> Line<S> {
+    pub(crate) fn new(service: S) -> Self {
+        let waiting = BTreeMap::new();
+        let shared = Shared { service, waiting, next_number: 0, renew: None };
+        Self(Arc::new(Mutex::new(shared)))
+    }
+
+    pub(crate) fn releasing(self) -> Self
+    where
+        S: Clone,
+    {
+        self.lock().renew = Some(S::clone);
+        self
+    }
+
+    pub(crate) fn place(&self) -> Place<S> {
+        Place { line: Self(self.0.clone()), number: None }
+    }
+
+    /// A service that has panicked is in a state of its own choosing; the line is in order.
+    fn lock(&self) -> MutexGuard<'_, Shared<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Place<S> {
+    /// Calls the service with the request, once it is ready and this is the first in line.
+    pub(crate) fn poll_call<Request>(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Option<Request>,
+    ) -> Poll<Result<S::Future, S::Error>>
+    where
+        S: Service<Request>,
+    {
+        let mut shared = self.line.lock();
+        if !shared.is_first(self.number) {
+            shared.wait(&mut self.number, cx);
+            return Poll::Pending;
+        }
+        let called = match shared.service.poll_ready(cx) {
+            Poll::Pending => {
+                shared.wait(&mut self.number, cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) => match request.take() {
+                Some(request) => Ok(shared.service.call(request)),
+                None => return Poll::Pending, // polled after it has ended
+            },
+        };
+        let next = shared.leave(&mut self.number);
+        drop(shared);
+        next.inspect(Waker::wake_by_ref);
+        Poll::Ready(called)
+    }
+}
+
+impl<S> Drop for Place<S> {
+    fn drop(&mut self) {
+        if self.number.is_none() {
+            return;
+        }
+        let mut shared = self.line.lock();
+        let next = shared.leave(&mut self.number);
+        let unused = if next.is_none() { shared.release() } else { None };
+        // Others' code runs unlocked: it may come back here.
+        drop(shared);
+        drop(unused);
+        next.inspect(Waker::wake_by_ref);
+    }
+}
+
+impl<S> Shared<S> {
+    /// Whether who drew `number`, or has yet to draw one, has nobody before him.
+    fn is_first(&self, number: Option<u64>) -> bool {
+        self.waiting.first_key_value().is_none_or(|(first, _)| Some(*first) == number)
+    }
+
+    fn wait(&mut self, number: &mut Option<u64>, cx: &Context<'_>) {
+        let number = *number.get_or_insert_with(|| {
+            self.next_number += 1;
+            self.next_number
+        });
+        self.waiting
+            .entry(number)
+            .and_modify(|waker| waker.clone_from(cx.waker()))
+            .or_insert_with(|| cx.waker().clone());
+    }
+
+    /// Leaves the line, if one stood in it. Returns whom to wake: who is the first now.
+    fn leave(&mut self, number: &mut Option<u64>) -> Option<Waker> {
+        let number = number.take()?;
+        let was_first = self.is_first(Some(number));
+        self.waiting.remove(&number);
+        self.waiting.first_key_value().filter(|_| was_first).map(|(_, waker)| waker.clone())
+    }
+
+    /// A service that nobody is left to use the readiness of, to be dropped.
+    fn release(&mut self) -> Option<S> {
+        let renew = self.renew.filter(|_| self.waiting.is_empty())?;
+        let fresh = renew(&self.service);
+        Some(std::mem::replace(&mut self.service, fresh))
+    }
+}
