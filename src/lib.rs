@@ -12,6 +12,8 @@ pub use inflight_embassy::{Embassy, EmbassyTimer};
 pub use inflight_lines as lines;
 #[cfg(feature = "serde")]
 pub use inflight_settings as settings;
+#[cfg(feature = "metrics")]
+pub use inflight_metrics::StageMetrics;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]

@@ -1,0 +1,122 @@
+//! The numbers of a stage through the [`metrics`] facade: see [`StageMetrics`].
+#![forbid(unsafe_code)]
+
+mod names;
+
+use std::fmt;
+
+use inflight_core::Metrics;
+use metrics::{Counter, Gauge, Histogram, Label, SharedString};
+
+use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
+
+/// Hands the numbers of one stage on to the recorder that the program has installed.
+///
+/// Every name has the label `stage`.
+///
+/// | name | kind | unit | what |
+/// | --- | --- | --- | --- |
+/// | `inflight_in_flight` | gauge | count | records taken in and not handed on |
+/// | `inflight_running` | gauge | count | attempts running |
+/// | `inflight_in_backoff` | gauge | count | records between two attempts |
+/// | `inflight_done` | gauge | count | records that are done and wait for their turn |
+/// | `inflight_capacity` | gauge | count | the most records in flight |
+/// | `inflight_oldest_seconds` | gauge | seconds | age of the oldest record in flight; 0 if there is none |
+/// | `inflight_records_in_total` | counter | count | records taken in |
+/// | `inflight_emitted_total` | counter | count | outcomes handed on |
+/// | `inflight_failed_total` | counter | count | outcomes that were failures, timeouts included |
+/// | `inflight_timed_out_total` | counter | count | outcomes that were failures because time ran out |
+/// | `inflight_dropped_total` | counter | count | records that a timeout's handler let go without an outcome |
+/// | `inflight_attempts_total` | counter | count | attempts started |
+/// | `inflight_retried_total` | counter | count | attempts that were followed by another one |
+/// | `inflight_late_completions_total` | counter | count | completions that came too late to have an effect |
+/// | `inflight_blocked_milliseconds_total` | counter | milliseconds | time in which no further record had room |
+/// | `inflight_call_seconds` | histogram | seconds | from a call's first invocation to its outcome |
+/// | `inflight_turn_wait_seconds` | histogram | seconds | how long outcomes waited for their turn |
+///
+/// **Counters** are set to the stage's own totals ([`Counter::absolute`]), so nothing is counted twice or missed,
+/// however seldom they are handed on. A recorder keeps the largest value that it was given: a stage that is started
+/// anew in the same process begins at 0, and under the same name its counters stand still until they have passed
+/// those of the stage before it. Give it another name, or count on from there if that is what you want to see.
+///
+/// **Histograms** get one value for each call. The stage keeps how many durations fell between two powers of two
+/// nanoseconds ([`inflight_core::Histogram`]), so the value is the upper bound of that bucket: up to twice the
+/// true duration, never less, as with [`quantile`](inflight_core::Histogram::quantile). Buckets of a recorder's own
+/// that are powers of two apart lose nothing more.
+///
+/// ```
+/// use inflight_core::{AsyncWait, AsyncWaitExt};
+/// use inflight_metrics::StageMetrics;
+/// use inflight_tokio::Tokio;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), inflight_core::StartError> {
+/// let mut squares = futures::stream::iter(0..1000_u64)
+///     .async_wait(AsyncWait::ordered(100), |n| std::future::ready(Ok::<_, ()>(n * n)))
+///     .spawn(Tokio)?;
+///
+/// let (stage, mut reported) = (squares.handle(), StageMetrics::new("squares"));
+/// let reporting = tokio::spawn(async move {
+///     loop {
+///         reported.record(&stage.metrics()); // reads memory and nothing else
+///         tokio::time::sleep(Duration::from_secs(1)).await;
+///     }
+/// });
+/// while let Some(_done) = squares.next().await {}
+/// reporting.abort();
+/// # Ok(())
+/// # }
+/// ```
+pub struct StageMetrics {
+    gauges: [Gauge; GAUGES.len()],
+    counters: [Counter; COUNTERS.len()],
+    histograms: [Histogram; HISTOGRAMS.len()],
+    /// What was handed on last.
+    last: Metrics,
+}
+
+impl StageMetrics {
+    /// Describes all names to the recorder that is installed now, and registers them with the label
+    /// `stage = name`. Install the recorder first: without one, everything that follows does nothing.
+    pub fn new(name: impl Into<SharedString>) -> Self {
+        names::describe();
+        let labels = vec![Label::new("stage", name.into())];
+        Self {
+            gauges: GAUGES.map(|gauge| metrics::gauge!(gauge.name, labels.clone())),
+            counters: COUNTERS.map(|counter| metrics::counter!(counter.name, labels.clone())),
+            histograms: HISTOGRAMS
+                .map(|histogram| metrics::histogram!(histogram.name, labels.clone())),
+            last: Metrics::default(),
+        }
+    }
+
+    /// Hands on the stage's numbers as of one moment: now and then, as often as they are scraped; and once
+    /// more at the end, or the last ones are missing.
+    ///
+    /// `now` has to be of the same stage each time, and not older than before.
+    pub fn record(&mut self, now: &Metrics) {
+        for (gauge, named) in self.gauges.iter().zip(&GAUGES) {
+            gauge.set((named.value)(now));
+        }
+        for (counter, named) in self.counters.iter().zip(&COUNTERS) {
+            counter.absolute((named.value)(now));
+        }
+        for (histogram, named) in self.histograms.iter().zip(&HISTOGRAMS) {
+            let before = (named.value)(&self.last).buckets();
+            for ((bound, count), (_, before)) in (named.value)(now).buckets().zip(before) {
+                let new = usize::try_from(count.saturating_sub(before)).unwrap_or(usize::MAX);
+                if new > 0 {
+                    histogram.record_many(bound.as_secs_f64(), new);
+                }
+            }
+        }
+        self.last = *now;
+    }
+}
+
+impl fmt::Debug for StageMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageMetrics").field("last", &self.last).finish_non_exhaustive()
+    }
+}

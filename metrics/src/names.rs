@@ -1,0 +1,105 @@
+//! What the numbers are called, in which unit they are, and where they come from.
+
+use inflight_core::{Histogram, Metrics};
+use metrics::Unit;
+
+pub(crate) struct Named<T> {
+    pub(crate) name: &'static str,
+    unit: Unit,
+    what: &'static str,
+    pub(crate) value: T,
+}
+
+const fn named<T>(name: &'static str, unit: Unit, what: &'static str, value: T) -> Named<T> {
+    Named { name, unit, what, value }
+}
+
+pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 6] = [
+    named("inflight_in_flight", Unit::Count, "records taken in and not handed on", |m| {
+        m.in_flight as f64
+    }),
+    named("inflight_running", Unit::Count, "attempts running", |m| m.running as f64),
+    named("inflight_in_backoff", Unit::Count, "records between two attempts", |m| {
+        m.in_backoff as f64
+    }),
+    named("inflight_done", Unit::Count, "records that are done and wait for their turn", |m| {
+        m.done as f64
+    }),
+    named("inflight_capacity", Unit::Count, "the most records in flight", |m| m.capacity as f64),
+    named(
+        "inflight_oldest_seconds",
+        Unit::Seconds,
+        "age of the oldest record in flight; 0 if there is none",
+        |m| m.oldest.unwrap_or_default().as_secs_f64(),
+    ),
+];
+
+pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 9] = [
+    named("inflight_records_in_total", Unit::Count, "records taken in", |m| m.records_in),
+    named("inflight_emitted_total", Unit::Count, "outcomes handed on", |m| m.emitted),
+    named(
+        "inflight_failed_total",
+        Unit::Count,
+        "outcomes that were failures, timeouts included",
+        |m| m.failed,
+    ),
+    named(
+        "inflight_timed_out_total",
+        Unit::Count,
+        "outcomes that were failures because time ran out",
+        |m| m.timed_out,
+    ),
+    named(
+        "inflight_dropped_total",
+        Unit::Count,
+        "records that a timeout's handler let go without an outcome",
+        |m| m.dropped,
+    ),
+    named("inflight_attempts_total", Unit::Count, "attempts started", |m| m.attempts),
+    named(
+        "inflight_retried_total",
+        Unit::Count,
+        "attempts that were followed by another one",
+        |m| m.retried,
+    ),
+    named(
+        "inflight_late_completions_total",
+        Unit::Count,
+        "completions that came too late to have an effect",
+        |m| m.late_completions,
+    ),
+    named(
+        "inflight_blocked_milliseconds_total",
+        Unit::Milliseconds,
+        "time in which no further record had room",
+        |m| u64::try_from(m.blocked.as_millis()).unwrap_or(u64::MAX),
+    ),
+];
+
+pub(crate) const HISTOGRAMS: [Named<fn(&Metrics) -> &Histogram>; 2] = [
+    named(
+        "inflight_call_seconds",
+        Unit::Seconds,
+        "from a call's first invocation to its outcome",
+        |m| &m.call_time,
+    ),
+    named(
+        "inflight_turn_wait_seconds",
+        Unit::Seconds,
+        "how long outcomes waited for their turn",
+        |m| &m.turn_wait,
+    ),
+];
+
+/// Tells the recorder what each name means.
+pub(crate) fn describe() {
+    for Named { name, unit, what, .. } in GAUGES {
+        metrics::describe_gauge!(name, unit, what);
+    }
+    for Named { name, unit, what, .. } in COUNTERS {
+        metrics::describe_counter!(name, unit, what);
+    }
+    for Named { name, unit, what, .. } in HISTOGRAMS {
+        metrics::describe_histogram!(name, unit, what);
+    }
+}

@@ -1,0 +1,167 @@
+//! What a recorder gets to know of a stage.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::stream;
+use inflight_core::{AsyncWait, AsyncWaitExt, FixedDelay, Metrics, with_attempt};
+use inflight_metrics::StageMetrics;
+use inflight_tokio::Tokio;
+use metrics::Unit;
+use metrics_util::MetricKind;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tokio::time::sleep;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Name, what it is, unit, description and value of everything that is known, of one stage.
+type Known = BTreeMap<String, (MetricKind, Option<Unit>, String, DebugValue)>;
+
+fn known(snapshotter: &Snapshotter, stage: &str) -> Known {
+    let all = snapshotter.snapshot().into_vec().into_iter();
+    all.filter_map(|(key, unit, description, value)| {
+        let (kind, key) = key.into_parts();
+        let labels: Vec<_> = key.labels().map(|label| (label.key(), label.value())).collect();
+        let description = description.unwrap_or_default().into_owned();
+        (labels == [("stage", stage)])
+            .then(|| (key.name().to_owned(), (kind, unit, description, value)))
+    })
+    .collect()
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().expect("a runtime").block_on(test)
+}
+
+fn counter(known: &Known, name: &str) -> u64 {
+    match known[name].3 {
+        DebugValue::Counter(value) => value,
+        ref other => panic!("{name} is {other:?}"),
+    }
+}
+
+fn gauge(known: &Known, name: &str) -> f64 {
+    match known[name].3 {
+        DebugValue::Gauge(value) => value.0,
+        ref other => panic!("{name} is {other:?}"),
+    }
+}
+
+fn histogram(known: &Known, name: &str) -> Vec<f64> {
+    match &known[name].3 {
+        DebugValue::Histogram(values) => values.iter().map(|value| value.0).collect(),
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+#[test] // M1
+fn a_recorder_gets_what_the_stage_counts() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        run(async {
+            let policy =
+                AsyncWait::ordered(4).timeout(50 * MS).retry(FixedDelay::new(MS).max_retries(1));
+            // 0 answers, 1 is retried, 2 fails twice, 3 never answers.
+            let ask = with_attempt(|n: &u32, attempt| {
+                let n = *n;
+                async move {
+                    sleep(if n == 3 { 1000 * MS } else { 10 * MS }).await;
+                    if n == 2 || n == 1 && attempt.number == 1 { Err("busy") } else { Ok(n) }
+                }
+            });
+            let mut stage = stream::iter(0..4).async_wait_with(policy, ask).spawn(Tokio).unwrap();
+            let (handle, mut reported) = (stage.handle(), StageMetrics::new("numbers"));
+            reported.record(&handle.metrics());
+            sleep(15 * MS).await;
+            assert!(stage.next().await.is_some());
+            reported.record(&handle.metrics());
+            let meanwhile = known(&snapshotter, "numbers");
+            assert_eq!(gauge(&meanwhile, "inflight_capacity"), 4.0);
+            assert_eq!(gauge(&meanwhile, "inflight_in_flight"), 3.0);
+            assert_eq!(counter(&meanwhile, "inflight_attempts_total"), 6);
+
+            while stage.next().await.is_some() {}
+            let last = handle.metrics();
+            reported.record(&last);
+            reported.record(&last); // the same again changes nothing
+        });
+    });
+    let after = known(&snapshotter, "numbers");
+    let counters = [
+        ("inflight_records_in_total", 4),
+        ("inflight_emitted_total", 4),
+        ("inflight_failed_total", 2),
+        ("inflight_timed_out_total", 1),
+        ("inflight_dropped_total", 0),
+        ("inflight_attempts_total", 6),
+        ("inflight_retried_total", 2),
+        ("inflight_late_completions_total", 0),
+    ];
+    for (name, expected) in counters {
+        assert_eq!(counter(&after, name), expected, "{name}");
+    }
+    assert!(counter(&after, "inflight_blocked_milliseconds_total") >= 10);
+    assert_eq!(gauge(&after, "inflight_in_flight"), 0.0);
+    assert_eq!(gauge(&after, "inflight_oldest_seconds"), 0.0);
+}
+
+#[test]
+fn a_histogram_gets_each_call_once_and_never_less_than_it_took() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let (mut reported, mut now) = (StageMetrics::new("numbers"), Metrics::default());
+        now.call_time.record(3 * MS);
+        now.call_time.record(3 * MS);
+        reported.record(&now);
+        now.call_time.record(1000 * MS);
+        now.turn_wait.record(Duration::ZERO);
+        reported.record(&now);
+        reported.record(&now);
+    });
+    // The recorder forgets what it has told, so this is the sum of all three.
+    let known = known(&snapshotter, "numbers");
+    let calls = histogram(&known, "inflight_call_seconds");
+    let bound = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
+    assert_eq!(calls, [bound(1 << 22), bound(1 << 22), bound(1 << 30)]);
+    assert_eq!(histogram(&known, "inflight_turn_wait_seconds"), [bound(1 << 10)]);
+}
+
+#[test]
+fn stages_are_told_apart_by_their_label() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        for (name, records_in) in [("a", 1), ("b", 2)] {
+            let mut now = Metrics::default();
+            now.records_in = records_in;
+            StageMetrics::new(name).record(&now);
+        }
+    });
+    let counted = snapshotter.snapshot().into_vec().into_iter().filter_map(|(key, _, _, value)| {
+        (key.key().name() == "inflight_records_in_total").then_some(value)
+    });
+    assert!(counted.eq([DebugValue::Counter(1), DebugValue::Counter(2)]));
+}
+
+#[test]
+fn the_table_in_the_docs_says_what_the_recorder_is_told() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        StageMetrics::new("numbers").record(&Metrics::default())
+    });
+    let told = known(&snapshotter, "numbers").into_iter().map(|(name, (kind, unit, what, _))| {
+        let kind = format!("{kind:?}").to_lowercase();
+        let unit = unit.map_or("", |unit| unit.as_str());
+        format!("| `{name}` | {kind} | {unit} | {what} |")
+    });
+    let told: Vec<_> = told.collect();
+    let rows = include_str!("../src/lib.rs").lines().filter_map(|line| line.strip_prefix("/// "));
+    let mut rows: Vec<_> = rows.filter(|row| row.starts_with("| `")).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, told);
+}
