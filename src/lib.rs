@@ -28,6 +28,8 @@ pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 #[cfg(feature = "tower")]
 pub use inflight_tower::{FromService, ServiceCall, from_service};
+#[cfg(feature = "tracing")]
+pub use inflight_tracing::{Traced, TracedRequest, Watch, trace_outcome, traced};
 
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {

@@ -1,0 +1,200 @@
+//! Spans and events of a stage's calls, for [`tracing`]: see [`traced`].
+#![forbid(unsafe_code)]
+
+mod request;
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use inflight_core::{AsyncFunction, Attempt, Failure, Metrics, Outcome, TimeoutAction};
+use tracing::field::Empty;
+
+pub use self::request::TracedRequest;
+
+/// The same function, with a span for each time it is asked. `stage` is what the stage is called, `key` says by what
+/// a record is known; it is asked only when somebody listens.
+///
+/// Everything has the target `inflight`.
+///
+/// | | level | name | fields |
+/// | --- | --- | --- | --- |
+/// | span | DEBUG | `call` | `stage`, `key`, `request_id`, `attempt`, `outcome` |
+/// | event in it | DEBUG | `retry` | `retry`: 1 for the first; `time_left` of the call's timeout, if it has one |
+/// | event | WARN | `timeout` | `stage`, `key`, `action`: `fail`, `output` or `drop` |
+///
+/// A span is entered whenever its request is polled, so what the request says belongs to it; it ends with the request. Its
+/// `outcome` is `ok`, `error`, or `cancelled`: dropped before it had an answer, because an attempt or the call took
+/// too long, or the stage was dropped. The attempts of one call have the same `request_id`; that is also what
+/// their common time, backoffs included, is to be found by. What became of the call as a whole is known to who gets
+/// the outcome: [`trace_outcome`]. Late completions are known to the stage's numbers: [`Watch`].
+///
+/// With no subscriber, or one that wants nothing of this, a call costs one comparison for each span and event, and
+/// the size of a disabled span in its request.
+///
+/// ```
+/// use inflight_core::{AsyncWait, AsyncWaitExt};
+/// use inflight_tokio::Tokio;
+/// use inflight_tracing::{trace_outcome, traced};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), inflight_core::StartError> {
+/// let ask = |n: &u64| std::future::ready(Ok::<_, String>(n * n));
+/// let mut squares = futures::stream::iter(0..10)
+///     .async_wait_with(AsyncWait::ordered(100), traced("squares", |n: &u64| *n, ask))
+///     .spawn(Tokio)?;
+/// while let Some(done) = squares.next().await {
+///     trace_outcome("squares", done.input, &done);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn traced<In, K, D, F>(stage: &'static str, key: K, function: F) -> Traced<K, F>
+where
+    K: Fn(&In) -> D,
+    D: fmt::Display,
+    F: AsyncFunction<In>,
+{
+    Traced { stage, key, function }
+}
+
+/// A function whose calls are seen. Returned by [`traced`].
+#[derive(Clone)]
+pub struct Traced<K, F> {
+    stage: &'static str,
+    key: K,
+    function: F,
+}
+
+impl<In, K, D, F> AsyncFunction<In> for Traced<K, F>
+where
+    K: Fn(&In) -> D,
+    D: fmt::Display,
+    F: AsyncFunction<In>,
+{
+    type Output = F::Output;
+    type Error = F::Error;
+    type Future = TracedRequest<F::Future>;
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
+        self.function.poll_open(cx)
+    }
+
+    fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future {
+        let span = tracing::debug_span!(
+            target: "inflight",
+            "call",
+            stage = self.stage,
+            key = %(self.key)(input),
+            request_id = attempt.request_id,
+            attempt = attempt.number,
+            outcome = Empty,
+        );
+        let request = span.in_scope(|| {
+            if attempt.retry > 0 {
+                let time_left = attempt.time_left.map(tracing::field::debug);
+                tracing::debug!(name: "retry", target: "inflight", retry = attempt.retry, time_left, "retry");
+            }
+            self.function.invoke(input, attempt)
+        });
+        TracedRequest::new(span, request)
+    }
+
+    fn on_timeout(&mut self, input: &In) -> TimeoutAction<F::Output> {
+        let action = self.function.on_timeout(input);
+        tracing::warn!(
+            name: "timeout",
+            target: "inflight",
+            stage = self.stage,
+            key = %(self.key)(input),
+            action = match action {
+                TimeoutAction::Fail => "fail",
+                TimeoutAction::Output(_) => "output",
+                TimeoutAction::Drop => "drop",
+            },
+            "timeout"
+        );
+        action
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.function.poll_close(cx)
+    }
+}
+
+impl<K, F> fmt::Debug for Traced<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traced").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+/// Tells what became of a call as a whole, when its outcome has come out of the stage: the event `outcome` with the
+/// fields `stage`, `key`, `outcome`, `attempts` and `elapsed` (from the first attempt on, backoffs included). DEBUG if
+/// it has an output, else WARN. `outcome` is `ok`, `error`, `timed_out`, `attempt_timed_out`, `panicked`, `cancelled` or
+/// `shut_down`.
+pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Outcome<In, Out, E>) {
+    let outcome = match &done.result {
+        Ok(_) => "ok",
+        Err(Failure::Error(_)) => "error",
+        Err(Failure::TimedOut) => "timed_out",
+        Err(Failure::AttemptTimedOut) => "attempt_timed_out",
+        Err(Failure::Panicked) => "panicked",
+        Err(Failure::Cancelled) => "cancelled",
+        Err(Failure::ShutDown) => "shut_down",
+    };
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                name: "outcome",
+                target: "inflight",
+                stage,
+                key = %key,
+                outcome,
+                attempts = done.attempts,
+                elapsed = ?done.elapsed,
+                "outcome"
+            )
+        };
+    }
+    match done.result {
+        Ok(_) => tell!(debug),
+        Err(_) => tell!(warn),
+    }
+}
+
+/// Tells what can be seen in a stage's numbers alone: completions that came too late.
+///
+/// ```
+/// use inflight_core::Metrics;
+/// use inflight_tracing::Watch;
+///
+/// let mut watch = Watch::new("squares");
+/// watch.look(&Metrics::default()); // of the stage or its handle, now and then
+/// ```
+#[derive(Clone, Debug)]
+pub struct Watch {
+    stage: &'static str,
+    late: u64,
+}
+
+impl Watch {
+    /// Watches the stage that is called so.
+    pub const fn new(stage: &'static str) -> Self {
+        Self { stage, late: 0 }
+    }
+
+    /// Tells what has happened since the last time: the event `late_completions`, INFO, with the fields `stage` and `count`,
+    /// if there were any.
+    pub fn look(&mut self, now: &Metrics) {
+        let count = now.late_completions.saturating_sub(self.late);
+        self.late = now.late_completions;
+        if count > 0 {
+            tracing::info!(
+                name: "late_completions",
+                target: "inflight",
+                stage = self.stage,
+                count,
+                "late completions"
+            );
+        }
+    }
+}
