@@ -10,10 +10,10 @@ pub use inflight_core::*;
 pub use inflight_embassy::{Embassy, EmbassyTimer};
 #[cfg(feature = "lines")]
 pub use inflight_lines as lines;
-#[cfg(feature = "serde")]
-pub use inflight_settings as settings;
 #[cfg(feature = "metrics")]
 pub use inflight_metrics::StageMetrics;
+#[cfg(feature = "serde")]
+pub use inflight_settings as settings;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
@@ -29,7 +29,7 @@ pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 #[cfg(feature = "tower")]
 pub use inflight_tower::{FromService, ServiceCall, from_service};
 #[cfg(feature = "tracing")]
-pub use inflight_tracing::{Traced, TracedRequest, Watch, trace_outcome, traced};
+pub use inflight_tracing::{TraceMetrics, Traced, TracedRequest, trace_outcome, traced};
 
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {

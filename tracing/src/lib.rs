@@ -26,7 +26,7 @@ pub use self::request::TracedRequest;
 /// `outcome` is `ok`, `error`, or `cancelled`: dropped before it had an answer, because an attempt or the call took
 /// too long, or the stage was dropped. The attempts of one call have the same `request_id`; that is also what
 /// their common time, backoffs included, is to be found by. What became of the call as a whole is known to who gets
-/// the outcome: [`trace_outcome`]. Late completions are known to the stage's numbers: [`Watch`].
+/// the outcome: [`trace_outcome`]. Late completions are known to the stage's numbers: [`TraceMetrics`].
 ///
 /// With no subscriber, or one that wants nothing of this, a call costs one comparison for each span and event, and
 /// the size of a disabled span in its request.
@@ -165,18 +165,18 @@ pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Out
 ///
 /// ```
 /// use inflight_core::Metrics;
-/// use inflight_tracing::Watch;
+/// use inflight_tracing::TraceMetrics;
 ///
-/// let mut watch = Watch::new("squares");
+/// let mut watch = TraceMetrics::new("squares");
 /// watch.look(&Metrics::default()); // of the stage or its handle, now and then
 /// ```
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub struct TraceMetrics {
     stage: &'static str,
     late: u64,
 }
 
-impl Watch {
+impl TraceMetrics {
     /// Watches the stage that is called so.
     pub const fn new(stage: &'static str) -> Self {
         Self { stage, late: 0 }

@@ -10,7 +10,7 @@ use inflight_core::{
     AsyncWait, AsyncWaitExt, FixedDelay, Metrics, TimeoutAction, with_attempt, with_timeout_action,
 };
 use inflight_tokio::Tokio;
-use inflight_tracing::{Watch, trace_outcome, traced};
+use inflight_tracing::{TraceMetrics, trace_outcome, traced};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -171,7 +171,7 @@ fn a_call_that_times_out_is_cancelled_and_says_what_became_of_it() {
 #[test]
 fn late_completions_are_told_once() {
     let notes = noted(async {
-        let (mut watch, mut now) = (Watch::new("numbers"), Metrics::default());
+        let (mut watch, mut now) = (TraceMetrics::new("numbers"), Metrics::default());
         watch.look(&now);
         now.late_completions = 3;
         watch.look(&now);
