@@ -28,8 +28,9 @@ pub use self::request::TracedRequest;
 /// their common time, backoffs included, is to be found by. What became of the call as a whole is known to who gets
 /// the outcome: [`trace_outcome`]. Late completions are known to the stage's numbers: [`TraceMetrics`].
 ///
-/// With no subscriber, or one that wants nothing of this, a call costs one comparison for each span and event, and
-/// the size of a disabled span in its request.
+/// With no subscriber, or one that wants nothing of this, neither the key nor anything else is made: what remains is a
+/// disabled span that goes along with its request, some 170 instructions an attempt (measured on x86-64, with requests
+/// that are ready at once).
 ///
 /// ```
 /// use inflight_core::{AsyncWait, AsyncWaitExt};

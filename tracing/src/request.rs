@@ -12,7 +12,7 @@ pin_project! {
     /// A request that is polled, and dropped, inside its span. Dropping it cancels it.
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct TracedRequest<Fut> {
-        // Gone once it has its answer.
+        // Gone once it has its answer, where there is a span to tell it to.
         #[pin]
         request: Option<Fut>,
         span: Span,
@@ -21,7 +21,7 @@ pin_project! {
     impl<Fut> PinnedDrop for TracedRequest<Fut> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.request.is_some() {
+            if !this.span.is_disabled() && this.request.is_some() {
                 this.span.record("outcome", "cancelled");
                 let _entered = this.span.enter();
                 this.request.set(None);
@@ -45,6 +45,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(request) = this.request.as_mut().as_pin_mut() else { return Poll::Pending };
+        if this.span.is_disabled() {
+            return request.poll(cx);
+        }
         let entered = this.span.enter();
         let result = ready!(request.poll(cx));
         this.request.set(None);
