@@ -65,6 +65,12 @@ fn the_second_ctrl_c_stops_at_once() {
 
 #[test]
 fn a_backlog_keeps_ctrl_c_waiting_no_longer_than_the_timeout() {
+    // On a busy machine the kill may come before the checkpoint with the backlog was saved.
+    assert!((0..5).any(|_| a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it()), "no backlog");
+}
+
+/// `false` when there was no backlog.
+fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
     let (asked, recovered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let service = service({
         let (asked, recovered) = (asked.clone(), recovered.clone());
@@ -86,6 +92,9 @@ fn a_backlog_keeps_ctrl_c_waiting_no_longer_than_the_timeout() {
     assert!(running.wait_until(|| asked.load(SeqCst) > before));
     running.signal("INT");
     let said = running.said();
+    if said.stderr.contains(", 0 in flight") {
+        return false;
+    }
     assert_eq!(said.status.code(), Some(130), "{said:#?}");
     assert!(said.stdout.contains("goes on from its last checkpoint"), "{said:#?}");
     assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
@@ -96,6 +105,7 @@ fn a_backlog_keeps_ctrl_c_waiting_no_longer_than_the_timeout() {
     let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
     let expected = enriched(&flights(300)).into_iter().map(|flight| flight["time"].clone());
     assert!(lines.eq(expected));
+    true
 }
 
 #[test]
