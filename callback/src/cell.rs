@@ -82,17 +82,19 @@ impl<T> Cell<T> {
         matches!(self.state, State::Waiting(_))
     }
 
-    /// The result, or `None` when nobody is left who could complete it.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        match core::mem::replace(&mut self.state, State::Taken) {
-            State::Waiting(waker) => {
-                let same = waker.filter(|waker| waker.will_wake(cx.waker()));
-                self.state = State::Waiting(same.or_else(|| Some(cx.waker().clone())));
-                Poll::Pending
-            }
-            State::Completed(result) => Poll::Ready(Some(result)),
-            State::Dropped | State::Taken | State::Over => Poll::Ready(None),
+    /// The result, or `None` when nobody is left who could complete it. And the waker that another one has
+    /// replaced: it is to be dropped outside of the lock, because its owner may hold handles himself.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> (Poll<Option<T>>, Option<Waker>) {
+        if let State::Waiting(waker) = &mut self.state {
+            let same = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            let replaced = if same { None } else { waker.replace(cx.waker().clone()) };
+            return (Poll::Pending, replaced);
         }
+        let result = match core::mem::replace(&mut self.state, State::Taken) {
+            State::Completed(result) => Some(result),
+            _ => None,
+        };
+        (Poll::Ready(result), None)
     }
 
     pub(crate) fn add_handle(&mut self) {

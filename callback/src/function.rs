@@ -122,11 +122,12 @@ impl<Out, E, P: Place<Result<Out, E>>> Future for CallbackFuture<Out, E, P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(place) = &self.place else { return Poll::Ready(Err(CallbackError::TableFull)) };
-        match place.with(|cell| cell.poll(cx)) {
-            Some(Poll::Pending) => Poll::Pending,
-            Some(Poll::Ready(Some(result))) => Poll::Ready(result.map_err(CallbackError::Error)),
-            Some(Poll::Ready(None)) | None => Poll::Ready(Err(CallbackError::Dropped)),
-        }
+        let (polled, _replaced) =
+            place.with(|cell| cell.poll(cx)).unwrap_or((Poll::Ready(None), None));
+        polled.map(|result| match result {
+            Some(result) => result.map_err(CallbackError::Error),
+            None => Err(CallbackError::Dropped),
+        })
     }
 }
 

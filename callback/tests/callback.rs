@@ -172,3 +172,28 @@ fn what_was_not_taken_is_dropped_with_the_future() {
     let late = handle.complete(Ok(counted)).expect_err("it was completed");
     assert_eq!(late.reason, Lateness::AlreadyCompleted);
 }
+
+// A waker's owner may hold handles itself: what is waited for, and by whom, is up to the user.
+#[test]
+fn a_waker_that_is_replaced_may_complete_the_attempt_when_it_is_dropped() {
+    struct CompletesWhenDropped(CompletionHandle<u32, &'static str>);
+
+    impl Wake for CompletesWhenDropped {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for CompletesWhenDropped {
+        fn drop(&mut self) {
+            let _ = self.0.complete(Ok(1));
+        }
+    }
+
+    let (future, handle) = start!();
+    let (mut future, wakes) = (pin!(future), Arc::new(Wakes::default()));
+    let first = Waker::from(Arc::new(CompletesWhenDropped(handle.clone())));
+    assert!(future.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
+    drop(first);
+    let _ = poll(future.as_mut(), &wakes);
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(poll(future, &wakes), Poll::Ready(Ok(1)));
+}
