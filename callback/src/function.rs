@@ -94,11 +94,12 @@ where
     type Future = CallbackFuture<Out, E, P::Place>;
 
     fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future {
-        let place = self.places.claim();
-        if let Some(place) = &place {
+        // First of all the future, which gives the place back when it is dropped: `start` may panic.
+        let future = CallbackFuture { place: self.places.claim(), result: PhantomData };
+        if let Some(place) = &future.place {
             (self.start)(input, Handle::new(place.clone(), attempt));
         }
-        CallbackFuture { place, result: PhantomData }
+        future
     }
 }
 

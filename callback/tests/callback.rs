@@ -197,3 +197,18 @@ fn a_waker_that_is_replaced_may_complete_the_attempt_when_it_is_dropped() {
     assert_eq!(wakes.count(), 1);
     assert_eq!(poll(future, &wakes), Poll::Ready(Ok(1)));
 }
+
+// The place of an attempt that never came to be is not lost: the table outlives the stage.
+#[test]
+fn a_panic_while_asking_gives_the_place_back() {
+    static TABLE: CompletionTable<Answer, 1> = CompletionTable::new();
+    let mut function = with_callback_in(&TABLE, |_: &(), _: TableHandle<u32, &'static str, 1>| {
+        panic!("the client is not there");
+    });
+    let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(function.invoke(&(), ATTEMPT));
+    }));
+    assert!(asked.is_err());
+    let (_future, handle) = start!(&TABLE);
+    assert!(handle.is_some(), "the place is vacant again");
+}
