@@ -242,7 +242,9 @@ where
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
         let mut operator = Operator::unchecked(settings, retry, self.checkpointing);
         if let Some(checkpoint) = self.restore {
-            operator.restore(timer.now(), checkpoint).map_err(StartError::Restore)?;
+            let key_of = |input: &V, _| key.key_of(input);
+            let restored = operator.restore_with_keys(timer.now(), checkpoint, key_of);
+            restored.map_err(StartError::Restore)?;
         }
         let requests = storage.requests(operator.max_capacity());
         let requests = requests.ok_or(StartError::WakeTableInUse)?;

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Barrier, Checkpoint, CheckpointError, CheckpointId, ConfigError,
-    Elements, Failure, Fixed, FixedDelay, Instant, NoRuntime, RestoreError, Runtime, StageStorage,
-    StartError, StreamElement, Timer, Timestamp, WakeTable, with_attempt,
+    AsyncWait, AsyncWaitExt, Barrier, ByKey, Checkpoint, CheckpointError, CheckpointId,
+    ConfigError, Elements, Failure, Fixed, FixedDelay, Instant, KeyOf, NoRetry, NoRuntime,
+    RestoreError, Runtime, StageStorage, StartError, StreamElement, Timer, Timestamp, WakeTable,
+    with_attempt,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -89,18 +90,35 @@ impl Stream for Readings {
 /// What came out: the readings with their answers, a watermark as none.
 type Seen = Vec<Option<(u32, Result<u32, Failure<()>>)>>;
 
-/// One life over a storage. Reading 5 is refused at first, reading 2 never answered. Ends at the barrier
-/// if `dies` and returns its checkpoint.
+type Policy = AsyncWait<NoRetry, ByKey<fn(&u32) -> u32>>;
+
+/// A reading's key is what is left of it, divided by four.
+const KEY: fn(&u32) -> u32 = |number| number % 4;
+
+fn by_key() -> Policy {
+    AsyncWait::ordered_by_key(8, KEY)
+}
+
+/// One life over a storage, in order for each key. Ends at the barrier if `dies` and returns its checkpoint.
 fn life<S: StageStorage>(
     storage: S,
     source: Readings,
     from: Option<&Checkpoint>,
     dies: bool,
 ) -> Result<(Seen, Option<Checkpoint>), StartError> {
+    life_under(by_key(), storage, source, from, dies)
+}
+
+/// The same under another policy. Reading 5 is refused at first, reading 2 never answered.
+fn life_under<K: KeyOf<u32>, S: StageStorage>(
+    policy: AsyncWait<NoRetry, K>,
+    storage: S,
+    source: Readings,
+    from: Option<&Checkpoint>,
+    dies: bool,
+) -> Result<(Seen, Option<Checkpoint>), StartError> {
     let clock = Clock::default();
-    let policy = AsyncWait::ordered_by_key(8, |number: &u32| number % 4)
-        .timeout(10 * MS)
-        .retry(FixedDelay::new(2 * MS).max_retries(1));
+    let policy = policy.timeout(10 * MS).retry(FixedDelay::new(2 * MS).max_retries(1));
     let ask = with_attempt(|number: &u32, attempt: inflight_core::Attempt| {
         let (number, first) = (*number, attempt.number == 1);
         async move {
@@ -167,6 +185,29 @@ fn exactly_once<S: StageStorage + Copy>(storage: S) {
     for (number, result) in outcomes {
         let expected = if number == 2 { Err(Failure::TimedOut) } else { Ok(10 * number) };
         assert_eq!(result, expected, "{number}");
+    }
+}
+
+#[test] // O3, K5: what is taken up has its key, whatever the order was when it was saved
+fn the_order_can_become_one_by_key_between_two_lives() {
+    becomes_by_key(AsyncWait::ordered(8));
+    becomes_by_key(AsyncWait::ordered(8).with_key(KEY));
+    becomes_by_key(by_key());
+}
+
+fn becomes_by_key<K: KeyOf<u32>>(before: AsyncWait<NoRetry, K>) {
+    let (mut seen, checkpoint) =
+        life_under(before, Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
+    for after in [by_key(), by_key().overlapping()] {
+        let rest = source(6, None);
+        let (rest, _) = life_under(after, Fixed::<8>, rest, checkpoint.as_ref(), false).unwrap();
+        let before = seen.len();
+        seen.extend(rest);
+        for key in 0..4 {
+            let of_key = seen.iter().flatten().filter(|(number, _)| number % 4 == key);
+            assert!(of_key.map(|(number, _)| *number).eq((key..12).step_by(4)), "{seen:?}");
+        }
+        seen.truncate(before);
     }
 }
 

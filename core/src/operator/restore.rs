@@ -45,6 +45,17 @@ where
     ///
     /// [`RestoreError`]; the operator is unchanged then.
     pub fn restore(&mut self, now: Instant, checkpoint: &Checkpoint) -> Result<(), RestoreError> {
+        self.restore_with_keys(now, checkpoint, |_, saved| saved)
+    }
+
+    /// The same where keys are known: `key_of` is given an input and the key that was saved with it. That is
+    /// another one, or none, if the policy has changed.
+    pub(crate) fn restore_with_keys(
+        &mut self,
+        now: Instant,
+        checkpoint: &Checkpoint,
+        key_of: impl Fn(&In, u64) -> u64,
+    ) -> Result<(), RestoreError> {
         self.advance(now);
         let codec = self.checkpointing.ok_or(RestoreError::NotCheckpointed)?;
         if !self.is_empty() {
@@ -61,7 +72,7 @@ where
         self.request_id_step = header.request_id_step;
         self.watermark = header.watermark;
         self.idle = header.idle;
-        self.take_up(entries)?;
+        self.take_up(entries, key_of)?;
         #[cfg(feature = "alloc")] // for the pipeline
         checkpoint.note_restored(name);
         Ok(())
@@ -90,8 +101,15 @@ where
         }
     }
 
-    fn take_up(&mut self, mut entries: Entries<'_, In, Out, E>) -> Result<(), RestoreError> {
-        while let Some(saved) = entries.next()? {
+    fn take_up(
+        &mut self,
+        mut entries: Entries<'_, In, Out, E>,
+        key_of: impl Fn(&In, u64) -> u64,
+    ) -> Result<(), RestoreError> {
+        while let Some(mut saved) = entries.next()? {
+            if let Saved::Record(input, call, _) = &mut saved {
+                call.key = key_of(input, call.key);
+            }
             let admitted = match self.backlog.len() {
                 0 => self.admit_saved(saved),
                 _ => Err(saved), // others wait before it
