@@ -1129,6 +1129,22 @@ fn a_snapshot_is_split_by_key_and_merged_again() {
     assert_eq!(merge_snapshots([]), Err(RestoreError::NoParts));
 }
 
+#[test] // K8: the key is the caller's, whether the order is by it or not
+fn what_is_in_no_order_by_key_is_split_by_key_too() {
+    for policy in [AsyncWait::ordered(9), AsyncWait::unordered(9)] {
+        let mut b = bench(policy);
+        b.push_by_key([70, 80]); // their places are used again, with other keys and without
+        let _ = (b.ok(70), b.ok(80), b.out());
+        b.push_by_key([10, 20, 11, 30]);
+        b.push_all([0, 1]);
+        let whole = b.snapshot();
+        let section = whole.section("stage").expect("the section");
+        let parts = split_snapshot(section, 4, |key| key as usize).expect("parts");
+        let records = parts.iter().map(|part| run_through(&mut restored(part)).join(" "));
+        assert_eq!(records.collect::<Vec<_>>(), ["0 1", "10 11", "20", "30"]);
+    }
+}
+
 #[test] // K8, K6: the ids' step grows with every split, beyond any bound.
 fn a_part_can_be_split_again_and_again() {
     let mut b = keyed(by_key(1));

@@ -31,13 +31,27 @@ impl<S: Storage> Keys<S> {
         self.entries.as_ref().get(call as usize).map_or(0, |entry| entry.key)
     }
 
+    /// Remembers the key of a call where order is not by key: a checkpoint can be split by it all the same.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn note(&mut self, call: u32, key: u64) {
+        match self.entries.as_mut().get_mut(call as usize) {
+            Some(entry) => entry.key = key,
+            None if key == 0 => {} // as it is without an entry
+            None => self.note_first(call, key),
+        }
+    }
+
+    #[cold]
+    fn note_first(&mut self, call: u32, key: u64) {
+        if self.make_entry(call) {
+            self.entry(call).key = key;
+        }
+    }
+
     /// Makes `call` the last one of `key`, and returns the one that was, or [`NONE`].
     pub(super) fn replace_last(&mut self, key: u64, call: u32) -> u32 {
-        while self.entries.as_ref().len() <= call as usize {
-            // The storage has room for as many entries as for calls.
-            if self.entries.push(Entry { key: 0, next: NONE }).is_err() {
-                return NONE;
-            }
+        if !self.make_entry(call) {
+            return NONE;
         }
         self.entry(call).key = key;
         if let Some(bucket) = self.bucket(key)
@@ -120,6 +134,16 @@ impl<S: Storage> Keys<S> {
             self.link(unlinked);
             unlinked = next;
         }
+    }
+
+    /// Returns whether there is one; the storage has room for as many as for calls, or for none.
+    fn make_entry(&mut self, call: u32) -> bool {
+        while self.entries.as_ref().len() <= call as usize {
+            if self.entries.push(Entry { key: 0, next: NONE }).is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     fn entry(&mut self, call: u32) -> &mut Entry {

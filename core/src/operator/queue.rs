@@ -85,7 +85,7 @@ impl<S: Storage> Queue<S> {
         }
     }
 
-    /// The key of a call in flight, 0 when order is not by key.
+    /// The key of a call in flight, 0 when it has none.
     pub(super) fn key(&self, call: u32) -> u64 {
         self.keys.key(call)
     }
@@ -117,8 +117,12 @@ impl<S: Storage> Queue<S> {
         key: u64,
     ) -> bool {
         match self.order {
-            Order::Unordered => true,
+            Order::Unordered => {
+                self.keys.note(call, key);
+                true
+            }
             Order::Ordered => {
+                self.keys.note(call, key);
                 match core::mem::replace(&mut self.chain_end, call) {
                     NONE => self.chain_start = call,
                     before => slots[before as usize].successor = call,

@@ -10,7 +10,8 @@ use crate::envelope::{self, HEADER_LEN};
 use crate::time::Timestamp;
 
 /// Splits a stage's snapshot over `parts` instances: `owner` is given each record's key, as
-/// [`hash_key`](crate::hash_key) made it, and says which instance gets it (modulo `parts`).
+/// [`hash_key`](crate::hash_key) made it, and says which instance gets it (modulo `parts`). A record has a key
+/// whether the order is by it or not ([`with_key`](crate::AsyncWait::with_key)); without one that is 0.
 ///
 /// Each part keeps its records in their order and gets every watermark and status. The instances' new
 /// request ids do not clash.
