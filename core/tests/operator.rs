@@ -742,6 +742,49 @@ fn a_restore_keeps_the_order_of_a_key() {
     assert_eq!(b.out(), "210 110 120");
 }
 
+/// The second of three records of a key is in backoff, and the first is to be asked again after a restore.
+fn restored_with_a_backoff_in_the_middle() -> Bench<FixedDelay> {
+    let policy = || by_key(9).timeout(25 * MS).retry(patient(1));
+    let mut before = keyed(policy());
+    before.push_by_key([11, 12, 13]);
+    let _ = before.ok(11);
+    before.pass(5 * MS);
+    assert_eq!(before.fail(12), Completion::Retry);
+    let checkpoint = before.snapshot();
+    let mut b = keyed(policy());
+    b.op.restore(b.now, &checkpoint).expect("a restore");
+    b.start();
+    assert_eq!(b.running(), [11]);
+    b
+}
+
+#[test] // O3, K5: a backoff that a restore brought and that is over waits for the key's turn all the same
+fn a_restored_backoff_does_not_overtake_its_key() {
+    let mut b = restored_with_a_backoff_in_the_middle();
+    b.pass(10 * MS);
+    assert_eq!(b.running(), [11], "12 is due, and not its turn");
+    let _ = b.ok(11);
+    assert_eq!(b.running(), [12]);
+    let _ = b.ok(12);
+    assert_eq!(b.running(), [13]);
+    let _ = b.ok(13);
+    assert_eq!(b.out(), "110 120 130");
+}
+
+#[test] // O3, T1: nor does what comes behind one whose time is over before its turn has come
+fn who_times_out_before_his_turn_lets_nobody_overtake() {
+    let mut b = restored_with_a_backoff_in_the_middle();
+    b.pass(24 * MS); // 12 has begun before; 11 begins anew
+    assert_eq!((b.running(), b.out()), (vec![11], String::new()), "12 is over, 13 has to wait");
+    b.push_by_key([14]);
+    assert_eq!(b.running(), [11]);
+    let _ = b.ok(11);
+    assert_eq!((b.running(), b.out()), (vec![13], "110 12!the call timed out".into()));
+    let _ = (b.ok(13), b.ok(14));
+    assert_eq!(b.out(), "130 140");
+    assert!(b.op.is_empty());
+}
+
 // ---- limits ----------------------------------------------------------------------------------
 
 #[test] // C7
@@ -1234,6 +1277,22 @@ fn an_attempt_that_a_crash_interrupts_has_not_failed() {
     assert_eq!((b.attempt(1).1.number, b.attempt(1).1.retry), (7, 1));
     assert_eq!(b.fail(1), Completion::Outcome);
     assert_eq!(b.outcome().attempts, 7);
+}
+
+#[test] // K5, R2: as many as are counted; further ones count as failed, and never as fewer.
+fn interruptions_beyond_what_is_counted_have_failed() {
+    let policy = AsyncWait::ordered(1).retry(ExponentialBackoff::new(10 * MS).max_retries(1));
+    let mut b = bench(policy);
+    b.push_all([1]);
+    let mut told = Vec::new();
+    for _ in 1..=258 {
+        let checkpoint = b.snapshot();
+        b = bench(policy);
+        b.op.restore(b.now, &checkpoint).expect("a restore");
+        b.start();
+        told.push(b.attempt(1).1.retry);
+    }
+    assert_eq!(told[253..], [0, 0, 1, 2, 3]);
 }
 
 #[test] // M1
