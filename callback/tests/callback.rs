@@ -157,6 +157,91 @@ fn a_place_is_used_again_and_an_old_handle_is_not_its_new_one() {
     assert_eq!(all.iter().filter(|(_, handle)| handle.is_some()).count(), 2);
 }
 
+// Attempts that come and go in any order: none is ever in the place of another, and none is refused for nothing.
+#[test]
+fn every_attempt_has_a_place_of_its_own() {
+    static TABLE: CompletionTable<Answer, 4> = CompletionTable::new();
+    let (mut running, mut random) = (Vec::new(), 1_u32);
+    for number in 0..2_000 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let chosen = (random >> 16) as usize;
+        if chosen % 5 < 3 {
+            let (future, handle) = start!(&TABLE);
+            assert_eq!(handle.is_some(), running.len() < 4);
+            running.extend(handle.map(|handle| (future, handle, number)));
+        } else if !running.is_empty() {
+            drop(running.swap_remove(chosen % running.len()));
+        }
+        assert!(running.iter().all(|(_, handle, _)| handle.is_wanted()));
+    }
+    for (_, handle, number) in &running {
+        handle.complete(Ok(*number)).expect("it is the only one");
+    }
+    let wakes = Arc::new(Wakes::default());
+    for (future, _, number) in &mut running {
+        assert_eq!(poll(Pin::new(future), &wakes), Poll::Ready(Ok(*number)));
+    }
+}
+
+// What became of an attempt is not known any more when its place in the table is another's.
+#[test]
+fn a_table_only_knows_that_an_attempt_is_over() {
+    static TABLE: CompletionTable<Answer, 1> = CompletionTable::new();
+    let (mut future, handle) = start!(&TABLE);
+    let handle = handle.expect("there is a place");
+    handle.complete(Ok(1)).expect("it is the first");
+    let late = handle.complete(Ok(2)).expect_err("it was completed");
+    assert_eq!(late.reason, Lateness::AlreadyCompleted);
+    assert_eq!(poll(Pin::new(&mut future), &Arc::default()), Poll::Ready(Ok(1)));
+    drop(future);
+    let late = handle.complete(Ok(3)).expect_err("it is over");
+    assert_eq!(late, TooLate { result: Ok(3), reason: Lateness::NobodyWaits });
+}
+
+#[test]
+fn errors_say_what_has_happened() {
+    #[derive(Debug)]
+    struct Refused(std::fmt::Error);
+
+    impl std::fmt::Display for Refused {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("refused")
+        }
+    }
+
+    impl std::error::Error for Refused {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    use std::error::Error;
+
+    let error = CallbackError::Error(Refused(std::fmt::Error));
+    assert_eq!(error.to_string(), "refused");
+    assert!(error.source().is_some_and(|source| source.is::<std::fmt::Error>()));
+    for error in [CallbackError::Dropped, CallbackError::TableFull] {
+        assert!(CallbackError::<Refused>::source(&error).is_none() && error.to_string().len() > 20);
+    }
+    let late = TooLate { result: (), reason: Lateness::AlreadyCompleted };
+    assert_eq!(late.to_string(), "the attempt has been completed before");
+    assert_eq!(Lateness::NobodyWaits.to_string(), "the attempt is over");
+}
+
+#[test]
+fn what_was_not_taken_from_a_table_is_dropped_with_the_future() {
+    static TABLE: CompletionTable<Result<Arc<()>, ()>, 1> = CompletionTable::new();
+    let (counted, mut kept) = (Arc::new(()), None);
+    let mut function =
+        with_callback_in(&TABLE, |_: &(), handle: TableHandle<Arc<()>, (), 1>| kept = Some(handle));
+    let future = function.invoke(&(), ATTEMPT);
+    let handle = kept.expect("there is a place");
+    handle.complete(Ok(Arc::clone(&counted))).expect("it is the first");
+    assert_eq!(Arc::strong_count(&counted), 2);
+    drop(future);
+    assert_eq!(Arc::strong_count(&counted), 1);
+}
+
 #[test]
 fn what_was_not_taken_is_dropped_with_the_future() {
     let counted = Arc::new(());

@@ -744,9 +744,14 @@ fn a_restore_keeps_the_order_of_a_key() {
 
 /// The second of three records of a key is in backoff, and the first is to be asked again after a restore.
 fn restored_with_a_backoff_in_the_middle() -> Bench<FixedDelay> {
+    restored_with_a_backoff_before([13])
+}
+
+/// The same with others behind it, or none.
+fn restored_with_a_backoff_before(behind: impl IntoIterator<Item = u32>) -> Bench<FixedDelay> {
     let policy = || by_key(9).timeout(25 * MS).retry(patient(1));
     let mut before = keyed(policy());
-    before.push_by_key([11, 12, 13]);
+    before.push_by_key([11, 12].into_iter().chain(behind));
     let _ = before.ok(11);
     before.pass(5 * MS);
     assert_eq!(before.fail(12), Completion::Retry);
@@ -782,6 +787,19 @@ fn who_times_out_before_his_turn_lets_nobody_overtake() {
     assert_eq!((b.running(), b.out()), (vec![13], "110 12!the call timed out".into()));
     let _ = (b.ok(13), b.ok(14));
     assert_eq!(b.out(), "130 140");
+    assert!(b.op.is_empty());
+}
+
+#[test] // O3, T1: also if it comes only then
+fn who_comes_behind_one_that_has_timed_out_before_his_turn_waits_too() {
+    let mut b = restored_with_a_backoff_before([]);
+    b.pass(24 * MS);
+    b.push_by_key([13]);
+    assert_eq!((b.running(), b.out()), (vec![11], String::new()));
+    let _ = b.ok(11);
+    assert_eq!((b.running(), b.out()), (vec![13], "110 12!the call timed out".into()));
+    let _ = b.ok(13);
+    assert_eq!(b.out(), "130");
     assert!(b.op.is_empty());
 }
 

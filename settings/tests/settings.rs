@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use inflight_core::AsyncWait;
-use inflight_settings::{Backoff, Budget, Finish, Order, Settings};
+use inflight_settings::{Backoff, Budget, Finish, Order, Problem, Settings};
 
 fn full() -> Settings {
     let mut retry = Backoff::new(Duration::from_millis(50));
@@ -118,10 +118,59 @@ fn what_cannot_be_read_is_said_with_the_fields_name() {
         ("capacity = 9\nretry = { initial = \"1s\", max_delay = \"x\" }", "max_delay: "),
         ("capacity = 9\nretry = { initial = \"1s\", retries = 4 }", "retries"),
         ("capacity = 9\nretry = { }", "initial"),
+        ("capacity = 9\nretry_budget = { tokens = 1, per_success = 1.0, most = 4 }", "most"),
         ("capacity = 9\norder = \"random\"", "order"),
     ];
     for (file, said) in cases {
         let error = toml::from_str::<Settings>(file).expect_err(file).to_string();
         assert!(error.contains(said), "{file}: {error}");
     }
+}
+
+#[test]
+fn names_are_the_documented_ones() {
+    for (name, order) in [
+        ("ordered", Order::Ordered),
+        ("unordered", Order::Unordered),
+        ("by-key", Order::ByKey),
+        ("by-key-overlapping", Order::ByKeyOverlapping),
+    ] {
+        let file = format!("capacity = 1\norder = \"{name}\"");
+        assert_eq!(toml::from_str::<Settings>(&file).expect(name).order, order);
+    }
+    for (name, policy) in
+        [("all-retries", Finish::AllRetries), ("last-attempt", Finish::LastAttempt)]
+    {
+        let file = format!("capacity = 1\nfinish_policy = \"{name}\"");
+        assert_eq!(toml::from_str::<Settings>(&file).expect(name).finish_policy, policy);
+    }
+    let written = serde_json::to_string(&Settings::new(1)).expect("it can be written");
+    let expected = r#"{"capacity":1,"order":"ordered","finish_policy":"all-retries"}"#;
+    assert_eq!(written, expected, "nothing of what is not set");
+}
+
+// Configuration files have numbers that are none.
+#[test]
+fn what_is_no_number_is_refused_by_name() {
+    for (field, file) in [
+        ("retry.factor", "retry = { initial = \"1s\", factor = nan }"),
+        ("retry.factor", "retry = { initial = \"1s\", factor = inf }"),
+        ("retry.jitter", "retry = { initial = \"1s\", jitter = nan }"),
+        ("retry_budget.per_success", "retry_budget = { tokens = 1, per_success = nan }"),
+    ] {
+        let settings: Settings = toml::from_str(&format!("capacity = 1\n{file}")).expect(file);
+        let error = settings.policy().expect_err(file);
+        assert_eq!(error.field(), field);
+        assert!(matches!(error.problem(), Problem::Refused(_)), "{error:?}");
+    }
+    let mut settings = Settings::new(1);
+    settings.order = Order::ByKey;
+    assert_eq!(settings.policy().expect_err("no key").problem(), Problem::NoKey);
+}
+
+// The default maximum is never below the initial delay.
+#[test]
+fn a_long_initial_delay_needs_no_maximum() {
+    let settings: Settings = toml::from_str("capacity = 1\nretry = { initial = \"5m\" }").unwrap();
+    assert!(settings.policy().is_ok());
 }
