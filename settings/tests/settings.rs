@@ -174,3 +174,20 @@ fn a_long_initial_delay_needs_no_maximum() {
     let settings: Settings = toml::from_str("capacity = 1\nretry = { initial = \"5m\" }").unwrap();
     assert!(settings.policy().is_ok());
 }
+
+#[test]
+fn every_duration_can_be_written_and_read() {
+    for timeout in [
+        Duration::from_nanos(1),
+        Duration::new(31_557_599, 999_999_999),
+        Duration::new(1, 1),
+        Duration::from_secs(2_630_016 * 13 + 86_400),
+        Duration::from_nanos(i64::MAX as u64),
+        Duration::MAX,
+    ] {
+        let mut settings = Settings::new(1);
+        settings.timeout = Some(timeout);
+        let written = toml::to_string(&settings).expect("it can be written");
+        assert_eq!(toml::from_str::<Settings>(&written).expect(&written), settings);
+    }
+}
