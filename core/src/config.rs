@@ -89,7 +89,8 @@ impl AsyncWait<NoRetry> {
     }
 
     /// The same order with a key that plays no part in it, so that this policy has the type of one by key: a
-    /// program that chooses the order while it runs then contains one stage and not two.
+    /// program that chooses the order while it runs then contains one stage and not two. A checkpoint can be
+    /// split by the key all the same.
     ///
     /// ```
     /// use inflight_core::AsyncWait;
