@@ -309,11 +309,12 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(match self {
-            Self::Config(error) => error,
-            Self::NoRuntime(error) => error,
-            Self::Restore(error) => error,
-            Self::WakeTableInUse => return None,
-        })
+        // `Display` already says what the error inside says, so the chain goes on behind it.
+        match self {
+            Self::Config(error) => error.source(),
+            Self::NoRuntime(error) => error.source(),
+            Self::Restore(error) => error.source(),
+            Self::WakeTableInUse => None,
+        }
     }
 }

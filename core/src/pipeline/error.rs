@@ -93,16 +93,17 @@ where
     Store: Error + 'static,
 {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(match self {
-            Self::Seek(error) | Self::Source(error) => error,
-            Self::Sink(error) => error,
-            Self::Load(error) | Self::Save(error) => error,
-            Self::NoRuntime(error) => error,
-            Self::Format(error) => error,
-            Self::Start(error) => error,
-            Self::Checkpoint(error) => error,
-            Self::Foreign { .. } | Self::NotRestored { .. } | Self::EndedEarly => return None,
-        })
+        // `Display` already says what the error inside says, so the chain goes on behind it.
+        match self {
+            Self::Seek(error) | Self::Source(error) => error.source(),
+            Self::Sink(error) => error.source(),
+            Self::Load(error) | Self::Save(error) => error.source(),
+            Self::NoRuntime(error) => error.source(),
+            Self::Format(error) => error.source(),
+            Self::Start(error) => error.source(),
+            Self::Checkpoint(error) => error.source(),
+            Self::Foreign { .. } | Self::NotRestored { .. } | Self::EndedEarly => None,
+        }
     }
 }
 
@@ -158,4 +159,56 @@ pub enum Report<'a> {
         /// The source's error.
         reason: &'a (dyn Error + 'static),
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+    use core::iter::successors;
+
+    use super::*;
+    use crate::operator::RestoreError;
+
+    #[derive(Debug)]
+    struct Refused;
+
+    impl fmt::Display for Refused {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("permission denied")
+        }
+    }
+
+    impl Error for Refused {}
+
+    /// As `LinesError::Io`: what could not be done, and behind it the system's answer.
+    #[derive(Debug)]
+    struct Unwritten(Refused);
+
+    impl fmt::Display for Unwritten {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("could not write output")
+        }
+    }
+
+    impl Error for Unwritten {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn chain(error: PipelineError<Unwritten, Unwritten, Unwritten>) -> Vec<String> {
+        let causes = successors(Some(&error as &dyn Error), |error: &&dyn Error| (*error).source());
+        causes.map(|cause| cause.to_string()).collect()
+    }
+
+    #[test]
+    fn the_chain_of_causes_says_everything_once() {
+        let sink = chain(PipelineError::Sink(Unwritten(Refused)));
+        assert_eq!(sink, ["the sink: could not write output", "permission denied"]);
+
+        let damaged = RestoreError::Damaged.to_string();
+        let start = chain(PipelineError::Start(StartError::Restore(RestoreError::Damaged)));
+        assert_eq!(start, [alloc::format!("restoring the stage: {damaged}")]);
+    }
 }
