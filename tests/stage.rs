@@ -777,8 +777,9 @@ fn a_function_is_opened_and_closed_once() {
         assert_eq!((stage.end(), start.elapsed()), (Some(Ok(())), 30 * MS));
         let story = ["open", "3", "50", "500", "50 timed out", "500 timed out", "close"];
         assert_eq!(*log.lock().unwrap(), story);
-        let metrics = stage.handle().metrics();
-        assert_eq!((metrics.records_in, metrics.emitted, metrics.dropped), (3, 2, 1));
+        for metrics in [stage.metrics(), stage.handle().metrics()] {
+            assert_eq!((metrics.records_in, metrics.emitted, metrics.dropped), (3, 2, 1));
+        }
     });
 }
 

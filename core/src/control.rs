@@ -56,10 +56,7 @@ impl StageHandle {
     /// The stage's numbers as of its last turn; the histograms and the age of the oldest record may be
     /// some 50 ms older. Reads memory and nothing else.
     pub fn metrics(&self) -> Metrics {
-        Metrics::from_numbers(&core::array::from_fn(|at| {
-            #[allow(clippy::useless_conversion)] // not where numbers have 32 bits
-            u64::try_from(self.control.numbers[at].load(Ordering::Relaxed)).unwrap_or(u64::MAX)
-        }))
+        self.control.metrics()
     }
 
     /// Changes how many records may be in flight. A lower capacity takes effect as records leave.
@@ -130,6 +127,13 @@ pub(crate) enum Order {
 }
 
 impl Control {
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::from_numbers(&core::array::from_fn(|at| {
+            #[allow(clippy::useless_conversion)] // not where numbers have 32 bits
+            u64::try_from(self.numbers[at].load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+        }))
+    }
+
     pub(crate) fn new(max_capacity: usize) -> Self {
         Self {
             numbers: core::array::from_fn(|_| Number::new(0)),

@@ -18,6 +18,7 @@ use rtrb::RingBuffer;
 use crate::control::{Control, StageHandle};
 use crate::driver::StageError;
 use crate::element::{Shape, StreamElement};
+use crate::metrics::Metrics;
 use crate::runtime::Gone;
 use crate::stream::Next;
 
@@ -187,6 +188,11 @@ impl<O, E, M: Shape, H> Spawned<O, E, M, H> {
     pub fn handle(&self) -> StageHandle {
         let control = Arc::clone(&self.inlet.shared.control);
         StageHandle::new(control, self.inlet.producer.0.clone())
+    }
+
+    /// The stage's numbers, as [`StageHandle::metrics`] tells them.
+    pub fn metrics(&self) -> Metrics {
+        self.inlet.shared.control.metrics()
     }
 
     /// How the stream ended, once it has: `Err` if that was before everything was through.
