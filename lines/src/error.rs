@@ -68,7 +68,8 @@ impl fmt::Display for LinesError {
             ),
             Self::NotEmpty { path, length } => write!(
                 f,
-                "{} holds {length} bytes, and there is no checkpoint that goes with it",
+                "{} holds {length} bytes, and there is no checkpoint that goes with it: put the checkpoints \
+                 back, or move the output away to start afresh",
                 path.display()
             ),
             Self::Shrunk { path, length, expected } => write!(
