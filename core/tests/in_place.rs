@@ -5,15 +5,17 @@ use std::cell::Cell;
 use std::future::{Future, pending, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Barrier, ByKey, Checkpoint, CheckpointError, CheckpointId,
-    ConfigError, Elements, Failure, Fixed, FixedDelay, Instant, KeyOf, NoRetry, NoRuntime,
-    RestoreError, Runtime, StageStorage, StartError, StreamElement, Timer, Timestamp, WakeTable,
-    with_attempt,
+    AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Barrier, ByKey, Checkpoint, CheckpointError,
+    CheckpointId, ConfigError, Elements, Failure, Fixed, FixedDelay, Instant, KeyOf, NoRetry,
+    NoRuntime, RestoreError, Runtime, StageStorage, StartError, StreamElement, Timer, Timestamp,
+    WakeTable, with_attempt,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -248,6 +250,62 @@ fn without_a_watermark<S: StageStorage>(storage: S) {
     seen.extend(before.into_iter().flatten().map(|(number, _)| number));
     seen.sort_unstable();
     assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+}
+
+/// Waits for something that does not come.
+struct NeverOpens;
+
+impl AsyncFunction<u32> for NeverOpens {
+    type Output = u32;
+    type Error = ();
+    type Future = std::future::Ready<Result<u32, ()>>;
+
+    fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Pending
+    }
+
+    fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+        unreachable!("it is not open")
+    }
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test] // L6, K5: what a restore brought is not due before the function is open, and nobody turns for it
+fn a_stage_that_opens_is_not_kept_busy_by_what_it_has_taken_up() {
+    stays_asleep(Fixed::<8>);
+    static WAKES: WakeTable<8> = WakeTable::new();
+    stays_asleep(&WAKES);
+    #[cfg(feature = "alloc")]
+    stays_asleep(inflight_core::Heap);
+}
+
+fn stays_asleep<S: StageStorage>(storage: S) {
+    let (_, checkpoint) = life(Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
+    let clock = Clock::default();
+    let policy = by_key().timeout(10 * MS).retry(FixedDelay::new(2 * MS).max_retries(1));
+    let stage = NoMore
+        .async_wait_with(policy, NeverOpens)
+        .checkpointed("readings", 1)
+        .restore(checkpoint.as_ref())
+        .in_place_over(clock.clone(), storage);
+    let mut stage = pin!(stage.expect("it is taken up"));
+    assert_eq!(stage.metrics().in_backoff, 1, "reading 5");
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    for _ in 0..5 {
+        assert!(stage.as_mut().poll_next(&mut Context::from_waker(&waker)).is_pending());
+        clock.0.set(clock.0.get() + 4_000_000);
+    }
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    assert_eq!(stage.metrics().in_backoff, 1);
 }
 
 struct NoMore;
