@@ -63,8 +63,8 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// A panic in a request comes out of `poll_next`, and polling again after it panics: the records
-    /// in flight are lost, and that must not look like the end of the stream.
+    /// A panic in a request comes out of `poll_next`. Polling again after it may still hand out what was done, and
+    /// then panics: the other records in flight are lost, and that must not look like the end of the stream.
     #[must_use = "a stage does nothing unless it is polled"]
     pub struct Stage<St, V, M, F, R, K, Q, T, S>
     where

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -306,6 +307,37 @@ fn stays_asleep<S: StageStorage>(storage: S) {
     }
     assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
     assert_eq!(stage.metrics().in_backoff, 1);
+}
+
+#[test] // F3: a panic never looks like the end, whatever was done before it
+fn a_stage_whose_request_has_panicked_has_no_end() {
+    has_no_end(Fixed::<8>);
+    static WAKES: WakeTable<8> = WakeTable::new();
+    has_no_end(&WAKES);
+    #[cfg(feature = "alloc")]
+    has_no_end(inflight_core::Heap);
+}
+
+fn has_no_end<S: StageStorage>(storage: S) {
+    let ask = |number: &u32| {
+        let number = *number;
+        async move {
+            assert!(number != 2, "as planned");
+            Ok::<_, ()>(number)
+        }
+    };
+    let stage =
+        source(0, None).async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(8), ask);
+    let mut stage = pin!(stage.in_place_over(Clock::default(), storage).expect("it makes sense"));
+    let mut poll = || {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut stage = AssertUnwindSafe(stage.as_mut());
+        catch_unwind(move || stage.as_mut().poll_next(&mut cx).map(|item| item.is_some())).ok()
+    };
+    assert_eq!(poll(), Some(Poll::Pending), "it opens first");
+    assert_eq!(poll(), None);
+    let done = Some(Poll::Ready(true));
+    assert_eq!([(); 5].map(|()| poll()), [done, done, None, None, None]);
 }
 
 struct NoMore;

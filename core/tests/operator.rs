@@ -662,6 +662,36 @@ fn a_drain_barrier_keeps_its_place() {
     assert_eq!(b.out(), "10 B6 20");
 }
 
+/// Panics when it is asked for the first time.
+struct Panics(core::cell::Cell<bool>);
+
+impl RetryStrategy<u32, u32, &'static str> for Panics {
+    fn next_delay(
+        &self,
+        _: Attempt,
+        _: &u32,
+        _: &Result<u32, Failure<&'static str>>,
+    ) -> Option<Duration> {
+        assert!(self.0.replace(true), "as planned");
+        None
+    }
+}
+
+#[test] // F4: whoever catches a panic of a strategy goes on with an operator that counts as before
+fn a_panic_of_the_retry_strategy_leaves_the_call_as_it_was() {
+    let mut b = bench(AsyncWait::ordered(2).max_running(1).retry(Panics(Default::default())));
+    b.push_all([1, 2]);
+    let (id, _) = b.attempt(1);
+    let complete = |op: &mut Op<Panics>| op.handle_completion(Instant::ZERO, id, Ok(10));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| complete(&mut b.op)));
+    assert!(panic.is_err());
+    assert_eq!(b.op.running(), 1);
+    assert_eq!(complete(&mut b.op), Completion::Outcome);
+    b.start();
+    assert_eq!(b.running(), [1, 2]);
+    assert_eq!((b.ok(2), b.out().as_str(), b.op.running()), (Completion::Outcome, "10 20", 0));
+}
+
 // ---- by key ----------------------------------------------------------------------------------
 
 fn key(value: u32) -> u64 {

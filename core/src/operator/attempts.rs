@@ -22,7 +22,6 @@ where
         index: u32,
         result: Result<Out, Failure<E>>,
     ) -> Completion {
-        self.running -= 1;
         let now = self.now;
         let slot = self.calls.at(index);
         let attempt = Attempt {
@@ -33,6 +32,7 @@ where
         };
         let delay =
             slot.input.as_ref().and_then(|input| self.retry.next_delay(attempt, input, &result));
+        self.running -= 1; // behind the user's code, which may panic
         match delay {
             Some(delay) if self.may_retry() => {
                 self.back_off(index, now.plus(Span::of(delay)));
