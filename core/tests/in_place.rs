@@ -253,6 +253,35 @@ fn without_a_watermark<S: StageStorage>(storage: S) {
     assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
 }
 
+#[test] // L1: the last element is the consumer's, too
+fn a_stage_that_has_ended_waits_for_its_consumer() {
+    let (finished, allowed) = (Cell::new(0), Cell::new(false));
+    let ask = |number: &u32| ready(Ok::<_, ()>(*number));
+    let stage =
+        source(10, None).async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
+    let stage = stage.in_place_over(Clock::default(), Fixed::<4>).expect("it makes sense");
+    let mut run = pin!(stage.run(|element| {
+        let is_last = matches!(element, StreamElement::Record { value, .. } if value.input == 11);
+        let (finished, allowed) = (&finished, &allowed);
+        std::future::poll_fn(move |_| {
+            if is_last && !allowed.get() {
+                return Poll::Pending;
+            }
+            finished.set(finished.get() + 1);
+            Poll::Ready(())
+        })
+    }));
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..20 {
+        assert!(run.as_mut().poll(&mut cx).is_pending(), "the consumer is busy with the last one");
+    }
+    assert_eq!(finished.get(), 1);
+    assert!(run.as_mut().stage().end().is_some(), "the stage has ended");
+    allowed.set(true);
+    assert_eq!(run.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+    assert_eq!(finished.get(), 2);
+}
+
 /// Waits for something that does not come.
 struct NeverOpens;
 
