@@ -329,11 +329,13 @@ where
     /// Polls what was woken, until nothing is any more or the budget for it is spent. Returns whether the
     /// turn goes on to deadlines and new calls: when all is quiet, so that nothing is timed out that only
     /// has to be polled once more; but now and then also when it never is, because requests wake themselves
-    /// whenever they are polled.
+    /// whenever they are polled. Then a pass has just ended, so that all has been polled that was woken before it:
+    /// however much is ready at once, it is not late.
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> bool {
         let mut this = self.project();
         let mut quiet = this.requests.is_between_passes();
+        let mut passed = false;
         while *budget > REFILL_RESERVE {
             match this.requests.as_mut().next_woken() {
                 None if quiet => {
@@ -341,7 +343,7 @@ where
                     return true;
                 }
                 None => {
-                    quiet = true; // one more pass
+                    (quiet, passed) = (true, true); // one more pass
                     continue;
                 }
                 Some(Woken::Own(OwnLane::Source)) => *this.source_woken = true,
@@ -357,8 +359,12 @@ where
             }
             quiet = false;
         }
-        *this.noisy_turns = (*this.noisy_turns + 1) % NOISY_TURNS;
-        *this.noisy_turns == 0
+        *this.noisy_turns = NOISY_TURNS.min(*this.noisy_turns + 1);
+        let goes_on = passed && *this.noisy_turns == NOISY_TURNS;
+        if goes_on {
+            *this.noisy_turns = 0;
+        }
+        goes_on
     }
 
     /// Starts the attempts that are wanted, and pulls elements while there is room for them.

@@ -282,6 +282,47 @@ fn a_stage_that_has_ended_waits_for_its_consumer() {
     assert_eq!(finished.get(), 2);
 }
 
+#[cfg(feature = "alloc")]
+#[test] // T6: also when more is ready than a turn polls
+fn what_is_ready_is_not_late_however_much_there_is() {
+    let (is_ready, wakers) = (Cell::new(false), std::cell::RefCell::new(Vec::<Waker>::new()));
+    let ask = |number: &u32| {
+        let (number, is_ready, wakers) = (*number, &is_ready, &wakers);
+        std::future::poll_fn(move |cx| {
+            if is_ready.get() {
+                return Poll::Ready(Ok::<_, ()>(number));
+            }
+            wakers.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+    };
+    let clock = Clock::default();
+    let numbers = Readings { next: 10, most: 1010, watermark: false, barrier: None };
+    let policy = AsyncWait::unordered(1000).timeout(10 * MS);
+    let stage = numbers.async_wait::<u32, Elements, _, _, _, _, _, _>(policy, ask);
+    let mut stage = pin!(stage.in_place(clock.clone()).expect("it makes sense"));
+    let mut cx = Context::from_waker(Waker::noop());
+    while wakers.borrow().len() < 1000 {
+        assert!(stage.as_mut().poll_next(&mut cx).is_pending());
+    }
+    clock.0.set(20_000_000);
+    is_ready.set(true);
+    wakers.take().into_iter().for_each(Waker::wake);
+    let mut seen = 0;
+    loop {
+        match stage.as_mut().poll_next(&mut cx) {
+            Poll::Ready(Some(StreamElement::Record { value, .. })) => {
+                assert_eq!(value.result, Ok(value.input), "after {seen}");
+                seen += 1;
+            }
+            Poll::Ready(Some(element)) => panic!("{element:?}"),
+            Poll::Ready(None) => break,
+            Poll::Pending => {}
+        }
+    }
+    assert_eq!(seen, 1000);
+}
+
 /// Waits for something that does not come.
 struct NeverOpens;
 
