@@ -323,6 +323,31 @@ fn what_is_ready_is_not_late_however_much_there_is() {
     assert_eq!(seen, 1000);
 }
 
+#[test] // L5: also when there is always something to hand out
+fn a_stage_that_could_always_go_on_gives_way() {
+    gives_way(Fixed::<8>);
+    #[cfg(feature = "alloc")]
+    gives_way(inflight_core::Heap);
+}
+
+fn gives_way<S: StageStorage>(storage: S) {
+    let numbers = Readings { next: 10, most: u32::MAX, watermark: false, barrier: None };
+    let ask = |number: &u32| ready(Ok::<_, ()>(*number));
+    let policy = AsyncWait::ordered(8);
+    let stage = numbers.async_wait::<u32, Elements, _, _, _, _, _, _>(policy, ask);
+    let mut stage = pin!(stage.in_place_over(Clock::default(), storage).expect("it makes sense"));
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut times = 0;
+    for _ in 0..1000 {
+        if stage.as_mut().poll_next(&mut Context::from_waker(&waker)).is_pending() {
+            times += 1;
+            assert_eq!(wakes.0.load(Ordering::SeqCst), times, "and asks for another turn");
+        }
+    }
+    assert!((20..100).contains(&times), "{times}");
+}
+
 /// Waits for something that does not come.
 struct NeverOpens;
 
