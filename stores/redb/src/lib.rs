@@ -207,7 +207,7 @@ fn make_file(path: &Path, builder: &mut Builder) -> Result<(), RedbStoreError> {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {} // somebody was faster
         // There are file systems without links.
-        Err(_) if !path.try_exists()? => return Ok(fs::rename(&new, path)?),
+        Err(_) if !path.try_exists()? => fs::rename(&new, path)?,
         Err(error) => return Err(error.into()),
     }
     match fs::remove_file(&new) {
