@@ -101,8 +101,10 @@ impl TransactionalSink<Outcome<Message, Device, EnrichError>> for StreamSink {
         }
         self.status.up(Server::Nats);
         self.count(batch);
-        // In a life's first commit, which is of the life before, none of them is pending.
-        self.pending.drain(..batch.outputs.len().min(self.pending.len()));
+        // They are not pending if they are of the life before, or were committed already.
+        if self.pending.starts_with(&batch.outputs) {
+            self.pending.drain(..batch.outputs.len());
+        }
         Ok(())
     }
 
