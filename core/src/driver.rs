@@ -32,7 +32,7 @@ use crate::time::Instant;
 /// What of this is kept for new requests, however many are woken.
 const REFILL_RESERVE: usize = TURN_BUDGET / 4;
 
-/// Turns in a row after which deadlines are judged although some request is always woken.
+/// Turns in a row after which deadlines are judged, where a pass has ended, although some request is always woken.
 const NOISY_TURNS: usize = 8;
 
 /// Turns after which a stage that could always go on gives way to its neighbours.
