@@ -3,6 +3,7 @@
 mod in_place;
 #[cfg(feature = "alloc")]
 mod on_task;
+mod passing;
 mod run;
 
 use core::future::Future;
@@ -95,6 +96,10 @@ pin_project! {
         // How many outputs may be handed out before the next turn, and how many are left of them.
         refill_after: usize,
         before_refill: usize,
+        // How many records may pass before the next turn; none unless nothing is in flight.
+        passing: usize,
+        // Whether the request that was started last was ready when it was first polled.
+        ready_at_once: bool,
         before_yield: usize,
         noisy_turns: usize,
         in_turn: bool,
@@ -173,6 +178,8 @@ where
             stop: None,
             refill_after: (capacity / 4).clamp(1, 32),
             before_refill: 0,
+            passing: 0,
+            ready_at_once: true,
             before_yield: TURNS_BEFORE_YIELD,
             noisy_turns: 0,
             in_turn: false,
@@ -227,20 +234,21 @@ where
         this.requests.sleep(cx)
     }
 
-    /// The unit of work: the clock once, the requests that were woken, what is due, new calls.
-    pub(crate) fn turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Turn {
+    /// The unit of work: the clock once, the requests that were woken, what is due, new calls. With
+    /// `lets_pass` it leaves the next records to [`pass`](Self::pass), if they may.
+    pub(crate) fn turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>, lets_pass: bool) -> Turn {
         self.as_mut().project().requests.begin(cx);
         T::turn(cx, |_| {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
             *stage.as_mut().project().in_turn = true;
-            let turn = stage.as_mut().work();
+            let turn = stage.as_mut().work(lets_pass);
             *stage.project().in_turn = false;
             turn
         })
     }
 
-    fn work(mut self: Pin<&mut Self>) -> Turn {
+    fn work(mut self: Pin<&mut Self>, lets_pass: bool) -> Turn {
         let now = self.timer.now();
         self.as_mut().operator().advance(now);
         let mut budget = S::Requests::<Q::Request>::TURN_BUDGET;
@@ -262,6 +270,9 @@ where
             if let Expired::Call(id) = expired {
                 this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
             }
+        }
+        if lets_pass && self.as_mut().let_pass() {
+            return Turn::Busy;
         }
         self.as_mut().refill(now, &mut budget);
         if self.source.is_none() && self.operator.is_empty() {
@@ -408,7 +419,9 @@ where
             let Some(call) = call else { continue };
             let slot = call.id.slot();
             let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
-            if let Poll::Ready(result) = this.requests.as_mut().start(slot, request) {
+            let polled = this.requests.as_mut().start(slot, request);
+            *this.ready_at_once = polled.is_ready();
+            if let Poll::Ready(result) = polled {
                 end_running(this.operator, slot, result);
             }
         }

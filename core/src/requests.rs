@@ -85,6 +85,9 @@ pub trait Requests<F: Future> {
     /// Requests polled and elements pulled in one turn, at most.
     const TURN_BUDGET: usize;
 
+    /// Whether requests can be started, and the stage's own lanes polled, also between turns.
+    const BETWEEN_TURNS: bool;
+
     /// A turn of the stage begins, in a poll with this context.
     fn begin(self: Pin<&mut Self>, cx: &Context<'_>);
 

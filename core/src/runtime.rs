@@ -55,6 +55,12 @@ pub trait Timer {
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
         turn(cx)
     }
+
+    /// Whether what is polled outside of a [`turn`](Self::turn) may now say that it is pending although it is ready,
+    /// because the task's ration is spent. A stage polls such a request once more, in a turn.
+    fn is_ration_spent() -> bool {
+        false
+    }
 }
 
 /// Runs a future on a task of its own.

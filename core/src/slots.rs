@@ -233,6 +233,7 @@ mod heap {
 
     impl<F: Future> Requests<F> for Slots<F> {
         const TURN_BUDGET: usize = TURN_BUDGET;
+        const BETWEEN_TURNS: bool = true;
 
         #[inline(always)]
         fn begin(self: Pin<&mut Self>, _: &Context<'_>) {}

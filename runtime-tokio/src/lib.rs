@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
 use tokio::runtime::Handle;
-use tokio::task::{JoinHandle, unconstrained};
+use tokio::task::JoinHandle;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::Sleep;
 
 /// The tokio runtime that the stage is started in. Its time driver must be enabled.
@@ -179,6 +180,11 @@ impl Timer for TokioTimer {
             Some(done) => done,
             None => unreachable!("an unconstrained future is polled at once"),
         }
+    }
+
+    #[inline]
+    fn is_ration_spent() -> bool {
+        !has_budget_remaining()
     }
 }
 

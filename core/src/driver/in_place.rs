@@ -3,7 +3,7 @@
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll, ready};
+use core::task::{Context, Poll};
 use core::time::Duration;
 
 use futures_core::Stream;
@@ -68,16 +68,25 @@ where
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.as_mut().project();
-        // A second copy of what follows, inlined: where there is no heap, size counts for more than speed.
-        if cfg!(feature = "alloc")
-            && *this.before_refill > 0
-            && let Some((value, timestamp)) = this.operator.poll_record()
-        {
-            *this.before_refill -= 1;
-            return Poll::Ready(M::from_element(StreamElement::Record { value, timestamp }));
+        loop {
+            if self.may_pass()
+                && let Some((value, timestamp)) = self.as_mut().pass(cx)
+            {
+                return Poll::Ready(M::from_element(StreamElement::Record { value, timestamp }));
+            }
+            let this = self.as_mut().project();
+            // A second copy of what follows, inlined: where there is no heap, size counts for more than speed.
+            if cfg!(feature = "alloc")
+                && *this.before_refill > 0
+                && let Some((value, timestamp)) = this.operator.poll_record()
+            {
+                *this.before_refill -= 1;
+                return Poll::Ready(M::from_element(StreamElement::Record { value, timestamp }));
+            }
+            if let Some(element) = self.as_mut().poll_element(cx) {
+                return element;
+            }
         }
-        self.poll_element(cx)
     }
 }
 
@@ -95,26 +104,23 @@ where
     T: Timer,
     S: StageStorage,
 {
-    /// The next element of any kind, after a turn if need be.
+    /// The next element of any kind, or a turn; `None` when there may be something to hand out after it.
     #[inline(never)]
     fn poll_element(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<M::Item<OutcomeOf<V, F>>>> {
-        loop {
-            let this = self.as_mut().project();
-            if *this.before_refill > 0
-                && let Some(element) = this.operator.poll_output()
-            {
-                *this.before_refill -= 1;
-                match M::from_element(element) {
-                    Some(item) => return Poll::Ready(Some(item)),
-                    None => continue,
-                }
-            }
-            if ready!(self.as_mut().poll_turn(cx)) {
-                return Poll::Ready(None);
-            }
+    ) -> Option<Poll<Option<M::Item<OutcomeOf<V, F>>>>> {
+        let this = self.as_mut().project();
+        if *this.before_refill > 0
+            && let Some(element) = this.operator.poll_output()
+        {
+            *this.before_refill -= 1;
+            return M::from_element(element).map(|item| Poll::Ready(Some(item)));
+        }
+        match self.poll_turn(cx) {
+            Poll::Ready(false) => None,
+            Poll::Ready(true) => Some(Poll::Ready(None)),
+            Poll::Pending => Some(Poll::Pending),
         }
     }
 
@@ -128,8 +134,8 @@ where
         }
         *this.before_yield -= 1;
         *this.before_refill = *this.refill_after;
-        let turn = self.as_mut().turn(cx);
-        if self.operator.has_output() {
+        let turn = self.as_mut().turn(cx, true);
+        if self.operator.has_output() || self.may_pass() {
             return Poll::Ready(false);
         }
         if turn == Turn::End {
@@ -190,12 +196,18 @@ where
     /// Takes no more input from the next poll on. What is in flight finishes, its outcomes come out, and
     /// the stream ends.
     pub fn stop(self: Pin<&mut Self>) {
-        *self.project().stop = Some(Stop::Asked(None));
+        self.ask_to_stop(None);
     }
 
     /// The same within `limit`: calls that have no outcome by then fail with [`Failure::ShutDown`].
     pub fn stop_within(self: Pin<&mut Self>, limit: Duration) {
-        *self.project().stop = Some(Stop::Asked(Some(limit)));
+        self.ask_to_stop(Some(limit));
+    }
+
+    fn ask_to_stop(self: Pin<&mut Self>, limit: Option<Duration>) {
+        let this = self.project();
+        *this.stop = Some(Stop::Asked(limit));
+        *this.passing = 0;
     }
 }
 

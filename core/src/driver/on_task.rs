@@ -140,7 +140,7 @@ where
         for _ in 0..TURNS_BEFORE_YIELD {
             // What the consumer has not taken counts against the capacity.
             this.stage.as_mut().operator().set_held(this.outlet.held());
-            let turn = this.stage.as_mut().turn(cx);
+            let turn = this.stage.as_mut().turn(cx, false);
             let operator = this.stage.as_mut().operator();
             // Also when what leaves is a dropped record, of which nothing is given.
             let leaves = operator.has_output() && this.outlet.has_room();

@@ -1,5 +1,7 @@
 //! How an attempt ends, and its call with it or not.
 
+use core::time::Duration;
+
 use super::calls::{Link, State, Waiting};
 use super::queue::earlier;
 use super::{Completion, Operator, Phase};
@@ -32,10 +34,21 @@ where
         };
         let delay =
             slot.input.as_ref().and_then(|input| self.retry.next_delay(attempt, input, &result));
+        self.conclude_attempt(index, result, delay)
+    }
+
+    /// The same, once the retry strategy has spoken.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn conclude_attempt(
+        &mut self,
+        index: u32,
+        result: Result<Out, Failure<E>>,
+        delay: Option<Duration>,
+    ) -> Completion {
         self.running -= 1; // behind the user's code, which may panic
         match delay {
             Some(delay) if self.may_retry() => {
-                self.back_off(index, now.plus(Span::of(delay)));
+                self.back_off(index, self.now.plus(Span::of(delay)));
                 Completion::Retry
             }
             _ => {

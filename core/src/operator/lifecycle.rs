@@ -190,7 +190,6 @@ where
     }
 
     /// The latest instant seen.
-    #[cfg(feature = "alloc")] // for the driver on a task
     pub(crate) fn now(&self) -> Instant {
         self.now
     }

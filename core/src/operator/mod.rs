@@ -6,6 +6,7 @@ mod calls;
 mod keys;
 mod lifecycle;
 mod outputs;
+mod passing;
 mod queue;
 #[cfg(feature = "alloc")]
 mod rescale;

@@ -289,6 +289,6 @@ impl Inner {
 
     /// Whether what was promised is still to be judged.
     pub(crate) fn is_part_of_turn(&self) -> bool {
-        self.turn.part != Part::Outside
+        !matches!(self.turn.part, Part::Outside | Part::Passing)
     }
 }

@@ -59,7 +59,7 @@ impl Seen {
 impl Inner {
     pub(super) fn invoked(&mut self, number: u32, attempt: Attempt) -> usize {
         self.ends_judging();
-        if self.life != Life::Running || self.turn.part != Part::Refilling {
+        if self.life != Life::Running || !self.turn.part.takes_in() {
             self.fail("invoked out of turn (L4)");
         }
         let now = self.now();
@@ -83,7 +83,7 @@ impl Inner {
             number,
             attempt: attempt.number,
             request: attempt.request_id,
-            end: is_eager.then_some(End::Success),
+            end: is_eager.then(|| random.pick(&[End::Success, End::Success, End::Transient])),
             restless: if is_restless { random.pick(restless) } else { 0 },
             lives: true,
             is_over: false,
@@ -116,7 +116,7 @@ impl Inner {
             self.fail("a request is polled that is over");
         }
         match part {
-            Part::Refilling if is_first && !was_polled => return,
+            _ if part.takes_in() && is_first && !was_polled => return,
             Part::Polling => self.turn.used += 1,
             _ => self.fail(format!("a request is polled out of turn ({part:?})")),
         }

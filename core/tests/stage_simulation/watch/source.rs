@@ -95,7 +95,10 @@ impl Inner {
         cx: &Context<'_>,
     ) -> Poll<Option<Result<StreamElement<Record>, Planned>>> {
         self.ends_judging();
-        if self.life != Life::Running || self.turn.part != Part::Refilling {
+        if matches!(self.turn.part, Part::Outside | Part::Passing) {
+            self.begins_passing();
+        }
+        if self.life != Life::Running || !self.turn.part.takes_in() {
             self.fail("the source is polled out of turn (L4)");
         }
         if self.feed.has_ended || self.stopped {

@@ -1,12 +1,16 @@
-//! A turn of the stage: what was woken, what is due, what is new, in this order.
+//! A turn of the stage: what was woken, what is due, what is new, in this order. And what may happen between two
+//! turns: records that pass.
 
 use super::gates::Gate;
 use super::{Inner, Life};
 use crate::model::Output;
+use crate::plan::Home;
 use crate::setup::Setup;
 
 /// Turns in one poll of the stage, at most (L5).
 const TURNS: usize = 8;
+/// Records that pass between two turns, at most (L5).
+const PASSING: usize = 32;
 /// From so many polls on the ration may have ended what a turn does. Only huge schedules get there.
 const PERHAPS_ENDED: usize = 90;
 
@@ -20,6 +24,15 @@ pub(super) enum Part {
     Judging,
     /// Attempts are started and elements pulled.
     Refilling,
+    /// Between two turns: an element has been pulled; if it is a record, its first attempt is started.
+    Passing,
+}
+
+impl Part {
+    /// Whether elements are pulled and attempts started.
+    pub(super) fn takes_in(self) -> bool {
+        matches!(self, Self::Refilling | Self::Passing)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +43,10 @@ pub(super) struct Turn {
     pub(super) pulled: usize,
     /// Turns in this poll of the stage.
     turns: usize,
+    /// Elements pulled since this turn.
+    passing: usize,
+    /// One of them was not a record that has passed.
+    passes_no_more: bool,
     was_running: bool,
     /// Something was due, and the stage has acted on it.
     pub(super) has_judged: bool,
@@ -74,6 +91,7 @@ impl Inner {
         if self.panicked {
             return; // it may begin one more, and panics again
         }
+        self.ends_passing();
         let turns = self.turn.turns + 1;
         self.turn = Turn { part: Part::Polling, turns, ..Turn::default() };
         self.held_seen = self.held();
@@ -147,6 +165,42 @@ impl Inner {
         if let Some(started) = self.model.poll_call(now, None) {
             self.fail(format!("{when}, {started:?} was not invoked"));
         }
+    }
+
+    /// The source is polled between two turns: an element may come and leave at once while nothing else is inside.
+    pub(super) fn begins_passing(&mut self) {
+        self.ends_passing();
+        let is_there = self.plan.home == Home::Heap && !self.plan.mode.has_task();
+        if !is_there || self.turn.passes_no_more || self.stop.is_some() || !self.model.is_empty() {
+            self.fail("the source is polled out of turn (L4)");
+        }
+        self.turn.passing += 1;
+        if self.turn.passing > PASSING {
+            self.fail("more has passed between two turns than there should have (L5)");
+        }
+        self.turn.passes_no_more = true; // unless it does pass
+        self.turn.part = Part::Passing;
+    }
+
+    /// What has been pulled between two turns is inside, or has an outcome.
+    pub(super) fn ends_passing(&mut self) {
+        if self.turn.part == Part::Passing {
+            self.turn.part = Part::Outside;
+        }
+        if self.turn.started.is_some() {
+            self.fail("an attempt that was started was not polled");
+        }
+    }
+
+    /// This is handed out. Returns whether it has passed.
+    pub(super) fn has_passed(&mut self, output: &Output) -> bool {
+        let is_outcome = matches!(output, Output::Outcome { .. });
+        let has_passed = self.turn.part == Part::Passing && is_outcome;
+        if has_passed {
+            self.turn.passes_no_more = false;
+        }
+        self.ends_passing();
+        has_passed
     }
 
     /// All that was woken has been polled, or enough of it.

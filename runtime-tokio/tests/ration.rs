@@ -1,0 +1,53 @@
+//! tokio lets a task poll 128 things, and then what is ready says that it is pending. A stage in place polls some
+//! requests outside of a turn, and does not take that for an answer.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use inflight_core::{AsyncWait, AsyncWaitExt};
+use inflight_tokio::Tokio;
+use tokio::runtime::Builder;
+use tokio::task::coop::{has_budget_remaining, poll_proceed};
+
+/// A single record, and the task's ration is spent.
+struct Spendthrift(bool);
+
+impl Stream for Spendthrift {
+    type Item = ();
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        for _ in 0..128 {
+            if let Poll::Ready(ration) = poll_proceed(cx) {
+                ration.made_progress();
+            }
+        }
+        Poll::Ready((!std::mem::replace(&mut self.0, true)).then_some(()))
+    }
+}
+
+#[test] // T6
+fn a_request_that_is_ready_passes_whatever_is_left_of_the_ration() {
+    let ask = |(): &()| {
+        poll_fn(|cx| {
+            poll_proceed(cx).map(|ration| {
+                ration.made_progress();
+                Ok::<_, ()>(7)
+            })
+        })
+    };
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let stage = Spendthrift(false).async_wait(AsyncWait::ordered(4), ask).in_place(Tokio);
+        let mut stage = pin!(stage.expect("a stage"));
+        let mut polls = 0;
+        let first = poll_fn(|cx| {
+            polls += 1;
+            assert!(polls < 3, "it opens, and then it has an outcome");
+            stage.as_mut().poll_next(cx)
+        });
+        assert_eq!(first.await.map(|outcome| outcome.result), Some(Ok(7)));
+        assert!(!has_budget_remaining());
+    });
+}
