@@ -45,32 +45,41 @@ impl<S: Storage> Deadlines<S> {
     /// Calls `call` up at `at`; a deadline it had before is forgotten.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn set(&mut self, call: u32, at: Instant) {
-        if self.nodes.as_ref().len() <= call as usize {
-            self.grow(call);
+        let nodes = self.nodes.as_mut();
+        if nodes.get(call as usize).is_none_or(|node| node.before != NOWHERE) {
+            return self.set_again(call, at);
         }
-        self.cancel(call);
-        let last = self.last;
-        if last != NONE && self.node(last).at > at {
-            return self.heap_insert(call, at);
-        }
-        *self.node(call) = Node { at, before: last, behind: NONE };
-        match last {
+        match self.last {
             NONE => self.first = call,
-            _ => self.node(last).behind = call,
+            last => {
+                let last = &mut nodes[last as usize];
+                if last.at > at {
+                    return self.heap_insert(call, at);
+                }
+                last.behind = call;
+            }
         }
+        nodes[call as usize] = Node { at, before: self.last, behind: NONE };
         self.last = call;
     }
 
-    /// Makes a node for `call`: the storage has room for as many nodes as for calls.
-    #[cold]
-    fn grow(&mut self, call: u32) {
-        while self.nodes.as_ref().len() <= call as usize && self.nodes.push(VACANT).is_ok() {}
+    /// The same when `call` has no node yet, or another deadline.
+    #[inline(never)]
+    fn set_again(&mut self, call: u32, at: Instant) {
+        while self.nodes.as_ref().len() <= call as usize {
+            if self.nodes.push(VACANT).is_err() {
+                unreachable!("the storage has room for as many nodes as for calls");
+            }
+        }
+        self.cancel(call);
+        self.set(call, at);
     }
 
     /// Forgets the deadline of `call`, if it has one.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn cancel(&mut self, call: u32) {
-        let Some(node) = self.nodes.as_mut().get_mut(call as usize) else { return };
+        let nodes = self.nodes.as_mut();
+        let Some(node) = nodes.get_mut(call as usize) else { return };
         let Node { before, behind, .. } = *node;
         if before == NOWHERE {
             return;
@@ -81,11 +90,11 @@ impl<S: Storage> Deadlines<S> {
         }
         match before {
             NONE => self.first = behind,
-            _ => self.node(before).behind = behind,
+            _ => nodes[before as usize].behind = behind,
         }
         match behind {
             NONE => self.last = before,
-            _ => self.node(behind).before = before,
+            _ => nodes[behind as usize].before = before,
         }
     }
 

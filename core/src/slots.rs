@@ -204,7 +204,7 @@ mod heap {
 
         /// Something that has been woken since it was last handed out here; `None` when everything has been
         /// handed out that was woken before the first call after the last `None`.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn next_woken(&mut self) -> Option<Woken> {
             let Self { own, blocks, hub, collector } = self;
             let (block, lane) = collector.next(hub, |block| match block {

@@ -161,7 +161,7 @@ impl Collector {
 
     /// A block and a lane that have been woken; `take` collects the bits of a block. `None` ends a pass, and
     /// the next call begins another one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(
         &mut self,
         hub: &Hub,

@@ -184,8 +184,11 @@ impl<S: Storage> Queue<S> {
     /// Notes that `call` is done; it leaves at once if its turn has come.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn done<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
+        if self.order == Order::Ordered {
+            return;
+        }
         let slot = &slots[call as usize];
-        if self.order != Order::Ordered && slot.link == Link::First {
+        if slot.link == Link::First {
             let number = slot.segment;
             self.segment(number).ready.push_back(slots, call);
         }
