@@ -241,7 +241,8 @@ where
         T::turn(cx, |_| {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
-            *stage.as_mut().project().in_turn = true;
+            let this = stage.as_mut().project();
+            (*this.in_turn, *this.passing) = (true, 0);
             let turn = stage.as_mut().work(lets_pass);
             *stage.project().in_turn = false;
             turn

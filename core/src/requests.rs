@@ -94,6 +94,10 @@ pub trait Requests<F: Future> {
     /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
     fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
 
+    /// The same for the only request there is. One that has woken itself when it was polled is polled once more:
+    /// nobody else is there whose turn it would be.
+    fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
+
     /// Drops the request in a slot, if there is one.
     fn remove(self: Pin<&mut Self>, slot: usize);
 

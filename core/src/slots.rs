@@ -134,15 +134,30 @@ mod heap {
         where
             F: Future,
         {
-            if self.blocks.len() <= slot / LANES {
-                self.grow(slot / LANES);
-            }
-            let Some((block, mut place)) = self.place(slot) else {
-                unreachable!("the table has grown to hold the slot");
-            };
+            let (block, mut place) = self.place_or_grow(slot);
             place.set(Some(request));
             let waker = block.borrowed_waker(slot % LANES);
             poll_in_place(place, &mut Context::from_waker(&waker)).unwrap_or(Poll::Pending)
+        }
+
+        /// The same for the only request there is; it is polled twice if it has woken itself.
+        #[inline(always)]
+        pub(crate) fn start_alone(&mut self, slot: usize, request: F) -> Poll<F::Output>
+        where
+            F: Future,
+        {
+            let (block, mut place) = self.place_or_grow(slot);
+            place.set(Some(request));
+            let waker = block.borrowed_waker(slot % LANES);
+            let cx = &mut Context::from_waker(&waker);
+            let mut polled = poll_in_place(place.as_mut(), cx);
+            // Whatever else the word tells of is gone: there is no other request.
+            if let Some(Poll::Pending) = polled
+                && block.word.take() & (1 << (slot % LANES)) != 0
+            {
+                polled = poll_in_place(place, cx);
+            }
+            polled.unwrap_or(Poll::Pending)
         }
 
         /// Makes room up to and including a block.
@@ -224,6 +239,17 @@ mod heap {
         }
 
         #[inline(always)]
+        fn place_or_grow(&mut self, slot: usize) -> (&Arc<Block>, Pin<&mut Option<F>>) {
+            if self.blocks.len() <= slot / LANES {
+                self.grow(slot / LANES);
+            }
+            let Some(place) = self.place(slot) else {
+                unreachable!("the table has grown to hold the slot");
+            };
+            place
+        }
+
+        #[inline(always)]
         fn place(&mut self, slot: usize) -> Option<(&Arc<Block>, Pin<&mut Option<F>>)> {
             let (block, requests) = self.blocks.get_mut(slot / LANES)?;
             let place = element(requests.as_mut(), slot % LANES)?;
@@ -241,6 +267,11 @@ mod heap {
         #[inline(always)]
         fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
             self.get_mut().start(slot, request)
+        }
+
+        #[inline(always)]
+        fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
+            self.get_mut().start_alone(slot, request)
         }
 
         fn remove(self: Pin<&mut Self>, slot: usize) {

@@ -84,7 +84,11 @@ impl Word {
             return; // whoever set it first sees to the rest, and it has not been collected yet
         }
         if before == 0 {
-            hub.summary[self.number / LANES].fetch_or(1 << (self.number % LANES), SeqCst);
+            let (summary, bit) = (&hub.summary[self.number / LANES], 1 << (self.number % LANES));
+            // Whoever finds the block's bit in the summary collects its word after that, and so this lane.
+            if load(summary) & bit == 0 {
+                summary.fetch_or(bit, SeqCst);
+            }
         }
         if is_asleep(&hub.asleep) && hub.asleep.swap(false, SeqCst) {
             hub.parent.wake();

@@ -4,7 +4,7 @@
 #![cfg(feature = "alloc")]
 
 use std::cell::Cell;
-use std::future::ready;
+use std::future::{pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -100,4 +100,107 @@ fn what_passes_fills_the_budget_for_retries() {
         assert_eq!(outcomes.last().map(|outcome| outcome.result.is_ok()), Some(is_retried));
         assert_eq!(asked.get(), 2);
     }
+}
+
+/// Wakes itself whenever it is polled, and has nothing, as one that gives way does.
+struct GivesWay<'t>(&'t Cell<u32>);
+
+impl Stream for GivesWay<'_> {
+    type Item = u32;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        self.0.set(self.0.get() + 1);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[test] // L5: also stages over stages, each of which could ask again and again
+fn a_source_that_gives_way_is_let_go() {
+    let polls = Cell::new(0);
+    let ask = |number: &u32| ready(Ok::<u32, ()>(*number));
+    let policy = || AsyncWait::ordered(64);
+    let values = |outcome: inflight_core::Outcome<u32, u32, ()>| outcome.input;
+    let inner = GivesWay(&polls).async_wait(policy(), ask).in_place(Still).expect("a stage");
+    let middle = Mapped(Box::pin(inner), values).async_wait(policy(), ask).in_place(Still);
+    let outer = Mapped(Box::pin(middle.expect("a stage")), values).async_wait(policy(), ask);
+    let mut stage = pin!(outer.in_place(Still).expect("a stage"));
+    for _ in 0..20 {
+        let before = polls.get();
+        assert!(stage.as_mut().poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(polls.get() - before <= 2, "{} polls in one", polls.get() - before);
+    }
+    assert!(polls.get() >= 10, "it is asked again");
+}
+
+struct Mapped<St, F>(Pin<Box<St>>, F);
+
+impl<St: Stream, T, F: FnMut(St::Item) -> T + Unpin> Stream for Mapped<St, F> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let this = &mut *self;
+        this.0.as_mut().poll_next(cx).map(|item| item.map(&mut this.1))
+    }
+}
+
+#[test] // O1, C2: whoever has taken a turn in between
+fn nothing_passes_what_another_driver_has_taken_in() {
+    let stage = Down(20)
+        .async_wait(AsyncWait::ordered(4), |number: &u32| {
+            let number = *number;
+            async move {
+                if number == 19 {
+                    pending::<()>().await;
+                }
+                Ok::<u32, ()>(number)
+            }
+        })
+        .in_place(Still);
+    let mut run = pin!(stage.expect("a stage").run(|_| ready(())));
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(run.as_mut().stage().poll_next(cx).is_pending(), "it opens");
+    let first = run.as_mut().stage().poll_next(cx).map(|outcome| outcome.map(|it| it.input));
+    assert_eq!(first, Poll::Ready(Some(20)));
+    assert!(std::future::Future::poll(run.as_mut(), cx).is_pending());
+    for _ in 0..3 {
+        assert!(run.as_mut().stage().poll_next(cx).is_pending(), "19 is not through");
+    }
+}
+
+#[test] // L6: once more if it was woken, and not otherwise
+fn a_request_that_wakes_itself_once_passes() {
+    let polls = Cell::new(0);
+    let ask = |number: &u32| {
+        let (number, polls) = (*number, &polls);
+        let mut is_first = true;
+        poll_fn(move |cx| {
+            polls.set(polls.get() + 1);
+            if std::mem::take(&mut is_first) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok::<u32, ()>(number))
+        })
+    };
+    let stage = Down(100).async_wait(AsyncWait::ordered(8), ask).in_place(Still);
+    let mut stage = pin!(stage.expect("it makes sense"));
+    let outcomes = all(stage.as_mut());
+    assert!(outcomes.iter().map(|outcome| outcome.input).eq((1..=100).rev()));
+    assert_eq!(polls.get(), 200);
+    let waits = |_: &u32| {
+        polls.set(polls.get() + 1);
+        let mut polled = 0;
+        poll_fn(move |_| {
+            polled += 1;
+            assert_eq!(polled, 1, "nobody has woken it");
+            Poll::<Result<u32, ()>>::Pending
+        })
+    };
+    let mut stage =
+        Box::pin(Down(100).async_wait(AsyncWait::ordered(8), waits).in_place(Still).unwrap());
+    for _ in 0..20 {
+        assert!(stage.as_mut().poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert_eq!(polls.get(), 208, "the window is full");
 }

@@ -1,7 +1,7 @@
 //! tokio lets a task poll 128 things, and then what is ready says that it is pending. A stage in place polls some
 //! requests outside of a turn, and does not take that for an answer.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -49,5 +49,47 @@ fn a_request_that_is_ready_passes_whatever_is_left_of_the_ration() {
         });
         assert_eq!(first.await.map(|outcome| outcome.result), Some(Ok(7)));
         assert!(!has_budget_remaining());
+    });
+}
+
+/// Numbers, for which the task's ration must last.
+struct Rationed(u32);
+
+impl Stream for Rationed {
+    type Item = u32;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        poll_proceed(cx).map(|ration| {
+            ration.made_progress();
+            self.0 += 1;
+            Some(self.0)
+        })
+    }
+}
+
+#[test] // L5: a neighbour in the same task that always spends the ration
+fn a_source_is_not_starved_of_the_ration() {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let ask = |number: &u32| ready(Ok::<u32, ()>(*number));
+        let stage = Rationed(0).async_wait(AsyncWait::ordered(16), ask).in_place(Tokio);
+        let mut stage = pin!(stage.expect("a stage"));
+        let (mut polls, mut outcomes) = (0, 0);
+        poll_fn(|cx| {
+            while let Poll::Ready(ration) = poll_proceed(cx) {
+                ration.made_progress();
+            }
+            for _ in 0..100 {
+                outcomes += u32::from(stage.as_mut().poll_next(cx).is_ready());
+            }
+            polls += 1;
+            if polls == 100 {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        assert!(outcomes > 100, "{outcomes}");
     });
 }

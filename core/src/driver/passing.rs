@@ -79,7 +79,7 @@ where
         };
         let attempt = this.operator.first_attempt();
         let request = this.launch.launch(this.function.invoke(&value, attempt));
-        let first = match this.requests.as_mut().start(slot, request) {
+        let first = match this.requests.as_mut().start_alone(slot, request) {
             Poll::Ready(result) => match this.operator.second_attempt_in(&value, &result) {
                 None => {
                     *this.in_turn = false;
@@ -109,7 +109,11 @@ where
                 this.source.set(None);
                 this.operator.finish(now);
             }
-            Poll::Pending => *this.source_woken = false,
+            Poll::Pending => {
+                // What comes next is pulled in a turn, as much as there is room for, and asked for all at once.
+                *this.source_woken = false;
+                *this.ready_at_once = false;
+            }
         }
         *this.in_turn = false;
     }
@@ -138,6 +142,7 @@ where
         } else if is_ration_spent {
             let polled = T::turn(cx, |_| this.requests.as_mut().poll(slot));
             if let Some(Poll::Ready(result)) = polled {
+                *this.ready_at_once = true;
                 end_running(this.operator, slot, result);
             }
         }

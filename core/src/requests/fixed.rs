@@ -74,6 +74,10 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
         self.poll(slot).unwrap_or(Poll::Pending)
     }
 
+    fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
+        self.start(slot, request)
+    }
+
     fn remove(self: Pin<&mut Self>, slot: usize) {
         if let Some(mut place) = element(self.project().requests, slot) {
             place.set(None);

@@ -106,6 +106,7 @@ impl Inner {
         if is_first {
             self.turn.started = None;
         }
+        let is_last = at + 1 == self.attempts.len();
         let seen = &mut self.attempts[at];
         let is_woken = finished.unwrap_or(seen.is_woken);
         let was_polled = std::mem::replace(&mut seen.polled, true);
@@ -118,6 +119,8 @@ impl Inner {
         match part {
             _ if part.takes_in() && is_first && !was_polled => return,
             Part::Polling => self.turn.used += 1,
+            // Nobody else is there whose turn it would be.
+            Part::Passing if is_last && !self.turn.polled_again => self.turn.polled_again = true,
             _ => self.fail(format!("a request is polled out of turn ({part:?})")),
         }
         if was_polled && !is_woken && self.plan.home.is_exact() {

@@ -47,6 +47,8 @@ pub(super) struct Turn {
     passing: usize,
     /// One of them was not a record that has passed.
     passes_no_more: bool,
+    /// The request of the last one has been polled twice.
+    pub(super) polled_again: bool,
     was_running: bool,
     /// Something was due, and the stage has acted on it.
     pub(super) has_judged: bool,
@@ -179,6 +181,7 @@ impl Inner {
             self.fail("more has passed between two turns than there should have (L5)");
         }
         self.turn.passes_no_more = true; // unless it does pass
+        self.turn.polled_again = false;
         self.turn.part = Part::Passing;
     }
 
