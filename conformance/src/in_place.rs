@@ -200,6 +200,9 @@ where
     {
         let mut stage = pin!(stage.in_place_over(&runtime, storage).expect("it makes sense"));
         assert!(next(stage.as_mut()).await.is_some());
+        // The first may have passed before anything else was pulled.
+        let polled = poll_fn(|cx| Poll::Ready(stage.as_mut().poll_next(cx).is_pending())).await;
+        assert!(polled, "nothing else is ready");
         assert!(dropped.count() >= 1 && started.count() > dropped.count());
     }
     assert_eq!(started.count(), dropped.count(), "a request outlives its stage (L2)");
