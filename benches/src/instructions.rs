@@ -36,8 +36,8 @@ const PATHS: &[Path] = &[
     ("inflight in-place ordered", What::PendingOnce, true, 1_000),
     ("inflight in-place ordered", What::Random, true, 1_000),
     ("inflight in-place unordered", What::Ready, false, 100),
-    ("inflight in-place unordered", What::PendingOnce, false, 1_000),
-    ("inflight in-place by-key", What::PendingOnce, false, 100),
+    ("inflight in-place unordered", What::Random, false, 1_000),
+    ("inflight in-place by-key", What::Random, false, 1_000),
 ];
 
 /// Counts, and compares with the committed figures.

@@ -30,7 +30,7 @@ pub struct Outcome<In, Out, E> {
     /// How many attempts were made, the first included.
     pub attempts: u32,
     /// The time from the first invocation to the outcome, backoffs included. Time spent before a
-    /// restore counts, the time between the two lives does not.
+    /// restore counts, the time between the two lives does not. Zero for a request that was ready at once.
     pub elapsed: Duration,
 }
 
