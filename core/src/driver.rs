@@ -98,7 +98,7 @@ pin_project! {
         before_refill: usize,
         // How many records may pass before the next turn; none unless nothing is in flight.
         passing: usize,
-        // Whether the request that was started last was ready when it was first polled.
+        // Whether the request that was started last was ready as soon as it was started.
         ready_at_once: bool,
         before_yield: usize,
         noisy_turns: usize,

@@ -140,7 +140,7 @@ mod heap {
             poll_in_place(place, &mut Context::from_waker(&waker)).unwrap_or(Poll::Pending)
         }
 
-        /// The same for the only request there is; it is polled twice if it has woken itself.
+        /// The same for the only request there is; it is polled twice if it, or a late waker of this slot, has woken it by then.
         #[inline(always)]
         pub(crate) fn start_alone(&mut self, slot: usize, request: F) -> Poll<F::Output>
         where

@@ -1,5 +1,5 @@
 //! Records that pass through a stage without a place in it, because nothing is in flight and their requests are ready
-//! when they are first polled: they count for everything that others count for.
+//! as soon as they are started: they count for everything that others count for.
 
 #![cfg(feature = "alloc")]
 

@@ -1,5 +1,5 @@
 //! Records that pass: pulled between two turns while nothing is in flight, with a request that is ready when it is
-//! first polled. They need no place in the operator and no turn.
+//! first polled, or at once after it has woken itself then. They need no place in the operator and no turn.
 //!
 //! A stage in place does this. Elsewhere outcomes need a place anyway: the consumer comes for them later.
 

@@ -1,5 +1,5 @@
-//! Records that pass: nothing else is inside, so there is room, and their first attempt is ready when it is first
-//! polled. They need no place.
+//! Records that pass: nothing else is inside, so there is room, and their first attempt is ready as soon as
+//! it is started. They need no place.
 
 use core::time::Duration;
 
