@@ -52,12 +52,18 @@ where
                 Completion::Retry
             }
             _ => {
-                if let (Some(budget), Ok(_)) = (&mut self.budget, &result) {
-                    budget.deposit();
-                }
+                self.deposit(&result);
                 self.finish_call(index, result);
                 Completion::Outcome
             }
+        }
+    }
+
+    /// What a call ends with: a success fills the budget for retries.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn deposit(&mut self, result: &Result<Out, Failure<E>>) {
+        if let (Some(budget), Ok(_)) = (&mut self.budget, result) {
+            budget.deposit();
         }
     }
 

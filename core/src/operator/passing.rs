@@ -61,9 +61,7 @@ where
         input: In,
         result: Result<Out, Failure<E>>,
     ) -> Outcome<In, Out, E> {
-        if let (Some(budget), Ok(_)) = (&mut self.budget, &result) {
-            budget.deposit();
-        }
+        self.deposit(&result);
         self.next_request_id = self.next_request_id.wrapping_add(self.request_id_step);
         self.tally.attempts += 1;
         self.tally.call_time.record_span(Span::ZERO);
