@@ -94,8 +94,8 @@ pub trait Requests<F: Future> {
     /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
     fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
 
-    /// The same for the only request there is. One that has woken itself when it was polled is polled once more:
-    /// nobody else is there whose turn it would be.
+    /// The same for the only request there is. If there is a wake for its slot by then, it is polled once more: nobody
+    /// else is there whose turn it would be. The wake is handed out all the same, and may be one for who was there before.
     fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
 
     /// Drops the request in a slot, if there is one.

@@ -114,7 +114,7 @@ mod heap {
     pub struct Slots<F> {
         /// The stage's own lanes.
         own: Arc<Block>,
-        blocks: Vec<(Arc<Block>, Pin<Box<[Option<F>]>>)>,
+        blocks: Vec<(Arc<Block>, Pin<Box<[Option<F>; LANES]>>)>,
         hub: Arc<Hub>,
         collector: Collector,
     }
@@ -140,7 +140,8 @@ mod heap {
             poll_in_place(place, &mut Context::from_waker(&waker)).unwrap_or(Poll::Pending)
         }
 
-        /// The same for the only request there is; it is polled twice if it, or a late waker of this slot, has woken it by then.
+        /// The same for the only request there is. If there is a wake for its slot by then, it is polled once more. The
+        /// wake stays to be collected: so none can be lost here, and the next one finds its bit set and has little to do.
         #[inline(always)]
         pub(crate) fn start_alone(&mut self, slot: usize, request: F) -> Poll<F::Output>
         where
@@ -151,9 +152,8 @@ mod heap {
             let waker = block.borrowed_waker(slot % LANES);
             let cx = &mut Context::from_waker(&waker);
             let mut polled = poll_in_place(place.as_mut(), cx);
-            // Whatever else the word tells of is gone: there is no other request.
             if let Some(Poll::Pending) = polled
-                && block.word.take() & (1 << (slot % LANES)) != 0
+                && block.word.is_woken(slot % LANES)
             {
                 polled = poll_in_place(place, cx);
             }
@@ -165,6 +165,9 @@ mod heap {
         fn grow(&mut self, block: usize) {
             while self.blocks.len() <= block {
                 let requests: Box<[Option<F>]> = (0..LANES).map(|_| None).collect();
+                let Ok(requests) = Box::<[Option<F>; LANES]>::try_from(requests) else {
+                    unreachable!("there is one for each lane");
+                };
                 self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
             }
         }

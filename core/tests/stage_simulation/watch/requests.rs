@@ -124,11 +124,15 @@ impl Inner {
             _ => self.fail(format!("a request is polled out of turn ({part:?})")),
         }
         if was_polled && !is_woken && self.plan.home.is_exact() {
-            if self.counts.stale_wakes == 0 {
+            if self.counts.stale_wakes == 0 && !self.turn.wake_left {
                 self.fail(format!("request {at} is polled and was not woken (L6)"));
             }
-            self.counts.stale_wakes = self.counts.stale_wakes.saturating_sub(1);
+            // What passes looks whether there is a wake, and leaves it to the turn that comes.
+            if part != Part::Passing && !std::mem::take(&mut self.turn.wake_left) {
+                self.counts.stale_wakes = self.counts.stale_wakes.saturating_sub(1);
+            }
         }
+        self.turn.wake_left |= part == Part::Passing;
     }
 
     pub(super) fn request_polled(&mut self, at: usize, cx: &Context<'_>) -> Act {

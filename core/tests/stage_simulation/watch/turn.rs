@@ -49,6 +49,8 @@ pub(super) struct Turn {
     passes_no_more: bool,
     /// The request of the last one has been polled twice.
     pub(super) polled_again: bool,
+    /// A wake for which a request was polled between two turns is not collected yet.
+    pub(super) wake_left: bool,
     was_running: bool,
     /// Something was due, and the stage has acted on it.
     pub(super) has_judged: bool,
@@ -95,7 +97,8 @@ impl Inner {
         }
         self.ends_passing();
         let turns = self.turn.turns + 1;
-        self.turn = Turn { part: Part::Polling, turns, ..Turn::default() };
+        let wake_left = self.turn.wake_left;
+        self.turn = Turn { part: Part::Polling, turns, wake_left, ..Turn::default() };
         self.held_seen = self.held();
         if turns > TURNS {
             self.fail("more turns in one poll than there should be (L5)");
@@ -146,6 +149,7 @@ impl Inner {
             self.fail("a request outlives the end of its stage (L3)");
         }
         self.turn.part = Part::Outside;
+        self.turn.wake_left &= perhaps_ended;
         if self.plan.mode.has_task() {
             self.give();
         }
