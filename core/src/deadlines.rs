@@ -104,15 +104,10 @@ impl<S: Storage> Deadlines<S> {
         self.first_call().map(|call| self.nodes.as_ref()[call as usize].at)
     }
 
-    /// The call whose deadline is the earliest, if that is not after `now`. It has none any more.
+    /// The call whose deadline is the earliest, if that is not after `now`.
     #[cfg_attr(feature = "alloc", inline)]
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
-        let call = self.first_call()?;
-        if self.node(call).at > now {
-            return None;
-        }
-        self.cancel(call);
-        Some(call)
+    pub(crate) fn first_due(&self, now: Instant) -> Option<u32> {
+        self.first_call().filter(|call| self.nodes.as_ref()[*call as usize].at <= now)
     }
 
     #[cfg_attr(feature = "alloc", inline)]
@@ -249,7 +244,8 @@ mod tests {
                 }
                 1 => {
                     now += next(20);
-                    while let Some(due) = deadlines.pop_due(at(now)) {
+                    while let Some(due) = deadlines.first_due(at(now)) {
+                        deadlines.cancel(due);
                         let due_at = model.remove(&due).unwrap();
                         assert!(due_at <= now);
                         assert!(model.values().all(|other| *other >= due_at));

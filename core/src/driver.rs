@@ -33,8 +33,12 @@ use crate::time::Instant;
 /// What of this is kept for new requests, however many are woken.
 const REFILL_RESERVE: usize = TURN_BUDGET / 4;
 
-/// Turns in a row after which deadlines are judged, where a pass has ended, although some request is always woken.
-const NOISY_TURNS: usize = 8;
+/// How often a request is polled whose time is up, as long as it has been woken.
+const LAST_POLLS: usize = 8;
+
+/// With more outcomes than this to hand out, a turn polls about as many requests as have left since the last one, so that
+/// those it works at are few and in the cache.
+const PLENTY: usize = 1024;
 
 /// Turns after which a stage that could always go on gives way to its neighbours.
 pub(crate) const TURNS_BEFORE_YIELD: usize = 8;
@@ -101,7 +105,6 @@ pin_project! {
         // Whether the request that was started last was ready as soon as it was started.
         ready_at_once: bool,
         before_yield: usize,
-        noisy_turns: usize,
         in_turn: bool,
         shape: PhantomData<fn() -> M>,
     }
@@ -181,7 +184,6 @@ where
             passing: 0,
             ready_at_once: true,
             before_yield: TURNS_BEFORE_YIELD,
-            noisy_turns: 0,
             in_turn: false,
             shape: PhantomData,
         }
@@ -252,7 +254,7 @@ where
     fn work(mut self: Pin<&mut Self>, lets_pass: bool) -> Turn {
         let now = self.timer.now();
         self.as_mut().operator().advance(now);
-        let mut budget = S::Requests::<Q::Request>::TURN_BUDGET;
+        let mut budget = self.as_mut().budget();
         let all_polled = self.as_mut().poll_woken(&mut budget);
         if self.stop.is_some() {
             self.as_mut().stop_now(now);
@@ -260,19 +262,8 @@ where
         if self.phase != Phase::Running {
             return self.open_or_close();
         }
-        if !all_polled {
-            return Turn::Busy;
-        }
-        // A request that is ready is never timed out because it was looked at late: deadlines are judged
-        // when nothing that has been woken is left to poll.
-        let mut this = self.as_mut().project();
-        while let Some(expired) = this.operator.handle_deadline(now) {
-            this.requests.as_mut().remove(expired.id().slot());
-            if let Expired::Call(id) = expired {
-                this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
-            }
-        }
-        if lets_pass && self.as_mut().let_pass() {
+        self.as_mut().judge_deadlines(&mut budget);
+        if all_polled && lets_pass && self.as_mut().let_pass() {
             return Turn::Busy;
         }
         self.as_mut().refill(now, &mut budget);
@@ -281,7 +272,15 @@ where
             (*this.phase, *this.function_woken) = (Phase::Closing, true);
             return self.open_or_close();
         }
-        if budget == 0 { Turn::Busy } else { Turn::Idle }
+        if all_polled && budget > 0 { Turn::Idle } else { Turn::Busy }
+    }
+
+    /// How many requests a turn may poll, start or cancel.
+    #[inline]
+    fn budget(self: Pin<&mut Self>) -> usize {
+        let operator = self.operator();
+        let has_plenty = operator.has_output() && operator.done() > PLENTY;
+        S::Requests::<Q::Request>::TURN_BUDGET - if has_plenty { TURN_BUDGET / 2 } else { 0 }
     }
 
     /// What a stage does that is not running.
@@ -338,24 +337,16 @@ where
         }
     }
 
-    /// Polls what was woken, until nothing is any more or the budget for it is spent. Returns whether the
-    /// turn goes on to deadlines and new calls: when all is quiet, so that nothing is timed out that only
-    /// has to be polled once more; but now and then also when it never is, because requests wake themselves
-    /// whenever they are polled. Then a pass has just ended, so that all has been polled that was woken before it:
-    /// however much is ready at once, it is not late.
+    /// Polls what was woken, until nothing is any more or the budget for it is spent. Returns whether nothing is.
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> bool {
         let mut this = self.project();
         let mut quiet = this.requests.is_between_passes();
-        let mut passed = false;
         while *budget > REFILL_RESERVE {
             match this.requests.as_mut().next_woken() {
-                None if quiet => {
-                    *this.noisy_turns = 0;
-                    return true;
-                }
+                None if quiet => return true,
                 None => {
-                    (quiet, passed) = (true, true); // one more pass
+                    quiet = true; // one more pass
                     continue;
                 }
                 Some(Woken::Own(OwnLane::Source)) => *this.source_woken = true,
@@ -371,12 +362,47 @@ where
             }
             quiet = false;
         }
-        *this.noisy_turns = NOISY_TURNS.min(*this.noisy_turns + 1);
-        let goes_on = passed && *this.noisy_turns == NOISY_TURNS;
-        if goes_on {
-            *this.noisy_turns = 0;
+        false
+    }
+
+    /// Judges what is due. What is ready is not timed out because it was looked at late: a request that has been woken is
+    /// polled before.
+    #[inline]
+    fn judge_deadlines(mut self: Pin<&mut Self>, budget: &mut usize) {
+        self.as_mut().operator().judge_barriers();
+        while let Some(slot) = self.operator.first_due() {
+            match self.as_mut().last_poll(slot, budget) {
+                Some(Poll::Ready(())) => continue,
+                Some(Poll::Pending) => {}
+                None => return,
+            }
+            let this = self.as_mut().project();
+            let Some(expired) = this.operator.judge(slot) else { continue };
+            this.requests.remove(slot);
+            if let Expired::Call(id) = expired {
+                this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
+            }
         }
-        goes_on
+    }
+
+    /// Polls a request that is due as long as it has been woken, but for one that always wakes itself. `None` if the
+    /// budget is spent.
+    fn last_poll(self: Pin<&mut Self>, slot: usize, budget: &mut usize) -> Option<Poll<()>> {
+        let mut this = self.project();
+        for _ in 0..LAST_POLLS {
+            if *budget == 0 {
+                return None;
+            }
+            if !this.requests.as_mut().take_woken(slot) {
+                break;
+            }
+            *budget -= 1;
+            if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
+                end_running(this.operator, slot, result);
+                return Some(Poll::Ready(()));
+            }
+        }
+        Some(Poll::Pending)
     }
 
     /// Starts the attempts that are wanted, and pulls elements while there is room for them.

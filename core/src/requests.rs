@@ -118,6 +118,9 @@ pub trait Requests<F: Future> {
     /// handed out that was woken before the first call after the last `None`.
     fn next_woken(self: Pin<&mut Self>) -> Option<Woken>;
 
+    /// Takes a wake for this slot that was not handed out, if there is one.
+    fn take_woken(self: Pin<&mut Self>, slot: usize) -> bool;
+
     /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one already:
     /// then there is no sleep.
     fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool;

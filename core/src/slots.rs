@@ -235,6 +235,14 @@ mod heap {
             })
         }
 
+        /// Takes a wake for this slot that was not handed out, if there is one.
+        pub(crate) fn take_woken(&mut self, slot: usize) -> bool {
+            let (block, lane) = (slot / LANES, slot % LANES);
+            let word = self.blocks.get(block).map(|(block, _)| &block.word);
+            self.collector.take_lane(1 + block, lane)
+                | word.is_some_and(|word| word.take_lane(lane))
+        }
+
         /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
         /// already: then there is no sleep.
         pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
@@ -303,6 +311,10 @@ mod heap {
         #[inline(always)]
         fn next_woken(self: Pin<&mut Self>) -> Option<Woken> {
             self.get_mut().next_woken()
+        }
+
+        fn take_woken(self: Pin<&mut Self>, slot: usize) -> bool {
+            self.get_mut().take_woken(slot)
         }
 
         #[inline(always)]

@@ -98,6 +98,11 @@ impl Word {
         load(&self.woken) & (1 << lane) != 0
     }
 
+    /// Collects the bit of one lane. What the summary tells of the word may be out of date then.
+    pub(crate) fn take_lane(&self, lane: usize) -> bool {
+        self.is_woken(lane) && self.woken.fetch_and(!(1 << lane), SeqCst) & (1 << lane) != 0
+    }
+
     /// Collects the bits.
     pub(crate) fn take(&self) -> usize {
         self.woken.swap(0, SeqCst)
@@ -159,6 +164,13 @@ impl Collector {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes == 0 && self.blocks == 0
+    }
+
+    /// Takes a lane that was collected and not yet handed out, if it is this one.
+    pub(crate) fn take_lane(&mut self, block: usize, lane: usize) -> bool {
+        let bit = if self.block == block { self.lanes & (1 << lane) } else { 0 };
+        self.lanes -= bit;
+        bit != 0
     }
 
     /// Whether the next call begins a pass. One that goes on has left behind what was woken since it came by.

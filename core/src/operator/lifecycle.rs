@@ -248,6 +248,18 @@ where
             && self.backlog.len() == 0
     }
 
+    /// Whether some of what a restore has brought has no place yet.
+    #[cfg_attr(feature = "alloc", inline)]
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog.len() > 0
+    }
+
+    /// Records that are done and wait for their turn.
+    #[cfg_attr(feature = "alloc", inline)]
+    pub(crate) fn done(&self) -> usize {
+        self.calls.len() - self.running - self.tally.queued - self.tally.in_backoff
+    }
+
     /// The operator's numbers. O(n) in the records in flight, for the age of the oldest.
     pub fn metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
@@ -264,7 +276,7 @@ where
             in_flight: in_flight as u64,
             running: self.running as u64,
             in_backoff: tally.in_backoff as u64,
-            done: (in_flight - self.running - tally.queued - tally.in_backoff) as u64,
+            done: self.done() as u64,
             capacity: self.limits.capacity as u64,
             oldest: None,
             blocked: tally.blocked(now),

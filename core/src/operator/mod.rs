@@ -318,23 +318,45 @@ where
     /// returns `None`.
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
         self.advance(now);
+        self.judge_barriers();
+        while let Some(slot) = self.first_due() {
+            let expired = self.judge(slot);
+            if expired.is_some() {
+                return expired;
+            }
+        }
+        None
+    }
+
+    /// Judges whether a barrier is late.
+    pub(crate) fn judge_barriers(&mut self) {
         if self.express.is_none() {
             self.express = self.queue.take_late_barrier(self.now);
         }
-        while let Some(index) = self.deadlines.pop_due(self.now) {
-            let slot = self.calls.at(index);
-            let id = CallId { slot: index, generation: slot.generation };
-            let deadline = self.limits.deadline(slot.started);
-            if deadline.is_some_and(|deadline| deadline <= self.now) {
-                self.abandon(index, Failure::TimedOut);
-                return Some(Expired::Call(id));
-            }
-            if slot.state == State::Running {
-                let _ = self.end_attempt(index, Err(Failure::AttemptTimedOut));
-                return Some(Expired::Attempt(id));
-            }
-            self.retry_now(index);
+    }
+
+    /// The call that is due first.
+    #[cfg_attr(feature = "alloc", inline)]
+    pub(crate) fn first_due(&self) -> Option<usize> {
+        self.deadlines.first_due(self.now).map(|call| call as usize)
+    }
+
+    /// Judges a call that is [due](Self::first_due): its backoff is over, or its attempt has expired.
+    pub(crate) fn judge(&mut self, slot: usize) -> Option<Expired> {
+        let index = slot as u32;
+        self.deadlines.cancel(index);
+        let slot = self.calls.at(index);
+        let id = CallId { slot: index, generation: slot.generation };
+        let deadline = self.limits.deadline(slot.started);
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.abandon(index, Failure::TimedOut);
+            return Some(Expired::Call(id));
         }
+        if slot.state == State::Running {
+            let _ = self.end_attempt(index, Err(Failure::AttemptTimedOut));
+            return Some(Expired::Attempt(id));
+        }
+        self.retry_now(index);
         None
     }
 

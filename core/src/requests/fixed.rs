@@ -42,6 +42,8 @@ pub trait Wakes {
     ) -> T;
     /// A slot below `slots` that was woken.
     fn next(&mut self, slots: usize) -> Option<usize>;
+    /// See [`Requests::take_woken`].
+    fn take_woken(&mut self, slot: usize) -> bool;
     /// See [`Requests::sleep`].
     fn sleep(&mut self, cx: &Context<'_>) -> bool;
 }
@@ -120,6 +122,10 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
         }
     }
 
+    fn take_woken(self: Pin<&mut Self>, slot: usize) -> bool {
+        self.project().wakes.take_woken(slot)
+    }
+
     fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
         self.project().wakes.sleep(cx)
     }
@@ -152,6 +158,10 @@ impl Wakes for Sweep {
         let slot = self.next;
         self.next = slots.min(slot + 1);
         (slot < slots).then_some(slot)
+    }
+
+    fn take_woken(&mut self, _: usize) -> bool {
+        false // it has been polled in this turn
     }
 
     fn sleep(&mut self, _: &Context<'_>) -> bool {

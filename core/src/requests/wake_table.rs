@@ -103,6 +103,13 @@ impl Lane {
     const fn new(number: u16) -> Self {
         Self { woken: AtomicBool::new(false), number }
     }
+
+    /// In a critical section.
+    fn take(&self) -> bool {
+        let woken = self.woken.load(Relaxed);
+        self.woken.store(false, Relaxed);
+        woken
+    }
 }
 
 impl<const N: usize> Default for WakeTable<N> {
@@ -142,18 +149,16 @@ impl<const N: usize> Wakes for Claim<N> {
         while let Some(lane) = table.lanes.get(self.next) {
             self.next += 1;
             // What is set while the pass goes on is seen by it or by the next one.
-            if lane.woken.load(Relaxed)
-                && table.with_state(|_| {
-                    let woken = lane.woken.load(Relaxed);
-                    lane.woken.store(false, Relaxed);
-                    woken
-                })
-            {
+            if lane.woken.load(Relaxed) && table.with_state(|_| lane.take()) {
                 return Some(usize::from(lane.number));
             }
         }
         self.next = 0;
         None
+    }
+
+    fn take_woken(&mut self, slot: usize) -> bool {
+        self.table.lanes.get(slot).is_some_and(|lane| self.table.with_state(|_| lane.take()))
     }
 
     fn sleep(&mut self, cx: &Context<'_>) -> bool {

@@ -330,6 +330,12 @@ impl Model {
         }
     }
 
+    /// Whether some of what a restore brought has no place yet.
+    #[allow(dead_code, reason = "the operator is told the time by whoever drives it")]
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
     /// Whether an attempt could start, or something that a restore brought could have its place first.
     pub(crate) fn has_call(&self) -> bool {
         let waits = |call: &Call| matches!(call.state, State::Waiting { turn: Some(_) });

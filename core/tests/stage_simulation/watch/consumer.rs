@@ -32,6 +32,7 @@ impl Inner {
             self.ring.pop_front()
         } else {
             self.handed += usize::from(!self.has_passed(&output));
+            self.sees_the_time();
             let expected = self.model.poll_output();
             expected.iter().for_each(|output| self.count_output(output));
             expected

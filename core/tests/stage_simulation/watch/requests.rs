@@ -118,7 +118,8 @@ impl Inner {
         }
         match part {
             _ if part.takes_in() && is_first && !was_polled => return,
-            Part::Polling => self.turn.used += 1,
+            // In what is judged: only what is due, and was woken (T6).
+            Part::Polling | Part::Judging if !is_first => self.turn.used += 1,
             // Nobody else is there whose turn it would be.
             Part::Passing if is_last && !self.turn.polled_again => self.turn.polled_again = true,
             _ => self.fail(format!("a request is polled out of turn ({part:?})")),
@@ -200,7 +201,6 @@ impl Inner {
         }
         let now = self.now();
         self.tell(|| format!("attempt {attempt} of {number} is cancelled"));
-        self.turn.has_judged = true;
         match self.model.handle_deadline(now, Some(request)) {
             Some(Expired::Call { request: expired }) if expired == request => {
                 self.turn.times_out = Some(number);
@@ -225,7 +225,6 @@ impl Inner {
                 if self.turn.part != Part::Judging {
                     self.fail(format!("record {number} times out out of turn"));
                 }
-                self.turn.has_judged = true;
                 let expired = self.model.handle_deadline(now, Some(request));
                 self.same("timed out", &Some(Expired::Call { request }), &expired);
             }

@@ -52,8 +52,6 @@ pub(super) struct Turn {
     /// A wake for which a request was polled between two turns is not collected yet.
     pub(super) wake_left: bool,
     was_running: bool,
-    /// Something was due, and the stage has acted on it.
-    pub(super) has_judged: bool,
     /// What has no outcome has been shut down in this turn.
     pub(super) shutting: bool,
     /// The attempt that was started last and not yet polled.
@@ -106,12 +104,21 @@ impl Inner {
         if !self.plan.mode.has_task() {
             // It has asked for outputs before, and there were none, unless it has handed out enough.
             if self.handed < self.refill_after() {
+                self.sees_the_time();
                 let output = self.model.poll_output();
                 self.same("handed out before a turn", &None, &output);
             }
             self.handed = 0;
         }
         self.apply_limits();
+    }
+
+    /// What a restore has brought has its time counted from when it gets its place, also between two turns.
+    pub(super) fn sees_the_time(&mut self) {
+        if self.model.has_backlog() {
+            let now = self.now();
+            self.model.see(now);
+        }
     }
 
     /// What was said of the limits is known to the stage from here on.
@@ -229,8 +236,8 @@ impl Inner {
             self.fail(format!("record {number} has timed out, and nobody was asked (T3)"));
         }
         self.turn.part = Part::Refilling;
-        if self.turn.used >= PERHAPS_ENDED && !self.turn.has_judged {
-            return; // something may be woken and not polled: then nothing is judged (T6)
+        if self.turn.used >= PERHAPS_ENDED {
+            return; // what is due and woken may not have been polled: then it is not judged (T6)
         }
         let now = self.now();
         if let Some(expired) = self.model.handle_deadline(now, None) {
