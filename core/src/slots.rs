@@ -124,7 +124,7 @@ mod heap {
         pub(crate) fn new(capacity: usize) -> Self {
             let hub = Arc::new(Hub::new(1 + capacity.div_ceil(LANES)));
             let own = Block::new(0, &hub);
-            let collector = Collector::new(&hub);
+            let collector = Collector::new(1);
             Self { own, blocks: Vec::new(), hub, collector }
         }
 
@@ -170,6 +170,7 @@ mod heap {
                 };
                 self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
             }
+            self.collector.extend(1 + self.blocks.len());
         }
 
         /// Drops the request in a slot, if there is one.
@@ -217,7 +218,7 @@ mod heap {
         /// woken; otherwise it is the end of a pass that has left behind what was woken since.
         #[inline]
         pub(crate) fn is_between_passes(&self) -> bool {
-            self.collector.is_between_passes(&self.hub)
+            self.collector.is_between_passes()
         }
 
         /// Something that has been woken since it was last handed out here; `None` when everything has been
@@ -246,7 +247,7 @@ mod heap {
         /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
         /// already: then there is no sleep.
         pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
-            self.collector.is_empty() && self.hub.sleep(cx.waker())
+            self.collector.sleep(&self.hub, cx.waker())
         }
 
         #[inline(always)]
