@@ -128,36 +128,9 @@ mod heap {
             Self { own, blocks: Vec::new(), hub, collector }
         }
 
-        /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
-        #[inline(always)]
-        pub(crate) fn start(&mut self, slot: usize, request: F) -> Poll<F::Output>
-        where
-            F: Future,
-        {
-            let (block, mut place) = self.place_or_grow(slot);
-            place.set(Some(request));
-            let waker = block.borrowed_waker(slot % LANES);
-            poll_in_place(place, &mut Context::from_waker(&waker)).unwrap_or(Poll::Pending)
-        }
-
-        /// The same for the only request there is. If there is a wake for its slot by then, it is polled once more. The
-        /// wake stays to be collected: so none can be lost here, and the next one finds its bit set and has little to do.
-        #[inline(always)]
-        pub(crate) fn start_alone(&mut self, slot: usize, request: F) -> Poll<F::Output>
-        where
-            F: Future,
-        {
-            let (block, mut place) = self.place_or_grow(slot);
-            place.set(Some(request));
-            let waker = block.borrowed_waker(slot % LANES);
-            let cx = &mut Context::from_waker(&waker);
-            let mut polled = poll_in_place(place.as_mut(), cx);
-            if let Some(Poll::Pending) = polled
-                && block.word.is_woken(slot % LANES)
-            {
-                polled = poll_in_place(place, cx);
-            }
-            polled.unwrap_or(Poll::Pending)
+        /// A waker for one of the stage's own lanes.
+        pub(crate) fn own_waker(&self, lane: OwnLane) -> Waker {
+            (*self.own.borrowed_waker(lane as usize)).clone()
         }
 
         /// Makes room up to and including a block.
@@ -171,83 +144,6 @@ mod heap {
                 self.blocks.push((Block::new(1 + self.blocks.len(), &self.hub), requests.into()));
             }
             self.collector.extend(1 + self.blocks.len());
-        }
-
-        /// Drops the request in a slot, if there is one.
-        pub(crate) fn remove(&mut self, slot: usize) {
-            if let Some((_, mut place)) = self.place(slot) {
-                place.set(None);
-            }
-        }
-
-        /// Drops all requests.
-        pub(crate) fn clear(&mut self) {
-            for slot in 0..self.blocks.len() * LANES {
-                self.remove(slot);
-            }
-        }
-
-        /// Polls the request in a slot with a waker of its own, and drops it when it is ready. `None` if
-        /// there is none.
-        #[inline]
-        pub(crate) fn poll(&mut self, slot: usize) -> Option<Poll<F::Output>>
-        where
-            F: Future,
-        {
-            let (block, place) = self.place(slot)?;
-            let waker = block.borrowed_waker(slot % LANES);
-            poll_in_place(place, &mut Context::from_waker(&waker))
-        }
-
-        /// A waker for one of the stage's own lanes.
-        pub(crate) fn own_waker(&self, lane: OwnLane) -> Waker {
-            (*self.own.borrowed_waker(lane as usize)).clone()
-        }
-
-        /// Runs `poll` with the waker of one of the stage's own lanes.
-        #[inline]
-        pub(crate) fn with_own<T>(
-            &self,
-            lane: OwnLane,
-            poll: impl FnOnce(&mut Context<'_>) -> T,
-        ) -> T {
-            poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
-        }
-
-        /// Whether the next `None` of [`next_woken`](Self::next_woken), if it comes at once, means that nothing is
-        /// woken; otherwise it is the end of a pass that has left behind what was woken since.
-        #[inline]
-        pub(crate) fn is_between_passes(&self) -> bool {
-            self.collector.is_between_passes()
-        }
-
-        /// Something that has been woken since it was last handed out here; `None` when everything has been
-        /// handed out that was woken before the first call after the last `None`.
-        #[inline(always)]
-        pub(crate) fn next_woken(&mut self) -> Option<Woken> {
-            let Self { own, blocks, hub, collector } = self;
-            let (block, lane) = collector.next(hub, |block| match block {
-                0 => own.word.take(),
-                block => blocks.get(block - 1).map_or(0, |(block, _)| block.word.take()),
-            })?;
-            Some(match block {
-                0 => Woken::Own(OWN_LANES[lane.min(OWN_LANES.len() - 1)]),
-                block => Woken::Request((block - 1) * LANES + lane),
-            })
-        }
-
-        /// Takes a wake for this slot that was not handed out, if there is one.
-        pub(crate) fn take_woken(&mut self, slot: usize) -> bool {
-            let (block, lane) = (slot / LANES, slot % LANES);
-            let word = self.blocks.get(block).map(|(block, _)| &block.word);
-            self.collector.take_lane(1 + block, lane)
-                | word.is_some_and(|word| word.take_lane(lane))
-        }
-
-        /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one
-        /// already: then there is no sleep.
-        pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
-            self.collector.sleep(&self.hub, cx.waker())
         }
 
         #[inline(always)]
@@ -278,49 +174,81 @@ mod heap {
 
         #[inline(always)]
         fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
-            self.get_mut().start(slot, request)
+            let (block, mut place) = self.get_mut().place_or_grow(slot);
+            place.set(Some(request));
+            let waker = block.borrowed_waker(slot % LANES);
+            poll_in_place(place, &mut Context::from_waker(&waker)).unwrap_or(Poll::Pending)
         }
 
+        // The wake stays to be collected: so none can be lost here, and the next one finds its bit set and has little to
+        // do.
         #[inline(always)]
         fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
-            self.get_mut().start_alone(slot, request)
+            let (block, mut place) = self.get_mut().place_or_grow(slot);
+            place.set(Some(request));
+            let waker = block.borrowed_waker(slot % LANES);
+            let cx = &mut Context::from_waker(&waker);
+            let mut polled = poll_in_place(place.as_mut(), cx);
+            if let Some(Poll::Pending) = polled
+                && block.word.is_woken(slot % LANES)
+            {
+                polled = poll_in_place(place, cx);
+            }
+            polled.unwrap_or(Poll::Pending)
         }
 
         fn remove(self: Pin<&mut Self>, slot: usize) {
-            self.get_mut().remove(slot);
+            if let Some((_, mut place)) = self.get_mut().place(slot) {
+                place.set(None);
+            }
         }
 
-        fn clear(self: Pin<&mut Self>) {
-            self.get_mut().clear();
+        fn clear(mut self: Pin<&mut Self>) {
+            for slot in 0..self.blocks.len() * LANES {
+                self.as_mut().remove(slot);
+            }
         }
 
         #[inline(always)]
         fn poll(self: Pin<&mut Self>, slot: usize) -> Option<Poll<F::Output>> {
-            self.get_mut().poll(slot)
+            let (block, place) = self.get_mut().place(slot)?;
+            let waker = block.borrowed_waker(slot % LANES);
+            poll_in_place(place, &mut Context::from_waker(&waker))
         }
 
         #[inline(always)]
         fn with_own<T>(&self, lane: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-            self.with_own(lane, poll)
+            poll(&mut Context::from_waker(&self.own.borrowed_waker(lane as usize)))
         }
 
         #[inline(always)]
         fn is_between_passes(&self) -> bool {
-            self.is_between_passes()
+            self.collector.is_between_passes()
         }
 
         #[inline(always)]
         fn next_woken(self: Pin<&mut Self>) -> Option<Woken> {
-            self.get_mut().next_woken()
+            let Self { own, blocks, hub, collector } = self.get_mut();
+            let (block, lane) = collector.next(hub, |block| match block {
+                0 => own.word.take(),
+                block => blocks.get(block - 1).map_or(0, |(block, _)| block.word.take()),
+            })?;
+            Some(match block {
+                0 => Woken::Own(OWN_LANES[lane.min(OWN_LANES.len() - 1)]),
+                block => Woken::Request((block - 1) * LANES + lane),
+            })
         }
 
-        fn take_woken(self: Pin<&mut Self>, slot: usize) -> bool {
-            self.get_mut().take_woken(slot)
+        fn take_woken(mut self: Pin<&mut Self>, slot: usize) -> bool {
+            let (block, lane) = (slot / LANES, slot % LANES);
+            let was_collected = self.collector.take_lane(1 + block, lane);
+            let word = self.blocks.get(block).map(|(block, _)| &block.word);
+            word.is_some_and(|word| word.take_lane(lane)) || was_collected
         }
 
         #[inline(always)]
         fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
-            self.get_mut().sleep(cx)
+            self.collector.sleep(&self.hub, cx.waker())
         }
     }
 
@@ -415,8 +343,8 @@ mod heap {
         use super::*;
 
         /// Collects everything that has been woken.
-        fn woken<F>(slots: &mut Slots<F>) -> Vec<Woken> {
-            core::iter::from_fn(|| slots.next_woken()).collect()
+        fn woken<F: Future>(slots: &mut Slots<F>) -> Vec<Woken> {
+            core::iter::from_fn(|| Pin::new(&mut *slots).next_woken()).collect()
         }
 
         /// Never ready; keeps a clone of its waker where the test finds it.
@@ -433,7 +361,8 @@ mod heap {
 
         fn parked(slots: &mut Slots<Parked>, slot: usize) -> Waker {
             let cell = Arc::new(AtomicWaker::new());
-            assert_eq!(slots.start(slot, Parked(Arc::clone(&cell))), Poll::Pending);
+            let request = Parked(Arc::clone(&cell));
+            assert_eq!(Pin::new(slots).start(slot, request), Poll::Pending);
             cell.take().expect("the request has registered its waker")
         }
 
@@ -450,6 +379,45 @@ mod heap {
                     assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
                     waker.wake();
                     assert_eq!(woken(&mut slots), [Woken::Request(slot)]);
+                }
+            }
+        }
+
+        // L6: a wake that is taken out of turn is not handed out once more.
+        #[test]
+        fn a_wake_can_be_taken_out_of_turn() {
+            let mut slots = Slots::new(100);
+            let wakers: Vec<_> = (0..100).map(|slot| parked(&mut slots, slot)).collect();
+            assert!(!Pin::new(&mut slots).take_woken(7));
+            wakers.iter().for_each(Waker::wake_by_ref);
+            assert_eq!(Pin::new(&mut slots).next_woken(), Some(Woken::Request(0)));
+            for slot in [7, 70] {
+                assert!(Pin::new(&mut slots).take_woken(slot), "collected or not");
+                assert!(!Pin::new(&mut slots).take_woken(slot));
+            }
+            assert!(!Pin::new(&mut slots).take_woken(1_000_000), "nobody is there");
+            let rest = (1..100).filter(|slot| ![7, 70].contains(slot)).map(Woken::Request);
+            assert!(woken(&mut slots).into_iter().eq(rest));
+            wakers[7].wake_by_ref();
+            assert!(Pin::new(&mut slots).take_woken(7));
+            assert_eq!(woken(&mut slots), []);
+        }
+
+        // T6: what was woken before a pass began is handed out before it ends, also when the table grows meanwhile.
+        #[test]
+        fn a_pass_goes_on_when_the_table_grows() {
+            let places = LANES * LANES;
+            let mut slots = Slots::new(3 * places);
+            for at in [0, places, 2 * places] {
+                let wakers: Vec<_> = (at..at + 70).map(|slot| parked(&mut slots, slot)).collect();
+                let early: Vec<_> = [0, 69].map(|slot| parked(&mut slots, slot)).into();
+                early.into_iter().chain(wakers).for_each(Waker::wake);
+                let first = Pin::new(&mut slots).next_woken();
+                let _ = parked(&mut slots, (at + places).min(3 * places - 1));
+                let mut pass = woken(&mut slots);
+                pass.extend(first);
+                for slot in (at..at + 70).chain([0, 69]) {
+                    assert!(pass.contains(&Woken::Request(slot)), "{slot} at {at}: {pass:?}");
                 }
             }
         }
@@ -478,12 +446,15 @@ mod heap {
 
             let mut slots = Slots::new(100);
             let wakers: Vec<_> = (0..100).map(|slot| parked(&mut slots, slot)).collect();
-            assert!(slots.sleep(&cx));
+            assert!(Pin::new(&mut slots).sleep(&cx));
             wakers.iter().for_each(Waker::wake_by_ref);
             assert_eq!(count.0.load(SeqCst), 1);
-            assert!(!slots.sleep(&cx), "what is not collected keeps the stage awake");
+            assert!(
+                !Pin::new(&mut slots).sleep(&cx),
+                "what is not collected keeps the stage awake"
+            );
             assert_eq!(woken(&mut slots).len(), 100);
-            assert!(slots.sleep(&cx));
+            assert!(Pin::new(&mut slots).sleep(&cx));
             wakers[7].wake_by_ref();
             assert_eq!(count.0.load(SeqCst), 2);
         }
@@ -504,12 +475,12 @@ mod heap {
         fn requests_are_dropped() {
             let witness = Arc::new(AtomicWaker::new());
             let mut slots = Slots::new(2);
-            let _ = slots.start(0, Parked(Arc::clone(&witness)));
-            let _ = slots.start(1, Parked(Arc::clone(&witness)));
+            let _ = Pin::new(&mut slots).start(0, Parked(Arc::clone(&witness)));
+            let _ = Pin::new(&mut slots).start(1, Parked(Arc::clone(&witness)));
             assert_eq!(Arc::strong_count(&witness), 3);
-            slots.remove(0);
+            Pin::new(&mut slots).remove(0);
             assert_eq!(Arc::strong_count(&witness), 2);
-            assert_eq!(slots.poll(0), None);
+            assert_eq!(Pin::new(&mut slots).poll(0), None);
             drop(slots);
             assert_eq!(Arc::strong_count(&witness), 1);
         }

@@ -119,6 +119,48 @@ fn a_request_that_is_ready_is_not_late_beside_a_busy_one() {
     }
 }
 
+#[test] // T1, T6: whatever else is woken all the time, what is due is judged at once, and polled before if it was woken
+fn what_is_due_is_judged_at_once_beside_more_busy_ones_than_a_turn_polls() {
+    for is_ready in [false, true] {
+        let clock = Still(Rc::default());
+        let policy = AsyncWait::unordered(300).timeout(Duration::from_nanos(10));
+        let (answer, waker) = (Cell::new(None), Cell::new(None));
+        let ask = |number: &u32| {
+            let (number, answer, waker) = (*number, &answer, &waker);
+            async move {
+                if number > 1 {
+                    busy().await;
+                }
+                poll_fn(|cx| {
+                    waker.set(Some(cx.waker().clone()));
+                    answer.get().map_or(Poll::Pending, |answer| Poll::Ready(Ok::<u32, ()>(answer)))
+                })
+                .await
+            }
+        };
+        let numbers = Numbers::default();
+        let stage = numbers.clone().async_wait(policy, ask).in_place(clock.clone());
+        let mut stage = Box::pin(stage.unwrap());
+        let cx = &mut Context::from_waker(Waker::noop());
+        while numbers.0.last.get() < 1 {
+            assert!(stage.as_mut().poll_next(cx).is_pending());
+        }
+        clock.0.set(5);
+        numbers.0.open();
+        while numbers.0.last.get() < 300 {
+            assert!(stage.as_mut().poll_next(cx).is_pending());
+        }
+        clock.0.set(12);
+        if is_ready {
+            answer.set(Some(7));
+            waker.take().into_iter().for_each(Waker::wake);
+        }
+        let done = stage.as_mut().poll_next(cx).map(|done| done.map(|it| (it.input, it.result)));
+        let expected = if is_ready { Ok(7) } else { Err(Failure::TimedOut) };
+        assert_eq!(done, Poll::Ready(Some((1, expected))));
+    }
+}
+
 #[test]
 fn a_busy_request_does_not_starve_the_others() {
     let clock = Still(Rc::default());

@@ -51,6 +51,9 @@ use crate::script::Script;
 /// How many schedules a plain `cargo test` runs.
 const SCHEDULES: u64 = 100_000;
 
+/// Seeds of schedules in which something was wrong once, and which others seldom find.
+const FOUND: &[u64] = &[308_309, 737_972, 1_367_775];
+
 #[test]
 fn the_stage_does_what_the_model_does() {
     run::hush_planned_panics();
@@ -67,10 +70,11 @@ fn the_stage_does_what_the_model_does() {
     let failing = thread::scope(|scope| {
         let worker = || {
             while !failed.load(Ordering::Relaxed) {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= schedules {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= schedules {
                     break;
                 }
+                let seed = FOUND.get(at as usize).copied().unwrap_or(at);
                 let script = Script::random(seed);
                 steps.fetch_add(script.steps.len() as u64, Ordering::Relaxed);
                 homes[script.plan.home as usize].fetch_add(1, Ordering::Relaxed);
