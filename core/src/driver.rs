@@ -30,14 +30,14 @@ use crate::runtime::{Launch, Timer};
 use crate::storage::{Lean, Storage};
 use crate::time::Instant;
 
-/// What of this is kept for new requests, however many are woken.
+/// What of its budget a turn does not spend on what was woken, but keeps for new requests.
 const REFILL_RESERVE: usize = TURN_BUDGET / 4;
 
-/// How often a request is polled whose time is up, as long as it has been woken.
-const LAST_POLLS: usize = 8;
+/// Turns in a row after which deadlines are judged, where a pass has ended, although some request is always woken.
+const NOISY_TURNS: usize = 8;
 
-/// With more outcomes than this to hand out, a turn polls about as many requests as have left since the last one, so that
-/// those it works at are few and in the cache.
+/// With more calls done than this, and some to hand out, a turn polls about as many requests as have left since the last
+/// one, so that those it works at are few and in the cache.
 const PLENTY: usize = 1024;
 
 /// Turns after which a stage that could always go on gives way to its neighbours.
@@ -105,6 +105,8 @@ pin_project! {
         // Whether the request that was started last was ready as soon as it was started.
         ready_at_once: bool,
         before_yield: usize,
+        // Turns in a row that have left something woken, up to `NOISY_TURNS`.
+        noisy_turns: usize,
         in_turn: bool,
         shape: PhantomData<fn() -> M>,
     }
@@ -128,6 +130,17 @@ enum Stop {
     Asked(Option<Duration>),
     /// Until then.
     Until(Instant),
+}
+
+/// What a turn has polled of what was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polled {
+    /// Everything, also what was woken meanwhile.
+    All,
+    /// Everything that was woken before the last pass began; and there has been too much for many turns.
+    Enough,
+    /// As much as a turn may.
+    Some,
 }
 
 /// How a turn ended.
@@ -184,6 +197,7 @@ where
             passing: 0,
             ready_at_once: true,
             before_yield: TURNS_BEFORE_YIELD,
+            noisy_turns: 0,
             in_turn: false,
             shape: PhantomData,
         }
@@ -191,6 +205,16 @@ where
 
     pub(crate) fn operator(self: Pin<&mut Self>) -> &mut OperatorOf<V, M, F, R, K, S> {
         self.project().operator
+    }
+
+    /// What leaves next. What a restore has brought gets its place then, and its time counts from then.
+    #[inline]
+    fn poll_output(self: Pin<&mut Self>) -> Option<StreamElement<OutcomeOf<V, F>>> {
+        let this = self.project();
+        if this.operator.has_backlog() {
+            this.operator.advance(this.timer.now());
+        }
+        this.operator.poll_output()
     }
 
     pub(crate) fn take_failure(self: Pin<&mut Self>) -> Option<StageError<F::Error>> {
@@ -254,16 +278,18 @@ where
     fn work(mut self: Pin<&mut Self>, lets_pass: bool) -> Turn {
         let now = self.timer.now();
         self.as_mut().operator().advance(now);
-        let mut budget = self.as_mut().budget();
-        let all_polled = self.as_mut().poll_woken(&mut budget);
+        let mut budget = self.budget();
+        let polled = self.as_mut().poll_woken(&mut budget);
         if self.stop.is_some() {
             self.as_mut().stop_now(now);
         }
         if self.phase != Phase::Running {
             return self.open_or_close();
         }
-        self.as_mut().judge_deadlines(&mut budget);
-        if all_polled && lets_pass && self.as_mut().let_pass() {
+        if polled != Polled::Some {
+            self.as_mut().judge_deadlines(now, &mut budget);
+        }
+        if polled == Polled::All && lets_pass && self.as_mut().let_pass() {
             return Turn::Busy;
         }
         self.as_mut().refill(now, &mut budget);
@@ -272,14 +298,13 @@ where
             (*this.phase, *this.function_woken) = (Phase::Closing, true);
             return self.open_or_close();
         }
-        if all_polled && budget > 0 { Turn::Idle } else { Turn::Busy }
+        if polled == Polled::All && budget > 0 { Turn::Idle } else { Turn::Busy }
     }
 
-    /// How many requests a turn may poll, start or cancel.
+    /// How many requests a turn may poll or start, those not counted that are due.
     #[inline]
-    fn budget(self: Pin<&mut Self>) -> usize {
-        let operator = self.operator();
-        let has_plenty = operator.has_output() && operator.done() > PLENTY;
+    fn budget(&self) -> usize {
+        let has_plenty = self.operator.done() > PLENTY && self.operator.has_output();
         S::Requests::<Q::Request>::TURN_BUDGET - if has_plenty { TURN_BUDGET / 2 } else { 0 }
     }
 
@@ -337,16 +362,20 @@ where
         }
     }
 
-    /// Polls what was woken, until nothing is any more or the budget for it is spent. Returns whether nothing is.
+    /// Polls what was woken, until nothing is any more or the budget for it is spent.
     #[inline]
-    fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> bool {
+    fn poll_woken(self: Pin<&mut Self>, budget: &mut usize) -> Polled {
         let mut this = self.project();
         let mut quiet = this.requests.is_between_passes();
+        let mut passed = false;
         while *budget > REFILL_RESERVE {
             match this.requests.as_mut().next_woken() {
-                None if quiet => return true,
+                None if quiet => {
+                    *this.noisy_turns = 0;
+                    return Polled::All;
+                }
                 None => {
-                    quiet = true; // one more pass
+                    (quiet, passed) = (true, true); // one more pass
                     continue;
                 }
                 Some(Woken::Own(OwnLane::Source)) => *this.source_woken = true,
@@ -362,47 +391,34 @@ where
             }
             quiet = false;
         }
-        false
+        *this.noisy_turns += 1;
+        if !passed || *this.noisy_turns < NOISY_TURNS {
+            return Polled::Some;
+        }
+        *this.noisy_turns = 0;
+        Polled::Enough
     }
 
-    /// Judges what is due. What is ready is not timed out because it was looked at late: a request that has been woken is
-    /// polled before.
+    /// Judges what is due. What is ready is never timed out because it was looked at late: all that was woken has been
+    /// polled, or nearly all, and then a request that is due and has been woken is polled now.
     #[inline]
-    fn judge_deadlines(mut self: Pin<&mut Self>, budget: &mut usize) {
-        self.as_mut().operator().judge_barriers();
-        while let Some(slot) = self.operator.first_due() {
-            match self.as_mut().last_poll(slot, budget) {
-                Some(Poll::Ready(())) => continue,
-                Some(Poll::Pending) => {}
-                None => return,
+    fn judge_deadlines(self: Pin<&mut Self>, now: Instant, budget: &mut usize) {
+        let mut this = self.project();
+        this.operator.judge_barriers(now);
+        while let Some(slot) = this.operator.first_due() {
+            if this.requests.as_mut().take_woken(slot) {
+                *budget = budget.saturating_sub(1); // less is left for new calls, but what is due is not put off
+                if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
+                    end_running(this.operator, slot, result);
+                    continue;
+                }
             }
-            let this = self.as_mut().project();
             let Some(expired) = this.operator.judge(slot) else { continue };
-            this.requests.remove(slot);
+            this.requests.as_mut().remove(slot);
             if let Expired::Call(id) = expired {
                 this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
             }
         }
-    }
-
-    /// Polls a request that is due as long as it has been woken, but for one that always wakes itself. `None` if the
-    /// budget is spent.
-    fn last_poll(self: Pin<&mut Self>, slot: usize, budget: &mut usize) -> Option<Poll<()>> {
-        let mut this = self.project();
-        for _ in 0..LAST_POLLS {
-            if *budget == 0 {
-                return None;
-            }
-            if !this.requests.as_mut().take_woken(slot) {
-                break;
-            }
-            *budget -= 1;
-            if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
-                end_running(this.operator, slot, result);
-                return Some(Poll::Ready(()));
-            }
-        }
-        Some(Poll::Pending)
     }
 
     /// Starts the attempts that are wanted, and pulls elements while there is room for them.

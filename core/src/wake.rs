@@ -1,7 +1,7 @@
 //! How a wake finds its way, without locks.
 //!
-//! A wake sets the lane's bit in its block's word, and the block's bit in the summary if it was the first
-//! in that word; the stage collects the bits, a word at a time. So a wake polls that request and no other,
+//! A wake sets the lane's bit in its block's word, and the block's bit in the summary unless it is set;
+//! the stage collects the bits, a word at a time. So a wake polls that request and no other,
 //! and however many wakes come while the stage is busy, its own task is woken at most once.
 //!
 //! All orderings are sequentially consistent: going to sleep and being woken each write one thing and then
@@ -92,7 +92,7 @@ impl Word {
         }
     }
 
-    /// Whether a lane has been woken since its word was last collected.
+    /// Whether a lane has been woken since it was last collected.
     #[inline(always)]
     pub(crate) fn is_woken(&self, lane: usize) -> bool {
         load(&self.woken) & (1 << lane) != 0
@@ -144,8 +144,8 @@ impl Hub {
 /// Goes over the summary, a *pass* at a time, and holds the bits that were collected and not yet handed
 /// out: blocks of the summary word `word`, and lanes of the block `block`.
 ///
-/// In a pass every word is collected once. So a lane that is woken again and again has one turn a pass,
-/// like all others, and what was woken before a pass began is handed out before it ends.
+/// In a pass every word is collected once, or once more when others come into use meanwhile. So a lane that is woken again
+/// and again has one turn a pass, like all others, and what was woken before a pass began is handed out before it ends.
 pub(crate) struct Collector {
     /// Words that are in use.
     words: usize,

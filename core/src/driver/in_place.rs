@@ -111,14 +111,10 @@ where
         cx: &mut Context<'_>,
     ) -> Option<Poll<Option<M::Item<OutcomeOf<V, F>>>>> {
         let this = self.as_mut().project();
-        if this.operator.has_backlog() {
-            // What a restore has brought gets its place when something is handed out, and its time counts from then.
-            this.operator.advance(this.timer.now());
-        }
         if *this.before_refill > 0
-            && let Some(element) = this.operator.poll_output()
+            && let Some(element) = self.as_mut().poll_output()
         {
-            *this.before_refill -= 1;
+            *self.project().before_refill -= 1;
             return M::from_element(element).map(|item| Poll::Ready(Some(item)));
         }
         match self.poll_turn(cx) {

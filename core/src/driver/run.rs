@@ -96,7 +96,7 @@ where
         for _ in 0..TURNS_BEFORE_YIELD {
             let turn = this.stage.as_mut().turn(cx, false);
             let mut leaves = false;
-            while is_free && let Some(element) = this.stage.as_mut().operator().poll_output() {
+            while is_free && let Some(element) = this.stage.as_mut().poll_output() {
                 leaves = true;
                 if let Some(item) = M::from_element(element) {
                     this.busy.set(Some((this.consumer)(item)));

@@ -317,8 +317,7 @@ where
     /// Returns an attempt that has expired, whose request should be cancelled. Call it until it
     /// returns `None`.
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
-        self.advance(now);
-        self.judge_barriers();
+        self.judge_barriers(now);
         while let Some(slot) = self.first_due() {
             let expired = self.judge(slot);
             if expired.is_some() {
@@ -328,8 +327,9 @@ where
         None
     }
 
-    /// Judges whether a barrier is late.
-    pub(crate) fn judge_barriers(&mut self) {
+    /// Judges whether a barrier is late at `now`.
+    pub(crate) fn judge_barriers(&mut self, now: Instant) {
+        self.advance(now);
         if self.express.is_none() {
             self.express = self.queue.take_late_barrier(self.now);
         }

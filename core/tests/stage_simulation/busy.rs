@@ -1,7 +1,7 @@
 //! A request that wakes itself whenever it is polled, as one that yields does: everything else has its
 //! turn all the same (L5, T3).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -119,16 +119,21 @@ fn a_request_that_is_ready_is_not_late_beside_a_busy_one() {
     }
 }
 
-#[test] // T1, T6: whatever else is woken all the time, what is due is judged at once, and polled before if it was woken
-fn what_is_due_is_judged_at_once_beside_more_busy_ones_than_a_turn_polls() {
-    for is_ready in [false, true] {
+#[test] // T1, T6: whatever else is woken all the time, what is due is judged soon, and polled before if it was woken
+fn what_is_due_is_judged_soon_beside_more_busy_ones_than_a_turn_polls() {
+    const WAITS: u32 = 150;
+    // Wherever the stage is in going round them when the answer comes.
+    for (polls, is_ready) in (0..24).flat_map(|polls| [(polls, false), (polls, true)]) {
         let clock = Still(Rc::default());
         let policy = AsyncWait::unordered(300).timeout(Duration::from_nanos(10));
         let (answer, waker) = (Cell::new(None), Cell::new(None));
         let ask = |number: &u32| {
             let (number, answer, waker) = (*number, &answer, &waker);
+            if number == WAITS {
+                clock.0.set(5); // those that come later are not due with it
+            }
             async move {
-                if number > 1 {
+                if number != WAITS {
                     busy().await;
                 }
                 poll_fn(|cx| {
@@ -139,26 +144,79 @@ fn what_is_due_is_judged_at_once_beside_more_busy_ones_than_a_turn_polls() {
             }
         };
         let numbers = Numbers::default();
+        numbers.0.open();
         let stage = numbers.clone().async_wait(policy, ask).in_place(clock.clone());
         let mut stage = Box::pin(stage.unwrap());
         let cx = &mut Context::from_waker(Waker::noop());
-        while numbers.0.last.get() < 1 {
-            assert!(stage.as_mut().poll_next(cx).is_pending());
-        }
-        clock.0.set(5);
-        numbers.0.open();
         while numbers.0.last.get() < 300 {
             assert!(stage.as_mut().poll_next(cx).is_pending());
         }
-        clock.0.set(12);
+        for _ in 0..polls {
+            assert!(stage.as_mut().poll_next(cx).is_pending());
+        }
         if is_ready {
             answer.set(Some(7));
             waker.take().into_iter().for_each(Waker::wake);
         }
-        let done = stage.as_mut().poll_next(cx).map(|done| done.map(|it| (it.input, it.result)));
+        clock.0.set(12);
+        let mut left = 2 * WAITS; // an outcome of each that is due, and some polls until they are judged
+        let result = loop {
+            left = left.checked_sub(1).expect("it is judged");
+            match stage.as_mut().poll_next(cx) {
+                Poll::Ready(Some(done)) if done.input == WAITS => break done.result,
+                Poll::Ready(Some(done)) => assert_eq!(done.result, Err(Failure::TimedOut)),
+                _ => {}
+            }
+        };
         let expected = if is_ready { Ok(7) } else { Err(Failure::TimedOut) };
-        assert_eq!(done, Poll::Ready(Some((1, expected))));
+        assert_eq!(result, expected, "after {polls} polls");
     }
+}
+
+#[test] // T6: one that was not woken, but would be by another one that was, and that a turn does not come to
+fn what_waits_for_one_that_is_ready_is_not_late() {
+    let clock = Still(Rc::default());
+    let policy = AsyncWait::unordered(300).timeout(Duration::from_nanos(10));
+    let (is_there, is_led) = (Cell::new(false), Cell::new(false));
+    let (wakers, follower) = (RefCell::new(Vec::new()), Cell::new(None::<Waker>));
+    let ask = |number: &u32| {
+        let (number, is_there, is_led) = (*number, &is_there, &is_led);
+        let (wakers, follower) = (&wakers, &follower);
+        poll_fn(move |cx| {
+            match number {
+                1 if !is_led.get() => follower.set(Some(cx.waker().clone())),
+                2.. if !is_there.get() => wakers.borrow_mut().push(cx.waker().clone()),
+                _ => {
+                    if number == 300 {
+                        is_led.set(true);
+                        follower.take().into_iter().for_each(Waker::wake);
+                    }
+                    return Poll::Ready(Ok::<u32, ()>(number));
+                }
+            }
+            Poll::Pending
+        })
+    };
+    let numbers = Numbers::default();
+    let stage = numbers.clone().async_wait(policy, ask).in_place(clock.clone());
+    let mut stage = Box::pin(stage.unwrap());
+    let cx = &mut Context::from_waker(Waker::noop());
+    while numbers.0.last.get() < 300 {
+        assert!(stage.as_mut().poll_next(cx).is_pending());
+        clock.0.set(5); // so the first is due alone
+        numbers.0.open();
+    }
+    is_there.set(true);
+    wakers.take().into_iter().for_each(Waker::wake);
+    clock.0.set(12);
+    for _ in 0..1000 {
+        let Poll::Ready(Some(done)) = stage.as_mut().poll_next(cx) else { continue };
+        assert_eq!(done.result, Ok(done.input));
+        if done.input == 1 {
+            return;
+        }
+    }
+    panic!("the first has no outcome");
 }
 
 #[test]

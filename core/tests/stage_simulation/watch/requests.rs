@@ -101,7 +101,7 @@ impl Inner {
 
     /// L6: once when it starts and then once a wake. `finished` tells of a task whether it is.
     pub(super) fn stage_polls(&mut self, at: usize, finished: Option<bool>) {
-        let part = self.turn.part;
+        let (part, now) = (self.turn.part, self.now());
         let is_first = self.turn.started == Some(at);
         if is_first {
             self.turn.started = None;
@@ -118,8 +118,9 @@ impl Inner {
         }
         match part {
             _ if part.takes_in() && is_first && !was_polled => return,
-            // In what is judged: only what is due, and was woken (T6).
-            Part::Polling | Part::Judging if !is_first => self.turn.used += 1,
+            Part::Polling => self.turn.used += 1,
+            // Before it is judged (T6), as everything that is due is in one turn.
+            Part::Judging if self.model.poll_deadline().is_some_and(|due| due <= now) => {}
             // Nobody else is there whose turn it would be.
             Part::Passing if is_last && !self.turn.polled_again => self.turn.polled_again = true,
             _ => self.fail(format!("a request is polled out of turn ({part:?})")),
@@ -201,6 +202,7 @@ impl Inner {
         }
         let now = self.now();
         self.tell(|| format!("attempt {attempt} of {number} is cancelled"));
+        self.turn.has_judged = true;
         match self.model.handle_deadline(now, Some(request)) {
             Some(Expired::Call { request: expired }) if expired == request => {
                 self.turn.times_out = Some(number);
@@ -225,6 +227,7 @@ impl Inner {
                 if self.turn.part != Part::Judging {
                     self.fail(format!("record {number} times out out of turn"));
                 }
+                self.turn.has_judged = true;
                 let expired = self.model.handle_deadline(now, Some(request));
                 self.same("timed out", &Some(Expired::Call { request }), &expired);
             }

@@ -52,6 +52,8 @@ pub(super) struct Turn {
     /// A wake for which a request was polled between two turns is not collected yet.
     pub(super) wake_left: bool,
     was_running: bool,
+    /// Something was due, and the stage has acted on it.
+    pub(super) has_judged: bool,
     /// What has no outcome has been shut down in this turn.
     pub(super) shutting: bool,
     /// The attempt that was started last and not yet polled.
@@ -110,6 +112,7 @@ impl Inner {
             }
             self.handed = 0;
         }
+        self.sees_the_time();
         self.apply_limits();
     }
 
@@ -236,8 +239,8 @@ impl Inner {
             self.fail(format!("record {number} has timed out, and nobody was asked (T3)"));
         }
         self.turn.part = Part::Refilling;
-        if self.turn.used >= PERHAPS_ENDED {
-            return; // what is due and woken may not have been polled: then it is not judged (T6)
+        if self.turn.used >= PERHAPS_ENDED && !self.turn.has_judged {
+            return; // something may be woken and not polled: then nothing is judged (T6)
         }
         let now = self.now();
         if let Some(expired) = self.model.handle_deadline(now, None) {
