@@ -14,10 +14,12 @@ use crate::workloads::Plain;
 /// The order in which requests are completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
-    /// Half of those that wait, at random, each time the responder runs.
+    /// Half of those that wait, at random, each time the responder runs; not before the window has been full once.
     Random,
     /// All that wait, the latest first, once no more come.
     Reverse,
+    /// All that wait, at random, once no more come.
+    Shuffled,
 }
 
 const FREE: u8 = 0;
@@ -132,26 +134,33 @@ pub(crate) struct Responder {
     pick: Pick,
     /// How many waited when it ran last.
     seen: usize,
+    /// The window has been full once.
+    was_full: bool,
     batch: Vec<Waker>,
 }
 
 impl Responder {
     /// For at most `capacity` requests at once.
     pub(crate) fn new(pick: Pick, capacity: usize) -> Self {
-        Self { pick, seen: 0, batch: Vec::with_capacity(capacity) }
+        Self { pick, seen: 0, was_full: false, batch: Vec::with_capacity(capacity) }
     }
 
     fn pick(&mut self, desk: &mut Desk) {
         let waiting = desk.waiting.len();
-        if self.pick == Pick::Reverse {
-            // Not yet while more come.
-            if std::mem::replace(&mut self.seen, waiting) == waiting {
-                self.seen = 0;
-                self.batch.extend(desk.waiting.drain(..).rev().map(answer));
-            }
-            return;
+        let waits = self.pick != Pick::Random || !self.was_full;
+        if waits && std::mem::replace(&mut self.seen, waiting) != waiting {
+            return; // more come
         }
-        for _ in 0..waiting.div_ceil(2) {
+        (self.seen, self.was_full) = (0, true);
+        let at_random = match self.pick {
+            Pick::Random => waiting.div_ceil(2),
+            Pick::Shuffled => waiting,
+            Pick::Reverse => {
+                self.batch.extend(desk.waiting.drain(..).rev().map(answer));
+                return;
+            }
+        };
+        for _ in 0..at_random {
             let at = desk.below(desk.waiting.len());
             let picked = desk.waiting.swap_remove(at);
             self.batch.push(answer(picked));

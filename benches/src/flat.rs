@@ -33,7 +33,7 @@ const CONTENDERS: &[Contender] = &[
 pub(crate) fn flat(options: &Options) -> Result<()> {
     println!("{}", machine::describe());
     println!("nanoseconds a record, with timeout (peers too); last: the most over the least");
-    for what in [What::PendingOnce, What::Random, What::Reverse] {
+    for what in [What::PendingOnce, What::Random, What::Shuffled, What::Reverse] {
         let mut lines = vec![Vec::new(); CONTENDERS.len()];
         for &capacity in &options.capacity {
             let group = Group { runtime: Where::Tokio, what, timeout: true, capacity };

@@ -50,6 +50,8 @@ pub(crate) enum What {
     Random,
     /// Completed by another task, the latest first.
     Reverse,
+    /// Completed by another task in random order, when the window is full
+    Shuffled,
     /// A sleep.
     #[value(name = "sleep-10ms")]
     Sleep,
@@ -63,6 +65,7 @@ impl What {
         match self {
             Self::Random => Some(Pick::Random),
             Self::Reverse => Some(Pick::Reverse),
+            Self::Shuffled => Some(Pick::Shuffled),
             _ => None,
         }
     }
@@ -75,6 +78,7 @@ impl fmt::Display for What {
             Self::PendingOnce => "pending-once",
             Self::Random => "random",
             Self::Reverse => "reverse",
+            Self::Shuffled => "shuffled",
             Self::Sleep => "sleep-10ms",
         })
     }
@@ -135,7 +139,7 @@ impl Group {
         match self.what {
             What::Ready => task.run(runtime, ReadyAtOnce),
             What::PendingOnce => task.run(runtime, PendingOnce),
-            What::Random | What::Reverse => task.run(runtime, Elsewhere),
+            What::Random | What::Reverse | What::Shuffled => task.run(runtime, Elsewhere),
             What::Sleep => task.run(runtime, Polled(Sleeping(PhantomData::<R>))),
         }
     }
