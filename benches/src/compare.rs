@@ -226,3 +226,37 @@ fn print_group(group: &Group, rows: &[Row]) {
         );
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// In every mode of ours but a task for each request, once the window has been full.
+    pub(crate) fn no_record_allocates() {
+        for (what, timeout) in [
+            (What::Ready, false),
+            (What::PendingOnce, false),
+            (What::Random, false),
+            (What::Random, true),
+        ] {
+            let group = Group { runtime: Where::Tokio, what, timeout, capacity: 100 };
+            let ours = Contender::ALL.iter().copied().filter(|contender| {
+                let name = contender.to_string();
+                group.has(*contender) && name.starts_with("inflight") && !name.contains("spawned")
+            });
+            let mut rows = 0;
+            for contender in ours {
+                let effort = Effort { rounds: 0, seconds: 0.001 };
+                let entry = warm_up(&group, contender, &effort).expect("a sample");
+                assert!(
+                    entry.allocations == 0.0,
+                    "{contender}, {}: {}",
+                    group.workload(),
+                    entry.allocations
+                );
+                rows += 1;
+            }
+            assert!(rows >= 6, "{rows} of ours");
+        }
+    }
+}

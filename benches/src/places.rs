@@ -130,11 +130,12 @@ mod tests {
 
     // What the docs state, rounded up. One test: the allocator counts for the whole process.
     #[test]
-    fn a_place_is_small() {
+    fn a_place_is_small_and_no_record_allocates() {
         const AT_MOST: [f64; 7] = [76.0, 92.0, 92.0, 96.0, 112.0, 172.0, 188.0];
         for ((name, bytes), at_most) in all().into_iter().zip(AT_MOST) {
             assert!(bytes.held <= at_most, "{name}: {:.1} bytes a place", bytes.held);
         }
-        assert!(empty() < 1 << 20, "{} bytes without a record", empty());
+        assert!(empty() < 4096, "{} bytes without a record", empty());
+        crate::compare::tests::no_record_allocates();
     }
 }

@@ -36,8 +36,9 @@ const REFILL_RESERVE: usize = TURN_BUDGET / 4;
 /// Turns in a row after which deadlines are judged, where a pass has ended, although some request is always woken.
 const NOISY_TURNS: usize = 8;
 
-/// With more calls done than this, and some to hand out, a turn polls about as many requests as have left since the last
-/// one, so that those it works at are few and in the cache.
+/// With more calls done than this, and some to hand out, a turn polls only as many requests as a stage in place hands out
+/// between two turns (what is left of half the budget without the reserve: 32), so that those it works at are few and in
+/// the cache.
 const PLENTY: usize = 1024;
 
 /// Turns after which a stage that could always go on gives way to its neighbours.
@@ -105,7 +106,7 @@ pin_project! {
         // Whether the request that was started last was ready as soon as it was started.
         ready_at_once: bool,
         before_yield: usize,
-        // Turns in a row that have left something woken, up to `NOISY_TURNS`.
+        // Turns in a row that have left something woken, since deadlines were judged.
         noisy_turns: usize,
         in_turn: bool,
         shape: PhantomData<fn() -> M>,
@@ -137,7 +138,7 @@ enum Stop {
 enum Polled {
     /// Everything, also what was woken meanwhile.
     All,
-    /// Everything that was woken before the last pass began; and there has been too much for many turns.
+    /// Everything that was woken before the pass began that has ended now; and there has been too much for many turns.
     Enough,
     /// As much as a turn may.
     Some,
@@ -287,7 +288,7 @@ where
             return self.open_or_close();
         }
         if polled != Polled::Some {
-            self.as_mut().judge_deadlines(now, &mut budget);
+            self.as_mut().judge_deadlines(now, polled, &mut budget);
         }
         if polled == Polled::All && lets_pass && self.as_mut().let_pass() {
             return Turn::Busy;
@@ -301,7 +302,7 @@ where
         if polled == Polled::All && budget > 0 { Turn::Idle } else { Turn::Busy }
     }
 
-    /// How many requests a turn may poll or start, those not counted that are due.
+    /// How many requests a turn may poll or start. What is due is polled beyond that, too.
     #[inline]
     fn budget(&self) -> usize {
         let has_plenty = self.operator.done() > PLENTY && self.operator.has_output();
@@ -399,14 +400,15 @@ where
         Polled::Enough
     }
 
-    /// Judges what is due. What is ready is never timed out because it was looked at late: all that was woken has been
-    /// polled, or nearly all, and then a request that is due and has been woken is polled now.
+    /// Judges what is due. What is ready is not timed out because it was looked at late: everything that was woken has been
+    /// polled. Where that is enough and not all, what is due and has been woken since is polled now.
     #[inline]
-    fn judge_deadlines(self: Pin<&mut Self>, now: Instant, budget: &mut usize) {
+    fn judge_deadlines(self: Pin<&mut Self>, now: Instant, polled: Polled, budget: &mut usize) {
         let mut this = self.project();
         this.operator.judge_barriers(now);
         while let Some(slot) = this.operator.first_due() {
-            if this.requests.as_mut().take_woken(slot) {
+            // Not what is woken only because another one was cancelled here: it would begin when its time is up.
+            if polled == Polled::Enough && this.requests.as_mut().take_woken(slot) {
                 *budget = budget.saturating_sub(1); // less is left for new calls, but what is due is not put off
                 if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
                     end_running(this.operator, slot, result);
