@@ -50,7 +50,7 @@ pub(crate) enum What {
     Random,
     /// Completed by another task, the latest first.
     Reverse,
-    /// Completed by another task in random order, when the window is full
+    /// Completed by another task in random order, when the window is full.
     Shuffled,
     /// A sleep.
     #[value(name = "sleep-10ms")]
