@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Map, Value};
 
 use crate::harness::{Job, Running, Said, assert_same, enriched, flights};
-use crate::service::{airport, service};
+use crate::service::{Service, airport};
 
 /// A line, and what the reason has to say if it is broken.
 fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
@@ -177,7 +177,7 @@ fn standard_input_leaves_the_checkpoints_of_another_output_alone() {
 
 #[test]
 fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
-    let service = service(|code| {
+    let service = Service::start(|code| {
         Some(match code {
             "GONE" => ("410 Gone", String::new()),
             "ODD" => ("200 OK", "{}".into()),
@@ -187,7 +187,7 @@ fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
     });
     let but = |code: &str| flights(1).replace("HNL", code);
     let input: String = ["YES", "GONE", "ODD", "PAGE"].into_iter().map(but).collect();
-    let job = Job::new(&input).with(&["--service", &service, "--retries", "1"]);
+    let job = Job::new(&input).with(&["--service", &service.url(), "--retries", "1"]);
     job.finish();
 
     let flights = job.flights();

@@ -143,15 +143,13 @@ impl Running {
 
     /// Waits until `done`; whether that came before the end of the run.
     pub fn wait_until(&mut self, mut done: impl FnMut() -> bool) -> bool {
-        let since = Instant::now();
-        while self.child().try_wait().unwrap().is_none() {
-            if done() {
-                return true;
-            }
-            assert!(since.elapsed() < Duration::from_secs(60), "nothing happens");
-            thread::sleep(Duration::from_millis(1));
-        }
-        false
+        let mut is_done = false;
+        wait_until(|| {
+            let ended = self.child().try_wait().unwrap().is_some();
+            is_done = !ended && done();
+            ended || is_done
+        });
+        is_done
     }
 
     /// Waits until it says something with `words` on standard error.
@@ -212,6 +210,15 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Waits for something that happens outside of this process.
+pub fn wait_until(mut done: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !done() {
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing happens");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

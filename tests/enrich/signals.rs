@@ -5,9 +5,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Job, assert_same, enriched, flights};
-use crate::service::{airport, service};
+use crate::service::{Service, airport};
 
 const SILENT_FROM: u64 = 200;
+
+/// A service that falls silent after some requests, so that nothing in flight can finish, until it
+/// has recovered.
+struct Moody {
+    service: Service,
+    asked: Arc<AtomicU64>,
+    recovered: Arc<AtomicBool>,
+}
+
+impl Moody {
+    fn start() -> Self {
+        let (asked, recovered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let service = Service::start({
+            let (asked, recovered) = (asked.clone(), recovered.clone());
+            move |code| {
+                let speaks = asked.fetch_add(1, SeqCst) < SILENT_FROM || recovered.load(SeqCst);
+                speaks.then(|| ("200 OK", airport(code)))
+            }
+        });
+        Self { service, asked, recovered }
+    }
+}
 
 // L3
 #[test]
@@ -35,17 +57,9 @@ fn the_first_ctrl_c_finishes_what_is_in_flight() {
 
 #[test]
 fn the_second_ctrl_c_stops_at_once() {
-    // After some requests the service falls silent, so that nothing in flight can finish.
-    let (asked, recovered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let service = service({
-        let (asked, recovered) = (asked.clone(), recovered.clone());
-        move |code| {
-            let speaks = asked.fetch_add(1, SeqCst) < SILENT_FROM || recovered.load(SeqCst);
-            speaks.then(|| ("200 OK", airport(code)))
-        }
-    });
+    let Moody { service, asked, recovered } = Moody::start();
     let patience = ["--attempt-timeout", "60s", "--checkpoint-interval", "1ms"];
-    let job = Job::new(flights(300)).with(&["--service", &service, "--capacity", "10"]);
+    let job = Job::new(flights(300)).with(&["--service", &service.url(), "--capacity", "10"]);
     let job = job.with(&patience);
     let mut running = job.start(&[]);
     assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM));
@@ -65,39 +79,35 @@ fn the_second_ctrl_c_stops_at_once() {
 
 #[test]
 fn a_backlog_keeps_ctrl_c_waiting_no_longer_than_the_timeout() {
-    // On a busy machine the kill may come before the checkpoint with the backlog was saved.
-    assert!((0..5).any(|_| a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it()), "no backlog");
+    // Which requests the silence meets, and what the last checkpoint holds of them, is chance.
+    assert!((0..10).any(|_| a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it()), "no backlog");
 }
 
-/// `false` when there was no backlog.
+/// `false` when there was hardly a backlog.
 fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
-    let (asked, recovered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let service = service({
-        let (asked, recovered) = (asked.clone(), recovered.clone());
-        move |code| {
-            let speaks = asked.fetch_add(1, SeqCst) < SILENT_FROM || recovered.load(SeqCst);
-            speaks.then(|| ("200 OK", airport(code)))
-        }
-    });
-    let patience = ["--timeout", "2s", "--attempt-timeout", "2s", "--checkpoint-interval", "1ms"];
-    let job = Job::new(flights(300)).with(&["--service", &service]).with(&patience);
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    const LONG: Duration = Duration::from_secs(20);
+    let Moody { service, asked, recovered } = Moody::start();
+    let patience = ["--timeout", "5s", "--attempt-timeout", "5s", "--checkpoint-interval", "1ms"];
+    let job = Job::new(flights(300)).with(&["--service", &service.url()]).with(&patience);
     let mut running = job.start(&["--capacity", "40"]);
-    // Forty flights in flight, two requests each.
-    assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM + 60));
+    assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM));
     running.kill();
 
-    // One after the other they would take 80 seconds.
+    service.wait_until_nobody_asks();
     let (before, since) = (asked.load(SeqCst), Instant::now());
     let mut running = job.start(&["--capacity", "1"]);
     assert!(running.wait_until(|| asked.load(SeqCst) > before));
     running.signal("INT");
     let said = running.said();
-    if said.stderr.contains(", 0 in flight") {
+    let going_on = said.stderr.split_once(" lines read, ").map(|(_, rest)| rest.split(' ').next());
+    let in_flight = going_on.flatten().map_or(0, |number| number.parse().unwrap());
+    if TIMEOUT * in_flight < 2 * LONG {
         return false;
     }
     assert_eq!(said.status.code(), Some(130), "{said:#?}");
     assert!(said.stdout.contains("goes on from its last checkpoint"), "{said:#?}");
-    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+    assert!(since.elapsed() < LONG, "{:?}", since.elapsed());
 
     // And nothing is lost, or rejected because there was no time.
     recovered.store(true, SeqCst);
