@@ -152,8 +152,8 @@ impl Metrics {
             self.retried,
             self.late_completions,
         ];
-        let histograms = [self.call_time.counts, self.turn_wait.counts];
-        scalars.into_iter().chain(histograms.into_iter().flatten().map(|count| count as u64))
+        let histograms = [&self.call_time.counts, &self.turn_wait.counts];
+        scalars.into_iter().chain(histograms.into_iter().flatten().map(|count| *count as u64))
     }
 
     pub(crate) fn from_numbers(numbers: &[u64; Self::NUMBERS]) -> Self {
