@@ -369,6 +369,10 @@ where
         let mut this = self.project();
         let mut quiet = this.requests.is_between_passes();
         let mut passed = false;
+        if quiet && let Some(slot) = this.operator.next_to_leave() {
+            // What is done before it only fills the cache while it waits.
+            this.requests.as_mut().begin_at(slot);
+        }
         while *budget > REFILL_RESERVE {
             match this.requests.as_mut().next_woken() {
                 None if quiet => {

@@ -114,6 +114,10 @@ pub trait Requests<F: Future> {
     /// it is the end of a pass that has left behind what was woken since.
     fn is_between_passes(&self) -> bool;
 
+    /// Between passes: the next one begins near this slot, if the table is so large that it makes a difference.
+    #[inline(always)]
+    fn begin_at(self: Pin<&mut Self>, _slot: usize) {}
+
     /// Something that has been woken since it was last handed out here; `None` when everything has been
     /// handed out that was woken before the first call after the last `None`.
     fn next_woken(self: Pin<&mut Self>) -> Option<Woken>;

@@ -227,6 +227,11 @@ mod heap {
         }
 
         #[inline(always)]
+        fn begin_at(self: Pin<&mut Self>, slot: usize) {
+            self.get_mut().collector.begin_at(1 + slot / LANES);
+        }
+
+        #[inline(always)]
         fn next_woken(self: Pin<&mut Self>) -> Option<Woken> {
             let Self { own, blocks, hub, collector } = self.get_mut();
             let (block, lane) = collector.next(hub, |block| match block {
@@ -419,6 +424,22 @@ mod heap {
                 for slot in (at..at + 70).chain([0, 69]) {
                     assert!(pass.contains(&Woken::Request(slot)), "{slot} at {at}: {pass:?}");
                 }
+            }
+        }
+
+        // L5: a pass goes over everything, wherever it begins.
+        #[test]
+        fn a_pass_begins_where_it_is_told_to() {
+            let word = LANES * LANES;
+            let mut slots = Slots::new(4 * word);
+            let woken_slots = [0, word, 2 * word, 3 * word];
+            let wakers: Vec<_> = woken_slots.map(|slot| parked(&mut slots, slot)).into();
+            for (at, begin) in woken_slots.into_iter().enumerate() {
+                assert_eq!(woken(&mut slots), []);
+                wakers.iter().for_each(Waker::wake_by_ref);
+                Pin::new(&mut slots).begin_at(begin);
+                let round = (0..4).map(|step| Woken::Request(woken_slots[(at + step) % 4]));
+                assert!(woken(&mut slots).into_iter().eq(round), "from {begin}");
             }
         }
 

@@ -188,6 +188,13 @@ impl Collector {
         self.left == self.words
     }
 
+    /// Begins the next pass with the word of this block. Not in a pass: that would leave out others.
+    #[inline(always)]
+    pub(crate) fn begin_at(&mut self, block: usize) {
+        debug_assert!(self.is_between_passes());
+        self.word = (block / LANES).checked_sub(1).unwrap_or(self.words - 1);
+    }
+
     /// A block and a lane that have been woken; `take` collects the bits of a block. `None` ends a pass, and
     /// the next call begins another one.
     #[inline(always)]

@@ -254,6 +254,12 @@ where
         self.backlog.len() > 0
     }
 
+    /// The slot of the call for which all others wait, if there is such a one.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(crate) fn next_to_leave(&self) -> Option<usize> {
+        self.queue.next_to_leave().map(|call| call as usize)
+    }
+
     /// Records that are done and wait for their turn.
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn done(&self) -> usize {

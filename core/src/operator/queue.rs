@@ -204,6 +204,12 @@ impl<S: Storage> Queue<S> {
         }
     }
 
+    /// The call that leaves next, done or not, if that is decided: when ordered, and there are calls.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn next_to_leave(&self) -> Option<u32> {
+        (self.chain_start != NONE).then_some(self.chain_start)
+    }
+
     /// When ordered, and there are calls: nothing but this decides about the next one.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn chain_start_is_done<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {

@@ -219,6 +219,51 @@ fn what_waits_for_one_that_is_ready_is_not_late() {
     panic!("the first has no outcome");
 }
 
+#[test] // L5: wherever in the window that is
+fn of_all_that_is_woken_at_once_what_leaves_next_is_polled_soon() {
+    const WINDOW: u32 = 10_000;
+    for first in [1, 1_001, 5_001, 9_001] {
+        let (answered, polled) = (Cell::new(0), Cell::new(0));
+        let wakers = RefCell::new(Vec::new());
+        let wake_all = || wakers.take().into_iter().for_each(Waker::wake);
+        let ask = |number: &u32| {
+            let (number, answered, polled, wakers) = (*number, &answered, &polled, &wakers);
+            poll_fn(move |cx| {
+                polled.set(polled.get() + 1);
+                if number <= answered.get() {
+                    return Poll::Ready(Ok::<u32, ()>(number));
+                }
+                wakers.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            })
+        };
+        let numbers = Numbers::default();
+        numbers.0.open();
+        let policy = AsyncWait::ordered(WINDOW as usize);
+        let stage = numbers.clone().async_wait(policy, ask).in_place(Still(Rc::default()));
+        let mut stage = Box::pin(stage.unwrap());
+        let cx = &mut Context::from_waker(Waker::noop());
+        while numbers.0.last.get() < WINDOW {
+            assert!(stage.as_mut().poll_next(cx).is_pending());
+        }
+        answered.set(first - 1);
+        wake_all();
+        while polled.replace(0) > 0 || numbers.0.last.get() < WINDOW + first - 1 {
+            let _ = stage.as_mut().poll_next(cx);
+        }
+
+        answered.set(u32::MAX);
+        wake_all();
+        let done = loop {
+            if let Poll::Ready(done) = stage.as_mut().poll_next(cx) {
+                break done.unwrap();
+            }
+        };
+        assert_eq!(done.input, first);
+        assert!(polled.get() < WINDOW / 2, "{} were polled before {first}", polled.get());
+    }
+}
+
 #[test]
 fn a_busy_request_does_not_starve_the_others() {
     let clock = Still(Rc::default());
