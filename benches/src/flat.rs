@@ -27,6 +27,9 @@ const CONTENDERS: &[Contender] = &[
     Contender::FuturesBufferedOrdered,
     Contender::FuturesBufferedUnordered,
     Contender::Buffered,
+    // Neither has a timeout.
+    Contender::Limit,
+    Contender::Alone,
 ];
 
 /// Measures, and prints a table for each workload.

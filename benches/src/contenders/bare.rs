@@ -1,12 +1,15 @@
-//! No stage at all: `capacity` tasks that each loop over requests.
+//! No stage at all.
 
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::meter::Meter;
 use crate::runtimes::Rt;
 use crate::workloads::Workload;
 
-/// What the runtime itself can do with that many requests at once.
+/// What the runtime itself can do with that many requests at once: as many tasks that each loop over them.
 pub(crate) async fn no_stage<R: Rt, W: Workload>(work: W, capacity: usize, meter: Meter) -> Meter {
     let shared = Arc::new(Mutex::new((meter.records(), Some(meter))));
     let tasks: Vec<_> = (0..capacity)
@@ -32,4 +35,61 @@ pub(crate) async fn no_stage<R: Rt, W: Workload>(work: W, capacity: usize, meter
     }
     let meter = shared.lock().unwrap_or_else(PoisonError::into_inner).1.take();
     meter.expect("nobody else takes it")
+}
+
+/// What the requests themselves cost, with that many at once: each is polled when it is asked, and once more when all
+/// have been woken, which each is once.
+pub(crate) async fn alone<W: Workload>(work: W, capacity: usize, mut meter: Meter) -> Meter {
+    let mut records = meter.records().map(|record| work.request(record));
+    let mut window: Vec<_> = (0..capacity).map(|_| Box::pin(None)).collect();
+    let countdown = Arc::new(Countdown { left: AtomicUsize::new(0), parent: Mutex::new(None) });
+    let waker = Waker::from(Arc::clone(&countdown));
+    loop {
+        window.iter_mut().for_each(|place| place.set(records.next()));
+        let asked = window.iter().take_while(|place| place.is_some()).count();
+        if asked == 0 {
+            break;
+        }
+        countdown.left.store(asked, Ordering::SeqCst);
+        for request in window.iter_mut().filter_map(|place| place.as_mut().as_pin_mut()) {
+            assert!(request.poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        countdown.all_woken().await;
+        for request in window.iter_mut().filter_map(|place| place.as_mut().as_pin_mut()) {
+            match request.poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(answer) => meter.take(answer),
+                Poll::Pending => unreachable!("it has been woken"),
+            }
+        }
+    }
+    meter
+}
+
+struct Countdown {
+    left: AtomicUsize,
+    parent: Mutex<Option<Waker>>,
+}
+
+impl Countdown {
+    async fn all_woken(&self) {
+        poll_fn(|cx| {
+            *self.parent.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            let left = self.left.load(Ordering::SeqCst);
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+impl Wake for Countdown {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner).take();
+            parent.into_iter().for_each(Waker::wake);
+        }
+    }
 }

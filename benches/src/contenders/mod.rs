@@ -1,4 +1,4 @@
-//! Who is compared: this library in its modes, its peers, and two limits.
+//! Who is compared: this library in its modes, its peers, and some limits.
 
 mod bare;
 mod limit;
@@ -65,6 +65,8 @@ pub(crate) enum Contender {
     Limit,
     /// `capacity` tasks that each loop over requests: nothing is collected, nothing ordered.
     NoStage,
+    /// A window of requests after the other: nothing is handed out or asked until all of it is answered.
+    Alone,
 }
 
 use Contender::*;
@@ -94,6 +96,7 @@ impl Contender {
         Sequential,
         Limit,
         NoStage,
+        Alone,
     ];
 
     /// Whether its results come in the order of the records.
@@ -107,6 +110,7 @@ impl Contender {
                 | SpawnVecDeque
                 | Sequential
                 | Limit
+                | Alone
         )
     }
 
@@ -135,6 +139,7 @@ impl Contender {
             JoinSet => on_tokio,
             Limit => !timeout,
             NoStage => sleeping,
+            Alone => false, // only where cost against capacity is looked at
             _ => true,
         }
     }
@@ -163,6 +168,7 @@ impl fmt::Display for Contender {
             Sequential => "sequential",
             Limit => "limit",
             NoStage => "no stage",
+            Alone => "requests alone",
         };
         f.pad(name)
     }
@@ -221,7 +227,7 @@ impl Task {
                 Watermarks(order) => {
                     ours::watermarks(ForStages(runtime), order, work, capacity, meter)
                 }
-                peer if self.timeout => {
+                peer if self.timeout && !matches!(peer, Limit | Alone) => {
                     let work = Within(work, PhantomData::<R>);
                     start_peer::<R, _>(peer, work, capacity, meter)
                 }
@@ -251,6 +257,7 @@ fn start_peer<R: Rt, W: Workload>(
         Sequential => Box::pin(peers::sequential(work, meter)),
         Limit => Box::pin(limit::limit(work, capacity, meter)),
         NoStage => Box::pin(bare::no_stage::<R, W>(work, capacity, meter)),
+        Alone => Box::pin(bare::alone(work, capacity, meter)),
         Inflight(..) | Watermarks(_) => unreachable!("this library is no peer"),
     }
 }
