@@ -150,12 +150,14 @@ pub trait IntoElement<V, Shape> {
 }
 
 impl<T> IntoElement<T, Plain> for T {
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn into_element(self) -> StreamElement<T> {
         StreamElement::value(self)
     }
 }
 
 impl<T> IntoElement<T, Elements> for StreamElement<T> {
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn into_element(self) -> StreamElement<T> {
         self
     }
@@ -189,6 +191,7 @@ impl Shape for Plain {
     type Controls<S: Storage, T: Movable> = NoRoom;
     const HAS_CONTROLS: bool = false;
 
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn from_element<T>(element: StreamElement<T>) -> Option<T> {
         match element {
             StreamElement::Record { value, .. } => Some(value),
@@ -210,6 +213,7 @@ impl Shape for Elements {
     type Controls<S: Storage, T: Movable> = S::Controls<T>;
     const HAS_CONTROLS: bool = true;
 
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn from_element<T>(element: StreamElement<T>) -> Option<StreamElement<T>> {
         Some(element)
     }
