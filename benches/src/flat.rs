@@ -27,7 +27,6 @@ const CONTENDERS: &[Contender] = &[
     Contender::FuturesBufferedOrdered,
     Contender::FuturesBufferedUnordered,
     Contender::Buffered,
-    // Neither has a timeout.
     Contender::Limit,
     Contender::Alone,
 ];
@@ -35,7 +34,9 @@ const CONTENDERS: &[Contender] = &[
 /// Measures, and prints a table for each workload.
 pub(crate) fn flat(options: &Options) -> Result<()> {
     println!("{}", machine::describe());
-    println!("nanoseconds a record, with timeout (peers too); last: the most over the least");
+    println!(
+        "nanoseconds a record, with timeout (peers too, but for the last two rows); last: the most over the least"
+    );
     for what in [What::PendingOnce, What::Random, What::Shuffled, What::Reverse] {
         let mut lines = vec![Vec::new(); CONTENDERS.len()];
         for &capacity in &options.capacity {

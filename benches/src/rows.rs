@@ -117,8 +117,10 @@ impl Group {
             let laps = (seconds / NAP.as_secs_f64()).ceil().max(4.0) as u64;
             return Amount { around: at_once, timed: laps * at_once };
         }
-        let timed = ((seconds * 1e9 / ns) as u64).max(1_000).max(2 * at_once);
-        Amount { around: at_once.max(timed / 20), timed }
+        // Whole windows: some contenders hand out one after the other.
+        let windows = |records: u64| records.div_ceil(at_once) * at_once;
+        let timed = windows(((seconds * 1e9 / ns) as u64).max(1_000).max(2 * at_once));
+        Amount { around: windows((timed / 20).max(1)), timed }
     }
 
     /// Runs one sample.

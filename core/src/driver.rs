@@ -370,7 +370,7 @@ where
         let mut quiet = this.requests.is_between_passes();
         let mut passed = false;
         if quiet && let Some(slot) = this.operator.next_to_leave() {
-            // What is done before it only fills the cache while it waits.
+            // In a large window, what is done before it only fills the cache while it waits.
             this.requests.as_mut().begin_at(slot);
         }
         while *budget > REFILL_RESERVE {

@@ -427,7 +427,7 @@ mod heap {
             }
         }
 
-        // L5: a pass goes over everything, wherever it begins.
+        // T6: a pass goes over everything, wherever it begins.
         #[test]
         fn a_pass_begins_where_it_is_told_to() {
             let word = LANES * LANES;

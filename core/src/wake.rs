@@ -144,8 +144,8 @@ impl Hub {
 /// Goes over the summary, a *pass* at a time, and holds the bits that were collected and not yet handed
 /// out: blocks of the summary word `word`, and lanes of the block `block`.
 ///
-/// In a pass every word is collected once (or twice, when others come into use meanwhile). So a lane that is woken again and
-/// again has its turn like all others, and what was woken before a pass began is handed out before it ends.
+/// In a pass every word that was in use when it began is collected, and none more than twice. So a lane that is woken again
+/// and again has its turn like all others, and what was woken before a pass began is handed out before it ends.
 pub(crate) struct Collector {
     /// Words that are in use.
     words: usize,

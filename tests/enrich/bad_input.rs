@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use crate::harness::{Job, Running, Said, assert_same, enriched, flights};
 use crate::service::{Service, airport};
 
+/// Where retries are counted: no attempt ends because the machine is busy.
+const PATIENT: &[&str] = &["--attempt-timeout", "60s", "--hang-rate", "0"];
+
 /// A line, and what the reason has to say if it is broken.
 fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
     let good = flights(1).trim_end().to_owned();
@@ -106,7 +109,7 @@ fn an_empty_input_is_soon_done() {
 // R4, F1, F2
 #[test]
 fn a_flight_whose_retries_are_used_up_is_rejected() {
-    let job = Job::new(flights(5)).with(&["--error-rate", "1", "--retries", "2"]);
+    let job = Job::new(flights(5)).with(&["--error-rate", "1", "--retries", "2"]).with(PATIENT);
     job.finish();
     assert_eq!(job.rejected().len(), 5);
     for rejected in job.rejected() {
@@ -187,7 +190,7 @@ fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
     });
     let but = |code: &str| flights(1).replace("HNL", code);
     let input: String = ["YES", "GONE", "ODD", "PAGE"].into_iter().map(but).collect();
-    let job = Job::new(&input).with(&["--service", &service.url(), "--retries", "1"]);
+    let job = Job::new(&input).with(&["--service", &service.url(), "--retries", "1"]).with(PATIENT);
     job.finish();
 
     let flights = job.flights();

@@ -156,10 +156,10 @@ fn an_output_that_has_shrunk_is_refused() {
 
 #[test]
 fn two_runs_at_once_are_refused() {
-    let job = Job::new(flights(600)).with(&["--latency", "20ms", "--capacity", "10"]);
+    let job = Job::new(flights(1500)).with(&["--latency", "20ms", "--capacity", "10"]);
     let mut first = job.start(&[]);
     assert!(first.wait_until(|| job.traces().0 > 0));
     job.refuses(&[], &["checkpoints", "another", "--checkpoint-dir"]);
     assert!(first.said().status.success());
-    assert_same(&job.flights(), &enriched(&flights(600)));
+    assert_same(&job.flights(), &enriched(&flights(1500)));
 }

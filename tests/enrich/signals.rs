@@ -35,7 +35,7 @@ impl Moody {
 #[test]
 fn the_first_ctrl_c_finishes_what_is_in_flight() {
     for signal in ["INT", "TERM"] {
-        let job = Job::new(flights(600)).with(&["--latency", "20ms", "--capacity", "20"]);
+        let job = Job::new(flights(1500)).with(&["--latency", "20ms", "--capacity", "20"]);
         let mut running = job.start(&[]);
         assert!(running.wait_until(|| job.traces().0 > 0));
         running.signal(signal);
@@ -44,14 +44,14 @@ fn the_first_ctrl_c_finishes_what_is_in_flight() {
         assert!(said.stdout.contains("goes on"), "{said:#?}");
 
         let (summary, written) = (job.summary(), job.flights().len());
-        assert!((1..600).contains(&written));
+        assert!((1..1500).contains(&written));
         assert_eq!([&summary["read"], &summary["written"]], [written, written]);
         assert_eq!(summary["finished"], false);
 
         let said = job.finish();
         assert!(said.stderr.contains(&format!("{written} lines read, 0 in flight")), "{said:#?}");
         assert_eq!(job.summary()["resumed_at"], written);
-        assert_same(&job.flights(), &enriched(&flights(600)));
+        assert_same(&job.flights(), &enriched(&flights(1500)));
     }
 }
 

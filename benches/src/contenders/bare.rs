@@ -38,25 +38,25 @@ pub(crate) async fn no_stage<R: Rt, W: Workload>(work: W, capacity: usize, meter
 }
 
 /// What the requests themselves cost, with that many at once: each is polled when it is asked, and once more when all
-/// have been woken, which each is once.
+/// have been woken, which each is once. All have the same waker, so nothing is looked up when they are.
 pub(crate) async fn alone<W: Workload>(work: W, capacity: usize, mut meter: Meter) -> Meter {
-    let mut records = meter.records().map(|record| work.request(record));
+    let mut records = meter.records();
     let mut window: Vec<_> = (0..capacity).map(|_| Box::pin(None)).collect();
     let countdown = Arc::new(Countdown { left: AtomicUsize::new(0), parent: Mutex::new(None) });
     let waker = Waker::from(Arc::clone(&countdown));
-    loop {
-        window.iter_mut().for_each(|place| place.set(records.next()));
-        let asked = window.iter().take_while(|place| place.is_some()).count();
-        if asked == 0 {
-            break;
-        }
-        countdown.left.store(asked, Ordering::SeqCst);
-        for request in window.iter_mut().filter_map(|place| place.as_mut().as_pin_mut()) {
-            assert!(request.poll(&mut Context::from_waker(&waker)).is_pending());
+    let cx = || Context::from_waker(&waker);
+    while !records.is_empty() {
+        let left = (records.end - records.start) as usize;
+        countdown.left.store(capacity.min(left), Ordering::SeqCst);
+        for place in &mut window {
+            place.set(records.next().map(|record| work.request(record)));
+            if let Some(request) = place.as_mut().as_pin_mut() {
+                assert!(request.poll(&mut cx()).is_pending());
+            }
         }
         countdown.all_woken().await;
         for request in window.iter_mut().filter_map(|place| place.as_mut().as_pin_mut()) {
-            match request.poll(&mut Context::from_waker(&waker)) {
+            match request.poll(&mut cx()) {
                 Poll::Ready(answer) => meter.take(answer),
                 Poll::Pending => unreachable!("it has been woken"),
             }

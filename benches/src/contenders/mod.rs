@@ -131,16 +131,20 @@ impl Contender {
         self != Sequential
     }
 
+    /// Whether a timeout can be put around its requests. The limits do without.
+    pub(crate) fn can_time_out(self) -> bool {
+        !matches!(self, Limit | Alone)
+    }
+
     /// Whether there is such a row.
     pub(crate) fn takes_part(self, on_tokio: bool, sleeping: bool, timeout: bool) -> bool {
         match self {
             // Watermarks go with timeout and retries: all that the operator has to do.
             Watermarks(_) => timeout,
             JoinSet => on_tokio,
-            Limit => !timeout,
             NoStage => sleeping,
             Alone => false, // only where cost against capacity is looked at
-            _ => true,
+            _ => !timeout || self.can_time_out(),
         }
     }
 }
@@ -227,7 +231,7 @@ impl Task {
                 Watermarks(order) => {
                     ours::watermarks(ForStages(runtime), order, work, capacity, meter)
                 }
-                peer if self.timeout && !matches!(peer, Limit | Alone) => {
+                peer if self.timeout && peer.can_time_out() => {
                     let work = Within(work, PhantomData::<R>);
                     start_peer::<R, _>(peer, work, capacity, meter)
                 }

@@ -219,7 +219,7 @@ fn what_waits_for_one_that_is_ready_is_not_late() {
     panic!("the first has no outcome");
 }
 
-#[test] // L5: wherever in the window that is
+#[test] // no rule, but what the others wait for: wherever in the window that is
 fn of_all_that_is_woken_at_once_what_leaves_next_is_polled_soon() {
     const WINDOW: u32 = 10_000;
     for first in [1, 1_001, 5_001, 9_001] {
