@@ -31,6 +31,13 @@ impl Moody {
     }
 }
 
+/// Every flight is there once, in order, whatever was said of its airports.
+fn assert_all_enriched(job: &Job, number: usize) {
+    let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
+    let expected = enriched(&flights(number)).into_iter().map(|flight| flight["time"].clone());
+    assert!(lines.eq(expected));
+}
+
 // L3
 #[test]
 fn the_first_ctrl_c_finishes_what_is_in_flight() {
@@ -72,9 +79,7 @@ fn the_second_ctrl_c_stops_at_once() {
 
     recovered.store(true, SeqCst);
     job.finish();
-    let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
-    let expected = enriched(&flights(300)).into_iter().map(|flight| flight["time"].clone());
-    assert!(lines.eq(expected));
+    assert_all_enriched(&job, 300);
 }
 
 #[test]
@@ -88,8 +93,9 @@ fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
     const TIMEOUT: Duration = Duration::from_secs(5);
     const LONG: Duration = Duration::from_secs(20);
     let Moody { service, asked, recovered } = Moody::start();
-    let patience = ["--timeout", "5s", "--attempt-timeout", "5s", "--checkpoint-interval", "1ms"];
-    let job = Job::new(flights(300)).with(&["--service", &service.url()]).with(&patience);
+    let timeout = &format!("{TIMEOUT:?}");
+    let job = Job::new(flights(300)).with(&["--service", &service.url(), "--timeout", timeout]);
+    let job = job.with(&["--attempt-timeout", timeout, "--checkpoint-interval", "1ms"]);
     let mut running = job.start(&["--capacity", "40"]);
     assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM));
     running.kill();
@@ -112,9 +118,7 @@ fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
     // And nothing is lost, or rejected because there was no time.
     recovered.store(true, SeqCst);
     job.finish();
-    let lines = job.flights().into_iter().map(|flight| flight["time"].clone());
-    let expected = enriched(&flights(300)).into_iter().map(|flight| flight["time"].clone());
-    assert!(lines.eq(expected));
+    assert_all_enriched(&job, 300);
     true
 }
 
