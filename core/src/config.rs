@@ -4,9 +4,10 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
+use crate::keys::{Keys, NoKeys};
 use crate::operator::Operator;
 use crate::retry::{NoRetry, RetryBudget, RetryStrategy};
-use crate::storage::{Fixed, Movable, NoRoom, Storage, Table};
+use crate::storage::{Fixed, Storage};
 
 /// How a stage waits: the capacity, the order, the timeouts and the retry strategy.
 ///
@@ -362,7 +363,7 @@ pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError
 pub trait KeyOf<In>: sealed::Sealed {
     /// Where the last record of each key is found, if there are keys at all.
     #[doc(hidden)]
-    type Keys<S: Storage, T: Movable>: Table<T> + Movable;
+    type Keys<S: Storage>: Keys;
 
     /// The key of `input`. Part of the checkpoint format: the same in every run.
     fn key_of(&self, input: &In) -> u64;
@@ -380,7 +381,7 @@ mod sealed {
 pub struct NoKey;
 
 impl<In> KeyOf<In> for NoKey {
-    type Keys<S: Storage, T: Movable> = NoRoom;
+    type Keys<S: Storage> = NoKeys;
 
     #[inline(always)]
     fn key_of(&self, _: &In) -> u64 {
@@ -399,7 +400,7 @@ impl<F> fmt::Debug for ByKey<F> {
 }
 
 impl<In, K: Hash, F: Fn(&In) -> K> KeyOf<In> for ByKey<F> {
-    type Keys<S: Storage, T: Movable> = S::Keys<T>;
+    type Keys<S: Storage> = S::Keys;
 
     #[inline]
     fn key_of(&self, input: &In) -> u64 {

@@ -17,6 +17,7 @@ pub mod envelope;
 mod function;
 #[cfg(feature = "alloc")]
 mod handoff;
+mod keys;
 mod metrics;
 mod operator;
 mod outcome;

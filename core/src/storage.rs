@@ -6,6 +6,9 @@ use core::marker::PhantomData;
 
 use crate::config::KeyOf;
 use crate::element::Shape;
+#[cfg(feature = "alloc")]
+use crate::keys::Groups;
+use crate::keys::{Chains, Keys};
 
 /// Where tables live. Implemented by `Heap` (with the feature `alloc`) and by [`Fixed`]; not to be
 /// implemented elsewhere.
@@ -21,7 +24,7 @@ pub trait Storage: sealed::Sealed {
     type Controls<T: Movable>: Queue<T> + Movable;
     /// What finds the last record of a key.
     #[doc(hidden)]
-    type Keys<T: Movable>: Table<T> + Movable;
+    type Keys: Keys;
     /// Where a restore keeps what has no place yet.
     #[doc(hidden)]
     type Backlog<T>: Queue<T>;
@@ -64,7 +67,7 @@ impl Storage for Heap {
     type Table<T> = alloc::vec::Vec<T>;
     type Queue<T> = alloc::collections::VecDeque<T>;
     type Controls<T: Movable> = Self::Queue<T>;
-    type Keys<T: Movable> = Self::Table<T>;
+    type Keys = Groups;
     type Backlog<T> = alloc::collections::VecDeque<T>;
     const MAX_BACKLOG: usize = MAX_HEAP_CAPACITY;
     const MAX_CAPACITY: usize = MAX_HEAP_CAPACITY;
@@ -74,7 +77,7 @@ impl<const N: usize> Storage for Fixed<N> {
     type Table<T> = heapless::Vec<T, N>;
     type Queue<T> = heapless::Deque<T, N>;
     type Controls<T: Movable> = Self::Queue<T>;
-    type Keys<T: Movable> = Self::Table<T>;
+    type Keys = Chains<N>;
     type Backlog<T> = NoRoom;
     const MAX_BACKLOG: usize = 0;
     const MAX_CAPACITY: usize = N;
@@ -89,7 +92,7 @@ impl<S: Storage, V, K: KeyOf<V>, M: Shape> Storage for Lean<S, V, K, M> {
     type Table<T> = S::Table<T>;
     type Queue<T> = S::Queue<T>;
     type Controls<T: Movable> = M::Controls<S, T>;
-    type Keys<T: Movable> = K::Keys<S, T>;
+    type Keys = K::Keys<S>;
     type Backlog<T> = S::Backlog<T>;
     const MAX_BACKLOG: usize = S::MAX_BACKLOG;
     const HOLDS_CONTROLS: bool = M::HAS_CONTROLS;

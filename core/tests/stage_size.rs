@@ -16,7 +16,7 @@ use inflight_core::{
 /// word size.
 const SLOT: usize = 76;
 /// What is added where there can be keys, and where there can be control elements.
-const KEYS: usize = 20;
+const KEYS: usize = 16;
 const CONTROLS: usize = if usize::BITS == 64 { 104 } else { 88 };
 const OPERATOR: usize = if usize::BITS == 64 { 1072 } else { 720 };
 const STAGE: usize = if usize::BITS == 64 { 216 } else { 128 };

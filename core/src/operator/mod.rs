@@ -3,7 +3,6 @@
 mod answers;
 mod attempts;
 mod calls;
-mod keys;
 mod lifecycle;
 mod outputs;
 mod passing;

@@ -7,11 +7,11 @@
 //! ordered is one chain of all calls, unordered none, by key one for each key.
 
 use super::calls::{Call, Link, List, State};
-use super::keys::Keys;
 use crate::checkpoint::CheckpointError;
 use crate::config::Order;
 use crate::deadlines::NONE;
 use crate::element::{Barrier, Status, StreamElement};
+use crate::keys::Keys;
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Timestamp};
 
@@ -48,7 +48,7 @@ pub(super) struct Queue<S: Storage> {
     chain_start: u32,
     chain_end: u32,
     /// The last calls of the chains, when by key.
-    keys: Keys<S>,
+    keys: S::Keys,
     /// The segment whose calls may leave.
     front: Segment,
     /// Its number; segments count up, wrapping around.
@@ -77,7 +77,7 @@ impl<S: Storage> Queue<S> {
             order,
             chain_start: NONE,
             chain_end: NONE,
-            keys: Keys::new(),
+            keys: S::Keys::EMPTY,
             front,
             front_number: 0,
             behind: S::Controls::EMPTY,

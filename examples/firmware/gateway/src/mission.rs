@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_millis(50);
 
 /// What docs/bare-metal.md states of an operator's memory holds on this machine too.
 const _: () = {
-    let (fixed, slot) = if usize::BITS == 64 { (1072, 200) } else { (720, 184) };
+    let (fixed, slot) = if usize::BITS == 64 { (1072, 196) } else { (720, 180) };
     let values = size_of::<Option<Reading>>() + size_of::<Option<Result<i32, Failure<Refused>>>>();
     let slots = CAPACITY * (values.next_multiple_of(8) + slot);
     let found = size_of::<Operator<Reading, i32, Refused, FixedDelay, Fixed<CAPACITY>>>();
