@@ -32,7 +32,7 @@ const STRAYED: u32 = 1 << 30;
 #[allow(unreachable_pub)]
 pub struct Groups {
     groups: Vec<Group>,
-    /// Which call is in each place: eight to a group, of which the last is not used.
+    /// Which call is in each place, [seven](in_table) to a group.
     places: Vec<u32>,
     /// An entry for each call, linked to its place if it is the last of its key.
     entries: Vec<Entry>,
@@ -83,7 +83,7 @@ impl Keys for Groups {
         } else {
             let place = core::mem::replace(&mut self.entries[last as usize].link, NONE);
             self.entries[call as usize].link = place;
-            self.places[(place & !STRAYED) as usize] = call;
+            self.places[in_table(place & !STRAYED)] = call;
         }
         last
     }
@@ -122,7 +122,7 @@ impl Groups {
                 continue;
             }
             for lane in group.with(tag) {
-                let call = self.places[8 * at + lane];
+                let call = self.places[in_table((8 * at + lane) as u32)];
                 if self.entries[call as usize].key() == key {
                     return call;
                 }
@@ -183,7 +183,7 @@ impl Groups {
             // It may have left since, and its slot be another one's, which is written here then.
             let place = self.entries[*what as usize].link;
             if place != NONE {
-                self.places[(place & !STRAYED) as usize] = *what;
+                self.places[in_table(place & !STRAYED)] = *what;
             }
         }
     }
@@ -198,7 +198,7 @@ impl Groups {
         }
         self.groups.clear();
         self.groups.resize((2 * groups).max(2), Group(0));
-        self.places.resize(8 * self.groups.len(), NONE);
+        self.places.resize(7 * self.groups.len(), NONE);
         self.taken = 0;
         for call in 0..self.entries.len() as u32 {
             if core::mem::replace(&mut self.entries[call as usize].link, NONE) != NONE {
@@ -228,6 +228,12 @@ impl Groups {
     fn behind(&self, group: usize) -> usize {
         if group + 1 == self.groups.len() { 0 } else { group + 1 }
     }
+}
+
+/// Where a place is in a table. As a number, it is eight times that of its group and which of the seven it is.
+#[inline(always)]
+fn in_table(place: u32) -> usize {
+    (place - place / 8) as usize
 }
 
 /// A byte each for seven places. The highest byte counts the calls that belong here and are in a group behind, because this
