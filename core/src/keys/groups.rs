@@ -69,7 +69,8 @@ impl Keys for Groups {
     }
 
     fn replace_last(&mut self, key: u64, call: u32) -> u32 {
-        // What is still to be made free is no reason: it would be done for one call at a time.
+        // Places that are still to be made free count as taken. So many of them are no reason yet, or in a full table it would
+        // be done for one call at a time.
         let groups = self.groups.len();
         if CALLS_PER_GROUP * groups + groups.min(BATCH) <= self.taken {
             self.make_room();
@@ -115,6 +116,7 @@ impl Groups {
         self.find_there(first, tag, key)
     }
 
+    /// The same, where there is something to look at.
     #[inline(never)]
     fn find_there(&mut self, first: usize, tag: u8, key: u64) -> u32 {
         let mut at = first;
