@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 
 use super::{Entry, Keys, mix, scale};
 use crate::deadlines::NONE;
+use crate::storage::{Heap, Storage};
 
 /// How many calls a group of seven places has on average, at most. Where calls come and go, one in ten goes past its group
 /// then.
@@ -28,13 +29,16 @@ const FREED: u32 = 1 << 31;
 /// The call went past the first group of its key.
 const STRAYED: u32 = 1 << 30;
 
+// Three bytes are enough for a call's number.
+const _: () = assert!(Heap::MAX_CAPACITY <= 1 << 24);
+
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]
 pub struct Groups {
     groups: Vec<Group>,
-    /// Which call is in each place, [seven](in_table) to a group.
-    places: Vec<u32>,
+    /// Which call is in each place, [seven](in_table) to a group; in three bytes, of which the lowest comes first.
+    places: Vec<[u8; 3]>,
     /// An entry for each call, linked to its place if it is the last of its key.
     entries: Vec<Entry>,
     /// Places that are not free.
@@ -87,7 +91,7 @@ impl Keys for Groups {
         } else {
             let place = core::mem::replace(&mut self.entries[last as usize].link, NONE);
             self.entries[call as usize].link = place;
-            self.places[in_table(place & !STRAYED)] = call;
+            self.write(place, call);
         }
         last
     }
@@ -127,7 +131,8 @@ impl Groups {
                 continue;
             }
             for lane in group.with(tag) {
-                let call = self.places[in_table((8 * at + lane) as u32)];
+                let [low, middle, high] = self.places[in_table((8 * at + lane) as u32)];
+                let call = u32::from_le_bytes([low, middle, high, 0]);
                 if self.entries[call as usize].key() == key {
                     return call;
                 }
@@ -179,7 +184,8 @@ impl Groups {
     /// Does what was put off.
     #[inline(never)]
     fn catch_up(&mut self) {
-        for what in &self.later[..core::mem::take(&mut self.put_off) % (BATCH + 1)] {
+        for at in 0..core::mem::take(&mut self.put_off) {
+            let what = self.later[at % BATCH];
             if what & FREED != 0 {
                 let place = (what & !FREED) as usize;
                 self.groups[place / 8].set_free(place % 8);
@@ -187,11 +193,17 @@ impl Groups {
                 continue;
             }
             // The call may have left since. If its number is in use again, for another place, that is written, twice at worst.
-            let place = self.entries[*what as usize].link;
+            let place = self.entries[what as usize].link;
             if place != NONE {
-                self.places[in_table(place & !STRAYED)] = *what;
+                self.write(place, what);
             }
         }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, place: u32, call: u32) {
+        let [low, middle, high, _] = call.to_le_bytes();
+        self.places[in_table(place & !STRAYED)] = [low, middle, high];
     }
 
     /// Makes free what is to be, and, if that is not enough, twice as many groups.
@@ -204,7 +216,7 @@ impl Groups {
         }
         self.groups.clear();
         self.groups.resize((2 * groups).max(2), Group(0));
-        self.places.resize(7 * self.groups.len(), NONE);
+        self.places.resize(7 * self.groups.len(), [0; 3]);
         self.taken = 0;
         for call in 0..self.entries.len() as u32 {
             if core::mem::replace(&mut self.entries[call as usize].link, NONE) != NONE {
