@@ -231,35 +231,11 @@ impl<T, const N: usize> Queue<T> for heapless::Deque<T, N> {
     }
 }
 
-/// A queue, and a table, that hold nothing.
+/// A queue that holds nothing.
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]
 pub struct NoRoom;
-
-impl<T> AsRef<[T]> for NoRoom {
-    fn as_ref(&self) -> &[T] {
-        &[]
-    }
-}
-
-impl<T> AsMut<[T]> for NoRoom {
-    fn as_mut(&mut self) -> &mut [T] {
-        &mut []
-    }
-}
-
-impl<T> Table<T> for NoRoom {
-    const EMPTY: Self = Self;
-
-    fn push(&mut self, item: T) -> Result<(), T> {
-        Err(item)
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        None
-    }
-}
 
 impl<T> Queue<T> for NoRoom {
     const EMPTY: Self = Self;
