@@ -263,24 +263,38 @@ where
 
     /// The unit of work: the clock once, the requests that were woken, what is due, new calls. With
     /// `lets_pass` it leaves the next records to [`pass`](Self::pass), if they may.
-    pub(crate) fn turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>, lets_pass: bool) -> Turn {
+    ///
+    /// `listen` reads what others have written and announced by a wake-up of the stage. It is called when the wake-ups
+    /// have been collected, and before anything depends on it: read before that, a value could be out of date, and the
+    /// wake-up that says so would be gone.
+    pub(crate) fn turn(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        lets_pass: bool,
+        listen: impl FnOnce(Pin<&mut Self>),
+    ) -> Turn {
         self.as_mut().project().requests.begin(cx);
         T::turn(cx, |_| {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
             let this = stage.as_mut().project();
             (*this.in_turn, *this.passing) = (true, 0);
-            let turn = stage.as_mut().work(lets_pass);
+            let turn = stage.as_mut().work(lets_pass, listen);
             *stage.project().in_turn = false;
             turn
         })
     }
 
-    fn work(mut self: Pin<&mut Self>, lets_pass: bool) -> Turn {
+    fn work(
+        mut self: Pin<&mut Self>,
+        lets_pass: bool,
+        listen: impl FnOnce(Pin<&mut Self>),
+    ) -> Turn {
         let now = self.timer.now();
         self.as_mut().operator().advance(now);
         let mut budget = self.budget();
         let polled = self.as_mut().poll_woken(&mut budget);
+        listen(self.as_mut());
         if self.stop.is_some() {
             self.as_mut().stop_now(now);
         }

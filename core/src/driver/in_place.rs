@@ -134,7 +134,7 @@ where
         }
         *this.before_yield -= 1;
         *this.before_refill = *this.refill_after;
-        let turn = self.as_mut().turn(cx, true);
+        let turn = self.as_mut().turn(cx, true, |_| {});
         if self.operator.has_output() || self.may_pass() {
             return Poll::Ready(false);
         }

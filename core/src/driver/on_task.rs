@@ -134,13 +134,14 @@ where
         if this.outlet.is_abandoned() {
             return Poll::Ready(Ok(()));
         }
-        while let Some(order) = this.outlet.control().next_order() {
-            this.stage.as_mut().carry_out(order);
-        }
         for _ in 0..TURNS_BEFORE_YIELD {
-            // What the consumer has not taken counts against the capacity.
-            this.stage.as_mut().operator().set_held(this.outlet.held());
-            let turn = this.stage.as_mut().turn(cx, false);
+            let turn = this.stage.as_mut().turn(cx, false, |mut stage| {
+                while let Some(order) = this.outlet.control().next_order() {
+                    stage.as_mut().carry_out(order);
+                }
+                // What the consumer has not taken counts against the capacity.
+                stage.operator().set_held(this.outlet.held());
+            });
             let operator = this.stage.as_mut().operator();
             // Also when what leaves is a dropped record, of which nothing is given.
             let leaves = operator.has_output() && this.outlet.has_room();
@@ -153,6 +154,8 @@ where
                     let failure = this.stage.as_mut().take_failure();
                     return Poll::Ready(failure.map_or(Ok(()), Err));
                 }
+                // The turn may have collected the wake-up that announces this.
+                Turn::Idle if this.outlet.is_abandoned() => return Poll::Ready(Ok(())),
                 // What has left may have made room, or been the last.
                 Turn::Idle if !leaves => {
                     this.stage.as_mut().rest(Turn::Idle, cx);

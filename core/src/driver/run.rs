@@ -94,7 +94,7 @@ where
         // Once a poll is enough: whatever the consumer waits for wakes this task.
         let mut is_free = poll_busy(this.busy.as_mut(), cx);
         for _ in 0..TURNS_BEFORE_YIELD {
-            let turn = this.stage.as_mut().turn(cx, false);
+            let turn = this.stage.as_mut().turn(cx, false, |_| {});
             let mut leaves = false;
             while is_free && let Some(element) = this.stage.as_mut().poll_output() {
                 leaves = true;

@@ -1,0 +1,221 @@
+//! A stage on a task of its own and its consumer: neither misses what the other announces while it is busy.
+//!
+//! Both run on one thread here, and the consumer acts while the stage polls a request. So it acts in the middle of a turn,
+//! as a consumer on another thread does.
+
+#![cfg(feature = "alloc")]
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_core::Stream;
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, Gone, Instant, NoRuntime, Outcome, Plain, Runtime, Spawned, Spawner,
+    StageError, Timer,
+};
+
+type Consumer = Spawned<Outcome<u32, (), ()>, (), Plain, Handle<Result<(), StageError<()>>>>;
+
+/// A stage of capacity 2 over endless numbers. The request for 0 is ready at once; that for 1 never is, and the consumer
+/// acts while it is polled for the second time. All others are never ready.
+struct Scene {
+    task: Task,
+    woken: Arc<Flag>,
+    consumer: Rc<RefCell<Option<Consumer>>>,
+    started: Rc<Cell<u32>>,
+    source: Rc<()>,
+    waker: Rc<Cell<Option<Waker>>>,
+}
+
+impl Scene {
+    fn new(capacity: usize, act: impl Fn(&mut Option<Consumer>) + 'static) -> Self {
+        let (act, runtime) = (Rc::new(act), OneTask::default());
+        let scene = Self {
+            task: Rc::clone(&runtime.task),
+            woken: Arc::default(),
+            consumer: Rc::default(),
+            started: Rc::default(),
+            source: Rc::default(),
+            waker: Rc::default(),
+        };
+        let (started, consumer) = (Rc::clone(&scene.started), Rc::clone(&scene.consumer));
+        let waker = Rc::clone(&scene.waker);
+        let ask = move |number: &u32| {
+            let (number, act, consumer) = (*number, Rc::clone(&act), Rc::clone(&consumer));
+            let waker = Rc::clone(&waker);
+            started.set(started.get() + 1);
+            let mut polls = 0;
+            poll_fn(move |cx| {
+                polls += 1;
+                match (number, polls) {
+                    (0, _) => return Poll::Ready(Ok(())),
+                    (1, 1) => waker.set(Some(cx.waker().clone())),
+                    (1, 2) => act(&mut consumer.borrow_mut()),
+                    _ => {}
+                }
+                Poll::Pending
+            })
+        };
+        let policy = AsyncWait::unordered(capacity).max_capacity(2);
+        let numbers = Numbers { next: 0, _alive: Rc::clone(&scene.source) };
+        let stage = numbers.async_wait(policy, ask).spawn(runtime).expect("it makes sense");
+        *scene.consumer.borrow_mut() = Some(stage);
+        scene.run();
+        scene
+    }
+
+    /// The consumer acts.
+    fn act(&self) {
+        self.waker.take().expect("the request for 1 has been polled").wake();
+        self.run();
+    }
+
+    /// Polls the stage's task until it sleeps.
+    fn run(&self) {
+        let waker = Waker::from(Arc::clone(&self.woken));
+        self.woken.0.store(true, Ordering::Relaxed);
+        while self.woken.0.swap(false, Ordering::Relaxed) {
+            let Some(mut task) = self.task.take() else { return };
+            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                *self.task.borrow_mut() = Some(task);
+            }
+        }
+    }
+
+    fn has_source(&self) -> bool {
+        Rc::strong_count(&self.source) > 1
+    }
+}
+
+fn take(consumer: &mut Option<Consumer>) -> Option<u32> {
+    let cx = &mut Context::from_waker(Waker::noop());
+    match Pin::new(consumer.as_mut()?).poll_next(cx) {
+        Poll::Ready(outcome) => outcome.map(|outcome| outcome.input),
+        Poll::Pending => None,
+    }
+}
+
+// L6: an outcome that is taken makes room, also when it is taken while the stage is in a turn.
+#[test]
+fn room_that_is_made_in_a_turn_is_used() {
+    let scene = Scene::new(2, |consumer| assert_eq!(take(consumer), Some(0)));
+    assert_eq!(scene.started.get(), 2, "one is running, and one outcome is not taken");
+    scene.act();
+    assert_eq!(scene.started.get(), 3);
+}
+
+// L6, C8
+#[test]
+fn a_capacity_that_is_raised_in_a_turn_counts() {
+    let scene = Scene::new(1, |consumer| {
+        let consumer = consumer.as_ref().expect("there is a consumer");
+        consumer.handle().set_capacity(2).expect("2 is the most");
+    });
+    assert_eq!(take(&mut scene.consumer.borrow_mut()), Some(0));
+    scene.run();
+    assert_eq!(scene.started.get(), 2, "one is running");
+    scene.act();
+    assert_eq!(scene.started.get(), 3);
+}
+
+// L6, L3
+#[test]
+fn a_stop_in_a_turn_is_obeyed() {
+    let scene = Scene::new(2, |consumer| {
+        consumer.as_ref().expect("there is a consumer").handle().stop();
+    });
+    assert!(scene.has_source());
+    scene.act();
+    assert!(!scene.has_source());
+}
+
+// L6, L2: also where the runtime does not cancel the task.
+#[test]
+fn a_consumer_that_goes_in_a_turn_is_missed() {
+    let scene = Scene::new(2, |consumer| drop(consumer.take()));
+    assert!(scene.task.borrow().is_some());
+    scene.act();
+    assert!(scene.task.borrow().is_none() && !scene.has_source());
+}
+
+/// 0, 1, 2 and so on.
+struct Numbers {
+    next: u32,
+    _alive: Rc<()>,
+}
+
+impl Stream for Numbers {
+    type Item = u32;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u32>> {
+        self.next += 1;
+        Poll::Ready(Some(self.next - 1))
+    }
+}
+
+type Task = Rc<RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>>;
+
+/// A runtime with one task, which the test polls, and a clock that stands still.
+#[derive(Default)]
+struct OneTask {
+    task: Task,
+}
+
+impl Runtime for OneTask {
+    type Timer = Still;
+
+    fn timer(&self) -> Result<Still, NoRuntime> {
+        Ok(Still)
+    }
+}
+
+impl<F: Future + 'static> Spawner<F> for OneTask {
+    type Handle = Handle<F::Output>;
+
+    fn spawn(&self, future: F) -> Handle<F::Output> {
+        *self.task.borrow_mut() = Some(Box::pin(async {
+            future.await;
+        }));
+        Handle(PhantomData)
+    }
+}
+
+/// Never tells how the task has ended, and does not cancel it.
+struct Handle<T>(PhantomData<fn() -> T>);
+
+impl<T> Future for Handle<T> {
+    type Output = Result<T, Gone>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}
+
+struct Still;
+
+impl Timer for Still {
+    fn now(&self) -> Instant {
+        Instant::ZERO
+    }
+
+    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
