@@ -2,18 +2,19 @@
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use core::task::Waker;
 use core::time::Duration;
 
 use crate::config::{ConfigError, check_capacity, check_max_running};
 use crate::metrics::Metrics;
+use crate::sync::AtomicUsize;
 
 /// Where the hardware has no 64-bit atomics, numbers are published modulo 2^32.
 #[cfg(target_has_atomic = "64")]
 type Number = core::sync::atomic::AtomicU64;
 #[cfg(not(target_has_atomic = "64"))]
-type Number = AtomicUsize;
+type Number = core::sync::atomic::AtomicUsize;
 
 /// Watches and steers a stage on a task of its own, from anywhere: it can be cloned and sent. Got from
 /// [`Spawned::handle`](crate::Spawned::handle). It does not keep the stage alive.

@@ -8,12 +8,9 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker, ready};
 
-use atomic_waker::AtomicWaker;
 use futures_core::Stream;
-use rtrb::RingBuffer;
 
 use crate::control::{Control, StageHandle};
 use crate::driver::StageError;
@@ -21,6 +18,10 @@ use crate::element::{Shape, StreamElement};
 use crate::metrics::Metrics;
 use crate::runtime::Gone;
 use crate::stream::Next;
+use crate::sync::{AtomicUsize, AtomicWaker, Consumer, Ordering, Producer, RingBuffer};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 /// The two ends of a buffer for at most `max_capacity` records and as many control elements, at first
 /// for `capacity`. `producer` wakes the producing end when there is credit.
@@ -50,7 +51,7 @@ struct Shared {
 /// The producing end.
 pub(crate) struct Outlet<M: Shape, O> {
     /// Before `shared`: the consumer must find the buffer abandoned when it is woken.
-    ring: rtrb::Producer<M::Item<O>>,
+    ring: Producer<M::Item<O>>,
     given: usize,
     shared: Waking,
 }
@@ -110,7 +111,7 @@ impl<M: Shape, O> Outlet<M, O> {
 /// The consuming end.
 pub(crate) struct Inlet<M: Shape, O> {
     /// Before `producer`: that must find the buffer abandoned when it is woken.
-    ring: rtrb::Consumer<M::Item<O>>,
+    ring: Consumer<M::Item<O>>,
     taken: usize,
     /// Up to where the producer was told.
     told: usize,

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+#[cfg(loom)] // for the model of what threads share
+extern crate std;
 
 mod checkpoint;
 mod config;
@@ -32,6 +34,8 @@ mod sort;
 mod storage;
 mod store;
 mod stream;
+#[cfg(feature = "alloc")]
+mod sync;
 mod time;
 #[cfg(feature = "alloc")]
 mod wake;

@@ -10,59 +10,11 @@
 use alloc::boxed::Box;
 use core::task::Waker;
 
-use self::sync::{AtomicBool, AtomicUsize, AtomicWaker, SeqCst, is_asleep, load};
+use crate::sync::Ordering::SeqCst;
+use crate::sync::{AtomicBool, AtomicUsize, AtomicWaker, is_asleep, load};
 
 /// Lanes of a block: one machine word of bits.
 pub(crate) const LANES: usize = usize::BITS as usize;
-
-#[cfg(not(loom))]
-mod sync {
-    pub(super) use atomic_waker::AtomicWaker;
-    pub(super) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-
-    #[inline(always)]
-    pub(super) fn load(word: &AtomicUsize) -> usize {
-        word.load(SeqCst)
-    }
-
-    #[inline(always)]
-    pub(super) fn is_asleep(flag: &AtomicBool) -> bool {
-        flag.load(SeqCst)
-    }
-}
-
-#[cfg(loom)]
-mod sync {
-    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-
-    // loom takes a sequentially consistent load for an acquiring one, and would find wake-ups lost that
-    // are not. One that writes back what it reads is modelled as strongly as the real load is.
-
-    pub(super) fn load(word: &AtomicUsize) -> usize {
-        word.fetch_or(0, SeqCst)
-    }
-
-    pub(super) fn is_asleep(flag: &AtomicBool) -> bool {
-        flag.fetch_or(false, SeqCst)
-    }
-
-    /// loom's own takes wakers by value.
-    pub(super) struct AtomicWaker(loom::future::AtomicWaker);
-
-    impl AtomicWaker {
-        pub(super) fn new() -> Self {
-            Self(loom::future::AtomicWaker::new())
-        }
-
-        pub(super) fn register(&self, waker: &core::task::Waker) {
-            self.0.register_by_ref(waker);
-        }
-
-        pub(super) fn wake(&self) {
-            self.0.wake();
-        }
-    }
-}
 
 /// The bits of one block.
 pub(crate) struct Word {
