@@ -5,6 +5,8 @@
 //! call's time) goes to a binary heap. Both are intrusive: a call is in at most one of them, at most
 //! once, and leaves when it is cancelled; so nothing stale accumulates, and the earliest deadline is
 //! exact.
+//!
+//! What is due and must wait before it is judged stands aside in a second list, and holds nothing else up.
 
 use crate::storage::{Storage, Table};
 use crate::time::Instant;
@@ -13,23 +15,33 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 pub(crate) struct Deadlines<S: Storage> {
     nodes: S::Table<Node>,
-    /// The list, in ascending order.
-    first: u32,
-    last: u32,
+    /// In ascending order.
+    list: Ends,
+    /// Calls that are due and not to be judged yet.
+    aside: Ends,
     /// A binary heap of call numbers, the earliest at the top.
     heap: S::Table<u32>,
 }
+
+/// The first and the last call of a list.
+#[derive(Clone, Copy)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+const EMPTY: Ends = Ends { first: NONE, last: NONE };
 
 /// Sixteen bytes for each place of a stage, so the three cases share two numbers.
 #[derive(Clone, Copy)]
 struct Node {
     at: Instant,
-    /// The neighbours in the list, or [`NONE`]; or [`NOWHERE`]; or [`IN_HEAP`] and the position there.
+    /// The neighbours in one of the lists, or [`NONE`]; or [`NOWHERE`]; or [`IN_HEAP`] and the position there.
     before: u32,
     behind: u32,
 }
 
-/// In place of a neighbour before: in neither of the two. No call has this number, nor the next.
+/// In place of a neighbour before: in none of the three. No call has this number, nor the next.
 const NOWHERE: u32 = NONE - 1;
 
 /// In place of a neighbour before: the node is in the heap.
@@ -39,7 +51,7 @@ const VACANT: Node = Node { at: Instant::FAR_FUTURE, before: NOWHERE, behind: NO
 
 impl<S: Storage> Deadlines<S> {
     pub(crate) const fn new() -> Self {
-        Self { nodes: S::Table::EMPTY, first: NONE, last: NONE, heap: S::Table::EMPTY }
+        Self { nodes: S::Table::EMPTY, list: EMPTY, aside: EMPTY, heap: S::Table::EMPTY }
     }
 
     /// Calls `call` up at `at`; a deadline it had before is forgotten.
@@ -49,18 +61,10 @@ impl<S: Storage> Deadlines<S> {
         if nodes.get(call as usize).is_none_or(|node| node.before != NOWHERE) {
             return self.set_again(call, at);
         }
-        match self.last {
-            NONE => self.first = call,
-            last => {
-                let last = &mut nodes[last as usize];
-                if last.at > at {
-                    return self.heap_insert(call, at);
-                }
-                last.behind = call;
-            }
+        if self.list.last != NONE && nodes[self.list.last as usize].at > at {
+            return self.heap_insert(call, at);
         }
-        nodes[call as usize] = Node { at, before: self.last, behind: NONE };
-        self.last = call;
+        push_back(nodes, &mut self.list, call, at);
     }
 
     /// The same when `call` has no node yet, or another deadline.
@@ -89,11 +93,13 @@ impl<S: Storage> Deadlines<S> {
             return self.heap_remove(behind as usize);
         }
         match before {
-            NONE => self.first = behind,
+            NONE if self.list.first == call => self.list.first = behind,
+            NONE => self.aside.first = behind,
             _ => nodes[before as usize].behind = behind,
         }
         match behind {
-            NONE => self.last = before,
+            NONE if self.list.last == call => self.list.last = before,
+            NONE => self.aside.last = before,
             _ => nodes[behind as usize].before = before,
         }
     }
@@ -101,19 +107,55 @@ impl<S: Storage> Deadlines<S> {
     /// The earliest deadline.
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        self.first_call().map(|call| self.nodes.as_ref()[call as usize].at)
+        let first = self.first_call().map(|call| self.at(call));
+        match self.aside.first {
+            NONE => first,
+            aside => Some(first.map_or(self.at(aside), |first| first.min(self.at(aside)))),
+        }
     }
 
-    /// The call whose deadline is the earliest, if that is not after `now`.
+    /// The call whose deadline is the earliest of those that are not after `now`. Calls for which `must_wait` holds stand
+    /// aside as long as their deadlines are after `until`.
     #[cfg_attr(feature = "alloc", inline)]
-    pub(crate) fn first_due(&self, now: Instant) -> Option<u32> {
-        self.first_call().filter(|call| self.nodes.as_ref()[*call as usize].at <= now)
+    pub(crate) fn first_due(
+        &mut self,
+        now: Instant,
+        until: Instant,
+        must_wait: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let due = loop {
+            let Some(call) = self.first_call().filter(|call| self.at(*call) <= now) else {
+                break None;
+            };
+            if self.at(call) <= until || !must_wait(call) {
+                break Some(call);
+            }
+            self.stand_aside(call);
+        };
+        match self.aside.first {
+            NONE => due,
+            aside if self.at(aside) > until => due,
+            aside => due.filter(|due| self.at(*due) < self.at(aside)).or(Some(aside)),
+        }
     }
 
+    #[cold]
+    fn stand_aside(&mut self, call: u32) {
+        let at = self.at(call);
+        self.cancel(call);
+        push_back(self.nodes.as_mut(), &mut self.aside, call, at);
+    }
+
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn at(&self, call: u32) -> Instant {
+        self.nodes.as_ref()[call as usize].at
+    }
+
+    /// The earliest that does not stand aside.
     #[cfg_attr(feature = "alloc", inline)]
     fn first_call(&self) -> Option<u32> {
         let nodes = self.nodes.as_ref();
-        match (self.first, self.heap.as_ref().first()) {
+        match (self.list.first, self.heap.as_ref().first()) {
             (NONE, None) => None,
             (list, None) => Some(list),
             (NONE, Some(&heap)) => Some(heap),
@@ -193,6 +235,17 @@ impl<S: Storage> Deadlines<S> {
     }
 }
 
+/// Appends a call that is in none of the three.
+#[cfg_attr(feature = "alloc", inline(always))]
+fn push_back(nodes: &mut [Node], list: &mut Ends, call: u32, at: Instant) {
+    match list.last {
+        NONE => list.first = call,
+        last => nodes[last as usize].behind = call,
+    }
+    nodes[call as usize] = Node { at, before: list.last, behind: NONE };
+    list.last = call;
+}
+
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use alloc::collections::BTreeMap;
@@ -234,7 +287,8 @@ mod tests {
         };
         let mut deadlines = Deadlines::<S>::new();
         let mut model = BTreeMap::new();
-        let mut now = 0;
+        let (mut now, mut until) = (0, 0);
+        let must_wait = |call| call % 3 == 0;
         for _ in 0..20_000 {
             let call = next(32) as u32;
             match next(4) {
@@ -244,12 +298,16 @@ mod tests {
                 }
                 1 => {
                     now += next(20);
-                    while let Some(due) = deadlines.first_due(at(now)) {
+                    until = if next(2) == 0 { now } else { until };
+                    while let Some(due) = deadlines.first_due(at(now), at(until), must_wait) {
                         deadlines.cancel(due);
                         let due_at = model.remove(&due).unwrap();
-                        assert!(due_at <= now);
-                        assert!(model.values().all(|other| *other >= due_at));
+                        assert!(due_at <= now && (due_at <= until || !must_wait(due)));
+                        let waits = |(call, at): (&u32, &u64)| must_wait(*call) && *at > until;
+                        assert!(model.iter().all(|other| *other.1 >= due_at || waits(other)));
                     }
+                    let left = model.iter().filter(|(_, at)| **at <= now);
+                    assert!(left.into_iter().all(|(call, at)| must_wait(*call) && *at > until));
                 }
                 kind => {
                     // Mostly the same timeout, now and then a backoff.

@@ -88,6 +88,9 @@ pin_project! {
         timer: T,
         timer_woken: bool,
         armed: Option<Instant>,
+        // Up to here the runtime has delivered what had come: its timer, armed for this instant, has fired, and the task has
+        // given way once since. No running request is timed out for a later deadline (T6).
+        delivered: Instant,
         operator: OperatorOf<V, M, F, R, K, S>,
         function: F,
         function_woken: bool,
@@ -184,6 +187,7 @@ where
             timer,
             timer_woken: false,
             armed: None,
+            delivered: Instant::ZERO,
             requests,
             operator,
             function,
@@ -223,19 +227,21 @@ where
     }
 
     /// Makes sure of another turn: at once when there is more to do, otherwise when something is
-    /// woken.
+    /// woken. The poll of the stage ends here.
     pub(crate) fn rest(mut self: Pin<&mut Self>, turn: Turn, cx: &mut Context<'_>) {
         *self.as_mut().project().before_yield = TURNS_BEFORE_YIELD;
-        if turn != Turn::Idle || !self.sleep(cx) {
+        let has_fired = self.as_mut().poll_timer();
+        if has_fired || turn != Turn::Idle || !self.project().requests.sleep(cx) {
             cx.waker().wake_by_ref();
         }
     }
 
-    /// Whether the stage sleeps until it is woken through `cx`; otherwise it needs another turn.
-    fn sleep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+    /// Whether the timer has fired. It is armed for the earliest deadline.
+    ///
+    /// Armed again only when it has fired or something earlier has come, never because the earliest left: that makes about
+    /// one call of the runtime per timeout, not one per record.
+    fn poll_timer(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
-        // Armed again only when it has fired or something earlier has come, never because the
-        // earliest left: that makes about one call of the runtime per timeout, not one per record.
         let stop = match this.stop {
             Some(Stop::Until(end)) => Some(*end),
             _ => None,
@@ -251,14 +257,17 @@ where
             *this.armed = Some(deadline);
             *this.timer_woken = true;
         }
-        if core::mem::take(this.timer_woken) && this.armed.is_some() {
-            let timer = this.timer;
-            if this.requests.with_own(OwnLane::Timer, |cx| timer.poll(cx)).is_ready() {
-                *this.armed = None;
-                return false;
-            }
+        let Some(armed) = *this.armed else { return false };
+        if !core::mem::take(this.timer_woken) {
+            return false;
         }
-        this.requests.sleep(cx)
+        let timer = this.timer;
+        let has_fired = this.requests.with_own(OwnLane::Timer, |cx| timer.poll(cx)).is_ready();
+        if has_fired {
+            *this.armed = None;
+            *this.delivered = armed.max(*this.delivered);
+        }
+        has_fired
     }
 
     /// The unit of work: the clock once, the requests that were woken, what is due, new calls. With
@@ -302,7 +311,7 @@ where
             return self.open_or_close();
         }
         if polled != Polled::Some {
-            self.as_mut().judge_deadlines(now, polled, &mut budget);
+            self.as_mut().judge_deadlines(polled, &mut budget);
         }
         if polled == Polled::All && lets_pass && self.as_mut().let_pass() {
             return Turn::Busy;
@@ -367,7 +376,7 @@ where
             Some(Stop::Asked(limit)) => limit.map(|limit| Stop::Until(now + limit)),
             stop => stop,
         };
-        if matches!(this.stop, Some(Stop::Until(end)) if *end <= now) {
+        if matches!(this.stop, Some(Stop::Until(end)) if *end <= *this.delivered) {
             *this.stop = None;
             this.requests.as_mut().clear();
             this.operator.shut_down(now);
@@ -418,13 +427,14 @@ where
         Polled::Enough
     }
 
-    /// Judges what is due. What is ready is not timed out because it was looked at late: everything that was woken has been
-    /// polled. Where that is enough and not all, what is due and has been woken since is polled now.
+    /// Judges what is due. What is ready is not timed out because it was looked at late: the runtime has delivered what had
+    /// come, and everything that was woken has been polled. Where that is enough and not all, what is due and has been woken
+    /// since is polled now.
     #[inline]
-    fn judge_deadlines(self: Pin<&mut Self>, now: Instant, polled: Polled, budget: &mut usize) {
+    fn judge_deadlines(self: Pin<&mut Self>, polled: Polled, budget: &mut usize) {
         let mut this = self.project();
-        this.operator.judge_barriers(now);
-        while let Some(slot) = this.operator.first_due() {
+        this.operator.judge_barriers(*this.delivered);
+        while let Some(slot) = this.operator.first_due(*this.delivered) {
             // Not what is woken only because another one was cancelled here: it would begin when its time is up.
             if polled == Polled::Enough && this.requests.as_mut().take_woken(slot) {
                 *budget = budget.saturating_sub(1); // less is left for new calls, but what is due is not put off

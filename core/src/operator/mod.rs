@@ -316,8 +316,9 @@ where
     /// Returns an attempt that has expired, whose request should be cancelled. Call it until it
     /// returns `None`.
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
-        self.judge_barriers(now);
-        while let Some(slot) = self.first_due() {
+        self.advance(now);
+        self.judge_barriers(self.now);
+        while let Some(slot) = self.first_due(self.now) {
             let expired = self.judge(slot);
             if expired.is_some() {
                 return expired;
@@ -326,18 +327,20 @@ where
         None
     }
 
-    /// Judges whether a barrier is late at `now`.
-    pub(crate) fn judge_barriers(&mut self, now: Instant) {
-        self.advance(now);
+    /// Judges whether a barrier's time limit has passed at `until`.
+    pub(crate) fn judge_barriers(&mut self, until: Instant) {
         if self.express.is_none() {
-            self.express = self.queue.take_late_barrier(self.now);
+            self.express = self.queue.take_late_barrier(until);
         }
     }
 
-    /// The call that is due first.
+    /// The call that is due first at the latest instant seen. One whose attempt is running is not due before its deadline
+    /// is at most `until`: its answer may have come and not have been delivered.
     #[cfg_attr(feature = "alloc", inline)]
-    pub(crate) fn first_due(&self) -> Option<usize> {
-        self.deadlines.first_due(self.now).map(|call| call as usize)
+    pub(crate) fn first_due(&mut self, until: Instant) -> Option<usize> {
+        let calls = self.calls.all();
+        let is_running = |call: u32| calls[call as usize].state == State::Running;
+        self.deadlines.first_due(self.now, until, is_running).map(|call| call as usize)
     }
 
     /// Judges a call that is [due](Self::first_due): its backoff is over, or its attempt has expired.

@@ -13,27 +13,57 @@ use inflight_core::{
     AsyncWait, AsyncWaitExt, Failure, Instant, NoRuntime, Outcome, Runtime, Timer,
 };
 
-/// A clock that stands still, and so never fires.
-#[derive(Clone)]
-struct Still(Rc<Cell<i64>>);
+/// A clock that is moved by hand.
+#[derive(Clone, Default)]
+struct ByHand(Rc<Hand>);
 
-impl Runtime for Still {
-    type Timer = Self;
+#[derive(Default)]
+struct Hand {
+    now: Cell<i64>,
+    timer: Cell<Option<Waker>>,
+}
 
-    fn timer(&self) -> Result<Self, NoRuntime> {
-        Ok(self.clone())
+impl ByHand {
+    fn now(&self) -> i64 {
+        self.0.now.get()
+    }
+
+    /// Wakes the timer, whatever it is armed for.
+    fn set(&self, now: i64) {
+        self.0.now.set(now);
+        self.0.timer.take().into_iter().for_each(Waker::wake);
     }
 }
 
-impl Timer for Still {
+struct TimerByHand {
+    clock: ByHand,
+    armed: Option<Instant>,
+}
+
+impl Runtime for ByHand {
+    type Timer = TimerByHand;
+
+    fn timer(&self) -> Result<TimerByHand, NoRuntime> {
+        Ok(TimerByHand { clock: self.clone(), armed: None })
+    }
+}
+
+impl Timer for TimerByHand {
     fn now(&self) -> Instant {
-        Instant::from_nanos(self.0.get())
+        Instant::from_nanos(self.clock.now())
     }
 
-    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
+    fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) {
+        self.armed = at;
+    }
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.clock.0.timer.set(Some(cx.waker().clone()));
+        let now = self.now();
+        match self.armed.take_if(|at| *at <= now) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -81,7 +111,7 @@ async fn busy() {
 #[test] // T6: whenever it was that the ration of the busy one ended
 fn a_request_that_is_ready_is_not_late_beside_a_busy_one() {
     for polls in 1..20 {
-        let clock = Still(Rc::default());
+        let clock = ByHand::default();
         let policy = AsyncWait::unordered(2).timeout(Duration::from_nanos(10));
         let (answer, waker) = (Cell::new(None), Cell::new(None));
         let wait = || {
@@ -110,7 +140,7 @@ fn a_request_that_is_ready_is_not_late_beside_a_busy_one() {
         }
         answer.set(Some(7));
         waker.take().into_iter().for_each(Waker::wake);
-        clock.0.set(20);
+        clock.set(20);
         let done = (0..20).find_map(|_| match stage.as_mut().poll_next(cx) {
             Poll::Ready(Some(done)) if done.input == 2 => Some(done.result),
             _ => None,
@@ -124,13 +154,13 @@ fn what_is_due_is_judged_soon_beside_more_busy_ones_than_a_turn_polls() {
     const WAITS: u32 = 150;
     // Wherever the stage is in going round them when the answer comes.
     for (polls, is_ready) in (0..24).flat_map(|polls| [(polls, false), (polls, true)]) {
-        let clock = Still(Rc::default());
+        let clock = ByHand::default();
         let policy = AsyncWait::unordered(300).timeout(Duration::from_nanos(10));
         let (answer, waker) = (Cell::new(None), Cell::new(None));
         let ask = |number: &u32| {
             let (number, answer, waker) = (*number, &answer, &waker);
             if number == WAITS {
-                clock.0.set(5); // those that come later are not due with it
+                clock.set(5); // those that come later are not due with it
             }
             async move {
                 if number != WAITS {
@@ -158,7 +188,7 @@ fn what_is_due_is_judged_soon_beside_more_busy_ones_than_a_turn_polls() {
             answer.set(Some(7));
             waker.take().into_iter().for_each(Waker::wake);
         }
-        clock.0.set(12);
+        clock.set(12);
         let mut left = 2 * WAITS; // an outcome of each that is due, and some polls until they are judged
         let result = loop {
             left = left.checked_sub(1).expect("it is judged");
@@ -175,7 +205,7 @@ fn what_is_due_is_judged_soon_beside_more_busy_ones_than_a_turn_polls() {
 
 #[test] // T6: one that was not woken, but would be by another one that was, and that a turn does not come to
 fn what_waits_for_one_that_is_ready_is_not_late() {
-    let clock = Still(Rc::default());
+    let clock = ByHand::default();
     let policy = AsyncWait::unordered(300).timeout(Duration::from_nanos(10));
     let (is_there, is_led) = (Cell::new(false), Cell::new(false));
     let (wakers, follower) = (RefCell::new(Vec::new()), Cell::new(None::<Waker>));
@@ -203,12 +233,12 @@ fn what_waits_for_one_that_is_ready_is_not_late() {
     let cx = &mut Context::from_waker(Waker::noop());
     while numbers.0.last.get() < 300 {
         assert!(stage.as_mut().poll_next(cx).is_pending());
-        clock.0.set(5); // so the first is due alone
+        clock.set(5); // so the first is due alone
         numbers.0.open();
     }
     is_there.set(true);
     wakers.take().into_iter().for_each(Waker::wake);
-    clock.0.set(12);
+    clock.set(12);
     for _ in 0..1000 {
         let Poll::Ready(Some(done)) = stage.as_mut().poll_next(cx) else { continue };
         assert_eq!(done.result, Ok(done.input));
@@ -240,7 +270,7 @@ fn of_all_that_is_woken_at_once_what_leaves_next_is_polled_soon() {
         let numbers = Numbers::default();
         numbers.0.open();
         let policy = AsyncWait::ordered(WINDOW as usize);
-        let stage = numbers.clone().async_wait(policy, ask).in_place(Still(Rc::default()));
+        let stage = numbers.clone().async_wait(policy, ask).in_place(ByHand::default());
         let mut stage = Box::pin(stage.unwrap());
         let cx = &mut Context::from_waker(Waker::noop());
         while numbers.0.last.get() < WINDOW {
@@ -266,7 +296,7 @@ fn of_all_that_is_woken_at_once_what_leaves_next_is_polled_soon() {
 
 #[test]
 fn a_busy_request_does_not_starve_the_others() {
-    let clock = Still(Rc::default());
+    let clock = ByHand::default();
     let policy = AsyncWait::unordered(2).timeout(Duration::from_nanos(10));
     let invoked = Cell::new(0);
     let ask = |number: &u32| {
@@ -292,7 +322,7 @@ fn a_busy_request_does_not_starve_the_others() {
     assert_eq!(invoked.get(), 2, "the source has its turn");
     let mut timed_out = Vec::new();
     for _ in 0..20 {
-        clock.0.set(clock.0.get() + 10);
+        clock.set(clock.now() + 10);
         while let Poll::Ready(Some(Outcome { input, result, .. })) = stage.as_mut().poll_next(cx) {
             assert_eq!(result, Err(Failure::TimedOut));
             timed_out.push(input);

@@ -57,12 +57,14 @@ impl World {
         let Some(saved) = watch.saved.clone() else {
             watch.tell(|| "it goes on from the start".into());
             watch.model = Model::new(&setup);
+            watch.model.delivered = 0;
             watch.ledger = Default::default();
             watch.feed.position = 0;
             return Ok(None);
         };
         watch.tell(|| format!("it goes on from element {}", saved.position));
         watch.model = Model::restore(&setup, self.clock.now(), &saved.model);
+        watch.model.delivered = 0;
         watch.feed.position = saved.position;
         // Watermarks may merge where there is less room for them than there was.
         let controls = controls(&saved);

@@ -58,7 +58,12 @@ impl Timer for VirtualTimer {
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll(&self.clock, cx)
+        let at = self.alarm.is_set_to();
+        let polled = self.alarm.poll(&self.clock, cx);
+        if let (Poll::Ready(()), Some(at)) = (polled, at) {
+            self.watch.timer_fired(at);
+        }
+        polled
     }
 
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {

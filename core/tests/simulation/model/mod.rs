@@ -159,6 +159,8 @@ pub(crate) struct Model {
     moment: Option<u64>,
     /// The instant that is being judged.
     judging: Option<i64>,
+    /// Up to when the runtime has delivered what had come: what runs is not over for a later deadline (T6).
+    pub(crate) delivered: i64,
 }
 
 impl Model {
@@ -177,6 +179,7 @@ impl Model {
             events: 0,
             moment: None,
             judging: None,
+            delivered: i64::MAX,
         }
     }
 

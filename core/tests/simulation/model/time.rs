@@ -113,11 +113,20 @@ impl Model {
     /// Everything that is due.
     fn judged(&self) -> Vec<Due> {
         let mut due = self.due();
-        due.retain(|due| due.at <= self.now);
+        due.retain(|due| due.at <= self.now && (due.at <= self.delivered || !self.runs(due.what)));
         for due in &mut due {
             due.what = self.unless_call_is_over(*due);
         }
         due
+    }
+
+    /// Whether an attempt of the call is running.
+    fn runs(&self, what: What) -> bool {
+        let (What::CallTimeout(request)
+        | What::AttemptTimeout(request)
+        | What::BackoffEnd(request)) = what;
+        let call = self.calls().find(|call| call.request == request);
+        call.is_some_and(|call| matches!(call.state, State::Running { .. }))
     }
 
     /// What would let a call go on does not when the call's own time is up.
@@ -135,7 +144,7 @@ impl Model {
 
     /// K3: the first barrier whose limit has passed goes on at once, if no other one is about to.
     fn fail_drain(&mut self) {
-        let now = self.now;
+        let now = self.now.min(self.delivered);
         for element in &mut self.inside {
             if let Element::Drain { id, limit: Some(limit) } = *element
                 && limit <= now

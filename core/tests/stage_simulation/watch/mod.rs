@@ -140,6 +140,7 @@ impl Watch {
         };
         let watch = Rc::new(Self(RefCell::new(inner)));
         watch.look().begin_life();
+        watch.look().model.delivered = 0;
         CURRENT.set(Some(Rc::clone(&watch)));
         watch
     }
@@ -167,6 +168,10 @@ impl Watch {
 
     pub(crate) fn timer_armed(&self, before: Option<i64>, at: Option<i64>) {
         self.look().timer_armed(before, at);
+    }
+
+    pub(crate) fn timer_fired(&self, at: i64) {
+        self.look().timer_fired(at);
     }
 
     pub(crate) fn open_polled(&self, cx: &Context<'_>) -> Poll<Result<(), u32>> {

@@ -258,7 +258,7 @@ impl Inner {
             Stop::Asked(limit) => limit.map(|limit| Stop::Until(now + limit)),
             until => Some(until),
         };
-        if matches!(self.stop, Some(Stop::Until(end)) if end <= now) {
+        if matches!(self.stop, Some(Stop::Until(end)) if end <= self.model.delivered) {
             self.stop = None;
             self.model.shut_down(now);
             self.turn.shutting = true;
@@ -282,6 +282,16 @@ impl Inner {
         if is_needless {
             self.fail(format!("the timer was armed for {at:?} although for {before:?} (T7)"));
         }
+    }
+
+    /// T6: what had come by then is delivered when the stage is polled again.
+    pub(super) fn timer_fired(&mut self, at: i64) {
+        if self.is_part_of_turn() {
+            self.fail(
+                "the timer fires in the middle of a turn, and nothing is delivered there (T6)",
+            );
+        }
+        self.model.delivered = self.model.delivered.max(at);
     }
 
     pub(super) fn count_output(&mut self, output: &Output) {
