@@ -101,8 +101,7 @@ pin_project! {
         phase: Phase,
         failure: Option<StageError<F::Error>>,
         stop: Option<Stop>,
-        // How many outputs may be handed out before the next turn, and how many are left of them.
-        refill_after: usize,
+        // How many outputs may be handed out before the next turn.
         before_refill: usize,
         // How many records may pass before the next turn; none unless nothing is in flight.
         passing: usize,
@@ -180,7 +179,6 @@ where
         timer: T,
         requests: S::Requests<Q::Request>,
     ) -> Self {
-        let capacity = operator.capacity();
         Self {
             source: Some(source),
             source_woken: true,
@@ -197,7 +195,6 @@ where
             phase: Phase::Opening,
             failure: None,
             stop: None,
-            refill_after: (capacity / 4).clamp(1, 32),
             before_refill: 0,
             passing: 0,
             ready_at_once: true,

@@ -33,17 +33,24 @@ pub(crate) fn handoff<M: Shape, O>(
     let (ring, taken_from) = RingBuffer::new(max_capacity.saturating_mul(2));
     let control = Arc::new(Control::new(max_capacity));
     let (taken, consumer) = (AtomicUsize::new(0), AtomicWaker::new());
-    let shared = Arc::new(Shared { taken, consumer, control });
+    let credit_after = AtomicUsize::new(credit_after(capacity));
+    let shared = Arc::new(Shared { taken, credit_after, consumer, control });
     let outlet = Outlet { ring, given: 0, shared: Waking(Arc::clone(&shared)) };
-    let credit_after = (capacity / 8).clamp(1, 32);
     let producer = WakeOnDrop(producer);
-    let inlet = Inlet { ring: taken_from, taken: 0, told: 0, credit_after, shared, producer };
+    let inlet = Inlet { ring: taken_from, taken: 0, told: 0, shared, producer };
     (outlet, inlet)
+}
+
+/// After how many records the producer is told, in a window of this size.
+fn credit_after(capacity: usize) -> usize {
+    (capacity / 8).clamp(1, 32)
 }
 
 struct Shared {
     /// Records the consumer has taken, counted up, wrapping around.
     taken: AtomicUsize,
+    /// After how many of them the producer is told.
+    credit_after: AtomicUsize,
     consumer: AtomicWaker,
     control: Arc<Control>,
 }
@@ -69,6 +76,11 @@ impl<M: Shape, O> Outlet<M, O> {
     /// Records that were given and not yet taken.
     pub(crate) fn held(&self) -> usize {
         self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
+    }
+
+    /// The window has another size from now on. What has been taken before is to be read after this.
+    pub(crate) fn resize(&self, capacity: usize) {
+        self.shared.0.credit_after.store(credit_after(capacity), Ordering::Release);
     }
 
     /// Whether there is room for another element.
@@ -115,7 +127,6 @@ pub(crate) struct Inlet<M: Shape, O> {
     taken: usize,
     /// Up to where the producer was told.
     told: usize,
-    credit_after: usize,
     shared: Arc<Shared>,
     producer: WakeOnDrop,
 }
@@ -133,7 +144,7 @@ impl<M: Shape, O> Inlet<M, O> {
         let item = self.ring.pop().ok()?;
         self.taken = self.taken.wrapping_add(usize::from(M::is_record(&item)));
         self.shared.taken.store(self.taken, Ordering::Release);
-        if self.taken.wrapping_sub(self.told) >= self.credit_after {
+        if self.taken.wrapping_sub(self.told) >= self.shared.credit_after.load(Ordering::Acquire) {
             self.give_credit();
         }
         Some(item)

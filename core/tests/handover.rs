@@ -35,6 +35,24 @@ struct Scene {
 
 impl Scene {
     fn new(capacity: usize, act: impl Fn(&mut Option<Consumer>) + 'static) -> Self {
+        let answer = |number, polls, act: &dyn Fn()| {
+            match (number, polls) {
+                (0, _) => return Poll::Ready(Ok(())),
+                (1, 2) => act(),
+                _ => {}
+            }
+            Poll::Pending
+        };
+        Self::start(capacity, 2, answer, act)
+    }
+
+    /// Every request is answered by `answer`, which is told how often it was polled and how the consumer acts.
+    fn start(
+        capacity: usize,
+        max_capacity: usize,
+        answer: fn(u32, u32, &dyn Fn()) -> Poll<Result<(), ()>>,
+        act: impl Fn(&mut Option<Consumer>) + 'static,
+    ) -> Self {
         let (act, runtime) = (Rc::new(act), OneTask::default());
         let scene = Self {
             task: Rc::clone(&runtime.task),
@@ -53,19 +71,17 @@ impl Scene {
             let mut polls = 0;
             poll_fn(move |cx| {
                 polls += 1;
-                match (number, polls) {
-                    (0, _) => return Poll::Ready(Ok(())),
-                    (1, 1) => waker.set(Some(cx.waker().clone())),
-                    (1, 2) => act(&mut consumer.borrow_mut()),
-                    _ => {}
+                if (number, polls) == (1, 1) {
+                    waker.set(Some(cx.waker().clone()));
                 }
-                Poll::Pending
+                answer(number, polls, &|| act(&mut consumer.borrow_mut()))
             })
         };
-        let policy = AsyncWait::unordered(capacity).max_capacity(2);
+        let policy = AsyncWait::unordered(capacity).max_capacity(max_capacity);
         let numbers = Numbers { next: 0, _alive: Rc::clone(&scene.source) };
         let stage = numbers.async_wait(policy, ask).spawn(runtime).expect("it makes sense");
         *scene.consumer.borrow_mut() = Some(stage);
+        scene.woken.0.store(true, Ordering::Relaxed);
         scene.run();
         scene
     }
@@ -76,10 +92,9 @@ impl Scene {
         self.run();
     }
 
-    /// Polls the stage's task until it sleeps.
+    /// Polls the stage's task as long as it is woken.
     fn run(&self) {
         let waker = Waker::from(Arc::clone(&self.woken));
-        self.woken.0.store(true, Ordering::Relaxed);
         while self.woken.0.swap(false, Ordering::Relaxed) {
             let Some(mut task) = self.task.take() else { return };
             if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
@@ -122,6 +137,25 @@ fn a_capacity_that_is_raised_in_a_turn_counts() {
     assert_eq!(scene.started.get(), 2, "one is running");
     scene.act();
     assert_eq!(scene.started.get(), 3);
+}
+
+// L1, C8: as if it had been 4 from the start, each place that gets free is used at once.
+#[test]
+fn a_window_that_has_shrunk_is_filled_at_once() {
+    let scene = Scene::start(100, 100, |_, _, _| Poll::Ready(Ok(())), |_| {});
+    let handle = scene.consumer.borrow().as_ref().map(Spawned::handle);
+    handle.expect("there is a consumer").set_capacity(4).expect("100 is the most");
+    scene.run();
+    for _ in 0..96 {
+        assert!(take(&mut scene.consumer.borrow_mut()).is_some());
+        scene.run();
+        assert_eq!(scene.started.get(), 100);
+    }
+    for taken in 1..20 {
+        assert!(take(&mut scene.consumer.borrow_mut()).is_some());
+        scene.run();
+        assert_eq!(scene.started.get(), 100 + taken);
+    }
 }
 
 // L6, L3

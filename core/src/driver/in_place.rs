@@ -133,7 +133,7 @@ where
             return Poll::Pending;
         }
         *this.before_yield -= 1;
-        *this.before_refill = *this.refill_after;
+        *this.before_refill = (this.operator.capacity() / 4).clamp(1, 32);
         let turn = self.as_mut().turn(cx, true, |_| {});
         if self.operator.has_output() || self.may_pass() {
             return Poll::Ready(false);

@@ -137,6 +137,9 @@ where
         for _ in 0..TURNS_BEFORE_YIELD {
             let turn = this.stage.as_mut().turn(cx, false, |mut stage| {
                 while let Some(order) = this.outlet.control().next_order() {
+                    if let Order::Capacity(capacity) = order {
+                        this.outlet.resize(capacity);
+                    }
                     stage.as_mut().carry_out(order);
                 }
                 // What the consumer has not taken counts against the capacity.

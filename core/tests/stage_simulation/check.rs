@@ -2,7 +2,6 @@
 
 use inflight_core::Metrics;
 
-use crate::plan::Plan;
 use crate::script::Step;
 use crate::values::{End, Record};
 use crate::watch::{Inner, Life, Stop};
@@ -139,7 +138,7 @@ impl Inner {
         if waits || !self.plan.mode.has_task() {
             return false;
         }
-        let untold = credit_after(&self.plan) - 1;
+        let untold = credit_after(self.limits.capacity) - 1;
         let is_close = self.model.in_flight() + self.held() + untold >= self.limits.capacity;
         is_close || self.model.has_output()
     }
@@ -191,6 +190,6 @@ impl Inner {
 }
 
 /// After so many records the consumer tells the stage: an eighth of the window.
-fn credit_after(plan: &Plan) -> usize {
-    (plan.setup.capacity / 8).clamp(1, 32)
+fn credit_after(capacity: usize) -> usize {
+    (capacity / 8).clamp(1, 32)
 }

@@ -31,7 +31,8 @@ impl Inner {
         let expected = if self.plan.mode.has_task() {
             self.ring.pop_front()
         } else {
-            self.handed += usize::from(!self.has_passed(&output));
+            let needs_turn = usize::from(!self.has_passed(&output));
+            self.before_turn = self.before_turn.saturating_sub(needs_turn);
             self.sees_the_time();
             let expected = self.model.poll_output();
             expected.iter().for_each(|output| self.count_output(output));

@@ -72,8 +72,8 @@ pub(crate) struct Inner {
     pub(crate) stopped: bool,
     /// Handed over by the stage's task, and not taken.
     pub(crate) ring: VecDeque<Output>,
-    /// Handed out by a stage in place since its last turn.
-    handed: usize,
+    /// How many outputs a stage in place may hand out before its next turn.
+    before_turn: usize,
     barriers: Vec<OnItsWay>,
     pub(crate) saved: Option<SavedPoint>,
     checkpoints: u64,
@@ -127,7 +127,7 @@ impl Watch {
             stop: None,
             stopped: false,
             ring: VecDeque::new(),
-            handed: 0,
+            before_turn: 0,
             barriers: Vec::new(),
             saved: None,
             checkpoints: 0,
@@ -246,7 +246,7 @@ impl Inner {
         self.turn = Turn::default();
         (self.stop, self.stopped) = (None, false);
         self.ring.clear();
-        self.handed = self.refill_after();
+        self.before_turn = 0;
         self.barriers.clear();
         self.counts = Counts { controls: Some(0), ..Counts::default() };
         (self.going, self.panicked) = (false, false);
@@ -284,7 +284,7 @@ impl Inner {
     /// How many outputs a stage in place hands out before it looks at anything else: a quarter of its
     /// window.
     fn refill_after(&self) -> usize {
-        (self.plan.setup.capacity / 4).clamp(1, 32)
+        (self.limits.capacity / 4).clamp(1, 32)
     }
 
     /// Nothing is expected of the stage any more.

@@ -105,12 +105,12 @@ impl Inner {
         }
         if !self.plan.mode.has_task() {
             // It has asked for outputs before, and there were none, unless it has handed out enough.
-            if self.handed < self.refill_after() {
+            if self.before_turn > 0 {
                 self.sees_the_time();
                 let output = self.model.poll_output();
                 self.same("handed out before a turn", &None, &output);
             }
-            self.handed = 0;
+            self.before_turn = self.refill_after();
         }
         self.sees_the_time();
         self.apply_limits();
