@@ -28,7 +28,7 @@ impl InputFile {
         let way_out = "Name a file that can be read with --input, or `-` for standard input.";
         let problem = |error| Problem::file("read", path, way_out)(error);
         let path = path.canonicalize().map_err(problem)?;
-        let lines = LineSource::open(&path).map_err(|error| match error {
+        let lines = LineSource::open_complete(&path).map_err(|error| match error {
             LinesError::Io { source, .. } => problem(source),
             error => Problem::new(error.to_string(), "Name a file, or pipe it in with --input -."),
         })?;

@@ -10,7 +10,7 @@
 //!
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let (input, output) = (folder.path().join("input"), folder.path().join("output"));
-//! # fs::write(&input, b"one\ntwo\r\n\xff\nlast").unwrap();
+//! # fs::write(&input, b"one\ntwo\r\n\xff\nlast\n").unwrap();
 //! # let executor = inflight_lines_doc::executor();
 //! # let runtime = SmolLocal(&executor);
 //! # futures_lite::future::block_on(executor.run(async {
@@ -43,11 +43,15 @@
 //!
 //! # What it relies on
 //!
-//! * The input does not change behind its reader's back. What was read is known again by its checksum when
-//!   a checkpoint leads back; what is appended meanwhile is read.
+//! * The input only grows. What was read is known again by its checksum when a checkpoint leads back; what is
+//!   appended meanwhile is read, line by line: a last line [without its line feed](LineSource) is not. An
+//!   input that has become shorter is an error; one that was cut and has grown beyond what it was between two looks at
+//!   it is found out only by the next life.
 //! * A sync that succeeds: the bytes are on the medium then, and a file's name is once its folder is
 //!   synced (on systems other than Unix the file system has to keep names by itself).
-//! * Nobody else writes to the output. Who reads it sees lines that are not committed yet, and after a
+//! * File locks, for an output has one owner. Not every network file system has them, and they bind only those who
+//!   ask for them. Whoever cuts, replaces, deletes or lengthens the output nevertheless
+//!   [ends the job](LineFile::check) at its next checkpoint; but changes in place that leave its length are not seen. Who reads it sees lines that are not committed yet, and after a
 //!   crash others in their place: up to the length in the last checkpoint it stays as it is.
 //!
 //! It runs on any async runtime: what may take long (reading, syncing) happens on the threads of the crate
@@ -56,6 +60,8 @@
 
 mod error;
 mod file;
+mod identity;
+mod input;
 mod line;
 mod sink;
 mod source;

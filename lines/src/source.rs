@@ -1,26 +1,27 @@
 //! Lines out of a file, from any position.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::future::Future;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use std::{fmt, mem};
 
-use blocking::{Unblock, unblock};
-use futures_io::AsyncRead;
-use inflight_core::StreamElement;
+use blocking::{Task, unblock};
 use inflight_core::pipeline::ReplayableSource;
+use inflight_core::{Runtime, StreamElement, Timer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LinesError;
+use crate::input::{Input, InputFile};
 use crate::line::Line;
 
 /// Longer lines are handed out cut short, unless [`LineSource::keep`] says otherwise.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// What is read at once, and what may be read ahead.
-const CHUNK: usize = 64 * 1024;
+/// Whoever follows a file looks at it no more often.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How far a file of lines has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,20 +34,32 @@ pub struct Position {
     pub checksum: u32,
 }
 
-/// A source of the lines of a file. Lines end with a line feed; the last one may lack it, and a carriage
-/// return before it is not part of a line's [`text`](Line::text).
+/// A source of the lines of a file. A line ends with a line feed; a carriage return before it is not part of
+/// the line's [`text`](Line::text).
 ///
-/// It ends at the end of the file. To follow a file that grows, run the pipeline again: it goes on with
-/// what was appended (a last line that lacked its line feed has been handed out already).
+/// What the end of the file means depends on who writes to it:
+///
+/// | | at the end of the file | a last line without a line feed |
+/// | --- | --- | --- |
+/// | [`open`](Self::open) | it ends; run again, the pipeline goes on with what was appended | is not handed out: its writer may be in the middle of it |
+/// | [`open_complete`](Self::open_complete) | it ends | is a line: nobody writes any more |
+/// | [`follow`](Self::follow) | it waits for more | is not handed out before the line feed is there |
+/// | [`once`](Self::once) | it ends | is a line: nothing can follow |
+///
+/// A file that becomes shorter while it is read is an error when its end is come to
+/// ([`LinesError::InputShrunk`]), and never a silent end.
 pub struct LineSource {
     /// Empty if it is no file.
     path: PathBuf,
-    input: Input,
+    reading: Reading,
+    at_end: AtEnd,
     /// What was read and not handed out: `chunk[used..]`.
     chunk: Vec<u8>,
     used: usize,
     /// A line whose end was not read yet.
     line: Line,
+    /// An earlier life has handed out the line before the position without its line feed.
+    is_behind_unfinished: bool,
     position: Position,
     /// That of all that was taken from `chunk`.
     checksum: crc32fast::Hasher,
@@ -54,47 +67,105 @@ pub struct LineSource {
     start: usize,
 }
 
-enum Input {
-    File(Option<File>),
-    Open(Box<dyn Bytes>),
+enum Reading {
+    Idle(Input),
+    Busy(Task<(Input, Vec<u8>, Result<(), LinesError>)>),
+    /// Nothing more is read.
+    Over,
 }
 
-/// Where bytes come from.
-trait Bytes: AsyncRead + Send + Unpin {}
+/// What happens at the end of what there is.
+enum AtEnd {
+    HoldBack,
+    HandOut,
+    Wait { timer: Pin<Box<dyn Wait + Send>>, every: Duration, is_waiting: bool },
+}
 
-impl<R: AsyncRead + Send + Unpin> Bytes for R {}
+/// A runtime's timer, whatever its type.
+trait Wait {
+    fn begin(self: Pin<&mut Self>, time: Duration);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl<T: Timer> Wait for T {
+    fn begin(self: Pin<&mut Self>, time: Duration) {
+        let at = self.now() + time;
+        self.arm(Some(at));
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Timer::poll(self, cx)
+    }
+}
 
 impl LineSource {
-    /// The lines of a file, from its start.
+    /// The lines of a file, from its start to its end. What has no line feed yet is not handed out.
     ///
     /// # Errors
     ///
     /// [`LinesError`] when it cannot be opened, or is no regular file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LinesError> {
-        let path = path.as_ref();
-        // Before it is opened: to open a pipe is to wait for its writer.
-        let data = fs::metadata(path).map_err(LinesError::io("read", path))?;
-        if !data.is_file() {
-            return Err(LinesError::NoFile { path: path.into() });
-        }
-        let file = File::open(path).map_err(LinesError::io("read", path))?;
-        Ok(Self::new(path.into(), Input::File(Some(file))))
+        Ok(Self::of_file(InputFile::open(path.as_ref(), false)?, AtEnd::HoldBack))
+    }
+
+    /// The lines of a file that nobody writes to any more: its last line counts without a line feed, too.
+    ///
+    /// If the file has grown after all, a later run that would go on in the middle of that line is
+    /// refused ([`LinesError::LineGrown`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_complete(path: impl AsRef<Path>) -> Result<Self, LinesError> {
+        Ok(Self::of_file(InputFile::open(path.as_ref(), false)?, AtEnd::HandOut))
+    }
+
+    /// The lines of a file that grows, for ever: at its end the source waits, and looks again `every` so
+    /// often (at least a millisecond). It ends when the pipeline is
+    /// [stopped](inflight_core::pipeline::StopHandle).
+    ///
+    /// When the name leads to another file or to none, because a log was rotated, say, what is left in the
+    /// one that is open is handed out, and then that is an error: [`LinesError::InputMoved`]. A job that is run with
+    /// the name that the file has then goes on from its checkpoint. A file that was cut is
+    /// [`LinesError::InputShrunk`], unless by the next look it has become longer than it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`LinesError::NoRuntime`].
+    pub fn follow<R>(
+        path: impl AsRef<Path>,
+        runtime: R,
+        every: Duration,
+    ) -> Result<Self, LinesError>
+    where
+        R: Runtime,
+        R::Timer: Send + 'static,
+    {
+        let timer = Box::pin(runtime.timer().map_err(LinesError::NoRuntime)?);
+        let every = every.max(MIN_INTERVAL);
+        let at_end = AtEnd::Wait { timer, every, is_waiting: false };
+        Ok(Self::of_file(InputFile::open(path.as_ref(), true)?, at_end))
     }
 
     /// The lines of something that can be read once, such as standard input. It has no checkpoints:
     /// put a [`NullStore`](inflight_core::NullStore) beside it.
     pub fn once(reader: impl Read + Send + 'static) -> Self {
-        let reader = Unblock::with_capacity(CHUNK, reader);
-        Self::new(PathBuf::new(), Input::Open(Box::new(reader)))
+        Self::new(PathBuf::new(), Input::Once(Box::new(reader)), AtEnd::HandOut)
     }
 
-    fn new(path: PathBuf, input: Input) -> Self {
+    fn of_file(file: InputFile, at_end: AtEnd) -> Self {
+        Self::new(file.path().into(), Input::File(file), at_end)
+    }
+
+    fn new(path: PathBuf, input: Input, at_end: AtEnd) -> Self {
         Self {
             path,
-            input,
+            reading: Reading::Idle(input),
+            at_end,
             chunk: Vec::new(),
             used: 0,
             line: Line { number: 1, offset: 0, length: 0, bytes: Vec::new() },
+            is_behind_unfinished: false,
             position: Position::default(),
             checksum: crc32fast::Hasher::new(),
             keep: MAX_LENGTH,
@@ -111,25 +182,33 @@ impl LineSource {
         self
     }
 
-    /// Makes sure that there is something in the chunk; `false` at the end.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Makes sure that there is something in the chunk; `false` at the end of what there is.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, LinesError>> {
         if self.used < self.chunk.len() {
             return Poll::Ready(Ok(true));
         }
-        if let Input::File(file) = &mut self.input {
-            let Some(file) = file.take() else { return Poll::Ready(Ok(false)) };
-            self.input = Input::Open(Box::new(Unblock::with_capacity(4 * CHUNK, file)));
+        loop {
+            match mem::replace(&mut self.reading, Reading::Over) {
+                Reading::Idle(mut input) => {
+                    let mut chunk = mem::take(&mut self.chunk);
+                    self.used = 0;
+                    self.reading = Reading::Busy(unblock(move || {
+                        let read = input.read(&mut chunk);
+                        (input, chunk, read)
+                    }));
+                }
+                Reading::Busy(mut task) => {
+                    let Poll::Ready((input, chunk, read)) = Pin::new(&mut task).poll(cx) else {
+                        self.reading = Reading::Busy(task);
+                        return Poll::Pending;
+                    };
+                    read?;
+                    (self.chunk, self.reading) = (chunk, Reading::Idle(input));
+                    return Poll::Ready(Ok(!self.chunk.is_empty()));
+                }
+                Reading::Over => return Poll::Ready(Ok(false)),
+            }
         }
-        let Input::Open(input) = &mut self.input else { return Poll::Ready(Ok(false)) };
-        self.used = 0;
-        self.chunk.resize(CHUNK, 0);
-        let read = Pin::new(input).poll_read(cx, &mut self.chunk);
-        let length = match &read {
-            Poll::Ready(Ok(length)) => *length,
-            _ => 0,
-        };
-        self.chunk.truncate(length);
-        read.map_ok(|length| length > 0)
     }
 
     /// Takes what is in the chunk up to the end of the line; whether that is there.
@@ -146,6 +225,21 @@ impl LineSource {
         feed.is_some()
     }
 
+    /// What follows a line that was handed out without its line feed has to be just that.
+    fn finish_line(&mut self) -> Result<(), LinesError> {
+        let offset = self.position.offset;
+        if self.chunk[self.used] != b'\n' {
+            return Err(LinesError::LineGrown { path: self.path.clone(), offset });
+        }
+        self.is_behind_unfinished = false;
+        self.used += 1;
+        self.checksum.update(b"\n");
+        self.line.offset = offset + 1;
+        self.position.offset = offset + 1;
+        self.position.checksum = self.checksum.clone().finalize();
+        Ok(())
+    }
+
     /// The line is whole.
     fn hand_out(&mut self, has_feed: bool) -> Line {
         let end = self.line.offset + self.line.length + u64::from(has_feed);
@@ -159,6 +253,37 @@ impl LineSource {
         self.position = Position { offset: end, lines: line.number, checksum };
         line
     }
+
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Line>, LinesError>> {
+        loop {
+            if let AtEnd::Wait { timer, is_waiting, .. } = &mut self.at_end
+                && *is_waiting
+            {
+                ready!(timer.as_mut().poll(cx));
+                *is_waiting = false;
+            }
+            if ready!(self.poll_chunk(cx))? {
+                if self.is_behind_unfinished {
+                    self.finish_line()?;
+                } else if self.take() {
+                    return Poll::Ready(Ok(Some(self.hand_out(true))));
+                }
+                continue;
+            }
+            match &mut self.at_end {
+                AtEnd::Wait { timer, every, is_waiting } => {
+                    timer.as_mut().begin(*every);
+                    *is_waiting = true;
+                }
+                AtEnd::HandOut if self.line.length > 0 => {
+                    // What comes behind it now belongs to it, and is too late.
+                    self.reading = Reading::Over;
+                    return Poll::Ready(Ok(Some(self.hand_out(false))));
+                }
+                AtEnd::HoldBack | AtEnd::HandOut => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
 }
 
 impl ReplayableSource for LineSource {
@@ -169,11 +294,17 @@ impl ReplayableSource for LineSource {
 
     /// Reads what is before the position, to see that it is what it was.
     async fn seek(&mut self, position: Position) -> Result<(), LinesError> {
-        let Input::File(file) = &mut self.input else { return Err(LinesError::NotReplayable) };
-        let Some(file) = file.take() else { return Err(LinesError::NotReplayable) };
-        let path = self.path.clone();
-        let file = unblock(move || seek(file, &path, position)).await?;
-        self.input = Input::File(Some(file));
+        let reading = mem::replace(&mut self.reading, Reading::Over);
+        let Reading::Idle(Input::File(mut file)) = reading else {
+            return Err(LinesError::NotReplayable);
+        };
+        let (file, sought) = unblock(move || {
+            let sought = file.seek(position);
+            (file, sought)
+        })
+        .await;
+        self.is_behind_unfinished = !sought?;
+        self.reading = Reading::Idle(Input::File(file));
         (self.line.number, self.line.offset) = (position.lines + 1, position.offset);
         self.checksum = crc32fast::Hasher::new_with_initial(position.checksum);
         self.position = position;
@@ -184,18 +315,8 @@ impl ReplayableSource for LineSource {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<StreamElement<Line>, LinesError>>> {
-        loop {
-            let line = match ready!(self.poll_chunk(cx)) {
-                Err(error) => {
-                    return Poll::Ready(Some(Err(LinesError::io("read", &self.path)(error))));
-                }
-                Ok(true) if self.take() => self.hand_out(true),
-                Ok(true) => continue,
-                Ok(false) if self.line.length > 0 => self.hand_out(false),
-                Ok(false) => return Poll::Ready(None),
-            };
-            return Poll::Ready(Some(Ok(StreamElement::value(line))));
-        }
+        let line = ready!(self.poll_line(cx));
+        Poll::Ready(line.transpose().map(|line| line.map(StreamElement::value)))
     }
 
     fn position(&self) -> Position {
@@ -203,32 +324,6 @@ impl ReplayableSource for LineSource {
     }
 
     fn acknowledger(&mut self) {}
-}
-
-/// The file at that position, if what is before it is what it was.
-fn seek(mut file: File, path: &Path, position: Position) -> Result<File, LinesError> {
-    let refused = LinesError::io("read", path);
-    file.seek(SeekFrom::Start(0)).map_err(&refused)?;
-    let before = BufReader::with_capacity(CHUNK, (&mut file).take(position.offset));
-    if checksum(before).map_err(&refused)? != (position.offset, position.checksum) {
-        return Err(LinesError::InputChanged { path: path.into(), offset: position.offset });
-    }
-    file.seek(SeekFrom::Start(position.offset)).map_err(&refused)?;
-    Ok(file)
-}
-
-fn checksum(mut bytes: impl BufRead) -> io::Result<(u64, u32)> {
-    let (mut checksum, mut length) = (crc32fast::Hasher::new(), 0);
-    loop {
-        let chunk = bytes.fill_buf()?;
-        if chunk.is_empty() {
-            return Ok((length, checksum.finalize()));
-        }
-        checksum.update(chunk);
-        let read = chunk.len();
-        length += read as u64;
-        bytes.consume(read);
-    }
 }
 
 impl fmt::Debug for LineSource {

@@ -47,7 +47,7 @@ fn a_line_ends_with_a_feed_a_return_and_a_feed_or_the_file() {
         ("\n\na", &["", "", "a"]),
     ] {
         let (_folder, path) = file(content);
-        let lines = rest(&mut LineSource::open(&path).unwrap());
+        let lines = rest(&mut LineSource::open_complete(&path).unwrap());
         let texts: Vec<_> = lines.iter().map(|line| line.text().unwrap()).collect();
         assert_eq!(texts, expected, "{content:?}");
         for (line, number) in lines.iter().zip(1..) {
@@ -64,7 +64,7 @@ fn every_position_leads_back_to_its_line() {
     let lines: Vec<_> = (0..3000).map(|n| "x".repeat(n % 91) + &n.to_string()).collect();
     for end in ["\n", "\r\n"] {
         let (_folder, path) = file(lines.join(end));
-        let mut whole = LineSource::open(&path).unwrap();
+        let mut whole = LineSource::open_complete(&path).unwrap();
         let mut positions = vec![whole.position()];
         while next(&mut whole).is_some() {
             positions.push(whole.position());
@@ -72,7 +72,7 @@ fn every_position_leads_back_to_its_line() {
         assert_eq!(positions.len(), lines.len() + 1);
         for (read, position) in positions.iter().enumerate().step_by(37) {
             assert_eq!(position.lines, read as u64);
-            let mut source = LineSource::open(&path).unwrap();
+            let mut source = LineSource::open_complete(&path).unwrap();
             block_on(source.seek(*position)).unwrap();
             let again = rest(&mut source);
             assert_eq!(again.len(), lines.len() - read);
@@ -85,7 +85,7 @@ fn every_position_leads_back_to_its_line() {
 #[test]
 fn a_broken_line_is_handed_out_and_says_where_it_is() {
     let long = "l".repeat(100);
-    let (_folder, path) = file([b"good\n\xff\n", long.as_bytes(), b"\ngood"].concat());
+    let (_folder, path) = file([b"good\n\xff\n", long.as_bytes(), b"\ngood\n"].concat());
     let lines = rest(&mut LineSource::open(&path).unwrap().keep(50, 5));
     let texts: Vec<_> = lines.iter().map(Line::text).collect();
     let utf8 = LineError { number: 2, offset: 5, reason: Unreadable::NotUtf8 { at: 0 } };
@@ -107,7 +107,7 @@ fn an_input_that_has_changed_is_refused() {
         assert!(matches!(refused, LinesError::InputChanged { offset: 8, .. }), "{refused:?}");
     }
     // What is behind it may have grown.
-    fs::write(&path, "one\ntwo\nthree\nfour").unwrap();
+    fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
     let mut source = LineSource::open(&path).unwrap();
     block_on(source.seek(position)).unwrap();
     assert_eq!(rest(&mut source).len(), 2);
