@@ -85,7 +85,8 @@ impl TransactionalSink<Outcome<Line, Enrichment, LookupError>> for Sink {
 
     async fn commit(&mut self, _: CheckpointId, _: &Written) -> Result<(), LinesError> {
         self.rehearsal.pause().await;
-        Ok(())
+        self.output.check().await?;
+        self.rejected.check().await
     }
 
     async fn abort(&mut self, kept: Option<&Written>) -> Result<(), LinesError> {

@@ -14,7 +14,11 @@ use crate::file::LineFile;
 /// `.rejected` behind it.
 ///
 /// It commits by length: what a checkpoint holds is how long the files are, and after a crash they are cut
-/// back to that. So a commit has nothing left to do.
+/// back to that. So a commit has nothing left to do, but to see that the files are what they were: before and
+/// after each checkpoint is saved, one that was cut, replaced, deleted or written to by somebody else is an
+/// error.
+///
+/// Both files are locked, so that a second job cannot have them ([`LinesError::Owned`]).
 pub struct LineSink<F> {
     output: LineFile,
     rejected: LineFile,
@@ -32,11 +36,12 @@ pub struct Lengths {
 
 impl<F> LineSink<F> {
     /// Writes what `format` makes of each outcome: `Ok(line)` into the output, `Err(line)` into the
-    /// rejected lines. A line feed is added.
+    /// rejected lines. A line feed is added; one inside the line ends the pipeline with
+    /// [`LinesError::LineFeed`], before anything of that line is written, so `format` has to escape it. (JSON does.)
     ///
     /// # Errors
     ///
-    /// [`LinesError`] when the files can neither be opened nor made.
+    /// [`LinesError`] when the files can neither be opened nor made, or another job has them open.
     pub fn open<T>(path: impl AsRef<Path>, format: F) -> Result<Self, LinesError>
     where
         F: FnMut(T) -> Result<String, String>,
@@ -69,7 +74,8 @@ impl<T, F: FnMut(T) -> Result<String, String>> TransactionalSink<T> for LineSink
     }
 
     async fn commit(&mut self, _id: CheckpointId, _: &Lengths) -> Result<(), LinesError> {
-        Ok(())
+        self.output.check().await?;
+        self.rejected.check().await
     }
 
     async fn abort(&mut self, kept: Option<&Lengths>) -> Result<(), LinesError> {
