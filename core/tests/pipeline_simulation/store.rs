@@ -23,10 +23,15 @@ impl CheckpointStore for Store {
         if fails && world.one_in(3) {
             return Err(Refused("nothing was written"));
         }
-        // (A torn one does not say what number it had.)
-        let is_behind = |slot: &Slot| slot.is_whole && slot.id >= id;
-        let is_behind = world.media.borrow().slots.iter().any(is_behind);
-        world.promise(!is_behind, "the numbers of checkpoints increase");
+        let taken = {
+            let slots = &world.media.borrow().slots;
+            let newest = slots.iter().filter(|slot| slot.is_whole).map(|slot| slot.id.0).max();
+            // Torn ones do not say what numbers they had, but each had one.
+            newest
+                .map(|id| id + slots.iter().rev().take_while(|slot| !slot.is_whole).count() as u64)
+        };
+        let increases = taken.is_none_or(|taken| taken < id.0);
+        world.promise(increases, "the numbers of checkpoints increase, those of torn ones too");
         let torn = bytes[..world.below(bytes.len())].to_vec();
         world.media.borrow_mut().slots.push(Slot { id, bytes: torn, is_whole: false });
         world.step(runtime).await;
