@@ -37,8 +37,11 @@ impl<E: Error + 'static> From<PipelineError<LinesError, LinesError, E>> for Prob
             PipelineError::Source(_) | PipelineError::Seek(_) => {
                 "See to the file, and run the same command again: it goes on."
             }
-            PipelineError::Sink(_) | PipelineError::Save(_) => {
+            PipelineError::Sink(LinesError::Io { .. }) | PipelineError::Save(_) => {
                 "Make room there, and run the same command again: it goes on."
+            }
+            PipelineError::Sink(_) => {
+                "Put the file back as it was, and run the same command again; or start over with --fresh."
             }
             PipelineError::EndedEarly => "Run the same command again: it goes on.",
             _ => "See --help, or start over with --fresh.",

@@ -1,13 +1,15 @@
 //! Which file it is that a name leads to.
 
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::path::Path;
 
 /// Whether a name leads to that open file, and not to another one or to none.
-pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(found)) => is_same_file(&ours, &found),
-        _ => false,
+pub(crate) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(is_same_file(&file.metadata()?, &found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -61,9 +61,10 @@ impl InputFile {
 
     fn read(&mut self, chunk: &mut Vec<u8>) -> Result<(), LinesError> {
         // Asked first: what was written before it was moved away is handed out before that is told.
-        let is_in_place = !self.is_followed || leads_to(&self.place, &self.file);
+        let refused = LinesError::io("read", &self.path);
+        let is_moved = self.is_followed && !leads_to(&self.place, &self.file).map_err(&refused)?;
         loop {
-            fill(&mut self.file, chunk).map_err(LinesError::io("read", &self.path))?;
+            fill(&mut self.file, chunk).map_err(&refused)?;
             self.read += chunk.len() as u64;
             if !chunk.is_empty() {
                 return Ok(());
@@ -72,7 +73,7 @@ impl InputFile {
                 break;
             }
         }
-        if is_in_place { Ok(()) } else { Err(LinesError::InputMoved { path: self.path.clone() }) }
+        if is_moved { Err(LinesError::InputMoved { path: self.path.clone() }) } else { Ok(()) }
     }
 
     /// Whether it has grown since its end was come to. That it has shrunk is an error.

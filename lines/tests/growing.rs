@@ -219,6 +219,25 @@ fn a_file_that_grows_is_followed() {
     assert_eq!(source.position(), from(LineSource::open(&path).unwrap(), Position::default()).1);
 }
 
+// T8: an interval of nothing would be a loop that never sleeps.
+#[test]
+fn a_follower_needs_a_runtime_and_sleeps_at_least_a_millisecond() {
+    let (_folder, path) = file("one\n");
+    let clock = Clock::default();
+    let mut source = LineSource::follow(&path, clock.clone(), Duration::ZERO).unwrap();
+    assert_eq!(rest(&mut source, &clock), ["one"]);
+
+    struct Nowhere;
+    impl Runtime for Nowhere {
+        type Timer = Alarm;
+        fn timer(&self) -> Result<Alarm, NoRuntime> {
+            Err(NoRuntime)
+        }
+    }
+    let refused = LineSource::follow(&path, Nowhere, SECOND).unwrap_err();
+    assert!(matches!(refused, LinesError::NoRuntime(NoRuntime)), "{refused:?}");
+}
+
 /// What a follower says after a second, and the lines before that.
 fn end_of(source: &mut LineSource, clock: &Clock) -> (Vec<String>, LinesError) {
     clock.tick();
