@@ -3,10 +3,10 @@
 //!
 //! A test starts another one, its *victim*, in a process of its own ([`Recording::run`]): it is built `#[ignore]`, and does
 //! nothing without [`folder`]. A library in front of the C library writes down each write, sync, cut, new file or folder,
-//! rename and removal in that folder. The victim says what it relies on with [`mark`]. It may be killed right before any step,
+//! rename, link and removal in that folder. The victim says what it relies on with [`mark`]. It may be killed right before any step,
 //! and others may follow on what it left.
 //!
-//! [`Recording::crashes`] then gives, for a crash after each step, what may be there: of what was not synced all,
+//! [`Recording::each_crash`] then gives, for a crash after each step, what may be there: of what was not synced all,
 //! nothing, or half of each last write; of names whose folder was not synced all or none. What a sync has
 //! returned for is there.
 //!
@@ -102,27 +102,31 @@ impl Recording {
         ended.success()
     }
 
-    /// What a crash before the first step, between any two and after the last may have left.
-    pub fn crashes(&self) -> Vec<Crash> {
+    /// Shows what a crash before the first step, between any two and after the last may have left.
+    pub fn each_crash(&self, mut show: impl FnMut(&Crash)) {
         let mut model = Model::new(&self.folder);
-        let mut crashes = Vec::new();
         let journal = self.journal();
         for (at, step) in journal.iter().map(Some).chain([None]).enumerate() {
-            let marks = model.read(&self.marks()).unwrap_or_default();
+            let marks = model.read(&self.marks_file()).unwrap_or_default();
             let marks: Vec<_> = String::from_utf8(marks).unwrap().lines().map(Into::into).collect();
             for (what, left) in model.crashes() {
                 let name = |path: &Path| path.strip_prefix(&self.folder).unwrap().to_owned();
-                let files = left.iter().filter(|(path, _)| **path != self.marks());
+                let files = left.iter().filter(|(path, _)| **path != self.marks_file());
                 let files = files.map(|(path, bytes)| (name(path), bytes.clone())).collect();
                 let when = format!("after {at} steps ({:?}), {what}", journal[..at].last());
-                crashes.push(Crash { when, marks: marks.clone(), files });
+                show(&Crash { when, marks: marks.clone(), files });
             }
             step.inspect(|step| model.make(step));
         }
-        crashes
     }
 
-    fn marks(&self) -> PathBuf {
+    /// What was relied on at the end.
+    pub fn marks(&self) -> Vec<String> {
+        let marks = fs::read_to_string(self.marks_file()).unwrap_or_default();
+        marks.lines().map(Into::into).collect()
+    }
+
+    fn marks_file(&self) -> PathBuf {
         self.folder.join(MARKS)
     }
 
@@ -144,6 +148,7 @@ impl Recording {
                 b"make" => Step::Make { name },
                 b"folder" => Step::MakeFolder { name },
                 b"rename" => Step::Rename { name, to: path(fields[2]) },
+                b"link" => Step::Link { name, to: path(fields[2]) },
                 b"remove" => Step::Remove { name },
                 other => panic!("{other:?}"),
             });

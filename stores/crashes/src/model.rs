@@ -28,6 +28,10 @@ pub(crate) enum Step {
         name: PathBuf,
         to: PathBuf,
     },
+    Link {
+        name: PathBuf,
+        to: PathBuf,
+    },
     Remove {
         name: PathBuf,
     },
@@ -46,6 +50,7 @@ impl fmt::Debug for Step {
             Self::MakeFolder { name } => write!(f, "make folder {:?}", last(name)),
             Self::Make { name } => write!(f, "make {:?}", last(name)),
             Self::Rename { name, to } => write!(f, "rename {:?} to {:?}", last(name), last(to)),
+            Self::Link { name, to } => write!(f, "link {:?} as {:?}", last(name), last(to)),
             Self::Remove { name } => write!(f, "remove {:?}", last(name)),
         }
     }
@@ -114,6 +119,9 @@ impl Model {
             Step::Rename { name, to } => {
                 let content = self.names.remove(name).unwrap();
                 self.names.insert(to.clone(), content);
+            }
+            Step::Link { name, to } => {
+                self.names.insert(to.clone(), self.names[name]);
             }
             Step::Remove { name } => {
                 self.names.remove(name).unwrap();

@@ -75,6 +75,16 @@ ssize_t write(int fd, const void *bytes, size_t length) {
   return done;
 }
 
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
+  REAL(pwrite64);
+  char name[PATH_MAX];
+  if (!name_of(fd, name)) return real(fd, bytes, length, offset);
+  enter();
+  ssize_t done = real(fd, bytes, length, offset);
+  leave(done > 0, "write", name, "", offset, bytes, done > 0 ? done : 0);
+  return done;
+}
+
 static int sync_one(int fd, int (*real)(int)) {
   char name[PATH_MAX];
   if (!name_of(fd, name)) return real(fd);
@@ -134,6 +144,15 @@ int rename(const char *from, const char *to) {
   enter();
   int failed = real(from, to);
   leave(!failed, "rename", from, to, 0, "", 0);
+  return failed;
+}
+
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
+  REAL(linkat);
+  if (!concerns(from)) return real(from_folder, from, to_folder, to, flags);
+  enter();
+  int failed = real(from_folder, from, to_folder, to, flags);
+  leave(!failed, "link", from, to, 0, "", 0);
   return failed;
 }
 

@@ -55,9 +55,8 @@ fn check(crash: &Crash) {
 fn a_crash_between_any_two_steps_loses_nothing_that_was_saved() {
     let recording = Recording::new();
     assert!(recording.run(VICTIM, None));
-    let crashes = recording.crashes();
-    assert_eq!(crashes.last().unwrap().marks, ["1", "2", "3"]);
-    crashes.iter().for_each(check);
+    assert_eq!(recording.marks(), ["1", "2", "3"]);
+    recording.each_crash(check);
 }
 
 // K9: what a process finds, it relies on; so it outlives a crash of the machine from then on, however the
@@ -71,7 +70,7 @@ fn what_a_killed_process_has_left_is_relied_on_only_when_it_is_safe() {
             break;
         }
         assert!(recording.run(VICTIM, None));
-        recording.crashes().iter().for_each(check);
+        recording.each_crash(check);
     }
 }
 
@@ -93,7 +92,7 @@ fn clears_what_it_has_saved() {
 fn a_crash_between_any_two_steps_does_not_bring_back_what_was_cleared() {
     let recording = Recording::new();
     assert!(recording.run("clears_what_it_has_saved", None));
-    for crash in recording.crashes() {
+    recording.each_crash(|crash| {
         let folder = crash.folder();
         let found = FileStore::open(folder.path()).unwrap().load_latest_blocking().unwrap();
         let found = found.map(|found| found.id.0);
@@ -102,5 +101,5 @@ fn a_crash_between_any_two_steps_does_not_bring_back_what_was_cleared() {
             Some(_) => assert!(found.is_none_or(|id| id == 3), "{found:?} {}", crash.when),
             None => {}
         }
-    }
+    });
 }

@@ -200,15 +200,18 @@ fn make_file(path: &Path, builder: &mut Builder) -> Result<(), RedbStoreError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let new = path.with_file_name(name);
-    // What a crash has left of an earlier try is gone on with. While another process does the same, redb has it
-    // locked.
-    record::make_tables(&builder.create(&new)?)?;
-    match fs::hard_link(&new, path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {} // somebody was faster
-        // There are file systems without links.
-        Err(_) if !path.try_exists()? => fs::rename(&new, path)?,
-        Err(error) => return Err(error.into()),
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&new)?;
+    // It is locked from here on, so nobody else is at work on it, nor has it open under the name it is to get.
+    let medium = FileBackend::new(file)?;
+    if !path.try_exists()? {
+        // What a crash has left of an earlier try may be damaged, and nothing was ever saved in it.
+        medium.set_len(0)?;
+        record::make_tables(&builder.create_with_backend(medium)?)?;
+        match fs::hard_link(&new, path) {
+            // There are file systems without links.
+            Err(_) if !path.try_exists()? => fs::rename(&new, path)?,
+            Ok(()) | Err(_) => {}
+        }
     }
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
