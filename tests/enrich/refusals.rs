@@ -1,6 +1,7 @@
 //! What cannot be done: each message names the thing and the way out, and nothing is harmed.
 
 use std::fs;
+use std::path::Path;
 
 use crate::harness::{Job, assert_same, enriched, flights};
 
@@ -160,6 +161,34 @@ fn two_runs_at_once_are_refused() {
     let mut first = job.start(&[]);
     assert!(first.wait_until(|| job.traces().0 > 0));
     job.refuses(&[], &["checkpoints", "another", "--checkpoint-dir"]);
+    // Nor may another job have the output, not even to start over.
+    let elsewhere = job.path("elsewhere");
+    let another = ["--fresh", "--checkpoint-dir", elsewhere.to_str().unwrap()];
+    job.refuses(&another, &["output", "another job has"]);
     assert!(first.said().status.success());
     assert_same(&job.flights(), &enriched(&flights(1500)));
+}
+
+// K10: whatever becomes of the files while a run is under way, it does not say that it has finished.
+#[test]
+fn a_run_whose_files_are_changed_says_so() {
+    let cut = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_len(9).unwrap();
+    let delete = |path: &Path| fs::remove_file(path).unwrap();
+    let changes: [(&str, &dyn Fn(&Path), &str); 3] = [
+        ("output", &cut, "it was cut"),
+        ("output", &delete, "deleted"),
+        ("input", &cut, "was cut while it was read"),
+    ];
+    for (name, change, said) in changes {
+        // More than is read ahead.
+        let input = flights(5000);
+        let job = Job::new(input).with(&["--latency", "5ms", "--capacity", "10"]);
+        let mut run = job.start(&[]);
+        let written = || fs::metadata(job.path("output")).is_ok_and(|data| data.len() > 9);
+        assert!(run.wait_until(written));
+        change(&job.path(name));
+        let run = run.said();
+        assert_eq!(run.status.code(), Some(2), "{run:#?}");
+        assert!(run.stderr.contains(said) && run.stderr.contains(name), "{run:#?}");
+    }
 }
