@@ -17,8 +17,9 @@ const CHUNK: usize = 64 * 1024;
 /// An output of lines: what a sink of your own is made of. [`LineSink`](crate::LineSink) is made of two.
 ///
 /// What is in the file ends with a whole line, unless the process or the machine died while it was being
-/// written. While this value lives, and a sync of it that it has left behind, the file is locked against others of its kind. What others do to it
-/// nevertheless is found out when it is [synced](Self::sync) or [checked](Self::check).
+/// written. While this value lives, and a sync of it that it has left behind, the file is locked against others
+/// of its kind. What others do to it nevertheless is found out when it is [synced](Self::sync) or
+/// [checked](Self::check).
 #[derive(Debug)]
 pub struct LineFile {
     file: Arc<Locked>,

@@ -45,14 +45,15 @@
 //!
 //! * The input only grows. What was read is known again by its checksum when a checkpoint leads back; what is
 //!   appended meanwhile is read, line by line: a last line [without its line feed](LineSource) is not. An
-//!   input that has become shorter is an error; one that was cut and has grown beyond what it was between two looks at
-//!   it is found out only by the next life.
+//!   input that has become shorter is an error; one that was cut, and has grown beyond what it was between
+//!   two looks at it, is found out only by the next life.
 //! * A sync that succeeds: the bytes are on the medium then, and a file's name is once its folder is
 //!   synced (on systems other than Unix the file system has to keep names by itself).
-//! * File locks, for an output has one owner. Not every network file system has them, and they bind only those who
-//!   ask for them. Whoever cuts, replaces, deletes or lengthens the output nevertheless
-//!   [ends the job](LineFile::check) at its next checkpoint; but changes in place that leave its length are not seen. Who reads it sees lines that are not committed yet, and after a
-//!   crash others in their place: up to the length in the last checkpoint it stays as it is.
+//! * File locks, for an output has one owner. Not every network file system has them, and they bind only
+//!   those who ask for them. Whoever cuts, replaces, deletes or lengthens the output nevertheless
+//!   [ends the job](LineFile::check) at its next checkpoint; changes in place that leave its length are not
+//!   seen. Who reads the output sees lines that are not committed yet, and after a crash others in their place: up
+//!   to the length in the last checkpoint it stays as it is.
 //!
 //! It runs on any async runtime: what may take long (reading, syncing) happens on the threads of the crate
 //! `blocking`. Writes into the system's memory are done in place.

@@ -296,22 +296,33 @@ fn a_pipeline_follows_until_it_is_stopped() {
     let (folder, path) = file("one\n");
     let output = folder.path().join("output");
     let (source, clock) = follow(&path);
-    let ended = run(source, &output, clock, |line, stop| match line.number {
-        3 => stop.stop(),
-        _ => append(&path, "more\n"),
-    });
+    let mut sleeps = 0;
+    let ended = run(
+        source,
+        &output,
+        clock,
+        |_| (),
+        |stop| {
+            sleeps += 1;
+            match sleeps {
+                1 | 2 => append(&path, "more\n"),
+                _ => stop.stop(),
+            }
+        },
+    );
     assert_eq!(ended.unwrap(), Ended::Stopped);
     assert_eq!(fs::read_to_string(&output).unwrap(), "one\nmore\nmore\n");
 }
 
 type Failed = PipelineError<LinesError, LinesError, Infallible>;
 
-/// Copies lines, and calls `seen` with each. Whoever waits for the clock gets a second.
+/// Copies lines, and calls `seen` with each, and `asleep` when it waits for the clock, which then goes on.
 fn run(
     source: LineSource,
     output: &Path,
     clock: Clock,
-    seen: impl Fn(&Line, &StopHandle),
+    seen: impl Fn(&Line),
+    mut asleep: impl FnMut(&StopHandle),
 ) -> Result<Ended, Failed> {
     let executor = LocalExecutor::new();
     let runtime = SmolLocal(&executor);
@@ -323,7 +334,7 @@ fn run(
     let run = pipeline.run(runtime, |lines, checkpoint| {
         lines
             .async_wait(AsyncWait::ordered(1), move |line: &Line| {
-                seen(line, &stop);
+                seen(line);
                 let text = line.text().map(str::to_owned);
                 async move { text }
             })
@@ -335,6 +346,7 @@ fn run(
     block_on(executor.run(poll_fn(|cx| {
         let polled = run.as_mut().poll(cx);
         if polled.is_pending() && clock.is_awaited() {
+            asleep(&stop);
             clock.tick();
         }
         polled
@@ -351,11 +363,12 @@ fn an_input_that_is_cut_while_it_is_read_is_an_error() {
         let (folder, path) = file(&whole);
         let output = folder.path().join("output");
         let source = LineSource::open(&path).unwrap();
-        let ended = run(source, &output, Clock::default(), |line, _| {
+        let cut_early = |line: &Line| {
             if line.number == 100 {
                 cut(&path, length);
             }
-        });
+        };
+        let ended = run(source, &output, Clock::default(), cut_early, |_| ());
         let Err(PipelineError::Source(LinesError::InputShrunk { length: found, expected, .. })) =
             ended
         else {

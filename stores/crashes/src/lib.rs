@@ -1,10 +1,10 @@
 //! For tests of what is crash-safe: what a program asks of the file system is recorded, and then it is played what
 //! a crash of the machine between any two steps may leave.
 //!
-//! A test starts another one, its *victim*, in a process of its own ([`Recording::run`]): it is built `#[ignore]`, and does
-//! nothing without [`folder`]. A library in front of the C library writes down each write, sync, cut, new file or folder,
-//! rename, link and removal in that folder. The victim says what it relies on with [`mark`]. It may be killed right before any step,
-//! and others may follow on what it left.
+//! A test starts another one, its *victim*, in a process of its own ([`Recording::run`]): it is `#[ignore]`d,
+//! and does nothing without a [`folder`]. A library in front of the C library writes down each write, sync, cut,
+//! new file or folder, rename, link and removal in that folder. The victim says what it relies on with [`mark`]. It may
+//! be killed right before any step, and others may follow on what it left.
 //!
 //! [`Recording::each_crash`] then gives, for a crash after each step, what may be there: of what was not synced all,
 //! nothing, or half of each last write; of names whose folder was not synced all or none. What a sync has
