@@ -174,12 +174,13 @@ where
     /// Lets others read the stage's numbers: the cheap ones after every poll, the others now and then,
     /// and the seldomer the more places have to be looked at for them.
     fn publish(self: Pin<&mut Self>, last: bool) {
-        let this = self.project();
+        let mut this = self.project();
         let now = this.stage.last_turn();
         let every = FULL_NUMBERS_EVERY * (1 + this.stage.in_flight() as u32 / 10_000);
         let all = last || now - *this.published >= every;
         if all {
             *this.published = now;
+            this.stage.as_mut().operator().forget_vacant();
         }
         this.outlet.control().publish(&this.stage.numbers(all), all);
     }

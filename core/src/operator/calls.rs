@@ -3,7 +3,7 @@
 use crate::deadlines::NONE;
 use crate::outcome::Failure;
 use crate::sort;
-use crate::storage::{Storage, Table};
+use crate::storage::{InUse, Storage, Table};
 use crate::time::{Instant, Span, Timestamp};
 
 /// One record in flight.
@@ -62,11 +62,12 @@ pub(super) struct Calls<In, Out, E, S: Storage> {
     slots: S::Table<Call<In, Out, E>>,
     vacant: List,
     occupied: usize,
+    in_use: S::InUse,
 }
 
 impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
     pub(super) const fn new() -> Self {
-        Self { slots: S::Table::EMPTY, vacant: List::EMPTY, occupied: 0 }
+        Self { slots: S::Table::EMPTY, vacant: List::EMPTY, occupied: 0, in_use: S::InUse::EMPTY }
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
@@ -89,6 +90,21 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         &mut self.slots.as_mut()[call as usize]
     }
 
+    /// Makes the next look for the calls in flight cheap, whatever has been in flight before. Each use of a slot since the
+    /// last time costs one step.
+    #[cfg(feature = "alloc")]
+    pub(super) fn forget_vacant(&mut self) {
+        let slots = self.slots.as_ref();
+        self.in_use.retain(|slot| slots[slot].state != State::Vacant);
+    }
+
+    /// The calls in flight and their numbers, in no order.
+    pub(super) fn occupied(&self) -> impl Iterator<Item = (usize, &Call<In, Out, E>)> {
+        let calls = self.all();
+        let calls = self.in_use.iter(calls.len()).map(|slot| (slot, &calls[slot]));
+        calls.filter(|(_, call)| call.state != State::Vacant)
+    }
+
     /// The slot that is occupied next; `None` when all are, and the storage has room for no more.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn vacant(&mut self) -> Option<u32> {
@@ -103,6 +119,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         let new = self.slots.as_ref().len() as u32;
         if self.slots.push(Call::VACANT).is_ok() {
             self.vacant.replace_first(new);
+            self.in_use.grow(new);
         }
     }
 
@@ -110,6 +127,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn occupy(&mut self, call: u32) -> &mut Call<In, Out, E> {
         self.occupied += 1;
+        self.in_use.mark(call);
         let slot = &mut self.slots.as_mut()[call as usize];
         self.vacant.replace_first(slot.next);
         slot.spent = Span::ZERO;
@@ -137,10 +155,8 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
     /// Request ids count up, but for what a merged checkpoint has brought; segments always do.
     pub(super) fn in_order(&self, front: u32) -> S::Table<u32> {
         let mut indices = S::Table::EMPTY;
-        for (index, call) in self.all().iter().enumerate() {
-            if call.state != State::Vacant {
-                let _ = indices.push(index as u32); // there is a place for each
-            }
+        for (index, _) in self.occupied() {
+            let _ = indices.push(index as u32); // there is a place for each
         }
         sort::by_key(indices.as_mut(), |index| {
             let call = &self.all()[index as usize];
@@ -301,5 +317,33 @@ fn set_before<In, Out, E>(slots: &mut [Call<In, Out, E>], call: u32, before: u32
     let slot = &mut slots[call as usize];
     if slot.state == State::Due {
         slot.spent = Span::from_nanos(u64::from(before));
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::storage::Heap;
+
+    // M1: after a peak, what looks for the calls in flight looks at these and not at all slots that ever were.
+    #[test]
+    fn a_peak_leaves_nothing_to_be_gone_through() {
+        let mut calls = Calls::<u32, (), (), Heap>::new();
+        for _ in 0..10_000 {
+            let call = calls.vacant().expect("the heap has room");
+            let _ = calls.occupy(call);
+        }
+        let stay = [0, 63, 64, 5_000, 9_999];
+        for call in (0..10_000).filter(|call| !stay.contains(call)) {
+            let _ = calls.vacate(call);
+        }
+        assert!(calls.occupied().map(|(call, _)| call as u32).eq(stay));
+        assert_eq!(calls.in_order(0).len(), stay.len());
+        calls.forget_vacant();
+        assert!(calls.in_use.iter(10_000).eq(stay.map(|call| call as usize)));
+        let _ = calls.vacate(64);
+        assert_eq!(calls.vacant(), Some(64));
+        let _ = calls.occupy(64);
+        assert!(calls.occupied().map(|(call, _)| call as u32).eq(stay));
     }
 }

@@ -266,12 +266,18 @@ where
         self.calls.len() - self.running - self.tally.queued - self.tally.in_backoff
     }
 
-    /// The operator's numbers. O(n) in the records in flight, for the age of the oldest.
+    /// The operator's numbers. O(n) in the records in flight, for the age of the oldest, and a step for each 64 places that
+    /// were ever used.
     pub fn metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
-        let occupied = self.calls.all().iter().filter(|call| call.state != State::Vacant);
-        let started = occupied.map(|call| call.started).min();
+        let started = self.calls.occupied().map(|(_, call)| call.started).min();
         Metrics { oldest: started.map(|started| now - started), ..self.cheap_metrics(now) }
+    }
+
+    /// Makes the next [`metrics`](Self::metrics) cheap, however many records have been in flight before.
+    #[cfg(feature = "alloc")] // for the driver on a task
+    pub(crate) fn forget_vacant(&mut self) {
+        self.calls.forget_vacant();
     }
 
     /// The operator's numbers but for the age of the oldest record: O(1).

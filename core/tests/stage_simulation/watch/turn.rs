@@ -286,7 +286,7 @@ impl Inner {
 
     /// T6: what had come by then is delivered when the stage is polled again.
     pub(super) fn timer_fired(&mut self, at: i64) {
-        if self.is_part_of_turn() {
+        if self.is_part_of_turn() && !self.is_over() {
             self.fail(
                 "the timer fires in the middle of a turn, and nothing is delivered there (T6)",
             );
