@@ -1,0 +1,143 @@
+//! Whole stages over real threads, with everything random that a user may choose, under a watchdog that only watches:
+//! every record comes out exactly once and in its order, nothing is left alive, and nothing sleeps for ever.
+//!
+//! `INFLIGHT_STRESS=60 cargo test --release --test threads` runs it for a minute; without that it is a few seconds. What
+//! fails says its seed; `INFLIGHT_STRESS_SEED=` runs that one stream again and again, since only its threads meet differently.
+#![allow(unreachable_pub, reason = "in a test, `pub` is for its other modules")]
+
+#[path = "threads/consumer.rs"]
+mod consumer;
+#[path = "threads/elsewhere.rs"]
+mod elsewhere;
+#[path = "threads/judge.rs"]
+mod judge;
+#[path = "threads/plan.rs"]
+mod plan;
+#[path = "threads/runtimes.rs"]
+mod runtimes;
+#[path = "threads/service.rs"]
+mod service;
+#[path = "threads/source.rs"]
+mod source;
+#[path = "threads/tally.rs"]
+mod tally;
+#[path = "threads/watchdog.rs"]
+mod watchdog;
+#[path = "threads/whole.rs"]
+mod whole;
+
+use std::env;
+use std::io::{Write as _, stdout};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use self::plan::{On, Plan};
+use self::runtimes::Host;
+use self::watchdog::Lane;
+
+/// How long one runtime is kept.
+const SLICE: Duration = Duration::from_secs(2);
+
+#[test] // E2, E3, C2, O1, O2, O3, O5, R6, F3, L2, L4, L6
+fn stages_keep_their_promises_over_threads() {
+    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let (seconds, seed) = (number("INFLIGHT_STRESS"), number("INFLIGHT_STRESS_SEED"));
+    if seconds.is_none() {
+        say("threads: a few seconds only; INFLIGHT_STRESS=60 runs it for a minute, in --release");
+    }
+    be_silent_about_panics_that_are_meant();
+    let (start, all) = (Instant::now(), Duration::from_secs(seconds.unwrap_or(4)));
+    let (mut streams, mut records) = (0, 0);
+    for slice in 0.. {
+        let left = all.saturating_sub(start.elapsed());
+        if left.is_zero() && slice >= On::ALL.len() {
+            break;
+        }
+        let runtime = seed.map_or(slice % On::ALL.len(), |seed| (seed % 4) as usize);
+        let time = left.min(SLICE).min(all / 4);
+        for lane in run_slice(runtime, seed, 1 + slice / 4 % 3, time) {
+            streams += lane.streams.load(SeqCst);
+            records += lane.records.load(SeqCst);
+        }
+    }
+    let took = start.elapsed().as_secs();
+    say(&format!("threads: {streams} streams, {records} records in {took} s"));
+}
+
+/// Runs streams on one runtime for `time`, as many at once as there are `lanes`.
+fn run_slice(runtime: usize, seed: Option<u64>, lanes: usize, time: Duration) -> Vec<Arc<Lane>> {
+    let lanes: Vec<_> = (0..lanes).map(|_| Arc::new(Lane::default())).collect();
+    let host = Arc::new(Host::start(On::ALL[runtime]));
+    let round = Arc::new(Round { runtime, seed, ..Round::default() });
+    let threads: Vec<JoinHandle<()>> = lanes
+        .iter()
+        .map(|lane| {
+            let (lane, host, round) = (Arc::clone(lane), Arc::clone(&host), Arc::clone(&round));
+            thread::spawn(move || round.run(&lane, &host))
+        })
+        .collect();
+    let end = Instant::now() + time;
+    let is_over = || {
+        if Instant::now() >= end {
+            round.is_over.store(true, SeqCst);
+        }
+        threads.iter().all(JoinHandle::is_finished)
+    };
+    let watched = watchdog::watch(&lanes, is_over, || round.is_over.store(true, SeqCst));
+    let failed = round.failed.lock().unwrap().clone();
+    let failed = failed.into_iter().chain(watched.err()).collect::<Vec<_>>().join("\n\n");
+    assert!(failed.is_empty(), "{failed}");
+    threads.into_iter().for_each(|thread| thread.join().expect("a lane says what is wrong"));
+    assert!(watchdog::wait(|| !host.has_tasks()), "L2: tasks are left on {:?}", On::ALL[runtime]);
+    Arc::into_inner(host).expect("no lane is left").stop();
+    lanes
+}
+
+/// What the lanes of a slice share.
+#[derive(Default)]
+struct Round {
+    runtime: usize,
+    seed: Option<u64>,
+    is_over: AtomicBool,
+    failed: Mutex<Vec<String>>,
+}
+
+impl Round {
+    fn run(&self, lane: &Arc<Lane>, host: &Host) {
+        while !self.is_over.load(SeqCst) {
+            let any = rand::random::<u64>() & !3 | self.runtime as u64;
+            let plan = Plan::of(self.seed.unwrap_or(any));
+            let own_thread = plan.own_thread;
+            let shown = Arc::clone(lane);
+            let stream = consumer::run(plan, move |stream| shown.show(Some(stream)));
+            let tally = if own_thread { host.block_on(stream) } else { host.run_on_task(stream) };
+            lane.show(None);
+            lane.count(tally.received.load(SeqCst));
+            let wrong = tally.all_wrong();
+            if !wrong.is_empty() {
+                self.failed.lock().unwrap().push(format!("{}\n{tally:?}", wrong.join("\n")));
+                self.is_over.store(true, SeqCst);
+            }
+        }
+    }
+}
+
+fn be_silent_about_panics_that_are_meant() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        // And the consumer learns of it by another one.
+        let said = info.payload().downcast_ref::<&str>();
+        let is_told = said.is_some_and(|said| *said == "the stage's task has panicked");
+        if !is_told && !info.payload().is::<service::Meant>() {
+            before(info);
+        }
+    }));
+}
+
+/// Also when the test passes and its output is not shown.
+fn say(text: &str) {
+    writeln!(stdout(), "{text}").expect("somebody listens");
+}

@@ -1,0 +1,310 @@
+//! What one stream is like: everything that is random about it, from one number.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt, SeedableRng};
+
+/// How many keys there are.
+pub const KEYS: usize = 5;
+
+/// A stage with its source, its requests and its consumer. Two streams of one plan differ only in how their
+/// threads meet.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub on: On,
+    pub way: Way,
+    pub order: Order,
+    pub capacity: usize,
+    pub max_capacity: usize,
+    pub max_running: Option<usize>,
+    pub records: u32,
+    /// How probable a watermark or status is, before each record and after each other one.
+    pub controls: f64,
+    pub asks: Asks,
+    /// One record in so many fails at first, how often at most is up to the record.
+    pub fails: Option<u32>,
+    pub retries: u32,
+    pub backoff: Duration,
+    /// The record whose request panics.
+    pub panics: Option<u32>,
+    /// Some requests from this record on are never answered. The consumer does not wait for them.
+    pub never_from: Option<u32>,
+    pub timeout: Option<Duration>,
+    pub attempt_timeout: Option<Duration>,
+    pub late: Late,
+    pub supply: Supply,
+    /// The function's opening and closing wait for another thread.
+    pub opens_slowly: bool,
+    pub habit: Habit,
+    /// The consumer has a thread of its own and is no task of the runtime.
+    pub own_thread: bool,
+}
+
+/// The runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Tokio { workers: usize },
+    Smol { threads: usize },
+}
+
+impl On {
+    pub const ALL: [Self; 4] = [
+        Self::Tokio { workers: 1 },
+        Self::Tokio { workers: 2 },
+        Self::Tokio { workers: 4 },
+        Self::Smol { threads: 3 },
+    ];
+}
+
+/// What has a task of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Stage,
+    Requests,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Ordered,
+    Unordered,
+    /// Calls of one key may overlap.
+    ByKey,
+    /// One attempt at a time for each key.
+    SerialByKey,
+}
+
+/// How a request comes to its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Ready,
+    /// So often; and wakes itself at once, or lets the runtime do it as it likes to.
+    Yield {
+        times: u32,
+        at_once: bool,
+    },
+    Block(Duration),
+    Sleep(Duration),
+    /// From another thread.
+    Elsewhere,
+    /// It comes to none: somebody has to cancel it.
+    Never,
+    Panic,
+}
+
+/// The requests of a stream: all of one kind, or some of every kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    All(Ask),
+    Mixed,
+}
+
+/// What becomes of a call that has timed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    Fails,
+    IsDropped,
+    HasAnother,
+}
+
+/// Where the records come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supply {
+    /// They are there.
+    Here,
+    /// They are there, but after each so many the source wants to be polled again.
+    Pausing(u32),
+    /// Another thread sends so many at a time.
+    Sent(u32),
+    /// The same, and then nothing more comes, and no end.
+    Open(u32),
+}
+
+/// What the consumer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Takes what comes, and nothing else wakes the stage.
+    Takes,
+    /// After each so many.
+    Stalls { every: u32, stall: Stall },
+    /// Drops a `next` that is not ready, does something else, and calls it again.
+    GivesUp,
+    /// Changes the limits after each so many, or lets another thread do it.
+    Steers { every: u32, elsewhere: bool },
+    /// Stops the stage after so many, or lets another thread do it, and takes what still comes; within so many
+    /// milliseconds.
+    Stops { after: u32, within: Option<u64>, elsewhere: bool },
+    /// Drops the stage after so many.
+    Leaves { after: u32 },
+    /// Is cancelled when this attempt begins, wherever it is.
+    IsCancelled { at_attempt: u32 },
+}
+
+impl Habit {
+    /// After so many records, or attempts, nothing that is in flight need come to an end.
+    fn ends_at(self) -> Option<u32> {
+        match self {
+            Self::Leaves { after } | Self::Stops { after, within: Some(_), .. } => Some(after),
+            Self::IsCancelled { at_attempt } => Some(at_attempt),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    Yield,
+    Sleep(Duration),
+    Block(Duration),
+}
+
+impl Plan {
+    /// The plan of this number. Its last two bits are the runtime.
+    pub fn of(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let random = &mut random;
+        let capacity = pick(random, &[(3, 1), (6, 4), (3, 100), (1, 2), (1, 16)]);
+        let asks = pick_asks(random);
+        let records = pick_records(random, asks, capacity);
+        let [fails, panics, short, long] = [0.2, 0.05, 0.06, 0.1].map(|p| random.random_bool(p));
+        let max_running = random.random_bool(0.1).then(|| random.random_range(1..=capacity));
+        // With such a limit, what never ends could keep others from beginning that the consumer waits for.
+        let may_never_end = max_running.is_none() && random.random_bool(0.5);
+        let steers = random.random_bool(0.06);
+        let habit = if steers { pick_steering(random) } else { pick_habit(random, records) };
+        let supply = pick_supply(random, habit);
+        let late =
+            match pick(random, &[(1, Late::Fails), (1, Late::IsDropped), (1, Late::HasAnother)]) {
+                // What is dropped the consumer never counts, so it might never stop the stage.
+                Late::IsDropped if matches!(supply, Supply::Open(_)) => Late::Fails,
+                late => late,
+            };
+        let ms = Duration::from_millis;
+        Self {
+            seed,
+            on: On::ALL[(seed % 4) as usize],
+            way: pick(random, &[(6, Way::Stage), (2, Way::Requests), (4, Way::Both)]),
+            order: pick_order(random),
+            capacity,
+            max_capacity: if steers { 4 * capacity } else { capacity },
+            max_running,
+            records,
+            controls: pick(random, &[(6, 0.0), (3, 0.15), (1, 0.6)]),
+            asks,
+            fails: fails.then(|| random.random_range(2..=10)),
+            retries: random.random_range(0..=2),
+            backoff: Duration::from_micros(random.random_range(0..=300)),
+            panics: panics.then(|| random.random_range(0..records)),
+            never_from: habit.ends_at().filter(|_| may_never_end),
+            // A long one never fires, but is armed: later, that wakes a stage that should be awake already.
+            timeout: short.then_some(ms(1)).or(long.then_some(ms(60_000))),
+            attempt_timeout: (short && random.random_bool(0.3)).then_some(ms(1)),
+            late,
+            supply,
+            opens_slowly: random.random_bool(0.1),
+            habit,
+            own_thread: random.random_bool(0.6),
+        }
+    }
+
+    /// Whether a panic is one record's failure.
+    pub fn contains_panics(&self) -> bool {
+        self.way != Way::Stage
+    }
+
+    /// Whether time may run out for a call or an attempt.
+    pub fn is_impatient(&self) -> bool {
+        self.timeout.is_some_and(|timeout| timeout < Duration::from_secs(1))
+    }
+
+    /// Whether there are control elements between the records.
+    pub fn has_elements(&self) -> bool {
+        self.controls > 0.0
+    }
+
+    pub fn may_drop_records(&self) -> bool {
+        self.is_impatient() && self.late == Late::IsDropped
+    }
+
+    /// Whether calls may be ended from outside before they have an outcome.
+    pub fn may_shut_down(&self) -> bool {
+        matches!(self.habit, Habit::Stops { within: Some(_), .. })
+    }
+}
+
+fn pick<T: Copy>(random: &mut StdRng, weighted: &[(u32, T)]) -> T {
+    let chosen = weighted.choose_weighted(random, |(weight, _)| *weight);
+    chosen.expect("there is a choice").1
+}
+
+fn pick_order(random: &mut StdRng) -> Order {
+    let orders = [Order::Ordered, Order::Unordered, Order::ByKey, Order::SerialByKey];
+    pick(random, &[3, 2, 1, 1].into_iter().zip(orders).collect::<Vec<_>>())
+}
+
+fn pick_asks(random: &mut StdRng) -> Asks {
+    let yields = Asks::All(Ask::Yield { times: random.random_range(1..=2), at_once: false });
+    let wakes = Asks::All(Ask::Yield { times: random.random_range(1..=2), at_once: true });
+    let sleeps = Asks::All(Ask::Sleep(Duration::from_micros(random.random_range(1..=1000))));
+    let blocks = Asks::All(Ask::Block(Duration::from_micros(300)));
+    let (ready, elsewhere) = (Asks::All(Ask::Ready), Asks::All(Ask::Elsewhere));
+    let kinds = [yields, blocks, elsewhere, Asks::Mixed, wakes, ready, sleeps];
+    pick(random, &[30, 12, 20, 15, 10, 10, 3].into_iter().zip(kinds).collect::<Vec<_>>())
+}
+
+/// Many short streams rather than few long ones: what goes wrong goes wrong at an end, or at the first and last
+/// record in flight. But with threads that block, in the middle as well.
+fn pick_records(random: &mut StdRng, asks: Asks, capacity: usize) -> u32 {
+    match asks {
+        Asks::All(Ask::Block(_)) => 200,
+        Asks::All(Ask::Sleep(_)) => (10 * capacity as u32).min(200),
+        _ => pick(random, &[(1, 1), (12, 20), (2, 60), (1, 200)]),
+    }
+}
+
+/// The request of one record.
+pub fn pick_ask(random: &mut StdRng, asks: Asks) -> Ask {
+    let Asks::All(ask) = asks else {
+        let yields = Ask::Yield { times: 1, at_once: random.random_bool(0.5) };
+        let [block, sleep] = [300, 500].map(Duration::from_micros);
+        let (block, sleep) = (Ask::Block(block), Ask::Sleep(sleep));
+        return pick(
+            random,
+            &[(8, Ask::Ready), (8, yields), (8, Ask::Elsewhere), (2, block), (1, sleep)],
+        );
+    };
+    ask
+}
+
+fn pick_supply(random: &mut StdRng, habit: Habit) -> Supply {
+    let some = random.random_range(1..=10);
+    if matches!(habit, Habit::Stops { .. }) && random.random_bool(0.6) {
+        return Supply::Open(some);
+    }
+    pick(random, &[(6, Supply::Here), (1, Supply::Pausing(some)), (3, Supply::Sent(some))])
+}
+
+fn pick_habit(random: &mut StdRng, records: u32) -> Habit {
+    let every = random.random_range(1..=20);
+    let after = random.random_range(0..=records);
+    let short = Duration::from_micros(random.random_range(1..=300));
+    let stalls = [Stall::Yield, Stall::Sleep(short), Stall::Block(short)];
+    let stall = *stalls.choose(random).expect("there is a choice");
+    let within = random.random_bool(0.6).then(|| random.random_range(0..=1));
+    let habits = [
+        Habit::Takes,
+        Habit::Stalls { every, stall },
+        Habit::GivesUp,
+        Habit::Stops { after, within, elsewhere: random.random_bool(0.7) },
+        Habit::Leaves { after },
+        Habit::IsCancelled { at_attempt: after },
+    ];
+    pick(random, &[20, 6, 1, 2, 1, 1].into_iter().zip(habits).collect::<Vec<_>>())
+}
+
+fn pick_steering(random: &mut StdRng) -> Habit {
+    Habit::Steers { every: random.random_range(1..=10), elsewhere: random.random_bool(0.5) }
+}

@@ -1,0 +1,175 @@
+//! A whole stage, in whichever way it runs and over whichever runtime.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use inflight::prelude::*;
+use inflight::{ByKey, Elements, Gone, Heap, IntoElement, Launch, Plain, Shape, Timer};
+
+use super::consumer::stop;
+use super::plan::{On, Order, Plan, Way};
+use super::runtimes::EXECUTOR;
+use super::service::{Answer, Asked, Refused, Service};
+use super::source::{Record, Source};
+use super::tally::Tally;
+
+pub type Done = Outcome<Record, Answer, Refused>;
+type Policy = AsyncWait<FixedDelay, ByKey<fn(&Record) -> u8>>;
+type StageEnd<'a> = Option<Result<(), &'a StageError<Refused>>>;
+
+/// What the consumer sees of a stage.
+pub trait Whole: Send {
+    fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>>;
+    fn set_capacity(&mut self, capacity: usize);
+    fn set_max_running(&mut self, attempts: usize);
+    fn stop(&mut self, within: Option<Duration>);
+    fn metrics(&self) -> Metrics;
+    fn end(&self) -> StageEnd<'_>;
+    /// If it has a task of its own.
+    fn handle(&self) -> Option<StageHandle>;
+}
+
+/// Starts the stage of a plan.
+pub fn start(tally: &Arc<Tally>, source: Source) -> Box<dyn Whole> {
+    macro_rules! start {
+        ($source:expr, $runtime:expr) => {{
+            let (policy, service) = (policy(&tally.plan), Service::new(tally));
+            let unstarted = $source.async_wait_with(policy, service);
+            match tally.plan.way {
+                Way::Stage => Box::new(unstarted.spawn($runtime).unwrap()) as Box<dyn Whole>,
+                Way::Requests => {
+                    let stage = unstarted.spawn_requests($runtime).in_place($runtime);
+                    Box::new(Box::pin(stage.unwrap()))
+                }
+                Way::Both => Box::new(unstarted.spawn_requests($runtime).spawn($runtime).unwrap()),
+            }
+        }};
+    }
+    match (tally.plan.on, tally.plan.has_elements()) {
+        (On::Tokio { .. }, true) => start!(source, Tokio),
+        (On::Tokio { .. }, false) => start!(source.plain(), Tokio),
+        (On::Smol { .. }, true) => start!(source, Smol(&EXECUTOR)),
+        (On::Smol { .. }, false) => start!(source.plain(), Smol(&EXECUTOR)),
+    }
+}
+
+fn policy(plan: &Plan) -> Policy {
+    let key: fn(&Record) -> u8 = Record::key;
+    let policy = match plan.order {
+        Order::Ordered => AsyncWait::ordered(plan.capacity).with_key(key),
+        Order::Unordered => AsyncWait::unordered(plan.capacity).with_key(key),
+        Order::ByKey => AsyncWait::ordered_by_key(plan.capacity, key).overlapping(),
+        Order::SerialByKey => AsyncWait::ordered_by_key(plan.capacity, key),
+    };
+    let retry = FixedDelay::new(plan.backoff).max_retries(plan.retries);
+    let mut policy = policy.retry(retry).max_capacity(plan.max_capacity);
+    if let Some(attempts) = plan.max_running {
+        policy = policy.max_running(attempts);
+    }
+    if let Some(timeout) = plan.timeout {
+        policy = policy.timeout(timeout);
+    }
+    if let Some(timeout) = plan.attempt_timeout {
+        policy = policy.attempt_timeout(timeout);
+    }
+    policy
+}
+
+/// Plain outcomes are elements too.
+pub trait Outcomes: Shape {
+    fn element(item: Self::Item<Done>) -> StreamElement<Done>;
+}
+
+impl Outcomes for Plain {
+    fn element(item: Done) -> StreamElement<Done> {
+        StreamElement::value(item)
+    }
+}
+
+impl Outcomes for Elements {
+    fn element(item: StreamElement<Done>) -> StreamElement<Done> {
+        item
+    }
+}
+
+impl<M, H> Whole for Spawned<Done, Refused, M, H>
+where
+    M: Outcomes,
+    M::Item<Done>: Send,
+    H: Future<Output = Result<Result<(), StageError<Refused>>, Gone>> + Unpin + Send,
+{
+    fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>> {
+        Pin::new(self).poll_next(cx).map(|item| item.map(M::element))
+    }
+
+    fn set_capacity(&mut self, capacity: usize) {
+        Spawned::handle(self).set_capacity(capacity).unwrap();
+    }
+
+    fn set_max_running(&mut self, attempts: usize) {
+        Spawned::handle(self).set_max_running(attempts).unwrap();
+    }
+
+    fn stop(&mut self, within: Option<Duration>) {
+        stop(&Spawned::handle(self), within);
+    }
+
+    fn metrics(&self) -> Metrics {
+        Spawned::metrics(self)
+    }
+
+    fn end(&self) -> StageEnd<'_> {
+        Spawned::end(self)
+    }
+
+    fn handle(&self) -> Option<StageHandle> {
+        Some(Spawned::handle(self))
+    }
+}
+
+impl<St, M, K, Q, T> Whole for Pin<Box<Stage<St, Record, M, Service, FixedDelay, K, Q, T, Heap>>>
+where
+    Stage<St, Record, M, Service, FixedDelay, K, Q, T, Heap>: Send,
+    St: Stream,
+    St::Item: IntoElement<Record, M>,
+    M: Outcomes,
+    K: inflight::KeyOf<Record>,
+    Q: Launch<Asked>,
+    Q::Request: Future<Output = Result<Answer, Failure<Refused>>>,
+    T: Timer,
+{
+    fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>> {
+        self.as_mut().poll_next(cx).map(|item| item.map(M::element))
+    }
+
+    fn set_capacity(&mut self, capacity: usize) {
+        Stage::set_capacity(self.as_mut(), capacity).unwrap();
+    }
+
+    fn set_max_running(&mut self, attempts: usize) {
+        Stage::set_max_running(self.as_mut(), attempts).unwrap();
+    }
+
+    fn stop(&mut self, within: Option<Duration>) {
+        match within {
+            Some(limit) => self.as_mut().stop_within(limit),
+            None => Stage::stop(self.as_mut()),
+        }
+    }
+
+    fn metrics(&self) -> Metrics {
+        Stage::metrics(self)
+    }
+
+    fn end(&self) -> StageEnd<'_> {
+        Stage::end(self)
+    }
+
+    fn handle(&self) -> Option<StageHandle> {
+        None
+    }
+}
