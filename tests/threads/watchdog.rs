@@ -45,7 +45,7 @@ impl Lane {
         let stream = self.stream.lock().unwrap();
         let Some(Stream { tally, handle }) = &*stream else { return "no stream".into() };
         let metrics = handle.as_ref().map(StageHandle::metrics);
-        format!("L6: a stream stands still. {tally:?}\n{metrics:?}")
+        format!("L6 (or L2, if all came out): a stream stands still. {tally:?}\n{metrics:?}")
     }
 }
 
