@@ -33,11 +33,11 @@ pub struct Options {
     pub mqtt: SocketAddr,
 
     /// The PostgreSQL server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:54320")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15430")]
     pub postgres: SocketAddr,
 
     /// The NATS server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:42220")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:14220")]
     pub nats: SocketAddr,
 
     /// Serve the numbers to Prometheus, at http://HOST:PORT/metrics

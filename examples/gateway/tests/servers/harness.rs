@@ -54,8 +54,7 @@ fn servers() -> Option<Arc<Servers>> {
     let (mqtt, postgres, nats) = (free_port(), free_port(), free_port());
     let servers = Servers { folder, mqtt, postgres, nats };
     if !servers.up() {
-        // Not by `eprintln`: what a test that passes prints is not shown.
-        let _ = writeln!(io::stderr(), "\nSKIPPED: the servers are not there\n");
+        skipped();
         return None;
     }
     let servers = Arc::new(servers);
@@ -63,15 +62,20 @@ fn servers() -> Option<Arc<Servers>> {
     Some(servers)
 }
 
+/// Not by `eprintln`: what a test that passes prints is not shown.
+pub fn skipped() {
+    let _ = writeln!(io::stderr(), "\nSKIPPED: the servers are not there\n");
+}
+
 #[cfg(unix)]
-fn open_to_all(folder: &Path) {
+pub fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("permissions");
 }
 
 /// A port that is free, and below those that clients get: who tries again and again to connect to one of
 /// those, while nobody listens, at last gets it as its own and is connected to itself.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = process::id() as u16 % 10_000;
     loop {

@@ -5,6 +5,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod harness;
+mod up;
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
