@@ -8,7 +8,7 @@ use crate::demo::{Demo, Fate};
 use crate::ledger::Ledger;
 use crate::message::Reading;
 use crate::options::Options;
-use crate::output::{Enriched, dead_letters};
+use crate::output::{self, Enriched, dead_letters};
 use crate::status::Status;
 use crate::stream::{Outlet, Stored};
 use anyhow::Context;
@@ -46,7 +46,8 @@ struct Tally {
     /// What each reading has to come out as, and how often it did.
     expected: HashMap<String, (u64, Fate)>,
     counts: Vec<u32>,
-    dead_letters: String,
+    /// Of the gateway: its subjects start with it.
+    name: String,
     enriched: u64,
     dead: u64,
     /// Not what it has to be, or not of the demo.
@@ -75,7 +76,7 @@ impl Tally {
         Self {
             expected: expected.collect(),
             counts,
-            dead_letters: dead_letters(&options.name),
+            name: options.name.clone(),
             enriched: 0,
             dead: 0,
             wrong: 0,
@@ -85,12 +86,14 @@ impl Tally {
     }
 
     fn count(&mut self, stored: &Stored) {
-        let found = if stored.subject == self.dead_letters {
+        let found = if stored.subject == dead_letters(&self.name) {
             self.dead += 1;
             dead_letter(&stored.payload)
         } else {
             self.enriched += 1;
-            serde_json::from_slice(&stored.payload).ok().map(Fate::Enriched)
+            let is_there =
+                |found: &Enriched| stored.subject == output::enriched(&self.name, &found.device);
+            serde_json::from_slice(&stored.payload).ok().filter(is_there).map(Fate::Enriched)
         };
         if let Some(Fate::Enriched(reading)) = &found {
             self.look_at_order(reading);
@@ -139,4 +142,91 @@ fn dead_letter(payload: &[u8]) -> Option<Fate> {
     let letter: DeadLetter = serde_json::from_slice(payload).ok()?;
     let fate = letter.reading.map(Fate::Stranger).or(letter.message.map(Fate::Garbled));
     fate.filter(|_| !letter.reason.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::Entry;
+
+    /// So many that each of the three fates is among them.
+    const READINGS: u64 = 2_000;
+
+    /// What the stream has to hold.
+    fn stored(seed: u64, number: u64) -> Stored {
+        let (subject, payload) = match (Demo { seed }).fate(number) {
+            Fate::Enriched(reading) => {
+                (output::enriched("gateway", &reading.device), json!(reading))
+            }
+            Fate::Stranger(reading) => (
+                dead_letters("gateway"),
+                json!({ "reason": "nobody knows it", "reading": reading }),
+            ),
+            Fate::Garbled(text) => {
+                (dead_letters("gateway"), json!({ "reason": "no JSON", "message": text }))
+            }
+        };
+        Stored { id: String::new(), subject, payload: payload.to_string().into_bytes() }
+    }
+
+    /// What is said after `spoil` was at the stream: lost, duplicated, wrong, out of order.
+    fn spoilt(spoil: impl FnOnce(&mut Vec<Stored>)) -> [u64; 4] {
+        let options = Options::parse_from(["inflight-gateway"]);
+        let entry = Entry { seed: options.seed, confirmed: READINGS, offered: READINGS };
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut ledger = Ledger::open(&folder.path().join("ledger"), options.seed).expect("new");
+        ledger.entry = entry;
+        let mut stream = (0..READINGS).map(|number| stored(options.seed, number)).collect();
+        spoil(&mut stream);
+        let mut tally = Tally::new(&options, &ledger);
+        stream.iter().for_each(|stored| tally.count(stored));
+        [tally.lost(READINGS), tally.duplicated(), tally.wrong, tally.disordered]
+    }
+
+    /// The first message under a subject that starts so.
+    fn first(stream: &[Stored], subject: &str) -> usize {
+        stream.iter().position(|stored| stored.subject.starts_with(subject)).expect("there is one")
+    }
+
+    /// It proves nothing unless it notices when something is wrong, among the dead letters too.
+    #[test]
+    fn whatever_is_wrong_in_the_stream_is_noticed() {
+        assert_eq!(spoilt(|_| ()), [0, 0, 0, 0]);
+        for subject in ["gateway.enriched.", "gateway.dead"] {
+            // lost, duplicated, wrong, out of order
+            let torn = |stream: &mut Vec<Stored>| {
+                let first = first(stream, subject);
+                _ = stream[first].payload.pop();
+            };
+            assert_eq!(spoilt(torn), [1, 0, 1, 0], "half a message");
+            let twice = |stream: &mut Vec<Stored>| {
+                let Stored { id, subject, payload } = &stream[first(stream, subject)];
+                let (id, subject, payload) = (id.clone(), subject.clone(), payload.clone());
+                stream.insert(0, Stored { id, subject, payload });
+            };
+            assert_eq!(spoilt(twice), [0, 1, 0, 0], "twice");
+            let gone = |stream: &mut Vec<Stored>| _ = stream.remove(first(stream, subject));
+            assert_eq!(spoilt(gone), [1, 0, 0, 0], "not there");
+            let elsewhere = |stream: &mut Vec<Stored>| {
+                let first = first(stream, subject);
+                stream[first].subject = "gateway.enriched.nobody".into();
+            };
+            assert_eq!(spoilt(elsewhere), [1, 0, 1, 0], "under another subject");
+        }
+        let late = |stream: &mut Vec<Stored>| {
+            let first = stream.remove(first(stream, "gateway.enriched."));
+            stream.push(first);
+        };
+        assert_eq!(spoilt(late), [0, 0, 0, 1], "behind a later one of its device");
+        let no_reason = |stream: &mut Vec<Stored>| {
+            let letter = first(stream, "gateway.dead");
+            let text = String::from_utf8_lossy(&stream[letter].payload).into_owned();
+            let text = text.replace("nobody knows it", "").replace("no JSON", "");
+            stream[letter].payload = text.into();
+        };
+        assert_eq!(spoilt(no_reason), [1, 0, 1, 0], "a dead letter without a reason");
+    }
 }

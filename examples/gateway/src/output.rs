@@ -37,7 +37,7 @@ pub fn render(name: &str, done: Outcome<Message, Device, EnrichError>) -> Output
     let id = done.input.id();
     let (subject, payload) = match (done.result, done.input) {
         (Ok(device), Message::Reading(reading)) => {
-            let subject = format!("{name}.enriched.{}", reading.device);
+            let subject = enriched(name, &reading.device);
             (subject, json!(Enriched::new(reading, device)))
         }
         (result, input) => {
@@ -46,6 +46,10 @@ pub fn render(name: &str, done: Outcome<Message, Device, EnrichError>) -> Output
         }
     };
     Output { id, subject, payload: payload.to_string().into_bytes() }
+}
+
+pub fn enriched(name: &str, device: &str) -> String {
+    format!("{name}.enriched.{device}")
 }
 
 pub fn dead_letters(name: &str) -> String {
