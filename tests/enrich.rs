@@ -11,6 +11,8 @@ mod bad_input;
 mod crashes;
 #[path = "enrich/harness.rs"]
 mod harness;
+#[path = "enrich/judge.rs"]
+mod judge;
 #[cfg(unix)]
 #[path = "enrich/kills.rs"]
 mod kills;

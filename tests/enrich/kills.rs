@@ -4,14 +4,14 @@
 //! stands still for a while between pre-commit, save and commit (`ENRICH_WINDOW`), so that many of the
 //! kills hit there.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::harness::{Job, Running, enriched, flights};
+use crate::harness::{Job, Running, flights_and_broken_lines};
+use crate::judge::Verdict;
 
 /// How many kills a plain `cargo test` makes.
 const KILLS: u64 = 20;
@@ -20,14 +20,11 @@ const KILLS: u64 = 20;
 const FLIGHTS: usize = 400;
 
 /// What a number of kills has done.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 struct Damage {
     kills: u64,
     jobs: u64,
-    lost: usize,
-    duplicated: usize,
-    /// Jobs that should have kept the order, and did not.
-    out_of_order: usize,
+    verdict: Verdict,
 }
 
 /// Runs jobs, and kills them until there have been so many kills and the last job is done; or, if told
@@ -35,9 +32,10 @@ struct Damage {
 fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool) -> Damage {
     let mut random = StdRng::seed_from_u64(seed);
     let mut damage = Damage::default();
-    while damage.kills < kills && !(until_damaged && damage.lost + damage.duplicated > 0) {
+    let input = flights_and_broken_lines(FLIGHTS);
+    while damage.kills < kills && (!until_damaged || damage.verdict.is_good()) {
         let order = ["ordered", "unordered"][(damage.jobs % 2) as usize];
-        let job = Job::new(flights(FLIGHTS)).with(&["--order", order, "--latency", "3ms"]);
+        let job = Job::new(&input).with(&["--order", order, "--latency", "3ms"]);
         let job = job.with(&["--capacity", "10", "--checkpoint-interval", "10ms"]);
         damage.jobs += 1;
         let start = || {
@@ -51,7 +49,7 @@ fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool
         // The last one may have been too late.
         let said = start().said();
         assert!(said.status.success(), "{said:#?}");
-        compare(&job, order, &mut damage);
+        damage.verdict.add(job.verdict(&input, order == "ordered"));
     }
     damage
 }
@@ -69,37 +67,17 @@ fn kill_somewhere(job: &Job, mut running: Running, random: &mut StdRng) -> bool 
     running.kill_after(moment)
 }
 
-/// Adds up what is lost and what is there twice.
-fn compare(job: &Job, order: &str, damage: &mut Damage) {
-    let expected: Vec<_> = enriched(&flights(FLIGHTS)).into_iter().map(text).collect();
-    let output = String::from_utf8_lossy(&job.output()).into_owned();
-    // Half a line is no line.
-    let found: Vec<_> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let found: Vec<_> = found.into_iter().map(text).collect();
-    let mut left: HashMap<&str, i64> = HashMap::new();
-    expected.iter().for_each(|line| *left.entry(line).or_default() += 1);
-    found.iter().for_each(|line| *left.entry(line).or_default() -= 1);
-    damage.lost += left.values().map(|left| (*left).max(0) as usize).sum::<usize>();
-    damage.duplicated += left.values().map(|left| (-*left).max(0) as usize).sum::<usize>();
-    damage.out_of_order += usize::from(order == "ordered" && found != expected);
-}
-
-fn text(flight: serde_json::Map<String, serde_json::Value>) -> String {
-    serde_json::Value::from(flight).to_string()
-}
-
 // K9, K10
 #[test]
 fn kills_lose_nothing_and_double_nothing() {
     let kills = number("INFLIGHT_KILLS").unwrap_or(KILLS);
     let seed = number("INFLIGHT_SEED").unwrap_or(6);
-    let damage = kill(kills, seed, &[("ENRICH_WINDOW", "5ms")], false);
-    let Damage { kills: made, jobs, lost, duplicated, out_of_order } = damage;
-    say(&format!("kills: {made}, lost: {lost}, duplicated: {duplicated}"));
-    assert_eq!(
-        (made, lost, duplicated, out_of_order),
-        (kills, 0, 0, 0),
-        "seed {seed}, {jobs} jobs"
+    let Damage { kills: made, jobs, verdict } =
+        kill(kills, seed, &[("ENRICH_WINDOW", "5ms")], false);
+    say(&format!("kills: {made}, {verdict:?}"));
+    assert!(
+        made == kills && verdict.is_good(),
+        "seed {seed}, {made} kills, {jobs} jobs: {verdict:?}"
     );
 }
 
@@ -109,7 +87,7 @@ fn the_wrong_order_is_noticed() {
     let wrong = [("ENRICH_WINDOW", "5ms"), ("ENRICH_COMMITS_FIRST", "1")];
     let damage = kill(200, 7, &wrong, true);
     say(&format!("in the wrong order: {damage:?}"));
-    assert!(damage.lost + damage.duplicated > 0, "{damage:?}");
+    assert!(!damage.verdict.is_good(), "{damage:?}");
 }
 
 /// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.
