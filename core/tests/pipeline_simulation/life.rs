@@ -27,7 +27,8 @@ pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
     let (w, r) = (|| Rc::clone(world), || runtime.clone());
     let source = Source { world: w(), runtime: r(), position: Default::default(), wait: None };
     let (buffer, open) = (Vec::new(), Vec::new());
-    let sink = Sink { world: w(), runtime: r(), buffer, open, watermark: None };
+    let sink =
+        Sink { world: w(), runtime: r(), buffer, open, watermark: None, is_recovering: true };
     let mut pipeline = Pipeline::new(source, sink, Store { world: w(), runtime: r() });
     if let Some(interval) = plan.interval {
         pipeline = pipeline.interval(interval);

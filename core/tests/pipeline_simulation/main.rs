@@ -4,7 +4,9 @@
 //! of each record, once.
 //!
 //! For each seed the pipeline runs once without a crash, and its steps are counted. Then it runs anew for
-//! each of them, dies there, and goes on in further lives until it is done.
+//! each of them, dies there, and goes on in further lives until it is done. These die at random; or, in a test
+//! of its own, at every step of their recovery: of the first, or of the recovery after a recovery that died, or
+//! of the third in a row.
 //!
 //! `INFLIGHT_SCHEDULES=N` runs so many seeds, `INFLIGHT_SEED=S` one of them and tells which step it was.
 
@@ -30,20 +32,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::plan::{Flaw, Plan};
-use crate::world::World;
+use crate::random::Random;
+use crate::world::{Deaths, World};
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 2_000;
 
+/// And how many of those in which recoveries die, which are twice the work.
+const SEEDS_IN_RECOVERY: u64 = 800;
+
+/// How many recoveries die in a row, at most.
+const IN_A_ROW: usize = 3;
+
 /// More lives than any job should take.
 const MAX_LIVES: u32 = 40;
 
-/// What came of a job, in all its lives.
+/// What came of jobs, in all their lives.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     runs: u64,
     steps: u64,
     lives: u64,
+    /// Of the runs those in which as many recoveries were cut short, one after the other, and one.
+    in_a_row: [u64; IN_A_ROW],
 }
 
 impl AddAssign for Tally {
@@ -51,40 +62,71 @@ impl AddAssign for Tally {
         self.runs += other.runs;
         self.steps += other.steps;
         self.lives += other.lives;
+        (0..IN_A_ROW).for_each(|row| self.in_a_row[row] += other.in_a_row[row]);
     }
 }
 
-/// Runs a job to its end; it dies first at step `crash_at`, and perhaps again.
-fn job(plan: &Plan, crash_at: Option<u64>) -> Result<Tally, String> {
-    let world = World::new(plan, crash_at);
+/// Runs a job to its end; its processes die as planned, and how long each recovery took is told.
+fn job(plan: &Plan, deaths: &Deaths) -> Result<(Tally, Vec<u64>), String> {
+    let world = World::new(plan, deaths);
     for life in 1..=MAX_LIVES {
-        let is_done = life::live(plan, &world)?;
+        let is_done = life::live(plan, &world).map_err(|error| format!("{deaths:?}: {error}"))?;
         if is_done {
-            world.check_end()?;
-            return Ok(Tally { runs: 1, steps: world.steps(), lives: u64::from(life) });
+            world.check_end().map_err(|error| format!("{deaths:?}: {error}"))?;
+            let tally =
+                Tally { runs: 1, steps: world.steps(), lives: u64::from(life), ..Tally::default() };
+            return Ok((tally, world.recoveries()));
         }
         world.next_life(life);
     }
-    Err(format!("it is not done after {MAX_LIVES} lives"))
+    Err(format!("{deaths:?}: it is not done after {MAX_LIVES} lives"))
 }
 
-/// The job without a crash, and with one at each of its steps.
-fn every_crash(plan: &Plan) -> Result<Tally, String> {
-    let mut tally = job(plan, None).map_err(|error| format!("without a crash: {error}"))?;
+/// The job without a crash, and with one at each of its steps. The processes that follow die at random if
+/// told so, or not at all.
+fn every_crash(plan: &Plan, recoveries: Option<Vec<u64>>) -> Result<Tally, String> {
+    let (mut tally, _) = job(plan, &Deaths::default())?;
     for step in 1..=tally.steps {
-        tally += job(plan, Some(step)).map_err(|error| format!("crash at step {step}: {error}"))?;
+        tally += job(plan, &Deaths { first: Some(step), recoveries: recoveries.clone() })?.0;
     }
     Ok(tally)
 }
 
-#[test] // K3, K4, K5, K10, R6
-fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
+/// After a crash at every fourth step of the job a crash at each step of its recovery; or of the recovery from
+/// such a crash, or of the recovery from that one. Which steps and how many recoveries depends on the seed.
+fn every_crash_in_recovery(plan: &Plan) -> Result<Tally, String> {
+    let (mut tally, _) = job(plan, &Deaths::default())?;
+    for first in (1 + plan.seed % 4..=tally.steps).step_by(4) {
+        let random = &mut Random::new(plan.seed ^ first);
+        let before = random.below(IN_A_ROW);
+        let mut recoveries = Vec::new();
+        let steps = loop {
+            let deaths = Deaths { first: Some(first), recoveries: Some(recoveries.clone()) };
+            let (more, took) = job(plan, &deaths)?;
+            tally += more;
+            match took.get(recoveries.len()) {
+                None => break 0, // it was done already
+                Some(steps) if recoveries.len() == before => break *steps,
+                Some(steps) => recoveries.push(1 + random.below(*steps as usize) as u64),
+            }
+        };
+        for step in 1..=steps {
+            let recoveries = [&recoveries[..], &[step]].concat();
+            tally += job(plan, &Deaths { first: Some(first), recoveries: Some(recoveries) })?.0;
+            tally.in_a_row[before] += 1;
+        }
+    }
+    Ok(tally)
+}
+
+/// Goes through so many seeds, or the one that the environment names, on all processors.
+fn of_all_seeds(seeds: u64, run: impl Fn(&Plan) -> Result<Tally, String> + Sync) {
     if let Some(seed) = number("INFLIGHT_SEED") {
         let plan = Plan::random(seed);
         say(&format!("{plan:#?}"));
-        return assert_eq!(every_crash(&plan).map(|_| ()), Ok(()), "INFLIGHT_SEED={seed}");
+        return assert_eq!(run(&plan).map(|_| ()), Ok(()), "INFLIGHT_SEED={seed}");
     }
-    let seeds = number("INFLIGHT_SCHEDULES").unwrap_or(SEEDS);
+    let seeds = number("INFLIGHT_SCHEDULES").unwrap_or(seeds);
     let next = AtomicU64::new(0);
     let tally = thread::scope(|scope| {
         let worker = || {
@@ -94,7 +136,7 @@ fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
                 if seed >= seeds {
                     return tally;
                 }
-                match every_crash(&Plan::random(seed)) {
+                match run(&Plan::random(seed)) {
                     Ok(more) => tally += more,
                     Err(error) => panic!("INFLIGHT_SEED={seed} fails: {error}"),
                 }
@@ -106,17 +148,44 @@ fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
         workers.into_iter().for_each(|worker| tally += worker.join().expect("no seed fails"));
         tally
     });
-    let Tally { runs, lives, steps } = tally;
+    let Tally { runs, lives, steps, in_a_row: [once, twice, thrice] } = tally;
     let again = lives - runs;
     say(&format!("pipelines: {seeds}, runs: {runs}, further lives: {again}, steps: {steps}"));
+    if once > 0 {
+        say(&format!("killed in recovery: {once} once, {twice} twice, {thrice} thrice in a row"));
+    }
+}
+
+#[test] // K3, K4, K5, K10, R6
+fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
+    of_all_seeds(SEEDS, |plan| every_crash(plan, None));
+}
+
+#[test] // K5, K9, K10
+fn a_crash_at_any_step_of_a_recovery_loses_nothing_and_doubles_nothing() {
+    of_all_seeds(SEEDS_IN_RECOVERY, every_crash_in_recovery);
 }
 
 /// It proves nothing unless it notices when something is wrong.
 #[test]
 fn what_is_wrong_is_noticed() {
     for flaw in [Flaw::CommitsBeforeTheSave, Flaw::SavesTooLittle, Flaw::ForgetsFailedCheckpoints] {
-        let noticed = (0..500).any(|seed| every_crash(&Plan::random(seed).with(flaw)).is_err());
-        assert!(noticed, "{flaw:?}");
+        let noticed = |seed| every_crash(&Plan::random(seed).with(flaw), None).is_err();
+        assert!((0..500).any(noticed), "{flaw:?}");
+    }
+}
+
+/// And the same of recoveries: these three do harm only to one who dies while he recovers.
+#[test]
+fn what_is_wrong_in_a_recovery_is_noticed() {
+    for flaw in
+        [Flaw::CommitsInTwoSteps, Flaw::RewritesWhatItLoads, Flaw::GoesOnBehindAnEarlierSeek]
+    {
+        let plan = |seed| Plan::random(seed).calm().with(flaw);
+        let unnoticed = |seed| every_crash(&plan(seed), Some(Vec::new())).is_ok();
+        assert!((0..200).all(unnoticed), "{flaw:?} shows without that");
+        let noticed = |seed| every_crash_in_recovery(&plan(seed)).is_err();
+        assert!((0..200).any(noticed), "{flaw:?}");
     }
 }
 

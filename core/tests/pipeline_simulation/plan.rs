@@ -29,6 +29,12 @@ pub(crate) enum Flaw {
     SavesTooLittle,
     /// The sink describes only what was written since the last pre-commit, although that failed.
     ForgetsFailedCheckpoints,
+    /// While it recovers, the sink commits a transaction in two steps: a crash in between loses it.
+    CommitsInTwoSteps,
+    /// The store writes a checkpoint anew when it is loaded: a crash on the way damages it.
+    RewritesWhatItLoads,
+    /// The source takes a seek to where it was sent before for one that it has done.
+    GoesOnBehindAnEarlierSeek,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,10 +85,17 @@ impl Plan {
 
     pub(crate) fn with(self, flaw: Flaw) -> Self {
         let medium = match flaw {
-            Flaw::None | Flaw::SavesTooLittle => self.medium,
-            _ => Medium::Transactions,
+            Flaw::CommitsInTwoSteps
+            | Flaw::CommitsBeforeTheSave
+            | Flaw::ForgetsFailedCheckpoints => Medium::Transactions,
+            _ => self.medium,
         };
         Self { flaw, medium, ..self }
+    }
+
+    /// Without anything that fails or stops by itself.
+    pub(crate) fn calm(self) -> Self {
+        Self { save_fails: None, others_fail: None, stop_at: None, ..self }
     }
 
     /// What a record comes to, by the function below, once for each stage.

@@ -17,6 +17,7 @@ pub(crate) struct Sink {
     /// Transactions that were prepared and not committed.
     pub(crate) open: Vec<u64>,
     pub(crate) watermark: Option<Timestamp>,
+    pub(crate) is_recovering: bool,
 }
 
 impl Sink {
@@ -84,7 +85,13 @@ impl TransactionalSink<u32> for Sink {
         };
         self.world.promise(is_durable(&self.world), "what is committed is durable");
         if self.world.plan.medium == Medium::Transactions {
+            let is_in_two_steps = self.world.plan.flaw == Flaw::CommitsInTwoSteps;
             for id in prepared {
+                if self.is_recovering && is_in_two_steps {
+                    let taken = self.world.media.borrow_mut().prepared.remove(id);
+                    self.step(true).await?;
+                    self.world.media.borrow_mut().prepared.extend(taken.map(|taken| (*id, taken)));
+                }
                 self.commit_transactions(&[*id]);
                 self.step(true).await?;
             }
@@ -94,6 +101,7 @@ impl TransactionalSink<u32> for Sink {
 
     async fn abort(&mut self, kept: Option<&Vec<u64>>) -> Result<(), Refused> {
         self.step(true).await?;
+        self.is_recovering = false;
         {
             let media = &mut *self.world.media.borrow_mut();
             match (self.world.plan.medium, kept) {

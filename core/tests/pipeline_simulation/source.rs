@@ -10,6 +10,7 @@ use inflight_core::{StreamElement, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::Virtual;
+use crate::plan::Flaw;
 use crate::world::{Refused, World};
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -37,9 +38,14 @@ impl ReplayableSource for Source {
         if self.world.fails(self.world.plan.others_fail) {
             return Err(Refused("it cannot go there now"));
         }
-        let acknowledged = self.world.media.borrow().acknowledged;
-        self.world.promise(position.next >= acknowledged, "what was acknowledged is not asked for");
+        let media = &mut *self.world.media.borrow_mut();
+        let is_there = position.next >= media.acknowledged;
+        self.world.promise(is_there, "what was acknowledged is not asked for");
         self.position = position;
+        let again = media.sought.replace(position.next) == Some(position.next);
+        if again && self.world.plan.flaw == Flaw::GoesOnBehindAnEarlierSeek {
+            self.position.next = (position.next + 1).min(self.world.plan.records.into());
+        }
         Ok(())
     }
 
@@ -57,6 +63,7 @@ impl ReplayableSource for Source {
             self.wait = Some(Box::pin(self.runtime.sleep(nanos)));
             return self.poll_next(cx);
         }
+        self.world.has_recovered(1);
         if self.world.dies_here() {
             return Poll::Pending;
         }

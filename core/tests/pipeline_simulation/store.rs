@@ -13,6 +13,17 @@ pub(crate) struct Store {
     pub(crate) runtime: Virtual,
 }
 
+impl Store {
+    /// Where it stands: in between there is none.
+    async fn rewrite_latest(&self) {
+        let latest = self.world.media.borrow().slots.iter().rposition(|slot| slot.is_whole);
+        let Some(latest) = latest else { return };
+        self.world.media.borrow_mut().slots[latest].is_whole = false;
+        self.world.step(&self.runtime).await;
+        self.world.media.borrow_mut().slots[latest].is_whole = true;
+    }
+}
+
 impl CheckpointStore for Store {
     type Error = Refused;
 
@@ -55,6 +66,9 @@ impl CheckpointStore for Store {
         world.step(runtime).await;
         if world.fails(world.plan.others_fail) {
             return Err(Refused("it cannot be read now").into());
+        }
+        if world.plan.flaw == Flaw::RewritesWhatItLoads {
+            self.rewrite_latest().await;
         }
         let media = &mut *world.media.borrow_mut();
         if !media.slots.iter().any(|slot| slot.is_whole) {

@@ -31,6 +31,16 @@ pub(crate) struct Slot {
     pub(crate) is_whole: bool,
 }
 
+/// When the processes of a job die.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deaths {
+    /// The step at which the first of them does.
+    pub(crate) first: Option<u64>,
+    /// How far the recoveries of the next ones get, each of which dies on its way, and the others do not.
+    /// `None`: those that follow die at random.
+    pub(crate) recoveries: Option<Vec<u64>>,
+}
+
 #[derive(Default)]
 pub(crate) struct Media {
     pub(crate) slots: Vec<Slot>,
@@ -39,13 +49,20 @@ pub(crate) struct Media {
     pub(crate) prepared: BTreeMap<u64, Vec<u32>>,
     /// What the source need not keep.
     pub(crate) acknowledged: u64,
+    /// Where it was sent to last.
+    pub(crate) sought: Option<u64>,
 }
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
     random: RefCell<Random>,
     steps: Cell<u64>,
+    deaths: Deaths,
     crash_at: Cell<Option<u64>>,
+    /// The steps before this life, while it recovers: until its source is asked for the first time.
+    recovering_since: Cell<Option<u64>>,
+    /// How many steps each recovery has taken.
+    recoveries: RefCell<Vec<u64>>,
     is_dead: Cell<bool>,
     /// Nothing fails from now on, so that it comes to an end.
     is_calm: Cell<bool>,
@@ -55,13 +72,16 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(plan: &Plan, crash_at: Option<u64>) -> Rc<Self> {
-        let seed = plan.seed ^ crash_at.unwrap_or_default().wrapping_mul(0x9E37_79B9);
+    pub(crate) fn new(plan: &Plan, deaths: &Deaths) -> Rc<Self> {
+        let seed = plan.seed ^ deaths.first.unwrap_or_default().wrapping_mul(0x9E37_79B9);
         Rc::new(Self {
             plan: *plan,
             random: RefCell::new(Random::new(seed)),
             steps: Cell::new(0),
-            crash_at: Cell::new(crash_at),
+            deaths: deaths.clone(),
+            crash_at: Cell::new(deaths.first),
+            recovering_since: Cell::new(None),
+            recoveries: RefCell::default(),
             is_dead: Cell::new(false),
             is_calm: Cell::new(false),
             media: RefCell::default(),
@@ -79,10 +99,27 @@ impl World {
 
     /// The next process, which may die as well: while it recovers, or soon after.
     pub(crate) fn next_life(&self, life: u32) {
+        self.has_recovered(0); // as far as it came
+        self.recovering_since.set(Some(self.steps()));
         self.is_dead.set(false);
         self.is_calm.set(life > 6);
-        let again = life < 4 && self.one_in(2);
-        self.crash_at.set(again.then(|| self.steps() + 1 + self.below(20) as u64));
+        let step = match &self.deaths.recoveries {
+            Some(recoveries) => recoveries.get(life as usize - 1).copied(),
+            None => (life < 4 && self.one_in(2)).then(|| 1 + self.below(20) as u64),
+        };
+        self.crash_at.set(step.map(|step| self.steps() + step));
+    }
+
+    /// The source is about to be asked, which is so many steps more.
+    pub(crate) fn has_recovered(&self, more: u64) {
+        if let Some(since) = self.recovering_since.take() {
+            self.recoveries.borrow_mut().push(self.steps() + more - since);
+        }
+    }
+
+    /// How many steps the recoveries have taken, one after the other.
+    pub(crate) fn recoveries(&self) -> Vec<u64> {
+        self.recoveries.borrow().clone()
     }
 
     pub(crate) fn below(&self, end: usize) -> usize {
