@@ -238,9 +238,16 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committing<S, K, L> {
         self.sink.commit(id, &prepared).await.map_err(PipelineError::Sink)?;
         self.sink.abort(Some(&prepared)).await.map_err(PipelineError::Sink)?;
         (self.listener)(Report::Resumed { id, damaged });
-        // A damaged one may have had a higher number.
-        Ok(CheckpointId(id.0.saturating_add(damaged as u64)).next())
+        Ok(behind(id, damaged))
     }
+}
+
+/// A number behind `id` and behind those of the `damaged` ones that are newer. How many these are does not say how far
+/// they go: a checkpoint that fails has a number as well, and nothing may be left of it. And what cannot be read today
+/// may be tomorrow, and must not be the latest then. So there is room for each of them: more numbers than one life uses.
+fn behind(id: CheckpointId, damaged: usize) -> CheckpointId {
+    const A_LIFE: u64 = 1_000_000_000_000;
+    CheckpointId(id.0.saturating_add((damaged as u64).saturating_mul(A_LIFE))).next()
 }
 
 /// The checkpoint to go on from, and how many damaged ones were passed over.

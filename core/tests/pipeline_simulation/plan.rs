@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     /// Chances of one in so many.
     pub(crate) save_fails: Option<usize>,
     pub(crate) others_fail: Option<usize>,
+    /// The newest checkpoint cannot be read any more, if nothing of it was committed.
+    pub(crate) decays: Option<usize>,
     /// The step at which somebody stops the first life.
     pub(crate) stop_at: Option<u64>,
     pub(crate) flaw: Flaw,
@@ -79,6 +81,7 @@ impl Plan {
             save_fails: random.perhaps(&[2, 4]),
             others_fail: random.perhaps(&[20, 60]),
             stop_at: random.perhaps(&[3, 10, 20, 30, 50]),
+            decays: random.perhaps(&[2, 4]),
             flaw: Flaw::None,
         }
     }
@@ -95,7 +98,7 @@ impl Plan {
 
     /// Without anything that fails or stops by itself.
     pub(crate) fn calm(self) -> Self {
-        Self { save_fails: None, others_fail: None, stop_at: None, ..self }
+        Self { save_fails: None, others_fail: None, decays: None, stop_at: None, ..self }
     }
 
     /// What a record comes to, by the function below, once for each stage.

@@ -81,9 +81,10 @@ impl TransactionalSink<u32> for Sink {
     async fn commit(&mut self, id: CheckpointId, prepared: &Vec<u64>) -> Result<(), Refused> {
         self.step(true).await?;
         let is_durable = |world: &World| {
-            world.media.borrow().slots.iter().any(|slot| slot.id == id && slot.is_whole)
+            world.media.borrow().slots.iter().any(|slot| slot.id == id && slot.is_intact())
         };
         self.world.promise(is_durable(&self.world), "what is committed is durable");
+        self.world.media.borrow_mut().committed = Some(id);
         if self.world.plan.medium == Medium::Transactions {
             let is_in_two_steps = self.world.plan.flaw == Flaw::CommitsInTwoSteps;
             for id in prepared {

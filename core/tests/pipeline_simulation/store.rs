@@ -14,6 +14,21 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// The newest checkpoint cannot be read from now on, perhaps. Of what was committed the medium loses
+    /// nothing, and not all that it has: else nobody could be helped.
+    fn decay(&self) {
+        if !self.world.fails(self.world.plan.decays) {
+            return;
+        }
+        let media = &mut *self.world.media.borrow_mut();
+        let intact = media.slots.iter().filter(|slot| slot.is_intact()).count();
+        let committed = media.committed;
+        let newest = media.slots.iter_mut().rfind(|slot| slot.is_intact());
+        if let Some(newest) = newest.filter(|slot| intact > 1 && Some(slot.id) > committed) {
+            newest.is_lost = true;
+        }
+    }
+
     /// Where it stands: in between there is none.
     async fn rewrite_latest(&self) {
         let latest = self.world.media.borrow().slots.iter().rposition(|slot| slot.is_whole);
@@ -34,17 +49,17 @@ impl CheckpointStore for Store {
         if fails && world.one_in(3) {
             return Err(Refused("nothing was written"));
         }
-        let taken = {
-            let slots = &world.media.borrow().slots;
-            let newest = slots.iter().filter(|slot| slot.is_whole).map(|slot| slot.id.0).max();
-            // Torn ones do not say what numbers they had, but each had one.
-            newest
-                .map(|id| id + slots.iter().rev().take_while(|slot| !slot.is_whole).count() as u64)
-        };
-        let increases = taken.is_none_or(|taken| taken < id.0);
-        world.promise(increases, "the numbers of checkpoints increase, those of torn ones too");
+        // (A torn one does not say what number it had; one that cannot be read may do so again.)
+        let is_behind = |slot: &Slot| slot.is_whole && slot.id >= id;
+        let is_behind = world.media.borrow().slots.iter().any(is_behind);
+        world.promise(!is_behind, "the numbers of checkpoints increase");
         let torn = bytes[..world.below(bytes.len())].to_vec();
-        world.media.borrow_mut().slots.push(Slot { id, bytes: torn, is_whole: false });
+        world.media.borrow_mut().slots.push(Slot {
+            id,
+            bytes: torn,
+            is_whole: false,
+            is_lost: false,
+        });
         world.step(runtime).await;
         if fails && world.one_in(2) {
             return Err(Refused("it is torn"));
@@ -52,7 +67,7 @@ impl CheckpointStore for Store {
         if world.plan.flaw == Flaw::SavesTooLittle {
             return Ok(());
         }
-        let slot = Slot { id, bytes: bytes.to_vec(), is_whole: true };
+        let slot = Slot { id, bytes: bytes.to_vec(), is_whole: true, is_lost: false };
         *world.media.borrow_mut().slots.last_mut().expect("it was just put in") = slot;
         world.step(runtime).await;
         if fails { Err(Refused("it is there, and nobody knows")) } else { Ok(()) }
@@ -70,12 +85,16 @@ impl CheckpointStore for Store {
         if world.plan.flaw == Flaw::RewritesWhatItLoads {
             self.rewrite_latest().await;
         }
+        self.decay();
         let media = &mut *world.media.borrow_mut();
         if !media.slots.iter().any(|slot| slot.is_whole) {
             media.slots.clear(); // none was ever saved
         }
-        let damaged = media.slots.iter().rev().take_while(|slot| !slot.is_whole).count();
+        let damaged = media.slots.iter().rev().take_while(|slot| !slot.is_intact()).count();
         let latest = media.slots.iter().rev().nth(damaged);
+        if latest.is_none() && damaged > 0 {
+            return Err(Refused("there were some, and none can be read").into());
+        }
         let Some(slot) = latest else { return Ok(None) };
         let len = slot.bytes.len();
         let room = buffer.get_mut(..len).ok_or(LoadError::BufferTooSmall { needed: len })?;

@@ -29,6 +29,14 @@ pub(crate) struct Slot {
     pub(crate) id: CheckpointId,
     pub(crate) bytes: Vec<u8>,
     pub(crate) is_whole: bool,
+    /// It was whole, and cannot be read any more. But who can tell: it may come to light again.
+    pub(crate) is_lost: bool,
+}
+
+impl Slot {
+    pub(crate) fn is_intact(&self) -> bool {
+        self.is_whole && !self.is_lost
+    }
 }
 
 /// When the processes of a job die.
@@ -49,6 +57,8 @@ pub(crate) struct Media {
     pub(crate) prepared: BTreeMap<u64, Vec<u32>>,
     /// What the source need not keep.
     pub(crate) acknowledged: u64,
+    /// The latest checkpoint whose commit has begun.
+    pub(crate) committed: Option<CheckpointId>,
     /// Where it was sent to last.
     pub(crate) sought: Option<u64>,
 }
