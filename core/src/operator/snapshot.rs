@@ -157,7 +157,8 @@ where
 
     /// Reads records that were saved under an older schema version: `migrate` is given that version and
     /// the record's bytes ([postcard](https://docs.rs/postcard)) and returns the record, or `None` if it
-    /// cannot. Say [`checkpointed`](Self::checkpointed) first; without it this does nothing.
+    /// cannot. It is called twice for each record, and has to answer the same: once to see whether all can
+    /// be read, before anything is taken up, and once to take it up. Say [`checkpointed`](Self::checkpointed) first; without it this does nothing.
     #[must_use]
     pub fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<In>) -> Self {
         self.checkpointing = self.checkpointing.map(|codec| codec.migrating(migrate));

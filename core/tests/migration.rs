@@ -1,0 +1,64 @@
+//! How often a restore asks the migration function, and what for.
+
+#![cfg(feature = "alloc")]
+
+use std::cell::Cell;
+
+use inflight_core::{
+    AsyncWait, Checkpoint, CheckpointId, Heap, Instant, NoRetry, Operator, RestoreError,
+    StreamElement,
+};
+
+type Numbers = Operator<u32, u32, (), NoRetry, Heap>;
+
+const RECORDS: u32 = 5;
+
+thread_local! {
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Refuses the last of them.
+fn all_but_the_last(_: u32, bytes: &[u8]) -> Option<u32> {
+    CALLS.set(CALLS.get() + 1);
+    postcard::from_bytes(bytes).ok().filter(|number| *number + 1 < RECORDS)
+}
+
+fn all(_: u32, bytes: &[u8]) -> Option<u32> {
+    CALLS.set(CALLS.get() + 1);
+    postcard::from_bytes(bytes).ok()
+}
+
+fn numbers(schema: u32) -> Numbers {
+    let policy = AsyncWait::ordered(RECORDS as usize);
+    policy.build_core().expect("a sound policy").checkpointed("numbers", schema)
+}
+
+fn snapshot() -> Checkpoint {
+    let mut operator = numbers(1);
+    for number in 0..RECORDS {
+        operator.push(Instant::ZERO, StreamElement::value(number)).expect("room");
+    }
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    operator.snapshot(Instant::ZERO, &mut checkpoint).expect("a snapshot");
+    checkpoint
+}
+
+#[test] // K6, K7: all records can be read, or none is taken up.
+fn each_record_is_migrated_twice_so_that_nothing_is_half_restored() {
+    let checkpoint = snapshot();
+    CALLS.set(0);
+    let mut operator = numbers(2).migrating(all_but_the_last);
+    let refused = operator.restore(Instant::ZERO, &checkpoint);
+    assert_eq!(refused, Err(RestoreError::Migration { found: 1, expected: 2 }));
+    assert_eq!(CALLS.get(), RECORDS, "found out in the first round");
+    assert!(operator.is_empty());
+    assert!(operator.poll_call(Instant::ZERO).is_none());
+
+    CALLS.set(0);
+    let mut operator = numbers(2).migrating(all);
+    operator.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    assert_eq!(CALLS.get(), 2 * RECORDS, "once to look, once to take it up");
+    for number in 0..RECORDS {
+        assert_eq!(operator.poll_call(Instant::ZERO).map(|call| *call.input), Some(number));
+    }
+}
