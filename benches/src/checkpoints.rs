@@ -11,7 +11,7 @@ use std::time::{Duration, Instant as Moment};
 use anyhow::{Result, ensure};
 use clap::Args;
 use futures_lite::future::block_on;
-use inflight::pipeline::{Ended, Pipeline, ReplayableSource, TransactionalSink};
+use inflight::pipeline::{Ended, Pipeline, ReplayableSource, Report, TransactionalSink};
 use inflight::prelude::*;
 use inflight::{FileStore, Heap, Instant, NullStore, ObjectCheckpointStore, Operator, RedbFile};
 use object_store::local::LocalFileSystem;
@@ -186,7 +186,9 @@ where
     if let Some(interval) = interval {
         pipeline = pipeline.interval(interval);
     }
-    let running = pipeline.on_report(|_| saved += 1).run(Tokio, |numbers, checkpoint| {
+    let count_saved =
+        |report: Report<'_>| saved += u64::from(matches!(report, Report::Saved { .. }));
+    let running = pipeline.on_report(count_saved).run(Tokio, |numbers, checkpoint| {
         numbers
             .async_wait(AsyncWait::ordered(WINDOW), |reading: &Reading| {
                 let time = reading.time;

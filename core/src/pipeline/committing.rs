@@ -101,7 +101,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committing<S, K, L> {
         let mut stages = pin!(stages);
         let mut saving = pin!(None);
         let mut idle = Some(store);
-        let end = loop {
+        let (id, ended) = loop {
             match next(stages.as_mut(), saving.as_mut()).await {
                 Next::Saved(saved) => {
                     saving.set(None);
@@ -113,7 +113,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committing<S, K, L> {
                         idle = Some(self.conclude(saved).await?);
                     }
                     let Some(of) = self.prepare(barrier).await? else { continue };
-                    let end = of.end;
+                    let end = of.end.map(|end| (of.checkpoint.id(), end));
                     let Some(store) = idle.take() else { unreachable!("nothing is being saved") };
                     saving.set(Some(save(store, of)));
                     if let Some(end) = end {
@@ -126,11 +126,12 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committing<S, K, L> {
         if let Some(saved) = finish(saving).await {
             self.conclude(saved).await?;
         }
-        // The stages have nothing left, but functions to close.
+        (self.listener)(Report::Complete { id, ended });
+        // The stages have nothing left, but functions to close, which may take for ever.
         while poll_fn(|cx| stages.as_mut().poll_next(cx)).await.is_some() {}
         match self.failed.pop() {
             Ok(error) => Err(PipelineError::Source(error)),
-            Err(_) => Ok(end),
+            Err(_) => Ok(ended),
         }
     }
 

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::error::Error;
 use core::fmt;
 
+use super::sections::Ended;
 use crate::checkpoint::{CheckpointError, CheckpointId};
 use crate::envelope::FormatError;
 use crate::runtime::NoRuntime;
@@ -158,6 +159,14 @@ pub enum Report<'a> {
         id: CheckpointId,
         /// The source's error.
         reason: &'a (dyn Error + 'static),
+    },
+    /// The last checkpoint is durable and committed, and nothing is left to do but to close the stages'
+    /// functions, for which [`run`](super::Pipeline::run) waits. Whoever drops its future now loses nothing.
+    Complete {
+        /// The number of that checkpoint.
+        id: CheckpointId,
+        /// How the pipeline ended.
+        ended: Ended,
     },
 }
 

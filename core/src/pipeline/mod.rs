@@ -162,6 +162,9 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
     /// that every stage has to [`restore`](crate::Unstarted::restore) (`None`: nothing was in
     /// flight). What it returns is polled to its end, in place; so is the sink.
     ///
+    /// The end is that all functions are closed. When everything is committed before that,
+    /// [`Report::Complete`] says so: a function that never gets closed holds up the end, and hides nothing.
+    ///
     /// # Errors
     ///
     /// [`PipelineError`]. Whatever it is, a later run goes on from the last checkpoint.
