@@ -209,6 +209,17 @@ where
         self.project().operator
     }
 
+    /// Whether something leaves next, with an element to hand out or without. What a restore has brought gets its
+    /// place then, and its time counts from then.
+    fn has_output(self: Pin<&mut Self>) -> bool {
+        let this = self.project();
+        if this.operator.has_backlog() {
+            this.operator.advance(this.timer.now());
+            this.operator.admit();
+        }
+        this.operator.has_output()
+    }
+
     /// What leaves next. What a restore has brought gets its place then, and its time counts from then.
     #[inline]
     fn poll_output(self: Pin<&mut Self>) -> Option<StreamElement<OutcomeOf<V, F>>> {

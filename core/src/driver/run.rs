@@ -96,9 +96,11 @@ where
         for _ in 0..TURNS_BEFORE_YIELD {
             let turn = this.stage.as_mut().turn(cx, false, |_| {});
             let mut leaves = false;
-            while is_free && let Some(element) = this.stage.as_mut().poll_output() {
+            // Also when what leaves is a dropped record, or the place of a failed barrier: nothing is handed over then.
+            while is_free && this.stage.as_mut().has_output() {
                 leaves = true;
-                if let Some(item) = M::from_element(element) {
+                let element = this.stage.as_mut().poll_output();
+                if let Some(item) = element.and_then(M::from_element) {
                     this.busy.set(Some((this.consumer)(item)));
                     is_free = poll_busy(this.busy.as_mut(), cx);
                 }

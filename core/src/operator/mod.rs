@@ -461,7 +461,7 @@ where
 
     /// Gives places to what a restore brought, as far as there are any.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn admit(&mut self) {
+    pub(crate) fn admit(&mut self) {
         if self.backlog.len() > 0 {
             self.admit_backlog();
         }

@@ -1,0 +1,230 @@
+//! A stage that is run with its consumer as one future goes on whatever leaves it, also without an outcome, in every
+//! storage.
+
+#![cfg(feature = "alloc")]
+
+#[allow(dead_code)] // what only the stage's simulation asks for
+#[path = "stage_simulation/clock.rs"]
+mod clock;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn, ready};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, Barrier, Checkpoint, CheckpointError, CheckpointId, Completion, Fixed,
+    Heap, Instant, NoRuntime, Runtime, StageStorage, StreamElement, TimeoutAction, Timer,
+    WakeTable, with_timeout_action,
+};
+
+use crate::clock::{Alarm, Clock};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// The places of every storage in place.
+const PLACES: usize = 30;
+
+#[derive(Clone)]
+struct Virtual(Rc<Clock>);
+
+impl Runtime for Virtual {
+    type Timer = VirtualTimer;
+
+    fn timer(&self) -> Result<VirtualTimer, NoRuntime> {
+        Ok(VirtualTimer { alarm: self.0.alarm(), clock: Rc::clone(&self.0) })
+    }
+}
+
+struct VirtualTimer {
+    clock: Rc<Clock>,
+    alarm: Rc<Alarm>,
+}
+
+impl Timer for VirtualTimer {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.clock.now())
+    }
+
+    fn arm(self: Pin<&mut Self>, at: Option<Instant>) {
+        self.alarm.set(at.map(Instant::as_nanos));
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(&self.clock, cx)
+    }
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Virtual {
+    fn new() -> Self {
+        Self(Clock::new(0, 1))
+    }
+
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + use<> {
+        let (clock, alarm) = (Rc::clone(&self.0), self.0.alarm());
+        alarm.set(Some(clock.now() + time.as_nanos() as i64));
+        poll_fn(move |cx| alarm.poll(&clock, cx))
+    }
+
+    /// Polls it when it is woken, and lets time pass otherwise.
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let (mut future, flag) = (pin!(future), Arc::new(Flag(AtomicBool::new(true))));
+        let waker = Waker::from(Arc::clone(&flag));
+        loop {
+            while flag.0.swap(false, Ordering::Relaxed) {
+                if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return done;
+                }
+            }
+            let at = self.0.next_alarm().expect("it sleeps for ever");
+            self.0.advance_to(at);
+        }
+    }
+}
+
+/// A stream of what an iterator has.
+struct Iter<I>(I);
+
+impl<I: Iterator + Unpin> Stream for Iter<I> {
+    type Item = I::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
+    }
+}
+
+fn table() -> &'static WakeTable<PLACES> {
+    Box::leak(Box::default())
+}
+
+#[test] // L1, E2, T3
+fn an_outage_behind_a_busy_consumer_is_lived_through() {
+    for capacity in [1, 2, 10] {
+        lives_through_an_outage(capacity, Heap);
+        lives_through_an_outage(capacity, Fixed::<PLACES>);
+        lives_through_an_outage(capacity, table());
+    }
+}
+
+fn lives_through_an_outage<S: StageStorage + Copy>(capacity: usize, storage: S) {
+    for records in [2, 10, 50] {
+        for policy in [AsyncWait::ordered(capacity), AsyncWait::unordered(capacity)] {
+            let runtime = Virtual::new();
+            let is_there = |number: &u32| {
+                let is_there = number.is_multiple_of(10);
+                async move {
+                    if !is_there {
+                        pending::<()>().await;
+                    }
+                    Ok::<_, ()>(())
+                }
+            };
+            let ask = with_timeout_action(is_there, |_| TimeoutAction::Drop);
+            let stage = Iter(0..records).async_wait_with(policy.timeout(20 * MS), ask);
+            let stage = stage.in_place_over(runtime.clone(), storage).expect("it makes sense");
+            let taken = Cell::new(0);
+            let mut run = pin!(stage.run(|_| {
+                taken.set(taken.get() + 1);
+                runtime.sleep(60 * MS)
+            }));
+            assert_eq!(runtime.drive(run.as_mut()), Ok(()));
+            assert_eq!(taken.get(), records.div_ceil(10), "{records} records, {capacity} places");
+            let dropped = run.as_mut().stage().metrics().dropped;
+            assert_eq!(dropped, u64::from(records - records.div_ceil(10)));
+        }
+    }
+}
+
+/// One record that is done, twenty that were dropped, and two that wait, of a stage with more places.
+fn with_dropped_records() -> Checkpoint {
+    let at = |millis: u32| Instant::ZERO + millis * MS;
+    let policy = AsyncWait::ordered(80).timeout(10 * MS);
+    let op = policy.build_core::<u32, u32, ()>().expect("it makes sense");
+    let mut op = op.checkpointed("stage", 1).keeping_results();
+    let mut push = |at, values: std::ops::Range<u32>| {
+        values.for_each(|value| op.push(at, StreamElement::value(value)).expect("room"));
+        std::iter::from_fn(|| op.poll_call(at).map(|call| call.id)).collect::<Vec<_>>()
+    };
+    let first = push(at(0), 0..21);
+    push(at(5), 21..23);
+    assert_eq!(op.handle_completion(at(1), first[0], Ok(0)), Completion::Outcome);
+    while let Some(expired) = op.handle_deadline(at(10)) {
+        assert!(op.resolve_timeout(expired.id(), |_| TimeoutAction::Drop));
+    }
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    op.snapshot(at(10), &mut checkpoint).expect("a snapshot");
+    checkpoint
+}
+
+#[test] // L6, T3, K5
+fn a_restore_of_dropped_records_holds_nothing_up() {
+    for capacity in [1, 2, 5, PLACES] {
+        goes_on_behind_dropped_records(capacity, Heap);
+    }
+    // There all of a snapshot must have room.
+    goes_on_behind_dropped_records(PLACES, Fixed::<PLACES>);
+    goes_on_behind_dropped_records(PLACES, table());
+}
+
+fn goes_on_behind_dropped_records<S: StageStorage>(capacity: usize, storage: S) {
+    let (runtime, checkpoint) = (Virtual::new(), with_dropped_records());
+    let stage = Iter([23_u32, 24].into_iter())
+        .async_wait(AsyncWait::ordered(capacity), |number| ready(Ok::<_, ()>(*number)))
+        .checkpointed("stage", 1)
+        .keeping_results()
+        .restore(Some(&checkpoint))
+        .in_place_over(runtime.clone(), storage)
+        .expect("it makes sense");
+    let taken = RefCell::new(Vec::new());
+    let run = stage.run(|done| {
+        taken.borrow_mut().push(done.input);
+        runtime.sleep(7 * MS)
+    });
+    assert_eq!(runtime.drive(run), Ok(()));
+    assert_eq!(*taken.borrow(), [0, 21, 22, 23, 24], "{capacity} places");
+}
+
+#[test] // K3, L6
+fn a_drain_that_has_failed_holds_nothing_up() {
+    ends_behind_a_failed_drain(Heap);
+    ends_behind_a_failed_drain(Fixed::<PLACES>);
+    ends_behind_a_failed_drain(table());
+}
+
+fn ends_behind_a_failed_drain<S: StageStorage>(storage: S) {
+    let runtime = Virtual::new();
+    let barrier = Barrier::drain(Checkpoint::new(CheckpointId(1))).within(10 * MS);
+    let elements = [StreamElement::value(1_u32), StreamElement::Barrier(barrier)];
+    let ask = |_: &u32| {
+        let request = runtime.sleep(100 * MS);
+        async move {
+            request.await;
+            Ok::<_, ()>(())
+        }
+    };
+    let stage = Iter(elements.into_iter()).async_wait(AsyncWait::ordered(4), ask);
+    let stage = stage.in_place_over(runtime.clone(), storage).expect("it makes sense");
+    let taken = RefCell::new(Vec::new());
+    let run = stage.run(|element| {
+        taken.borrow_mut().push(match element {
+            StreamElement::Barrier(barrier) => barrier.checkpoint.failure().err(),
+            _ => None,
+        });
+        runtime.sleep(7 * MS)
+    });
+    assert_eq!(runtime.drive(run), Ok(()));
+    assert_eq!(*taken.borrow(), [Some(CheckpointError::DrainTimedOut), None]);
+}
