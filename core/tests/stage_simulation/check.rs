@@ -9,17 +9,18 @@ use crate::world::World;
 
 impl World {
     /// L6: nothing has been woken, so everything waits for something outside.
-    pub(crate) fn is_at_rest(&self) -> Result<(), String> {
-        let mut watch = self.watch.look();
-        let has_task = watch.plan.mode.has_task();
+    pub(crate) fn is_at_rest(&mut self) -> Result<(), String> {
         let waits = self.consumer_waits();
+        let mut watch = self.watch.look();
+        let mode = watch.plan.mode;
+        let has_task = mode.has_task();
         if waits && has_task && !watch.ring.is_empty() {
             return Err("the consumer was not told of an output (L6)".into());
         }
         if waits && watch.is_over() {
             return Err("the consumer was not told that the stage is over".into());
         }
-        if watch.is_over() || self.has_ended || !(has_task || waits) {
+        if watch.is_over() || self.has_ended || !(mode.is_driven() || waits) {
             return Ok(());
         }
         if waits && watch.life == Life::Closed {
@@ -30,10 +31,11 @@ impl World {
         }
         watch.wakes_were_heard()?;
         let is_full = has_task && watch.ring.len() >= 2 * watch.plan.setup.max_capacity;
-        if watch.model.has_output() && !is_full && !watch.has_unheard_room(waits) {
+        let hands_on = (has_task || waits) && !is_full && !watch.has_unheard_room(waits);
+        if watch.model.has_output() && hands_on {
             return Err("an output is not handed on (O4, L6)".into());
         }
-        let metrics = self.subject.as_ref().map(|subject| subject.metrics());
+        let metrics = self.subject.as_mut().map(|subject| subject.metrics());
         metrics.map_or(Ok(()), |metrics| watch.adds_up(&metrics))
     }
 
@@ -152,6 +154,9 @@ impl Inner {
         }
         if self.life == Life::Opening && (self.opening.is_woken || self.opening.is_open) {
             return Err("the function was opened, and nobody knows (L6)".into());
+        }
+        if self.desk.is_woken {
+            return Err("the consumer was woken and not polled (L6)".into());
         }
         if self.closing.is_woken {
             return Err("the function was closed, and nobody knows (L6)".into());

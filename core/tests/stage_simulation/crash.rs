@@ -3,7 +3,7 @@
 use inflight_core::Checkpoint;
 
 use crate::clock::Clock;
-use crate::executor::Executor;
+use crate::executor::{Executor, Flag};
 use crate::model::{Model, SavedElement};
 use crate::plan::{Home, PLACES};
 use crate::setup::Setup;
@@ -22,7 +22,8 @@ impl World {
         self.verdict()?;
         let now = if clock_restarts { 0 } else { self.clock.now() };
         self.clock = Clock::new(now, plan.resolution);
-        (self.wants, self.has_ended, self.is_cancelled) = (0, false, false);
+        (self.has_ended, self.is_cancelled) = (false, false);
+        self.consumer = Flag::woken();
         let checkpoint = self.restore_model(capacity)?;
         let (plan, runtime) = (self.plan(), self.runtime());
         self.subject = Some(subject::start(&plan, &runtime, checkpoint.as_ref()));

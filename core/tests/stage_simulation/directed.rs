@@ -22,6 +22,7 @@ fn plain(mode: Mode, order: Order, capacity: usize) -> Plan {
         resolution: 1,
         fresh_wakers: false,
         cancels_late: false,
+        busy_for: 0,
         prompt: true,
         seed: 0,
     }
@@ -37,13 +38,20 @@ fn check(plan: Plan, steps: &[Step]) {
 fn all_ways(order: Order, capacity: usize) -> impl Iterator<Item = Plan> {
     let on_heap = MODES.map(|mode| plain(mode, order, capacity));
     let in_place = [Home::PollAll, Home::WakeTable].into_iter().flat_map(move |home| {
-        [Mode::InPlace, Mode::RequestsSpawned]
+        [Mode::InPlace, Mode::RequestsSpawned, Mode::Run, Mode::RunRequestsSpawned]
             .map(|mode| Plan { home, ..plain(mode, order, capacity) })
     });
     on_heap.into_iter().chain(in_place)
 }
 
-const MODES: [Mode; 4] = [Mode::InPlace, Mode::Spawned, Mode::RequestsSpawned, Mode::BothSpawned];
+const MODES: [Mode; 6] = [
+    Mode::InPlace,
+    Mode::Spawned,
+    Mode::RequestsSpawned,
+    Mode::BothSpawned,
+    Mode::Run,
+    Mode::RunRequestsSpawned,
+];
 
 #[test] // L1, C2: nobody takes anything, and everything that has room is done
 fn requests_progress_while_the_consumer_is_busy() {
@@ -87,8 +95,9 @@ fn a_stage_gives_way() {
         let plan = Plan { eager: 1, ..plain(mode, Order::Ordered, 3000) };
         check(plan, &[Step::OfferRecords(3000), Step::Want(10_000), Step::Settle]);
     }
-    for home in [Home::PollAll, Home::WakeTable] {
-        let plan = Plan { eager: 1, home, ..plain(Mode::InPlace, Order::Ordered, 300) };
+    let in_place = [Home::PollAll, Home::WakeTable].into_iter();
+    for (home, mode) in in_place.flat_map(|home| [(home, Mode::InPlace), (home, Mode::Run)]) {
+        let plan = Plan { eager: 1, home, ..plain(mode, Order::Ordered, 300) };
         check(plan, &[Step::OfferRecords(3000), Step::Want(10_000), Step::Settle]);
     }
     // More requests than one word of words of bits tells of.

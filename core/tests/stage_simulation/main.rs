@@ -28,6 +28,7 @@ mod values;
 mod busy;
 mod check;
 mod clock;
+mod consumer;
 mod crash;
 mod directed;
 mod executor;

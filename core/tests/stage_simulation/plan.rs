@@ -12,6 +12,9 @@ pub(crate) enum Mode {
     Spawned,
     RequestsSpawned,
     BothSpawned,
+    /// With its consumer, as one future.
+    Run,
+    RunRequestsSpawned,
 }
 
 impl Mode {
@@ -20,7 +23,21 @@ impl Mode {
     }
 
     pub(crate) fn has_request_tasks(self) -> bool {
-        matches!(self, Self::RequestsSpawned | Self::BothSpawned)
+        matches!(self, Self::RequestsSpawned | Self::BothSpawned | Self::RunRequestsSpawned)
+    }
+
+    pub(crate) fn is_run(self) -> bool {
+        matches!(self, Self::Run | Self::RunRequestsSpawned)
+    }
+
+    /// Whether the stage is polled whatever its consumer does (L1).
+    pub(crate) fn is_driven(self) -> bool {
+        self.has_task() || self.is_run()
+    }
+
+    /// The same with the consumer in it.
+    fn as_run(self) -> Self {
+        if self.has_request_tasks() { Self::RunRequestsSpawned } else { Self::Run }
     }
 }
 
@@ -82,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) resolution: i64,
     pub(crate) fresh_wakers: bool,
     pub(crate) cancels_late: bool,
+    /// Nanoseconds that a consumer which is run with the stage takes for an element, at most.
+    pub(crate) busy_for: i64,
     /// Whatever is woken is polled before the next step.
     pub(crate) prompt: bool,
     /// Chooses what the script does not say: the order of polls, the nature of requests.
@@ -106,6 +125,13 @@ impl Plan {
             1 => (in_place(&mut setup, mode), Home::WakeTable),
             _ => (mode, Home::Heap),
         };
+        // Drawn apart, so that all other schedules stay what they were.
+        let apart = &mut Random::new(seed ^ APART);
+        let mode = if apart.one_in(4) { mode.as_run() } else { mode };
+        let busy_for = match setup.capacity {
+            HUGE.. => 0, // it would take too many steps
+            _ => apart.pick(&[0, 0, 1_000_000, 20_000_000]),
+        };
         Self {
             setup,
             mode,
@@ -119,6 +145,7 @@ impl Plan {
             resolution: if random.one_in(4) { 1_000_000 } else { 1 },
             fresh_wakers: random.one_in(2),
             cancels_late: random.one_in(2),
+            busy_for,
             prompt: random.one_in(3),
             seed,
         }
@@ -143,6 +170,9 @@ impl Plan {
         Random::new(self.seed ^ (u64::from(number) << 32 | u64::from(attempt) << 8))
     }
 }
+
+/// Leaves the schedules that were found to be wrong once as they were.
+const APART: u64 = 0x7275_6E01;
 
 /// From this capacity on, more than one turn's ration can be there to do.
 const HUGE: usize = 100;
@@ -179,6 +209,7 @@ impl fmt::Display for Plan {
         f.write_str(said(self.resolution > 1, ", timers of milliseconds"))?;
         f.write_str(said(self.fresh_wakers, ", fresh wakers"))?;
         f.write_str(said(self.cancels_late, ", late cancellation"))?;
+        f.write_str(said(self.busy_for > 0 && self.mode.is_run(), ", a busy consumer"))?;
         f.write_str(said(self.prompt, ", prompt"))
     }
 }

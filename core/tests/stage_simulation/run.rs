@@ -109,7 +109,7 @@ fn shrink_steps(script: &mut Script) {
 
 /// Takes settings away.
 fn shrink_plan(script: &mut Script) {
-    let simpler: [fn(&mut Plan); 19] = [
+    let simpler: [fn(&mut Plan); 20] = [
         |plan| plan.home = Home::Heap,
         |plan| plan.setup.order = Order::Ordered,
         |plan| plan.setup.running_limit = None,
@@ -128,6 +128,7 @@ fn shrink_plan(script: &mut Script) {
         |plan| plan.resolution = 1,
         |plan| plan.fresh_wakers = false,
         |plan| plan.cancels_late = false,
+        |plan| plan.busy_for = 0,
         |plan| plan.prompt = true,
     ];
     for simplify in simpler {

@@ -14,10 +14,11 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Fixed, Gone, Heap, IntoElement, KeyOf,
-    Launch, Metrics, NoRetry, Outcome, Plain, Shape, Spawned, Stage, StageError, StageStorage,
+    Launch, Metrics, NoRetry, Outcome, Plain, Run, Shape, Spawned, Stage, StageError, StageStorage,
     StreamElement, Unstarted, WakeTable,
 };
 
+use crate::consumer::{Busy, Consumer};
 use crate::function::{Function, Request};
 use crate::plan::{HUGE_PLACES, Home, Mode, PLACES, Plan};
 use crate::runtime::{Tasks, Virtual, VirtualTimer};
@@ -35,7 +36,7 @@ pub(crate) type Element = StreamElement<Out>;
 pub(crate) trait Subject {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>>;
     fn end(&self) -> Option<Result<(), StageError<u32>>>;
-    fn metrics(&self) -> Metrics;
+    fn metrics(&mut self) -> Metrics;
     fn change(&mut self, capacity: usize, running: usize);
     fn stop(&mut self, limit: Option<Duration>);
 }
@@ -109,7 +110,7 @@ where
     let stage = stage.restore(from);
     let has_task = plan.mode.has_task();
     match plan.mode {
-        Mode::InPlace | Mode::Spawned => run(stage, runtime, has_task),
+        Mode::InPlace | Mode::Spawned | Mode::Run => run(stage, runtime, has_task),
         _ => run(stage.spawn_requests(Tasks(runtime.clone())), runtime, has_task),
     }
 }
@@ -168,8 +169,65 @@ where
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
     S: StageStorage + 'static,
 {
-    let stage = stage.in_place_over(runtime, storage);
-    Box::new(Box::pin(stage.expect("the settings make sense")))
+    let mut consumer = Consumer::new(&runtime);
+    let is_run = runtime.watch.look().plan.mode.is_run();
+    let stage = stage.in_place_over(runtime, storage).expect("the settings make sense");
+    match is_run {
+        true => {
+            let run = stage.run(move |item| consumer.take(M::element(item)));
+            Box::new(Running { run: Box::pin(run), end: None })
+        }
+        false => Box::new(Box::pin(stage)),
+    }
+}
+
+/// A stage and its consumer, as one future, and how it ended.
+struct Running<R> {
+    run: Pin<Box<R>>,
+    end: Option<Result<(), StageError<u32>>>,
+}
+
+impl<M, K, Q, S, C> Subject
+    for Running<
+        Run<Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer, S>, C, Busy>,
+    >
+where
+    S: StageStorage,
+    M: Shaped,
+    K: KeyOf<Record>,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+    Q: Launch<Request>,
+    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
+    C: FnMut(M::Item<Out>) -> Busy,
+{
+    /// The consumer has the elements: there is only the end to be told.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
+        if self.end.is_none() {
+            self.end = Some(std::task::ready!(self.run.as_mut().poll(cx)));
+        }
+        Poll::Ready(None)
+    }
+
+    fn end(&self) -> Option<Result<(), StageError<u32>>> {
+        self.end
+    }
+
+    fn metrics(&mut self) -> Metrics {
+        Stage::metrics(&self.run.as_mut().stage())
+    }
+
+    fn change(&mut self, capacity: usize, running: usize) {
+        self.run.as_mut().stage().set_capacity(capacity).expect("it makes sense");
+        self.run.as_mut().stage().set_max_running(running).expect("it makes sense");
+    }
+
+    fn stop(&mut self, limit: Option<Duration>) {
+        match limit {
+            Some(limit) => self.run.as_mut().stage().stop_within(limit),
+            None => self.run.as_mut().stage().stop(),
+        }
+    }
 }
 
 impl<M, K, Q, S> Subject
@@ -191,7 +249,7 @@ where
         Stage::end(self).map(|end| end.map_err(|error| *error))
     }
 
-    fn metrics(&self) -> Metrics {
+    fn metrics(&mut self) -> Metrics {
         Stage::metrics(self)
     }
 
@@ -221,7 +279,7 @@ where
         Spawned::end(self).map(|end| end.map_err(|error| *error))
     }
 
-    fn metrics(&self) -> Metrics {
+    fn metrics(&mut self) -> Metrics {
         self.handle().metrics()
     }
 

@@ -29,9 +29,7 @@ pub(crate) struct World {
     pub(crate) executor: Rc<Executor>,
     /// `None` once the consumer has dropped it.
     pub(crate) subject: Option<Box<dyn Subject>>,
-    consumer: Arc<Flag>,
-    /// How many elements the consumer still wants.
-    pub(crate) wants: usize,
+    pub(crate) consumer: Arc<Flag>,
     /// The consumer has seen the end, or the panic.
     pub(crate) has_ended: bool,
     /// The runtime has cancelled the stage's task.
@@ -49,7 +47,6 @@ impl World {
             executor: Executor::new(plan.fresh_wakers, plan.cancels_late),
             subject: None,
             consumer: Flag::woken(),
-            wants: 0,
             has_ended: false,
             is_cancelled: false,
             random: Random::new(!plan.seed),
@@ -100,10 +97,12 @@ impl World {
             Step::Settle => self.settle()?,
             Step::PollForNothing => self.poll_for_nothing()?,
             Step::Want(count) => {
-                self.wants += count;
-                self.consumer = Flag::woken();
+                self.watch.look().desk.want(count);
+                if !self.plan().mode.is_run() {
+                    self.consumer = Flag::woken();
+                }
             }
-            Step::Busy => self.wants = 0,
+            Step::Busy => self.watch.look().desk.wants = 0,
             Step::Sleep(nanos) => self.sleep_until(self.clock.now() + nanos)?,
             Step::Jump(nanos) => self.clock.advance_to(self.clock.now() + nanos),
             Step::ToDeadline(by) => {
@@ -268,7 +267,7 @@ impl World {
     /// Polls one of those who have been woken, if there is one.
     fn poll_something(&mut self) -> Result<bool, String> {
         let tasks = self.executor.woken();
-        let consumer = self.consumer.is_set() && self.consumer_waits();
+        let consumer = self.consumer.is_set() && self.consumer_is_polled();
         let choices = tasks.len() + usize::from(consumer);
         if choices == 0 {
             return Ok(false);
@@ -290,14 +289,23 @@ impl World {
     fn poll_for_nothing(&mut self) -> Result<(), String> {
         match self.executor.stage() {
             Some(task) => self.poll_task(&task),
-            None if self.consumer_waits() => self.poll_consumer()?,
+            None if self.consumer_is_polled() => self.poll_consumer()?,
             None => {}
         }
         Ok(())
     }
 
     pub(crate) fn consumer_waits(&self) -> bool {
-        self.wants > 0 && self.subject.is_some() && !self.has_ended
+        let watch = self.watch.look();
+        let (is_run, desk) = (watch.plan.mode.is_run(), &watch.desk);
+        let waits = if is_run { !desk.is_busy } else { desk.wants > 0 };
+        waits && self.subject.is_some() && !self.has_ended
+    }
+
+    /// Whether whoever polls for the consumer does: also while it is busy, if the stage is run with it.
+    fn consumer_is_polled(&self) -> bool {
+        let is_run = self.plan().mode.is_run() && self.subject.is_some() && !self.has_ended;
+        is_run || self.consumer_waits()
     }
 
     fn poll_consumer(&mut self) -> Result<(), String> {
@@ -308,11 +316,12 @@ impl World {
             self.watch.look().poll_begins();
         }
         match self.poll_stream() {
-            Ok(Poll::Pending) => {}
+            Ok(Poll::Pending) => self.watch.look().poll_ends(),
             Ok(Poll::Ready(Some(element))) => {
-                self.wants -= 1;
+                let mut watch = self.watch.look();
+                watch.desk.wants -= 1;
                 self.consumer = Flag::woken();
-                self.watch.look().taken(element);
+                watch.taken(element);
             }
             Ok(Poll::Ready(None)) => {
                 self.has_ended = true;
@@ -351,6 +360,9 @@ impl World {
     /// The stream has ended: was that right, and does it say so?
     fn ends_well(&self) -> Result<(), String> {
         let watch = self.watch.look();
+        if watch.desk.is_busy {
+            return Err("the consumer was not waited for".into());
+        }
         let end = self.subject.as_ref().and_then(|subject| subject.end());
         let expected = match watch.life {
             _ if watch.panicked => return Err("a panic looks like the end (F3)".into()),

@@ -355,6 +355,12 @@ impl Model {
         self.express.is_some() || self.next_out().is_some()
     }
 
+    /// Whether a barrier that overtakes is on its way out.
+    #[allow(dead_code, reason = "only the stage's simulation asks")]
+    pub(crate) fn has_express(&self) -> bool {
+        self.express.is_some()
+    }
+
     /// Where the element stands that leaves next.
     fn next_out(&self) -> Option<usize> {
         let ready = |element: &Element| match element {

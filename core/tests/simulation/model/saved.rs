@@ -113,7 +113,7 @@ impl Model {
     }
 
     /// Gives places to what a restore brought, as far as there are any.
-    pub(super) fn admit(&mut self) {
+    pub(crate) fn admit(&mut self) {
         while let Some(element) = self.backlog.front().cloned() {
             match element {
                 SavedElement::Control(control) => {

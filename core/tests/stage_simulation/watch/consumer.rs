@@ -33,8 +33,7 @@ impl Inner {
         } else {
             let needs_turn = usize::from(!self.has_passed(&output));
             self.before_turn = self.before_turn.saturating_sub(needs_turn);
-            self.sees_the_time();
-            let expected = self.model.poll_output();
+            let expected = self.next_output();
             expected.iter().for_each(|output| self.count_output(output));
             expected
         };

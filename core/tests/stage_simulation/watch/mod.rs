@@ -5,6 +5,7 @@
 //! are compared at every step that can be seen from outside.
 
 mod consumer;
+mod desk;
 mod gates;
 mod requests;
 mod source;
@@ -20,6 +21,7 @@ use inflight_core::{Attempt, Gone, StreamElement};
 
 use self::consumer::OnItsWay;
 pub(crate) use self::consumer::SavedPoint;
+use self::desk::Desk;
 use self::gates::Gate;
 pub(crate) use self::gates::NOT_OPENED;
 pub(crate) use self::requests::{Act, Seen};
@@ -32,6 +34,7 @@ use crate::ledger::Ledger;
 use crate::model::{Model, Output, TimeoutAction};
 use crate::plan::Plan;
 use crate::run::Planned;
+use crate::subject::Element;
 use crate::values::Record;
 
 thread_local! {
@@ -74,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) ring: VecDeque<Output>,
     /// How many outputs a stage in place may hand out before its next turn.
     before_turn: usize,
+    pub(crate) desk: Desk,
     barriers: Vec<OnItsWay>,
     pub(crate) saved: Option<SavedPoint>,
     checkpoints: u64,
@@ -128,6 +132,7 @@ impl Watch {
             stopped: false,
             ring: VecDeque::new(),
             before_turn: 0,
+            desk: Desk::default(),
             barriers: Vec::new(),
             saved: None,
             checkpoints: 0,
@@ -229,6 +234,15 @@ impl Watch {
         self.look().stage_drops(at);
     }
 
+    /// The consumer that is run with the stage is given an element.
+    pub(crate) fn given(&self, element: Element) {
+        self.look().given(element);
+    }
+
+    pub(crate) fn desk_polled(&self, cx: &Context<'_>) -> Poll<()> {
+        self.look().desk.poll(cx)
+    }
+
     pub(crate) fn timed_out(&self, number: u32) -> TimeoutAction {
         self.look().timed_out(number)
     }
@@ -247,6 +261,7 @@ impl Inner {
         (self.stop, self.stopped) = (None, false);
         self.ring.clear();
         self.before_turn = 0;
+        self.desk = Desk::default();
         self.barriers.clear();
         self.counts = Counts { controls: Some(0), ..Counts::default() };
         (self.going, self.panicked) = (false, false);

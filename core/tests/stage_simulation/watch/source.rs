@@ -87,7 +87,9 @@ impl Inner {
             Some(controls) if careful => controls,
             Some(controls) => controls - self.counts.gone.min(controls),
         };
-        self.model.in_flight() + self.held() < capacity && controls < capacity
+        // A barrier that overtakes waits for the consumer, and the next element may be another one.
+        let has_express = self.model.has_express();
+        !has_express && self.model.in_flight() + self.held() < capacity && controls < capacity
     }
 
     pub(super) fn source_polled(

@@ -103,17 +103,35 @@ impl Inner {
         if turns > TURNS {
             self.fail("more turns in one poll than there should be (L5)");
         }
-        if !self.plan.mode.has_task() {
+        if self.plan.mode.is_run() {
+            if turns > 1 {
+                self.has_handed_out();
+            }
+        } else if !self.plan.mode.has_task() {
             // It has asked for outputs before, and there were none, unless it has handed out enough.
             if self.before_turn > 0 {
-                self.sees_the_time();
-                let output = self.model.poll_output();
+                let output = self.next_output();
                 self.same("handed out before a turn", &None, &output);
             }
             self.before_turn = self.refill_after();
         }
         self.sees_the_time();
         self.apply_limits();
+    }
+
+    /// What leaves next. A stage that is run with its consumer asks until nothing does, with or without an outcome.
+    pub(super) fn next_output(&mut self) -> Option<Output> {
+        loop {
+            self.sees_the_time();
+            let output = self.model.poll_output();
+            if output.is_some() || !self.plan.mode.is_run() {
+                return output;
+            }
+            self.model.admit();
+            if !self.model.has_output() {
+                return None;
+            }
+        }
     }
 
     /// What a restore has brought has its time counted from when it gets its place, also between two turns.
@@ -186,7 +204,7 @@ impl Inner {
     /// The source is polled between two turns: an element may come and leave at once while nothing else is inside.
     pub(super) fn begins_passing(&mut self) {
         self.ends_passing();
-        let is_there = self.plan.home == Home::Heap && !self.plan.mode.has_task();
+        let is_there = self.plan.home == Home::Heap && !self.plan.mode.is_driven();
         if !is_there || self.turn.passes_no_more || self.stop.is_some() || !self.model.is_empty() {
             self.fail("the source is polled out of turn (L4)");
         }
