@@ -8,7 +8,7 @@
 mod clock;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::{Future, Ready, pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Barrier, Checkpoint, CheckpointError, CheckpointId, Completion, Fixed,
-    Heap, Instant, NoRuntime, Runtime, StageStorage, StreamElement, TimeoutAction, Timer,
-    WakeTable, with_timeout_action,
+    AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointError,
+    CheckpointId, Completion, Fixed, Heap, Instant, NoRuntime, Runtime, StageStorage,
+    StreamElement, TimeoutAction, Timer, WakeTable, with_timeout_action,
 };
 
 use crate::clock::{Alarm, Clock};
@@ -227,4 +227,52 @@ fn ends_behind_a_failed_drain<S: StageStorage>(storage: S) {
     });
     assert_eq!(runtime.drive(run), Ok(()));
     assert_eq!(*taken.borrow(), [Some(CheckpointError::DrainTimedOut), None]);
+}
+
+/// A function that takes its time to open, and is never asked.
+struct Opens<Fut>(Fut);
+
+impl<Fut: Future<Output = ()> + Unpin> AsyncFunction<u32> for Opens<Fut> {
+    type Output = u32;
+    type Error = ();
+    type Future = Ready<Result<u32, ()>>;
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Pin::new(&mut self.0).poll(cx).map(Ok)
+    }
+
+    fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+        unreachable!("all that was restored is done")
+    }
+}
+
+#[test] // K2, O4: nobody need open a function for what is done, however little of it has a place at first
+fn what_was_restored_with_its_result_leaves_before_the_function_is_open() {
+    let policy = AsyncWait::ordered(3);
+    let op = policy.build_core::<u32, u32, ()>().expect("it makes sense");
+    let mut op = op.checkpointed("stage", 1).keeping_results();
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    for number in 0..3 {
+        op.push(Instant::ZERO, StreamElement::value(number)).expect("room");
+        let call = op.poll_call(Instant::ZERO).map(|call| call.id).expect("it may start");
+        assert_eq!(op.handle_completion(Instant::ZERO, call, Ok(number)), Completion::Outcome);
+    }
+    op.snapshot(Instant::ZERO, &mut checkpoint).expect("a snapshot");
+
+    let runtime = Virtual::new();
+    let opens = Opens(Box::pin(runtime.sleep(100 * MS)));
+    let stage = Iter(std::iter::empty::<u32>())
+        .async_wait_with(AsyncWait::ordered(1), opens)
+        .checkpointed("stage", 1)
+        .keeping_results()
+        .restore(Some(&checkpoint))
+        .in_place(runtime.clone())
+        .expect("it makes sense");
+    let taken = RefCell::new(Vec::new());
+    let run = stage.run(|done| {
+        taken.borrow_mut().push((done.input, runtime.0.now() / 1_000_000));
+        runtime.sleep(7 * MS)
+    });
+    assert_eq!(runtime.drive(run), Ok(()));
+    assert_eq!(*taken.borrow(), [(0, 0), (1, 7), (2, 14)]);
 }
