@@ -48,7 +48,7 @@ where
         C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
         Fut: Future<Output = ()>,
     {
-        Run { stage: self, consumer, busy: None }
+        Run { stage: self, consumer, busy: None, in_poll: false }
     }
 }
 
@@ -62,6 +62,8 @@ pin_project! {
         // With an element.
         #[pin]
         busy: Option<Fut>,
+        // Still when a poll begins: the one before has panicked.
+        in_poll: bool,
     }
 }
 
@@ -89,7 +91,34 @@ where
 {
     type Output = Result<(), StageError<F::Error>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let in_poll = self.as_mut().project().in_poll;
+        assert!(!core::mem::replace(in_poll, true), "a stage was polled again after a panic");
+        let polled = self.as_mut().poll_turns(cx);
+        *self.project().in_poll = false;
+        polled
+    }
+}
+
+impl<St, V, M, F, R, K, Q, T, S, C, Fut> Run<Stage<St, V, M, F, R, K, Q, T, S>, C, Fut>
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: Shape,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeyOf<V>,
+    Q: Launch<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    T: Timer,
+    S: StageStorage,
+    C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    fn poll_turns(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), StageError<F::Error>>> {
         let mut this = self.project();
         // Once a poll is enough: whatever the consumer waits for wakes this task.
         let mut is_free = poll_busy(this.busy.as_mut(), cx);
