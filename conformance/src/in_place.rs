@@ -6,41 +6,23 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use inflight_core::{
-    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Heap, Outcome, StageStorage, WakeTable,
-};
+use inflight_core::{AsyncWait, AsyncWaitExt, Failure, FixedDelay, Outcome, StageStorage};
 
 use crate::Harness;
-use crate::kit::{Counter, Gauge, MS, Refused, assert_took, numbers, run, sleep, timer};
+use crate::kit::{
+    Counter, Gauge, MS, PLACES, Refused, assert_took, in_every_storage, numbers, sleep, timer,
+};
 
-/// The capacity of every storage in place.
-const PLACES: usize = 12;
-
-/// Runs a test in every storage.
-macro_rules! in_every_storage {
-    ($harness:ident, $($test:ident),+) => {$(
-        let what = stringify!($test);
-        run($harness, what, async |runtime| $test($harness, runtime, Heap).await);
-        run($harness, what, async |runtime| $test($harness, runtime, Fixed::<PLACES>).await);
-        let table: &'static WakeTable<PLACES> = Box::leak(Box::default());
-        run($harness, what, async |runtime| $test($harness, runtime, table).await);
-    )+};
-}
-
-pub(crate) fn all<H: Harness>(harness: &H) {
-    in_every_storage!(
-        harness,
-        outcomes_keep_their_order,
-        calls_and_attempts_time_out,
-        retries_wait,
-        requests_progress_while_the_consumer_is_busy,
-        dropping_cancels,
-        stopping_drains,
-        stopping_has_a_limit,
-        a_panic_comes_out,
-        the_capacity_changes
-    );
-}
+in_every_storage!(
+    outcomes_keep_their_order,
+    calls_and_attempts_time_out,
+    retries_wait,
+    dropping_cancels,
+    stopping_drains,
+    stopping_has_a_limit,
+    a_panic_comes_out,
+    the_capacity_changes
+);
 
 type Result<T = u32> = std::result::Result<T, Refused>;
 type Outcomes = Vec<Outcome<u32, u32, Refused>>;
@@ -152,36 +134,6 @@ where
     if let Some(resolution) = harness.resolution() {
         assert!(harness.now() - start < took + 10 * resolution, "they were late");
     }
-}
-
-/// L1: the consumer is not free before all requests are done.
-async fn requests_progress_while_the_consumer_is_busy<H: Harness, S>(
-    _: &H,
-    runtime: H::Runtime,
-    storage: S,
-) where
-    S: StageStorage,
-{
-    let (done, taken) = (Counter::default(), Counter::default());
-    let ask = |number: &u32| {
-        let (request, done) = (sleep(timer(&runtime), *number * MS / 2), done.clone());
-        async move {
-            request.await;
-            done.up();
-            Ok::<u32, Refused>(1)
-        }
-    };
-    let stage = numbers(8).async_wait(AsyncWait::ordered(8), ask);
-    let stage = stage.in_place_over(&runtime, storage).expect("it makes sense");
-    let consumer = |_| {
-        let (all_done, taken) = (done.reaches(8), taken.clone());
-        async move {
-            all_done.await;
-            taken.up();
-        }
-    };
-    assert_eq!(stage.run(consumer).await, Ok(()));
-    assert_eq!(taken.count(), 8);
 }
 
 /// L2

@@ -14,6 +14,33 @@ use crate::Harness;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
+/// The capacity of every storage in place.
+pub(crate) const PLACES: usize = 12;
+
+/// Tests that run in every storage: `all` runs them there, and `with_the_tasks_waker` in the one storage where nothing is polled
+/// with another waker.
+macro_rules! in_every_storage {
+    ($($test:ident),+) => {
+        pub(crate) fn all<H: crate::Harness>(harness: &H) {
+            $(crate::kit::run(harness, stringify!($test), async |runtime| {
+                $test(harness, runtime, inflight_core::Heap).await;
+            });)+
+            with_the_tasks_waker(harness);
+            $(crate::kit::run(harness, stringify!($test), async |runtime| {
+                let table = Box::leak(Box::<inflight_core::WakeTable<{ crate::kit::PLACES }>>::default());
+                $test(harness, runtime, &*table).await;
+            });)+
+        }
+
+        pub(crate) fn with_the_tasks_waker<H: crate::Harness>(harness: &H) {
+            $(crate::kit::run(harness, stringify!($test), async |runtime| {
+                $test(harness, runtime, inflight_core::Fixed::<{ crate::kit::PLACES }>).await;
+            });)+
+        }
+    };
+}
+pub(crate) use in_every_storage;
+
 /// How the requests of the tests fail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Refused;

@@ -60,6 +60,7 @@
 
 mod in_place;
 mod kit;
+mod run;
 mod spawned;
 mod timers;
 
@@ -88,7 +89,9 @@ pub trait Harness {
     fn resolution(&self) -> Option<Duration>;
 }
 
-/// Whether a runtime is one: its timers, and stages that are polled in place, in every storage.
+/// Whether a runtime is one: its timers, stages that are polled in place, and stages that are run with their consumer, in
+/// every storage. This does not compile for a runtime that accepts no wakers but those of its own tasks
+/// ([`Runtime::ANY_WAKER`]).
 ///
 /// # Panics
 ///
@@ -96,4 +99,16 @@ pub trait Harness {
 pub fn runtime<H: Harness>(harness: &H) {
     timers::all(harness);
     in_place::all(harness);
+    run::all(harness);
+}
+
+/// The same for a runtime that accepts no wakers but those of its own tasks: with stages that have no others.
+///
+/// # Panics
+///
+/// When it is no runtime.
+pub fn runtime_with_own_wakers<H: Harness>(harness: &H) {
+    timers::with_the_tasks_waker(harness);
+    in_place::with_the_tasks_waker(harness);
+    run::with_the_tasks_waker(harness);
 }

@@ -12,12 +12,16 @@ use crate::Harness;
 use crate::kit::{MS, Wakes, assert_took, run, sleep, timer};
 
 pub(crate) fn all<H: Harness>(harness: &H) {
+    with_the_tasks_waker(harness);
+    the_latest_waker_is_woken(harness);
+}
+
+pub(crate) fn with_the_tasks_waker<H: Harness>(harness: &H) {
     the_clock_goes_on(harness);
     it_is_never_early(harness);
     what_has_passed_is_ready(harness);
     arming_anew_forgets(harness);
     it_fires_once(harness);
-    the_latest_waker_is_woken(harness);
 }
 
 /// Rule 1.
