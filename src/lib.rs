@@ -7,7 +7,7 @@
 pub use inflight_callback as callback;
 pub use inflight_core::*;
 #[cfg(feature = "embassy")]
-pub use inflight_embassy::{Embassy, EmbassyTimer};
+pub use inflight_embassy::{Embassy, EmbassyAnyWaker, EmbassyTimer};
 #[cfg(feature = "lines")]
 pub use inflight_lines as lines;
 #[cfg(feature = "metrics")]
@@ -43,7 +43,7 @@ pub mod prelude {
     #[cfg(feature = "alloc")]
     pub use inflight_core::{Loaded, MemoryStore, Spawned, StageHandle};
     #[cfg(feature = "embassy")]
-    pub use inflight_embassy::Embassy;
+    pub use inflight_embassy::{Embassy, EmbassyAnyWaker};
     #[cfg(feature = "smol")]
     pub use inflight_smol::{Smol, SmolLocal};
     #[cfg(feature = "tokio")]

@@ -35,6 +35,10 @@ pub trait StageStorage: sealed::Sealed {
     #[doc(hidden)]
     type Requests<F: Future>: Requests<F>;
 
+    /// Whether requests are polled with wakers of the stage's, and not with that of whoever polls it.
+    #[doc(hidden)]
+    const OWN_WAKERS: bool;
+
     /// A table with room for `capacity` requests; `None` if this is in use by another stage.
     #[doc(hidden)]
     fn requests<F: Future>(self, capacity: usize) -> Option<Self::Requests<F>>;
@@ -53,6 +57,7 @@ mod sealed {
 impl StageStorage for crate::storage::Heap {
     type Storage = Self;
     type Requests<F: Future> = crate::slots::Slots<F>;
+    const OWN_WAKERS: bool = true;
 
     fn requests<F: Future>(self, capacity: usize) -> Option<crate::slots::Slots<F>> {
         Some(crate::slots::Slots::new(capacity))
@@ -62,6 +67,7 @@ impl StageStorage for crate::storage::Heap {
 impl<const N: usize> StageStorage for Fixed<N> {
     type Storage = Self;
     type Requests<F: Future> = FixedRequests<[Option<F>; N], Sweep>;
+    const OWN_WAKERS: bool = false;
 
     fn requests<F: Future>(self, _: usize) -> Option<FixedRequests<[Option<F>; N], Sweep>> {
         Some(FixedRequests::new(Sweep::default()))
@@ -71,6 +77,7 @@ impl<const N: usize> StageStorage for Fixed<N> {
 impl<const N: usize> StageStorage for &'static WakeTable<N> {
     type Storage = Fixed<N>;
     type Requests<F: Future> = FixedRequests<[Option<F>; N], Claim<N>>;
+    const OWN_WAKERS: bool = true;
 
     fn requests<F: Future>(self, _: usize) -> Option<FixedRequests<[Option<F>; N], Claim<N>>> {
         self.claim().map(FixedRequests::new)

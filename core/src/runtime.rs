@@ -13,6 +13,12 @@ pub trait Runtime {
     /// Its clock and timer.
     type Timer: Timer;
 
+    /// Whether its timers, and whatever else of it requests wait for, may be polled with any waker. Nearly every runtime
+    /// allows that. Where it is `false` they must be polled with the wakers of the runtime's own tasks: then a stage over
+    /// [`Fixed`](crate::Fixed) compiles, which polls everything with the waker of its task, and one on the heap or over a
+    /// [`WakeTable`](crate::WakeTable) does not, since those have a waker for each request.
+    const ANY_WAKER: bool = true;
+
     /// A timer for one stage.
     ///
     /// # Errors
@@ -23,6 +29,8 @@ pub trait Runtime {
 
 impl<Rt: Runtime> Runtime for &Rt {
     type Timer = Rt::Timer;
+
+    const ANY_WAKER: bool = Rt::ANY_WAKER;
 
     fn timer(&self) -> Result<Self::Timer, NoRuntime> {
         (**self).timer()

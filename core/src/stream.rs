@@ -210,6 +210,7 @@ where
         self,
         runtime: Rt,
     ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer, Heap>, StartError> {
+        const { accepts_wakers_of::<Rt, Heap>() }; // also here: the compiler shows whose call it was
         self.in_place_over(runtime, Heap)
     }
 
@@ -221,6 +222,9 @@ where
     /// `core::pin::pin!`, or as a part of a task. How large it is, [`docs/bare-metal.md`] says as a formula, and
     /// `size_of_val` of the stage exactly. Room for keys is in it only with a key function, and room for control
     /// elements only over a stream that can have some.
+    ///
+    /// A runtime may accept no wakers but those of its own tasks ([`Runtime::ANY_WAKER`]). With anything but `Fixed` this
+    /// does not compile then.
     ///
     /// [`docs/bare-metal.md`]: https://docs.rs/inflight/latest/inflight/guide/
     ///
@@ -238,6 +242,7 @@ where
         Rt: Runtime,
         S: StageStorage,
     {
+        const { accepts_wakers_of::<Rt, S>() };
         let AsyncWait { settings, retry, key } = self.policy;
         settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
@@ -251,6 +256,15 @@ where
         let requests = requests.ok_or(StartError::WakeTableInUse)?;
         Ok(Stage::new(self.source, operator, self.function, key, self.launch, timer, requests))
     }
+}
+
+/// Refuses to be compiled for a runtime that does not take the wakers of this storage.
+const fn accepts_wakers_of<Rt: Runtime, S: StageStorage>() {
+    assert!(
+        Rt::ANY_WAKER || !S::OWN_WAKERS,
+        "this runtime accepts no wakers but its own tasks', and a stage on the heap or over a `WakeTable` has others: keep \
+         it in place, with `.in_place_over(runtime, Fixed::<N>)`"
+    );
 }
 
 impl<St, V, M, F, R, K, Q> fmt::Debug for Unstarted<'_, St, V, M, F, R, K, Q>

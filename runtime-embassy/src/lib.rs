@@ -40,6 +40,33 @@
 //! # }
 //! ```
 //!
+//! # Wakers
+//!
+//! embassy's timers accept no wakers but those of its own tasks, unless the program turns on one of the features
+//! `generic-queue-*` of `embassy-time-queue-utils`. A stage over `Fixed` uses no other. On the heap, or over a
+//! [`WakeTable`](inflight_core::WakeTable), each request has a waker of its own, and the first of embassy's timers would
+//! panic; so that does not compile:
+//!
+//! ```compile_fail
+//! # use inflight_core::{AsyncWait, AsyncWaitExt, WakeTable};
+//! # use inflight_embassy::Embassy;
+//! # let readings = futures_lite::stream::iter(1..=20);
+//! static WAKES: WakeTable<16> = WakeTable::new();
+//! let stage = readings.async_wait(AsyncWait::ordered(16), |raw: &u32| std::future::ready(Ok::<u32, ()>(*raw)));
+//! let stage = stage.in_place_over(Embassy, &WAKES);
+//! ```
+//!
+//! It does with [`EmbassyAnyWaker`], by which the program says that it has turned on that feature:
+//!
+//! ```
+//! # use inflight_core::{AsyncWait, AsyncWaitExt, WakeTable};
+//! # use inflight_embassy::EmbassyAnyWaker;
+//! # let readings = futures_lite::stream::iter(1..=20);
+//! static WAKES: WakeTable<16> = WakeTable::new();
+//! let stage = readings.async_wait(AsyncWait::ordered(16), |raw: &u32| std::future::ready(Ok::<u32, ()>(*raw)));
+//! let stage = stage.in_place_over(EmbassyAnyWaker, &WAKES);
+//! ```
+//!
 //! The program, not this crate, chooses the time driver and its timer queue, as always with
 //! `embassy-time`.
 #![no_std]
@@ -52,16 +79,46 @@ use core::task::{Context, Poll};
 use embassy_time::TICK_HZ;
 use inflight_core::{Instant, NoRuntime, Runtime, Timer};
 
-/// embassy's time. Stages over it are driven by whoever polls them:
-/// [`in_place_over`](inflight_core::Unstarted::in_place_over).
+/// embassy's time, whatever its timer queue. Stages over it are driven by whoever polls them, and are in place:
+/// [`in_place_over(Embassy, Fixed::<N>)`](inflight_core::Unstarted::in_place_over). In any other storage they do not
+/// compile (see [Wakers](crate#wakers)):
+///
+/// ```compile_fail
+/// # use inflight_core::{AsyncWait, AsyncWaitExt};
+/// # use inflight_embassy::Embassy;
+/// # let readings = futures_lite::stream::iter(1..=20);
+/// let stage = readings.async_wait(AsyncWait::ordered(16), |raw: &u32| std::future::ready(Ok::<u32, ()>(*raw)));
+/// let stage = stage.in_place(Embassy);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Embassy;
 
 impl Runtime for Embassy {
     type Timer = EmbassyTimer;
 
+    const ANY_WAKER: bool = false;
+
     fn timer(&self) -> Result<EmbassyTimer, NoRuntime> {
         Ok(EmbassyTimer { armed: None })
+    }
+}
+
+/// embassy's time where its timers accept any waker: in programs that turn on one of the features `generic-queue-*` of
+/// `embassy-time-queue-utils`, or have a time driver with a queue of its own that does. Stages over it can live in every
+/// storage. (Over a `WakeTable` also where that is not so, if no request waits for one of embassy's timers: everything
+/// else of the stage is polled with the waker of its task.)
+///
+/// # Panics
+///
+/// Where that is not so, embassy panics when a stage on the heap first waits for a deadline, or a request for a timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmbassyAnyWaker;
+
+impl Runtime for EmbassyAnyWaker {
+    type Timer = EmbassyTimer;
+
+    fn timer(&self) -> Result<EmbassyTimer, NoRuntime> {
+        Embassy.timer()
     }
 }
 

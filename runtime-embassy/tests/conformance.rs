@@ -9,24 +9,25 @@ use std::time::Duration;
 
 use embassy_time::MockDriver;
 use inflight_conformance::Harness;
-use inflight_embassy::Embassy;
+use inflight_core::Runtime;
+use inflight_embassy::{Embassy, EmbassyAnyWaker};
 
 /// There is one clock in the process.
 static CLOCK: Mutex<()> = Mutex::new(());
 
 const TICK: embassy_time::Duration = embassy_time::Duration::from_ticks(1);
 
-struct ByHand;
+struct ByHand<Rt>(Rt);
 
-impl Harness for ByHand {
-    type Runtime = Embassy;
+impl<Rt: Runtime + Copy + 'static> Harness for ByHand<Rt> {
+    type Runtime = Rt;
 
-    fn run(&self, test: impl AsyncFnOnce(Embassy)) {
+    fn run(&self, test: impl AsyncFnOnce(Rt)) {
         let _alone = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
         MockDriver::get().reset();
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(Arc::clone(&flag));
-        let mut test = pin!(test(Embassy));
+        let mut test = pin!(test(self.0));
         while test.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             while !flag.0.swap(false, Ordering::Relaxed) {
                 MockDriver::get().advance(TICK);
@@ -54,5 +55,10 @@ impl Wake for Flag {
 
 #[test]
 fn embassy_is_a_runtime() {
-    inflight_conformance::runtime(&ByHand);
+    inflight_conformance::runtime_with_own_wakers(&ByHand(Embassy));
+}
+
+#[test] // the queue of these tests is one that accepts any waker
+fn embassy_is_a_runtime_in_every_storage() {
+    inflight_conformance::runtime(&ByHand(EmbassyAnyWaker));
 }

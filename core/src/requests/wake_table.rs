@@ -17,7 +17,8 @@ use crate::slots::lane_waker;
 /// A stage over [`Fixed`](crate::Fixed) needs no such table: it polls all its requests whenever it is
 /// polled itself, with the waker of its own task. That is cheap for a few dozen requests, and it is the
 /// only way for requests that accept no waker but their executor's: so do `embassy-time`'s timers, unless
-/// the program turns on one of the features `generic-queue-*` of `embassy-time-queue-utils`. Otherwise use
+/// the program turns on one of the features `generic-queue-*` of `embassy-time-queue-utils` (and says so, or this
+/// does not compile: see [`Runtime::ANY_WAKER`](crate::Runtime::ANY_WAKER)). Otherwise use
 /// this where there are many requests, or polling one costs much. The source, the timer and the function
 /// are polled with the waker of the stage's own task in any case.
 ///
