@@ -12,8 +12,9 @@ use inflight_core::{
     StreamElement, with_attempt,
 };
 
+use crate::beside::{Beside, Desk};
 use crate::executor::Virtual;
-use crate::plan::{Order, Plan, answer, is_refused_first};
+use crate::plan::{Drive, Order, Plan, answer, is_refused_first};
 use crate::sinks::Sink;
 use crate::source::Source;
 use crate::store::Store;
@@ -121,7 +122,7 @@ fn stage<K: KeyOf<u32> + 'static>(
 ) -> Result<Elements<u32>, StartError> {
     let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(1);
     let policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
-    let service = runtime.clone();
+    let (service, clerk) = (runtime.clone(), Rc::clone(&world));
     let function = with_attempt(move |value: &u32, attempt: Attempt| {
         let (value, world, runtime) = (*value, Rc::clone(&world), service.clone());
         let is_stable = name != "first" || attempt.request_id == u64::from(value);
@@ -137,9 +138,24 @@ fn stage<K: KeyOf<u32> + 'static>(
     let stage = elements.async_wait_with(policy, function).checkpointed(name, 1);
     let stage = if plan.keeps_results { stage.keeping_results() } else { stage };
     let stage = stage.restore(checkpoint);
-    Ok(match plan.spawned {
-        true => Box::pin(Values(Box::pin(stage.spawn(runtime)?))),
-        false => Box::pin(Values(Box::pin(stage.in_place(runtime)?))),
+    Ok(match plan.drive {
+        Drive::OnTask => Box::pin(Values(Box::pin(stage.spawn(runtime)?))),
+        Drive::InPlace => Box::pin(Values(Box::pin(stage.in_place(runtime)?))),
+        Drive::Run => {
+            let (desk, stage) = (Desk::new(), stage.in_place(runtime.clone())?);
+            let handed_on = desk.clone();
+            let run = stage.run(move |element| {
+                let time = clerk.one_in(2).then(|| 1 + clerk.below(3_000_000) as i64);
+                let (desk, busy) = (desk.clone(), time.map(|nanos| runtime.sleep(nanos)));
+                async move {
+                    if let Some(busy) = busy {
+                        busy.await;
+                    }
+                    desk.hand_on(element).await;
+                }
+            });
+            Box::pin(Values(Box::pin(Beside::new(run, handed_on))))
+        }
     })
 }
 

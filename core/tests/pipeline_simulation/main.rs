@@ -12,6 +12,7 @@
 
 #![cfg(feature = "alloc")]
 
+mod beside;
 #[allow(dead_code)] // what only the stage's simulation asks for
 #[path = "../stage_simulation/clock.rs"]
 mod clock;

@@ -11,6 +11,15 @@ pub(crate) enum Order {
     ByKey,
 }
 
+/// Who drives the stages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Drive {
+    OnTask,
+    InPlace,
+    /// Each is run with a consumer that takes its time, and hands on.
+    Run,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Medium {
     /// Transactions, each under the number of its checkpoint.
@@ -44,7 +53,7 @@ pub(crate) struct Plan {
     pub(crate) capacity: usize,
     pub(crate) order: Order,
     pub(crate) stages: usize,
-    pub(crate) spawned: bool,
+    pub(crate) drive: Drive,
     pub(crate) keeps_results: bool,
     pub(crate) interval: Option<Duration>,
     pub(crate) every: Option<u64>,
@@ -71,7 +80,7 @@ impl Plan {
             capacity: 1 + random.below(4),
             order: random.pick(&[Order::Ordered, Order::Unordered, Order::ByKey]),
             stages: 1 + random.below(2),
-            spawned: random.one_in(2),
+            drive: if random.one_in(2) { Drive::OnTask } else { Drive::InPlace },
             keeps_results: random.one_in(3),
             interval: random.perhaps(&[Duration::from_nanos(1), millis(2), millis(5)]),
             every: random.perhaps(&[1, 2, 3]),
@@ -84,6 +93,12 @@ impl Plan {
             decays: random.perhaps(&[2, 4]),
             flaw: Flaw::None,
         }
+        .with_runs(random)
+    }
+
+    /// Drawn last, so that all other jobs stay what they were.
+    fn with_runs(self, random: &mut Random) -> Self {
+        if random.one_in(3) { Self { drive: Drive::Run, ..self } } else { self }
     }
 
     pub(crate) fn with(self, flaw: Flaw) -> Self {
