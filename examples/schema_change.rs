@@ -114,14 +114,16 @@ async fn version_2(sink: &mut Sink, store: &mut MemoryStore, migrates: bool) -> 
     let pipeline = Pipeline::new(source(), sink, store).every_records(2);
     let running = pipeline.run(Tokio, |lines, checkpoint| {
         let readings = lines.map(|line| line.map(|line| v2::Reading::from(v1::parse(line))));
+        let how = Checkpointing::new("look up", v2::SCHEMA);
+        let how = if migrates { how.migrating(v2::migrate) } else { how };
         let stage = readings
             .async_wait(AsyncWait::ordered(4), |reading: &v2::Reading| {
                 let text = format!("{}: {} mK", reading.sensor, reading.millikelvin);
                 async move { Ok::<_, Infallible>(text) }
             })
-            .checkpointed("look up", v2::SCHEMA);
-        let stage = if migrates { stage.migrating(v2::migrate) } else { stage };
-        let stage = stage.restore(checkpoint).spawn(Tokio)?;
+            .checkpointed_with(how)
+            .restore(checkpoint)
+            .spawn(Tokio)?;
         Ok(stage.map(|done| done.map(|done| done.result.unwrap_or_default())))
     });
     running.await

@@ -35,10 +35,10 @@ pub use inflight_tracing::{TraceMetrics, Traced, TracedRequest, trace_outcome, t
 pub mod prelude {
     pub use inflight_core::{
         AsyncFunction, AsyncWait, AsyncWaitExt as _, Attempt, Barrier, BarrierMode, Checkpoint,
-        CheckpointError, CheckpointId, CheckpointStore, ConfigError, ExponentialBackoff, Failure,
-        FinishPolicy, Fixed, FixedDelay, Metrics, NoRetry, Outcome, RetryBudget, RetryStrategy,
-        Stage, StageError, StartError, Status, StreamElement, TimeoutAction, Timestamp, WakeTable,
-        with_attempt, with_timeout_action,
+        CheckpointError, CheckpointId, CheckpointStore, Checkpointing, ConfigError,
+        ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay, Metrics, NoRetry, Outcome,
+        RetryBudget, RetryStrategy, Stage, StageError, StartError, Status, StreamElement,
+        TimeoutAction, Timestamp, WakeTable, with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{Loaded, MemoryStore, Spawned, StageHandle};

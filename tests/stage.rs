@@ -643,8 +643,7 @@ fn with_dropped_records() -> Checkpoint {
         .timeout(10 * MS)
         .build_core::<u32, u32, ()>()
         .expect("a sound policy")
-        .checkpointed("stage", 1)
-        .keeping_results();
+        .checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let mut push = |at, values: std::ops::Range<u32>| {
         values.for_each(|value| op.push(at, StreamElement::value(value)).expect("room"));
         std::iter::from_fn(|| op.poll_call(at).map(|call| call.id)).collect::<Vec<_>>()
@@ -667,8 +666,7 @@ fn dropped_records_hold_nothing_up() {
         run(async {
             let mut stage = stream::iter([23_u32, 24])
                 .async_wait(AsyncWait::ordered(capacity), |n| ready(Ok::<_, ()>(*n)))
-                .checkpointed("stage", 1)
-                .keeping_results()
+                .checkpointed_with(Checkpointing::new("stage", 1).keeping_results())
                 .restore(Some(&checkpoint))
                 .spawn(Tokio)
                 .unwrap();

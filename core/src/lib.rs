@@ -57,7 +57,7 @@ pub use function::{
 pub use handoff::Spawned;
 pub use metrics::{Histogram, Metrics};
 pub use operator::{
-    Call, CallId, Completion, Expired, Full, Operator, RestoreError, TimeoutAction,
+    Call, CallId, Checkpointing, Completion, Expired, Full, Operator, RestoreError, TimeoutAction,
 };
 #[cfg(feature = "alloc")]
 pub use operator::{merge_snapshots, split_snapshot};

@@ -109,34 +109,49 @@ where
     /// Lets the stage take snapshots when a barrier passes, under the name `name`. `schema` is the
     /// version of `V`'s serialised form: raise it when that changes.
     ///
-    /// A call that is done but not handed on is kept as its input, and called anew after a restore;
-    /// unless [`keeping_results`](Self::keeping_results).
-    pub fn checkpointed(mut self, name: &'static str, schema: u32) -> Self
+    /// A call that is done but not handed on is kept as its input, and called anew after a restore. To keep
+    /// its result, or to read records of an older version, say
+    /// [`checkpointed_with`](Self::checkpointed_with).
+    pub fn checkpointed(self, name: &'static str, schema: u32) -> Self
     where
         V: Serialize + DeserializeOwned,
     {
-        self.checkpointing = Some(Checkpointing::new(name, schema));
-        self
+        self.checkpointed_with(Checkpointing::new(name, schema))
     }
 
-    /// Keeps the results of calls that are done in the snapshot, so that they are not called again
-    /// after a restore. The schema version is then that of all three types. Say
-    /// [`checkpointed`](Self::checkpointed) first; without it this does nothing.
-    pub fn keeping_results(mut self) -> Self
-    where
-        F::Output: Serialize + DeserializeOwned,
-        F::Error: Serialize + DeserializeOwned,
-    {
-        self.checkpointing = self.checkpointing.map(Checkpointing::keeping_results);
-        self
-    }
-
-    /// Reads records that were saved under an older schema version: `migrate` is given that version and
-    /// the record's bytes ([postcard](https://docs.rs/postcard)) and returns the record, or `None` if it
-    /// cannot. It is called twice for each record, and has to answer the same: once to see whether all can
-    /// be read, before anything is taken up, and once to take it up. Say [`checkpointed`](Self::checkpointed) first; without it this does nothing.
-    pub fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<V>) -> Self {
-        self.checkpointing = self.checkpointing.map(|codec| codec.migrating(migrate));
+    /// Lets the stage take snapshots when a barrier passes, as `how` says. The last one said counts.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")]
+    /// # fn stage<S: futures_core::Stream<Item = inflight_core::StreamElement<u32>>>(
+    /// #     ids: S, runtime: impl inflight_core::Runtime
+    /// # ) -> Result<(), inflight_core::StartError> {
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, Checkpointing};
+    ///
+    /// let stage = ids
+    ///     .async_wait(AsyncWait::ordered(64), |id: &u32| {
+    ///         let id = *id;
+    ///         async move { Ok::<u32, u8>(2 * id) }
+    ///     })
+    ///     .checkpointed_with(Checkpointing::new("lookup", 1).keeping_results())
+    ///     .in_place(runtime)?;
+    /// # drop(stage);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Results cannot be kept where nothing is:
+    ///
+    /// ```compile_fail,E0599
+    /// # fn stage<S: futures_core::Stream<Item = inflight_core::StreamElement<u32>>>(ids: S) {
+    /// use inflight_core::{AsyncWait, AsyncWaitExt};
+    ///
+    /// let lookup = |id: &u32| core::future::ready(Ok::<u32, u8>(2 * *id));
+    /// let stage = ids.async_wait(AsyncWait::ordered(64), lookup).keeping_results();
+    /// # }
+    /// ```
+    pub fn checkpointed_with(mut self, how: Checkpointing<V, F::Output, F::Error>) -> Self {
+        self.checkpointing = Some(how);
         self
     }
 

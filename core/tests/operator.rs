@@ -1032,7 +1032,7 @@ fn results_can_be_kept() {
     type Kept = Operator<u32, u32, String, NoRetry, Heap>;
     let build = || -> Kept {
         let op = AsyncWait::ordered(9).build_core().expect("a sound policy");
-        op.checkpointed("stage", 1).keeping_results()
+        op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results())
     };
     let mut op = build();
     for value in 1..=3 {
@@ -1079,7 +1079,8 @@ fn results_can_be_kept() {
     // Results of an older version cannot be read: only inputs are migrated.
     let migrate = |_, bytes: &[u8]| bytes.first().copied().map(u32::from);
     let mut newer = AsyncWait::ordered(9).build_core::<u32, u32, String>().expect("a sound policy");
-    newer = newer.checkpointed("stage", 2).keeping_results().migrating(migrate);
+    let how = Checkpointing::new("stage", 2).keeping_results().migrating(migrate);
+    newer = newer.checkpointed_with(how);
     newer.restore(Instant::ZERO, &checkpoint).expect("a restore");
     let called = std::iter::from_fn(|| newer.poll_call(Instant::ZERO).map(|call| *call.input));
     assert_eq!(called.collect::<Vec<_>>(), [1, 2, 3]);
@@ -1128,12 +1129,9 @@ fn records_of_an_older_version_are_migrated_or_refused() {
     let checkpoint = b.snapshot();
     type New = Operator<(u32, bool), u32, (), NoRetry, Heap>;
     let build = |migrate: Option<fn(u32, &[u8]) -> Option<(u32, bool)>>| -> New {
-        let op =
-            AsyncWait::ordered(4).build_core().expect("a sound policy").checkpointed("stage", 2);
-        match migrate {
-            Some(migrate) => op.migrating(migrate),
-            None => op,
-        }
+        let how = Checkpointing::new("stage", 2);
+        let how = migrate.map_or(how, |migrate| how.migrating(migrate));
+        AsyncWait::ordered(4).build_core().expect("a sound policy").checkpointed_with(how)
     };
     let mut op = build(Some(|version, bytes| {
         assert_eq!(version, 1);
@@ -1156,8 +1154,7 @@ fn records_of_an_older_version_are_migrated_or_refused() {
     let mut older = AsyncWait::ordered(4)
         .build_core::<u32, u32, ()>()
         .expect("a sound policy")
-        .checkpointed("stage", 0)
-        .migrating(|_, _| Some(0));
+        .checkpointed_with(Checkpointing::new("stage", 0).migrating(|_, _| Some(0)));
     let refused = older.restore(Instant::ZERO, &checkpoint);
     assert_eq!(refused, Err(RestoreError::Schema { found: 1, expected: 0 }), "a newer one");
 }

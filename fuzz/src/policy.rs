@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use inflight_core::{
-    AsyncWait, Attempt, ConfigError, ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay,
+    AsyncWait, Attempt, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay,
     Heap, NoRetry, Operator, RetryBudget, RetryStrategy, Storage,
 };
 use serde::Serialize;
@@ -74,11 +74,20 @@ impl Policy {
         }
     }
 
-    /// An operator with this policy, which takes snapshots.
-    pub fn build<In, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S>
+    /// How an operator with this policy takes snapshots.
+    pub fn checkpointing<In>(&self) -> Checkpointing<In, Out, Error>
     where
         In: Serialize + DeserializeOwned,
     {
+        let how = Checkpointing::new(NAME, SCHEMA);
+        if self.keeping_results { how.keeping_results() } else { how }
+    }
+
+    /// An operator with this policy, which takes snapshots.
+    pub fn build<In, S: Built>(
+        &self,
+        how: Checkpointing<In, Out, Error>,
+    ) -> Operator<In, Out, Error, Strategy, S> {
         let key = |_: &In| 0; // the operator is told each record's key
         let op = match self.order {
             Order::Ordered => S::build(self.set(AsyncWait::ordered(self.capacity))),
@@ -91,8 +100,7 @@ impl Policy {
                 S::build(self.set(policy.overlapping()))
             }
         };
-        let op = op.expect("a sound policy").checkpointed(NAME, SCHEMA);
-        if self.keeping_results { op.keeping_results() } else { op }
+        op.expect("a sound policy").checkpointed_with(how)
     }
 
     fn set<K>(&self, policy: AsyncWait<NoRetry, K>) -> AsyncWait<Strategy, K> {

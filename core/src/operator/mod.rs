@@ -23,7 +23,7 @@ pub(crate) use self::rescale::holds_anything;
 pub use self::rescale::{merge_snapshots, split_snapshot};
 pub use self::restore::RestoreError;
 use self::restore::Saved;
-pub(crate) use self::snapshot::Checkpointing;
+pub use self::snapshot::Checkpointing;
 use crate::config::{ConfigError, FinishPolicy, Settings};
 use crate::deadlines::{Deadlines, NONE};
 use crate::element::{Barrier, BarrierMode, StreamElement};

@@ -7,6 +7,8 @@
 //! All in postcard. In front of an input or a result stand its length in 4 bytes, so that one of an older
 //! schema can be told from its neighbours, and entries can be sorted without knowing their type.
 
+use core::fmt;
+
 use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -68,9 +70,31 @@ pub(super) enum Progress {
     Dropped,
 }
 
-/// How an operator reads and writes what only the user's types know. Function pointers, so that the
-/// bounds stand only where the user asks for checkpoints.
-pub(crate) struct Checkpointing<In, Out, E> {
+/// How a stage's snapshots are taken and read: under which name, which schema version, and with what of
+/// its calls. Given to [`Unstarted::checkpointed_with`](crate::Unstarted::checkpointed_with) or
+/// [`Operator::checkpointed_with`]; where a name and a version are all there is to say,
+/// [`checkpointed`](crate::Unstarted::checkpointed) says it shorter.
+///
+/// ```
+/// use inflight_core::{AsyncWait, Checkpointing};
+///
+/// /// Records of version 1 were one byte.
+/// fn migrate(version: u32, bytes: &[u8]) -> Option<u32> {
+///     match (version, bytes) {
+///         (1, [byte]) => Some(u32::from(*byte)),
+///         _ => None,
+///     }
+/// }
+///
+/// # #[cfg(feature = "alloc")] {
+/// let op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+/// let op = op.checkpointed_with(Checkpointing::new("lookup", 2).keeping_results().migrating(migrate));
+/// # let _ = op;
+/// # }
+/// ```
+// Function pointers, so that the bounds stand only where the user asks for checkpoints.
+#[must_use = "it does nothing until a stage or an operator is given it"]
+pub struct Checkpointing<In, Out, E> {
     pub(super) name: &'static str,
     pub(super) schema: u32,
     pub(super) write_input: Write<In>,
@@ -102,8 +126,24 @@ impl<Out, E> Clone for Results<Out, E> {
 
 impl<Out, E> Copy for Results<Out, E> {}
 
+impl<In, Out, E> fmt::Debug for Checkpointing<In, Out, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpointing")
+            .field("name", &self.name)
+            .field("schema", &self.schema)
+            .field("keeps_results", &self.results.is_some())
+            .field("migrates", &self.migrate.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<In, Out, E> Checkpointing<In, Out, E> {
-    pub(crate) const fn new(name: &'static str, schema: u32) -> Self
+    /// Snapshots under the name `name` in a checkpoint. `schema` is the version of `In`'s serialised form:
+    /// raise it when that changes.
+    ///
+    /// A call that is done but not handed on is kept as its input, and called anew after a restore;
+    /// unless [`keeping_results`](Self::keeping_results).
+    pub const fn new(name: &'static str, schema: u32) -> Self
     where
         In: Serialize + DeserializeOwned,
     {
@@ -111,7 +151,9 @@ impl<In, Out, E> Checkpointing<In, Out, E> {
         Self { name, schema, write_input, read_input, migrate: None, results: None }
     }
 
-    pub(crate) fn keeping_results(mut self) -> Self
+    /// Keeps the results of calls that are done in the snapshot, so that they are not called again
+    /// after a restore. The schema version is then that of all three types.
+    pub const fn keeping_results(mut self) -> Self
     where
         Out: Serialize + DeserializeOwned,
         E: Serialize + DeserializeOwned,
@@ -120,7 +162,12 @@ impl<In, Out, E> Checkpointing<In, Out, E> {
         self
     }
 
-    pub(crate) fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<In>) -> Self {
+    /// Reads records that were saved under an older schema version: `migrate` is given that version and
+    /// the record's bytes ([postcard](https://docs.rs/postcard)) and returns the record, or `None` if it
+    /// cannot. It is called twice for each record, and has to answer the same: once to see whether all can
+    /// be read, before anything is taken up, and once to take it up. Without it a snapshot of an older version is
+    /// refused.
+    pub const fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<In>) -> Self {
         self.migrate = Some(migrate);
         self
     }
@@ -133,35 +180,36 @@ where
 {
     /// Lets snapshots be taken, under the name `name` in a checkpoint. `schema` is the version of
     /// `In`'s serialised form: raise it when that changes.
+    ///
+    /// Short for [`checkpointed_with`](Self::checkpointed_with) and [`Checkpointing::new`]; what more there
+    /// is to say about snapshots is said there.
     #[must_use]
-    pub const fn checkpointed(mut self, name: &'static str, schema: u32) -> Self
+    pub const fn checkpointed(self, name: &'static str, schema: u32) -> Self
     where
         In: Serialize + DeserializeOwned,
     {
-        self.checkpointing = Some(Checkpointing::new(name, schema));
-        self
+        self.checkpointed_with(Checkpointing::new(name, schema))
     }
 
-    /// Keeps the results of calls that are done in the snapshot, so that they are not called again
-    /// after a restore. The schema version is then that of all three types. Say
-    /// [`checkpointed`](Self::checkpointed) first; without it this does nothing.
+    /// Lets snapshots be taken as `how` says. The last one said counts.
+    ///
+    /// Also where the operator is built when the program is compiled:
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// use inflight_core::{AsyncWait, Checkpointing, Fixed, NoRetry, Operator};
+    ///
+    /// static READINGS: Mutex<Operator<u32, u32, (), NoRetry, Fixed<16>>> = Mutex::new(
+    ///     AsyncWait::ordered(16)
+    ///         .build_static(NoRetry)
+    ///         .checkpointed_with(Checkpointing::new("readings", 1).keeping_results()),
+    /// );
+    /// # let _ = &READINGS;
+    /// ```
     #[must_use]
-    pub fn keeping_results(mut self) -> Self
-    where
-        Out: Serialize + DeserializeOwned,
-        E: Serialize + DeserializeOwned,
-    {
-        self.checkpointing = self.checkpointing.map(Checkpointing::keeping_results);
-        self
-    }
-
-    /// Reads records that were saved under an older schema version: `migrate` is given that version and
-    /// the record's bytes ([postcard](https://docs.rs/postcard)) and returns the record, or `None` if it
-    /// cannot. It is called twice for each record, and has to answer the same: once to see whether all can
-    /// be read, before anything is taken up, and once to take it up. Say [`checkpointed`](Self::checkpointed) first; without it this does nothing.
-    #[must_use]
-    pub fn migrating(mut self, migrate: fn(u32, &[u8]) -> Option<In>) -> Self {
-        self.checkpointing = self.checkpointing.map(|codec| codec.migrating(migrate));
+    pub const fn checkpointed_with(mut self, how: Checkpointing<In, Out, E>) -> Self {
+        self.checkpointing = Some(how);
         self
     }
 
@@ -171,7 +219,7 @@ where
     /// full. O(n log n) in the records in flight.
     ///
     /// A call that is done but not handed on is kept as its input, and called anew after a restore;
-    /// unless results are kept ([`keeping_results`](Self::keeping_results)).
+    /// unless results are kept ([`keeping_results`](Checkpointing::keeping_results)).
     ///
     /// # Errors
     ///

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::pipeline::{Ended, Pipeline, PipelineError};
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Attempt, Checkpoint, FixedDelay, KeyOf, Outcome, StartError,
-    StreamElement, with_attempt,
+    AsyncWait, AsyncWaitExt, Attempt, Checkpoint, Checkpointing, FixedDelay, KeyOf, Outcome,
+    StartError, StreamElement, with_attempt,
 };
 
 use crate::beside::{Beside, Desk};
@@ -135,8 +135,9 @@ fn stage<K: KeyOf<u32> + 'static>(
             }
         }
     });
-    let stage = elements.async_wait_with(policy, function).checkpointed(name, 1);
-    let stage = if plan.keeps_results { stage.keeping_results() } else { stage };
+    let how = Checkpointing::new(name, 1);
+    let how = if plan.keeps_results { how.keeping_results() } else { how };
+    let stage = elements.async_wait_with(policy, function).checkpointed_with(how);
     let stage = stage.restore(checkpoint);
     Ok(match plan.drive {
         Drive::OnTask => Box::pin(Values(Box::pin(stage.spawn(runtime)?))),

@@ -3,9 +3,9 @@
 //! This file alone names the operator's methods.
 
 use inflight_core::{
-    AsyncWait, CallId, Checkpoint, CheckpointError, Completion, ConfigError, Expired, Fixed, Full,
-    Heap, Instant, NoRetry, Operator, Outcome, RestoreError, StreamElement, TimeoutAction,
-    hash_key,
+    AsyncWait, CallId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
+    Expired, Fixed, Full, Heap, Instant, NoRetry, Operator, Outcome, RestoreError, StreamElement,
+    TimeoutAction, hash_key,
 };
 
 use crate::model;
@@ -186,10 +186,9 @@ fn checkpointed<S: inflight_core::Storage>(
 ) -> Box<Operator<Record, u32, u32, Strategy, S>> {
     let mut operator = operator.expect("the settings make sense");
     if setup.checkpointed {
-        operator = operator.checkpointed(NAME, 1);
-    }
-    if setup.keeps_results {
-        operator = operator.keeping_results();
+        let how = Checkpointing::new(NAME, 1);
+        let how = if setup.keeps_results { how.keeping_results() } else { how };
+        operator = operator.checkpointed_with(how);
     }
     Box::new(operator)
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Elements, Failure, Fixed, Gone, Heap, IntoElement, KeyOf,
-    Launch, Metrics, NoRetry, Outcome, Plain, Run, Shape, Spawned, Stage, StageError, StageStorage,
-    StreamElement, Unstarted, WakeTable,
+    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Failure, Fixed, Gone, Heap,
+    IntoElement, KeyOf, Launch, Metrics, NoRetry, Outcome, Plain, Run, Shape, Spawned, Stage,
+    StageError, StageStorage, StreamElement, Unstarted, WakeTable,
 };
 
 use crate::consumer::{Busy, Consumer};
@@ -102,10 +102,9 @@ where
     let function = Function { watch: Rc::clone(&runtime.watch) };
     let mut stage = source.async_wait_with(plan.setup.policy(policy), function);
     if plan.setup.checkpointed {
-        stage = stage.checkpointed(NAME, 1);
-    }
-    if plan.setup.keeps_results {
-        stage = stage.keeping_results();
+        let how = Checkpointing::new(NAME, 1);
+        let how = if plan.setup.keeps_results { how.keeping_results() } else { how };
+        stage = stage.checkpointed_with(how);
     }
     let stage = stage.restore(from);
     let has_task = plan.mode.has_task();

@@ -179,10 +179,9 @@ impl Plan {
     }
 
     fn operator<In: Record, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S> {
-        let mut op = self.policy.build::<In, S>();
-        if self.migrating {
-            op = op.migrating(In::migrate);
-        }
+        let how = self.policy.checkpointing::<In>();
+        let how = if self.migrating { how.migrating(In::migrate) } else { how };
+        let mut op = self.policy.build::<In, S>(how);
         if self.worn {
             let (now, mut none) = (Instant::ZERO, Bytes::new(&[]));
             op.push(now, StreamElement::value(In::read(&mut none))).expect("there is room");

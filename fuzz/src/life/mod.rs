@@ -185,7 +185,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
     pub fn start(restart: Restart, bytes: &'a mut Bytes<'b>) -> Self {
         let Restart { policy, origin, .. } = restart;
         let mut life = Self {
-            op: policy.build(),
+            op: policy.build(policy.checkpointing()),
             policy,
             capacity: policy.capacity,
             max_running: policy.max_running.unwrap_or(usize::MAX),
