@@ -1,9 +1,12 @@
 //! The policy of a stage: how many, in which order, how long, how often again.
 
+mod error;
+
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
+pub use self::error::ConfigError;
 use crate::keys::{Keys, NoKeys};
 use crate::operator::Operator;
 use crate::retry::{NoRetry, RetryBudget, RetryStrategy};
@@ -65,6 +68,15 @@ pub(crate) enum Order {
     SerialByKey,
 }
 
+impl Order {
+    const fn overlapping(self) -> Self {
+        match self {
+            Self::SerialByKey => Self::ByKey,
+            order => order,
+        }
+    }
+}
+
 /// What happens to calls in backoff when the input has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FinishPolicy {
@@ -117,6 +129,12 @@ impl AsyncWait<NoRetry> {
         AsyncWait { settings: self.settings, retry: NoRetry, key: ByKey(key) }
     }
 
+    /// The same order with keys that the operator is given with each record, as of
+    /// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key): for checkpoints that are split by them.
+    pub const fn with_given_key(self) -> AsyncWait<NoRetry, GivenKey> {
+        AsyncWait { settings: self.settings, retry: NoRetry, key: GivenKey }
+    }
+
     const fn with_order(order: Order, capacity: usize) -> Self {
         Self { settings: Settings::new(order, capacity), retry: NoRetry, key: NoKey }
     }
@@ -158,9 +176,45 @@ impl<R, F> AsyncWait<R, ByKey<F>> {
     /// Invokes the records of one key without waiting for each other; only their outcomes leave in
     /// order. A policy whose order is not by key does so in any case.
     pub const fn overlapping(mut self) -> Self {
-        if matches!(self.settings.order, Order::SerialByKey) {
-            self.settings.order = Order::ByKey;
-        }
+        self.settings.order = self.settings.order.overlapping();
+        self
+    }
+}
+
+impl AsyncWait<NoRetry, GivenKey> {
+    /// Ordered by key as [`ordered_by_key`](AsyncWait::ordered_by_key) is, for an operator whose engine has the keys
+    /// already: it is given them with [`push_with_key`](Operator::push_with_key), as 64 bits.
+    /// [`hash_key`] makes such bits of a key. A restore goes on with the keys that were saved.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use inflight_core::{AsyncWait, Instant, StreamElement, hash_key};
+    ///
+    /// let policy = AsyncWait::ordered_by_given_key(9);
+    /// let mut op = policy.build_core::<u32, u32, ()>().unwrap();
+    /// op.push_with_key(Instant::ZERO, hash_key("sensor 1"), StreamElement::value(20)).unwrap();
+    /// # }
+    /// ```
+    ///
+    /// Nothing can be pushed without one, and a stage has no use for it:
+    ///
+    /// ```compile_fail,E0277
+    /// use inflight_core::{AsyncWait, Instant, StreamElement};
+    ///
+    /// let policy = AsyncWait::ordered_by_given_key(9);
+    /// let mut op = policy.build_fixed::<u32, u32, (), 9>().unwrap();
+    /// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
+    /// ```
+    pub const fn ordered_by_given_key(capacity: usize) -> Self {
+        let settings = Settings::new(Order::SerialByKey, capacity);
+        Self { settings, retry: NoRetry, key: GivenKey }
+    }
+}
+
+impl<R> AsyncWait<R, GivenKey> {
+    /// As for [`ordered_by_key`](AsyncWait::overlapping).
+    pub const fn overlapping(mut self) -> Self {
+        self.settings.order = self.settings.order.overlapping();
         self
     }
 }
@@ -217,12 +271,12 @@ impl<K: Copy> AsyncWait<NoRetry, K> {
     pub const fn build_static<In, Out, E, R, const N: usize>(
         self,
         retry: R,
-    ) -> Operator<In, Out, E, R, Fixed<N>>
+    ) -> Operator<In, Out, E, R, Fixed<N>, K>
     where
         R: RetryStrategy<In, Out, E>,
     {
         match self.settings.check_for(N) {
-            Ok(()) => Operator::unchecked(self.settings, retry, None),
+            Ok(()) => Operator::unchecked(self.settings, retry, self.key, None),
             Err(_) => panic!("a setting makes no sense; `build_fixed` would say which"),
         }
     }
@@ -269,8 +323,21 @@ impl<R, K> AsyncWait<R, K> {
         self
     }
 
-    /// The operator alone, for people with an engine of their own. Its tables are on the heap. It is
-    /// told each record's key by [`push_with_key`](Operator::push_with_key).
+    /// The operator alone, for people with an engine of their own. Its tables are on the heap. It asks the
+    /// policy's key function for each record's key:
+    ///
+    /// ```
+    /// use inflight_core::{AsyncWait, Instant, StreamElement};
+    ///
+    /// let policy = AsyncWait::ordered_by_key(9, |reading: &(u8, i32)| reading.0);
+    /// let mut op = policy.build_core::<_, (), ()>().unwrap();
+    /// for reading in [(1, 20), (1, 21), (2, 18)] {
+    ///     op.push(Instant::ZERO, StreamElement::value(reading)).unwrap();
+    /// }
+    /// let asked: Vec<_> =
+    ///     std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| *call.input)).collect();
+    /// assert_eq!(asked, [(1, 20), (2, 18)], "the second reading of sensor 1 waits for the first");
+    /// ```
     ///
     /// # Errors
     ///
@@ -278,11 +345,11 @@ impl<R, K> AsyncWait<R, K> {
     #[cfg(feature = "alloc")]
     pub fn build_core<In, Out, E>(
         self,
-    ) -> Result<Operator<In, Out, E, R, crate::storage::Heap>, ConfigError>
+    ) -> Result<Operator<In, Out, E, R, crate::storage::Heap, K>, ConfigError>
     where
         R: RetryStrategy<In, Out, E>,
     {
-        Operator::new(self.settings, self.retry)
+        Operator::new(self.settings, self.retry, self.key)
     }
 
     /// The operator alone, with its tables in place and no allocator.
@@ -292,11 +359,11 @@ impl<R, K> AsyncWait<R, K> {
     /// [`ConfigError`] when a setting makes no sense, also when the capacity is larger than `N`.
     pub fn build_fixed<In, Out, E, const N: usize>(
         self,
-    ) -> Result<Operator<In, Out, E, R, Fixed<N>>, ConfigError>
+    ) -> Result<Operator<In, Out, E, R, Fixed<N>, K>, ConfigError>
     where
         R: RetryStrategy<In, Out, E>,
     {
-        Operator::new(self.settings, self.retry)
+        Operator::new(self.settings, self.retry, self.key)
     }
 }
 
@@ -359,8 +426,15 @@ pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError
     if attempts == 0 { Err(ConfigError::ZeroMaxRunning) } else { Ok(()) }
 }
 
+/// Where an operator's records have their keys from: [`NoKey`], [`ByKey`] or [`GivenKey`]. Sealed.
+pub trait KeySource<In>: sealed::Sealed {
+    /// The key of a restored record, with which `saved` was kept: under the policy it had then.
+    #[doc(hidden)]
+    fn key_again(&self, input: &In, saved: u64) -> u64;
+}
+
 /// A record's key, as 64 bits. Sealed: a policy has [`NoKey`], or [`ByKey`] with a function of yours.
-pub trait KeyOf<In>: sealed::Sealed {
+pub trait KeyOf<In>: KeySource<In> {
     /// Where the last record of each key is found, if there are keys at all.
     #[doc(hidden)]
     type Keys<S: Storage>: Keys;
@@ -373,6 +447,7 @@ mod sealed {
     pub trait Sealed {}
 
     impl Sealed for super::NoKey {}
+    impl Sealed for super::GivenKey {}
     impl<F> Sealed for super::ByKey<F> {}
 }
 
@@ -380,12 +455,29 @@ mod sealed {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoKey;
 
+impl<In> KeySource<In> for NoKey {
+    fn key_again(&self, _: &In, saved: u64) -> u64 {
+        saved
+    }
+}
+
 impl<In> KeyOf<In> for NoKey {
     type Keys<S: Storage> = NoKeys;
 
     #[inline(always)]
     fn key_of(&self, _: &In) -> u64 {
         0
+    }
+}
+
+/// The key is given to the operator with the record: see
+/// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GivenKey;
+
+impl<In> KeySource<In> for GivenKey {
+    fn key_again(&self, _: &In, saved: u64) -> u64 {
+        saved
     }
 }
 
@@ -399,6 +491,12 @@ impl<F> fmt::Debug for ByKey<F> {
     }
 }
 
+impl<In, K: Hash, F: Fn(&In) -> K> KeySource<In> for ByKey<F> {
+    fn key_again(&self, input: &In, _saved: u64) -> u64 {
+        self.key_of(input)
+    }
+}
+
 impl<In, K: Hash, F: Fn(&In) -> K> KeyOf<In> for ByKey<F> {
     type Keys<S: Storage> = S::Keys;
 
@@ -408,7 +506,7 @@ impl<In, K: Hash, F: Fn(&In) -> K> KeyOf<In> for ByKey<F> {
     }
 }
 
-/// 64 bits for a key, as a stage computes them: what an engine of one's own gives to
+/// 64 bits for a key, as a policy's key function is hashed to: what an engine that has its keys already gives to
 /// [`push_with_key`](Operator::push_with_key), and what a rescaled checkpoint is split by. The same on
 /// every run; on machines of another word size or byte order it may differ.
 pub fn hash_key<K: Hash + ?Sized>(key: &K) -> u64 {
@@ -432,70 +530,3 @@ impl Hasher for Fnv {
         self.0
     }
 }
-
-/// A setting that makes no sense.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// With a capacity of zero no record could ever be in flight.
-    ZeroCapacity,
-    /// The storage has no room for that many.
-    CapacityTooLarge {
-        /// What was asked for.
-        capacity: usize,
-        /// What the storage can hold.
-        maximum: usize,
-    },
-    /// A timeout of zero would fail every call. For no timeout, set none.
-    ZeroTimeout,
-    /// An attempt timeout of zero would fail every attempt. For none, set none.
-    ZeroAttemptTimeout,
-    /// With no attempt running at once nothing would ever be asked.
-    ZeroMaxRunning,
-    /// What a success gives back to the retry budget is not between 0 and 1.
-    RetryBudget,
-    /// A backoff that shrinks, or grows beyond 2^31 times: the factor is below 1 or no number.
-    BackoffFactor,
-    /// The maximum backoff is below the initial one.
-    BackoffMaximum {
-        /// The initial backoff.
-        initial: Duration,
-        /// The maximum.
-        maximum: Duration,
-    },
-    /// The share of a backoff that jitter may take off is not between 0 and 1.
-    Jitter,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ZeroCapacity => f.write_str("the capacity is zero; it must be at least 1"),
-            Self::CapacityTooLarge { capacity, maximum } => {
-                write!(f, "a capacity of {capacity} is more than the storage can hold ({maximum})")
-            }
-            Self::ZeroTimeout => f.write_str("the timeout is zero; for no timeout, set none"),
-            Self::ZeroAttemptTimeout => {
-                f.write_str("the attempt timeout is zero; for no timeout, set none")
-            }
-            Self::ZeroMaxRunning => {
-                f.write_str("the limit of attempts running at once is zero; it must be at least 1")
-            }
-            Self::RetryBudget => {
-                f.write_str("what a success gives back to the retry budget is not between 0 and 1")
-            }
-            Self::BackoffFactor => {
-                f.write_str("the backoff's factor is not a number between 1 and 2^31")
-            }
-            Self::BackoffMaximum { initial, maximum } => {
-                write!(
-                    f,
-                    "the maximum backoff ({maximum:?}) is below the initial one ({initial:?})"
-                )
-            }
-            Self::Jitter => f.write_str("the jitter is not a number between 0 and 1"),
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}

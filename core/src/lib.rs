@@ -41,7 +41,9 @@ mod time;
 mod wake;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointId};
-pub use config::{AsyncWait, ByKey, ConfigError, FinishPolicy, KeyOf, NoKey, hash_key};
+pub use config::{
+    AsyncWait, ByKey, ConfigError, FinishPolicy, GivenKey, KeyOf, KeySource, NoKey, hash_key,
+};
 #[cfg(feature = "alloc")]
 pub use control::StageHandle;
 #[cfg(feature = "alloc")]

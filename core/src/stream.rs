@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{AsyncWait, ConfigError, KeyOf};
+use crate::config::{AsyncWait, ConfigError, KeyOf, NoKey};
 #[cfg(feature = "alloc")]
 use crate::driver::Driver;
 #[cfg(feature = "alloc")]
@@ -261,9 +261,9 @@ where
         let AsyncWait { settings, retry, key } = self.policy;
         settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
-        let mut operator = Operator::unchecked(settings, retry, self.checkpointing);
+        let mut operator = Operator::unchecked(settings, retry, NoKey, self.checkpointing);
         if let Some(checkpoint) = self.restore {
-            let key_of = |input: &V, _| key.key_of(input);
+            let key_of = |_: &_, input: &V, _| key.key_of(input);
             let restored = operator.restore_with_keys(timer.now(), checkpoint, key_of);
             restored.map_err(StartError::Restore)?;
         }

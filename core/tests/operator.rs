@@ -7,11 +7,11 @@ use inflight_core::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-type Op<R = NoRetry> = Operator<u32, u32, &'static str, R, Heap>;
+type Op<R = NoRetry, K = NoKey> = Operator<u32, u32, &'static str, R, Heap, K>;
 
 /// Drives an operator and writes down what comes out, so that a test reads like a story.
-struct Bench<R: RetryStrategy<u32, u32, &'static str>> {
-    op: Op<R>,
+struct Bench<R: RetryStrategy<u32, u32, &'static str>, K = NoKey> {
+    op: Op<R, K>,
     now: Instant,
     /// Attempts started and not ended: the input, and what it was told.
     running: Vec<(CallId, u32, Attempt)>,
@@ -19,12 +19,12 @@ struct Bench<R: RetryStrategy<u32, u32, &'static str>> {
     cancelled: Vec<u32>,
 }
 
-fn bench<R: RetryStrategy<u32, u32, &'static str>>(policy: AsyncWait<R>) -> Bench<R> {
+fn bench<R: RetryStrategy<u32, u32, &'static str>, K>(policy: AsyncWait<R, K>) -> Bench<R, K> {
     let op = policy.build_core().expect("a sound policy").checkpointed("stage", 1);
     Bench { op, now: Instant::ZERO, running: Vec::new(), cancelled: Vec::new() }
 }
 
-impl<R: RetryStrategy<u32, u32, &'static str>> Bench<R> {
+impl<R: RetryStrategy<u32, u32, &'static str>, K: KeyOf<u32>> Bench<R, K> {
     /// Pushes a record, and starts what can be started.
     fn push(&mut self, value: u32) -> bool {
         self.push_element(StreamElement::value(value))
@@ -694,28 +694,23 @@ fn a_panic_of_the_retry_strategy_leaves_the_call_as_it_was() {
 
 // ---- by key ----------------------------------------------------------------------------------
 
+type Tens = ByKey<fn(&u32) -> u32>;
+
+/// The key of a value, as it is in a checkpoint.
 fn key(value: u32) -> u64 {
-    u64::from(value / 10)
+    hash_key(&(value / 10))
 }
 
-fn by_key(capacity: usize) -> AsyncWait<NoRetry, ByKey<fn(&u32) -> u32>> {
+/// Whose key that is: of which tens.
+fn tens(of: u64) -> usize {
+    (0..12).find(|tens| key(10 * tens) == of).expect("a key of a value") as usize
+}
+
+fn by_key(capacity: usize) -> AsyncWait<NoRetry, Tens> {
     AsyncWait::ordered_by_key(capacity, |value: &u32| value / 10)
 }
 
-fn keyed<R: RetryStrategy<u32, u32, &'static str>, K>(policy: AsyncWait<R, K>) -> Bench<R> {
-    let op = policy.build_core().expect("a sound policy").checkpointed("stage", 1);
-    Bench { op, now: Instant::ZERO, running: Vec::new(), cancelled: Vec::new() }
-}
-
-impl<R: RetryStrategy<u32, u32, &'static str>> Bench<R> {
-    /// Pushes records under the key of their tens.
-    fn push_by_key(&mut self, values: impl IntoIterator<Item = u32>) {
-        for value in values {
-            self.op.push_with_key(self.now, key(value), StreamElement::value(value)).expect("room");
-            self.start();
-        }
-    }
-
+impl<R: RetryStrategy<u32, u32, &'static str>, K> Bench<R, K> {
     fn running(&self) -> Vec<u32> {
         self.running.iter().map(|(_, input, _)| *input).collect()
     }
@@ -723,8 +718,8 @@ impl<R: RetryStrategy<u32, u32, &'static str>> Bench<R> {
 
 #[test] // O3, one attempt at a time
 fn a_keys_next_record_is_invoked_when_the_one_before_has_its_outcome() {
-    let mut b = keyed(by_key(9).retry(patient(1)));
-    b.push_by_key([11, 12, 21, 13]);
+    let mut b = bench(by_key(9).retry(patient(1)));
+    b.push_all([11, 12, 21, 13]);
     assert_eq!(b.running(), [11, 21]);
     let _ = b.fail(11);
     assert_eq!(b.running(), [21], "a record in backoff has no outcome");
@@ -738,8 +733,8 @@ fn a_keys_next_record_is_invoked_when_the_one_before_has_its_outcome() {
 
 #[test] // O3, overlapping
 fn overlapping_calls_of_a_key_leave_in_order() {
-    let mut b = keyed(by_key(9).overlapping());
-    b.push_by_key([11, 12, 21, 13]);
+    let mut b = bench(by_key(9).overlapping());
+    b.push_all([11, 12, 21, 13]);
     assert_eq!(b.running(), [11, 12, 21, 13]);
     let _ = (b.ok(13), b.ok(12), b.ok(21));
     assert_eq!(b.out(), "210");
@@ -749,10 +744,10 @@ fn overlapping_calls_of_a_key_leave_in_order() {
 
 #[test] // O3, O5: a key's chain goes on behind a watermark, but nothing crosses it.
 fn keys_and_watermarks() {
-    let mut b = keyed(by_key(9).overlapping());
-    b.push_by_key([11, 21]);
+    let mut b = bench(by_key(9).overlapping());
+    b.push_all([11, 21]);
     b.mark(5);
-    b.push_by_key([12, 31]);
+    b.push_all([12, 31]);
     let _ = (b.ok(31), b.ok(12), b.ok(11));
     assert_eq!(b.out(), "110");
     let _ = b.ok(21);
@@ -761,10 +756,10 @@ fn keys_and_watermarks() {
 
 #[test] // O3, K1: a restore keeps what is held back.
 fn a_restore_keeps_the_order_of_a_key() {
-    let mut b = keyed(by_key(9));
-    b.push_by_key([11, 12, 21]);
+    let mut b = bench(by_key(9));
+    b.push_all([11, 12, 21]);
     let checkpoint = b.snapshot();
-    let mut b = keyed(by_key(9));
+    let mut b = bench(by_key(9));
     b.op.restore(b.now, &checkpoint).expect("a restore");
     b.start();
     assert_eq!(b.running(), [11, 21]);
@@ -773,20 +768,22 @@ fn a_restore_keeps_the_order_of_a_key() {
 }
 
 /// The second of three records of a key is in backoff, and the first is to be asked again after a restore.
-fn restored_with_a_backoff_in_the_middle() -> Bench<FixedDelay> {
+fn restored_with_a_backoff_in_the_middle() -> Bench<FixedDelay, Tens> {
     restored_with_a_backoff_before([13])
 }
 
 /// The same with others behind it, or none.
-fn restored_with_a_backoff_before(behind: impl IntoIterator<Item = u32>) -> Bench<FixedDelay> {
+fn restored_with_a_backoff_before(
+    behind: impl IntoIterator<Item = u32>,
+) -> Bench<FixedDelay, Tens> {
     let policy = || by_key(9).timeout(25 * MS).retry(patient(1));
-    let mut before = keyed(policy());
-    before.push_by_key([11, 12].into_iter().chain(behind));
+    let mut before = bench(policy());
+    before.push_all([11, 12].into_iter().chain(behind));
     let _ = before.ok(11);
     before.pass(5 * MS);
     assert_eq!(before.fail(12), Completion::Retry);
     let checkpoint = before.snapshot();
-    let mut b = keyed(policy());
+    let mut b = bench(policy());
     b.op.restore(b.now, &checkpoint).expect("a restore");
     b.start();
     assert_eq!(b.running(), [11]);
@@ -811,7 +808,7 @@ fn who_times_out_before_his_turn_lets_nobody_overtake() {
     let mut b = restored_with_a_backoff_in_the_middle();
     b.pass(24 * MS); // 12 has begun before; 11 begins anew
     assert_eq!((b.running(), b.out()), (vec![11], String::new()), "12 is over, 13 has to wait");
-    b.push_by_key([14]);
+    b.push_all([14]);
     assert_eq!(b.running(), [11]);
     let _ = b.ok(11);
     assert_eq!((b.running(), b.out()), (vec![13], "110 12!the call timed out".into()));
@@ -824,7 +821,7 @@ fn who_times_out_before_his_turn_lets_nobody_overtake() {
 fn who_comes_behind_one_that_has_timed_out_before_his_turn_waits_too() {
     let mut b = restored_with_a_backoff_before([]);
     b.pass(24 * MS);
-    b.push_by_key([13]);
+    b.push_all([13]);
     assert_eq!((b.running(), b.out()), (vec![11], String::new()));
     let _ = b.ok(11);
     assert_eq!((b.running(), b.out()), (vec![13], "110 12!the call timed out".into()));
@@ -1161,9 +1158,9 @@ fn records_of_an_older_version_are_migrated_or_refused() {
 
 #[test] // K8
 fn a_snapshot_is_split_by_key_and_merged_again() {
-    let mut b = keyed(by_key(99));
+    let mut b = bench(by_key(99));
     for value in 0..60 {
-        b.push_by_key([value]);
+        b.push_all([value]);
         if value % 20 == 19 {
             b.mark(i64::from(value));
         }
@@ -1171,23 +1168,22 @@ fn a_snapshot_is_split_by_key_and_merged_again() {
     let _ = (b.ok(0), b.ok(10));
     let whole = b.snapshot();
     let section = whole.section("stage").expect("the section");
-    let parts = split_snapshot(section, 3, |key| key as usize).expect("parts");
+    let parts = split_snapshot(section, 3, tens).expect("parts");
 
     let mut ids = Vec::new();
-    let mut stages: Vec<Bench<_>> = parts.iter().map(|part| restored(part)).collect();
+    let mut stages: Vec<Bench<_, _>> = parts.iter().map(|part| restored(part)).collect();
     for (instance, b) in stages.iter_mut().enumerate() {
         let marks: Vec<_> = run_through(b);
-        let expected: Vec<_> =
-            (0..60).filter(|value| key(*value) as usize % 3 == instance).collect();
+        let expected: Vec<_> = (0..60).filter(|value| tens(key(*value)) % 3 == instance).collect();
         let records: Vec<_> = marks.iter().filter_map(|m| m.parse().ok()).collect::<Vec<u32>>();
         for tens in 0..6 {
             let of_key = |values: &[u32]| -> Vec<u32> {
-                values.iter().copied().filter(|value| key(*value) == tens).collect()
+                values.iter().copied().filter(|value| value / 10 == tens).collect()
             };
             assert_eq!(of_key(&records), of_key(&expected), "order of key {tens}");
         }
         assert_eq!(marks.iter().filter(|m| m.starts_with('W')).count(), 3);
-        b.push_by_key([100, 110]);
+        b.push_all([100, 110]);
         ids.extend(b.running.iter().map(|(_, _, attempt)| attempt.request_id));
     }
     ids.sort_unstable();
@@ -1219,24 +1215,73 @@ fn a_snapshot_is_split_by_key_and_merged_again() {
 
 #[test] // K8: the key is the caller's, whether the order is by it or not
 fn what_is_in_no_order_by_key_is_split_by_key_too() {
+    let by_tens: fn(&u32) -> u32 = |value| value / 10;
     for policy in [AsyncWait::ordered(9), AsyncWait::unordered(9)] {
-        let mut b = bench(policy);
-        b.push_by_key([70, 80]); // their places are used again, with other keys and without
+        let mut b = bench(policy.with_key(by_tens));
+        b.push_all([70, 80]); // their places are used again, with other keys
         let _ = (b.ok(70), b.ok(80), b.out());
-        b.push_by_key([10, 20, 11, 30]);
+        b.push_all([10, 20, 11, 30]);
         b.push_all([0, 1]);
         let whole = b.snapshot();
         let section = whole.section("stage").expect("the section");
-        let parts = split_snapshot(section, 4, |key| key as usize).expect("parts");
+        let parts = split_snapshot(section, 4, tens).expect("parts");
         let records = parts.iter().map(|part| run_through(&mut restored(part)).join(" "));
         assert_eq!(records.collect::<Vec<_>>(), ["0 1", "10 11", "20", "30"]);
     }
 }
 
+#[test] // O3, K5: keys are the policy's, also of records that were saved under another one
+fn a_restore_asks_the_policy_for_keys() {
+    let mut before = bench(AsyncWait::ordered(9));
+    before.push_all([11, 12, 21]);
+    let mut b = bench(by_key(9));
+    b.op.restore(b.now, &before.snapshot()).expect("a restore");
+    b.start();
+    assert_eq!(b.running(), [11, 21]);
+}
+
+#[test] // O3: keys are the policy's, also where the operator is built when the program is compiled
+fn an_operator_in_a_static_has_the_policys_keys() {
+    static OP: std::sync::Mutex<Operator<u32, u32, (), NoRetry, Fixed<9>, Tens>> =
+        std::sync::Mutex::new(
+            AsyncWait::ordered_by_key(9, (|value| value / 10) as fn(&u32) -> u32)
+                .build_static(NoRetry)
+                .checkpointed("stage", 1),
+        );
+    let mut op = OP.lock().expect("no panic");
+    for value in [11, 12, 21] {
+        op.push(Instant::ZERO, StreamElement::value(value)).expect("room");
+    }
+    let running = std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| *call.input));
+    assert_eq!(running.collect::<Vec<_>>(), [11, 21]);
+}
+
+#[test] // O3, K1, K8: who gives the keys himself gets them back
+fn given_keys_are_kept() {
+    let build = || {
+        let op = AsyncWait::ordered_by_given_key(9).build_core::<u32, u32, ()>();
+        op.expect("a sound policy").checkpointed("stage", 1)
+    };
+    let running = |op: &mut Operator<u32, u32, (), NoRetry, Heap, GivenKey>| {
+        std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| *call.input))
+            .collect::<Vec<_>>()
+    };
+    let mut op = build();
+    for (key, value) in [(5, 1), (5, 2), (0, 3)] {
+        op.push_with_key(Instant::ZERO, key, StreamElement::value(value)).expect("room");
+    }
+    assert_eq!(running(&mut op), [1, 3]);
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    op.snapshot(Instant::ZERO, &mut checkpoint).expect("a snapshot");
+    let mut op = build();
+    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    assert_eq!(running(&mut op), [1, 3]);
+}
+
 #[test] // K8, K6: the ids' step grows with every split, beyond any bound.
 fn a_part_can_be_split_again_and_again() {
-    let mut b = keyed(by_key(1));
-    b.push_by_key([7]);
+    let mut b = bench(by_key(1));
+    b.push_all([7]);
     let mut part = b.snapshot().section("stage").expect("the section").to_vec();
     for _ in 0..10 {
         part = split_snapshot(&part, 256, |_| 255).expect("parts").pop().expect("the last one");
@@ -1244,22 +1289,22 @@ fn a_part_can_be_split_again_and_again() {
     let mut b = restored(&part);
     let _ = b.ok(7);
     assert_eq!(b.out(), "70");
-    b.push_by_key([8, 9]);
+    b.push_all([8, 9]);
     let _ = b.ok(8);
     assert_eq!(b.out(), "80");
 }
 
-fn restored(part: &[u8]) -> Bench<NoRetry> {
+fn restored(part: &[u8]) -> Bench<NoRetry, Tens> {
     let mut checkpoint = Checkpoint::new(CheckpointId(1));
     checkpoint.put("stage", part).expect("room");
-    let mut b = keyed(by_key(99));
+    let mut b = bench(by_key(99));
     b.op.restore(b.now, &checkpoint).expect("a restore");
     b.start();
     b
 }
 
 /// Completes everything, latest first; what came out, with the inputs for the outputs.
-fn run_through(b: &mut Bench<NoRetry>) -> Vec<String> {
+fn run_through(b: &mut Bench<NoRetry, Tens>) -> Vec<String> {
     let mut story = Vec::new();
     while !b.op.is_empty() {
         if let Some((_, value, _)) = b.running.last().copied() {

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use inflight_core::{
-    AsyncWait, Attempt, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay,
-    Heap, NoRetry, Operator, RetryBudget, RetryStrategy, Storage,
+    AsyncWait, Attempt, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
+    Fixed, FixedDelay, GivenKey, Heap, NoRetry, Operator, RetryBudget, RetryStrategy, Storage,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,23 +87,18 @@ impl Policy {
     pub fn build<In, S: Built>(
         &self,
         how: Checkpointing<In, Out, Error>,
-    ) -> Operator<In, Out, Error, Strategy, S> {
-        let key = |_: &In| 0; // the operator is told each record's key
-        let op = match self.order {
-            Order::Ordered => S::build(self.set(AsyncWait::ordered(self.capacity))),
-            Order::Unordered => S::build(self.set(AsyncWait::unordered(self.capacity))),
-            Order::Serial => {
-                S::build(self.set(AsyncWait::ordered_by_key::<In, u8>(self.capacity, key)))
-            }
-            Order::Overlapping => {
-                let policy = AsyncWait::ordered_by_key::<In, u8>(self.capacity, key);
-                S::build(self.set(policy.overlapping()))
-            }
-        };
+    ) -> Operator<In, Out, Error, Strategy, S, GivenKey> {
+        let capacity = self.capacity;
+        let op = S::build(self.set(match self.order {
+            Order::Ordered => AsyncWait::ordered(capacity).with_given_key(),
+            Order::Unordered => AsyncWait::unordered(capacity).with_given_key(),
+            Order::Serial => AsyncWait::ordered_by_given_key(capacity),
+            Order::Overlapping => AsyncWait::ordered_by_given_key(capacity).overlapping(),
+        }));
         op.expect("a sound policy").checkpointed_with(how)
     }
 
-    fn set<K>(&self, policy: AsyncWait<NoRetry, K>) -> AsyncWait<Strategy, K> {
+    fn set(&self, policy: AsyncWait<NoRetry, GivenKey>) -> AsyncWait<Strategy, GivenKey> {
         let mut policy =
             policy.max_capacity(self.max_capacity).finish_policy(self.finish).retry(self.retry);
         if let Some(attempts) = self.max_running {
@@ -129,9 +124,9 @@ pub trait Built: Storage + Sized {
     /// Whether a restore may bring more than there are places for.
     const BACKLOG: bool;
 
-    fn build<In, R, K>(
-        policy: AsyncWait<R, K>,
-    ) -> Result<Operator<In, Out, Error, R, Self>, ConfigError>
+    fn build<In, R>(
+        policy: AsyncWait<R, GivenKey>,
+    ) -> Result<Operator<In, Out, Error, R, Self, GivenKey>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>;
 }
@@ -140,9 +135,9 @@ impl Built for Heap {
     const MOST: usize = 20;
     const BACKLOG: bool = true;
 
-    fn build<In, R, K>(
-        policy: AsyncWait<R, K>,
-    ) -> Result<Operator<In, Out, Error, R, Self>, ConfigError>
+    fn build<In, R>(
+        policy: AsyncWait<R, GivenKey>,
+    ) -> Result<Operator<In, Out, Error, R, Self, GivenKey>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>,
     {
@@ -154,9 +149,9 @@ impl Built for Fixed<8> {
     const MOST: usize = 8;
     const BACKLOG: bool = false;
 
-    fn build<In, R, K>(
-        policy: AsyncWait<R, K>,
-    ) -> Result<Operator<In, Out, Error, R, Self>, ConfigError>
+    fn build<In, R>(
+        policy: AsyncWait<R, GivenKey>,
+    ) -> Result<Operator<In, Out, Error, R, Self, GivenKey>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>,
     {

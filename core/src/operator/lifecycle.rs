@@ -9,7 +9,7 @@ use crate::retry::RetryStrategy;
 use crate::storage::{Queue as _, Storage};
 use crate::time::Instant;
 
-impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
 where
     R: RetryStrategy<In, Out, E>,
     S: Storage,

@@ -3,6 +3,7 @@
 mod answers;
 mod attempts;
 mod calls;
+mod given_key;
 mod lifecycle;
 mod outputs;
 mod passing;
@@ -24,7 +25,7 @@ pub use self::rescale::{merge_snapshots, split_snapshot};
 pub use self::restore::RestoreError;
 use self::restore::Saved;
 pub use self::snapshot::Checkpointing;
-use crate::config::{ConfigError, FinishPolicy, Settings};
+use crate::config::{ConfigError, FinishPolicy, KeyOf, NoKey, Settings};
 use crate::deadlines::{Deadlines, NONE};
 use crate::element::{Barrier, BarrierMode, StreamElement};
 use crate::function::Attempt;
@@ -72,9 +73,11 @@ use crate::time::{Instant, Span, Timestamp};
 /// assert_eq!((value.input, value.result), (21, Ok(42)));
 /// # }
 /// ```
-pub struct Operator<In, Out, E, R, S: Storage> {
+pub struct Operator<In, Out, E, R, S: Storage, K = NoKey> {
     limits: Limits,
     retry: R,
+    /// Where records have their keys from. A stage's operator is told them.
+    key: K,
     budget: Option<RetryBudget>,
     calls: Calls<In, Out, E, S>,
     queue: Queue<S>,
@@ -120,25 +123,27 @@ enum Phase {
     ShutDown,
 }
 
-impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
 where
     R: RetryStrategy<In, Out, E>,
     S: Storage,
 {
-    pub(crate) fn new(settings: Settings, retry: R) -> Result<Self, ConfigError> {
+    pub(crate) fn new(settings: Settings, retry: R, key: K) -> Result<Self, ConfigError> {
         settings.check::<S>()?;
         retry.check()?;
-        Ok(Self::unchecked(settings, retry, None))
+        Ok(Self::unchecked(settings, retry, key, None))
     }
 
     pub(crate) const fn unchecked(
         settings: Settings,
         retry: R,
+        key: K,
         checkpointing: Option<Checkpointing<In, Out, E>>,
     ) -> Self {
         Self {
             limits: Limits::new(&settings),
             retry,
+            key,
             budget: settings.retry_budget,
             calls: Calls::new(),
             queue: Queue::new(settings.order),
@@ -159,7 +164,7 @@ where
         }
     }
 
-    /// Takes in an element.
+    /// Takes in an element. A record has the key that the policy's key function gives it, if there is one.
     ///
     /// A barrier in [`BarrierMode::Snapshot`] gets its snapshot here and leaves at once, ahead of
     /// what is in flight. If the snapshot cannot be taken, the barrier's checkpoint says so.
@@ -175,18 +180,19 @@ where
         &mut self,
         now: Instant,
         element: StreamElement<In>,
-    ) -> Result<(), Full<StreamElement<In>>> {
-        self.push_with_key(now, 0, element)
+    ) -> Result<(), Full<StreamElement<In>>>
+    where
+        K: KeyOf<In>,
+    {
+        let key = match &element {
+            StreamElement::Record { value, .. } => self.key.key_of(value),
+            _ => 0,
+        };
+        self.push_element(now, key, element)
     }
 
-    /// Takes in an element whose record has this key: for an operator that orders by key. Keys are
-    /// hashed to 64 bits by the caller; [`hash_key`](crate::hash_key) is what a stage uses.
-    ///
-    /// # Errors
-    ///
-    /// As for [`push`](Self::push).
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub fn push_with_key(
+    fn push_element(
         &mut self,
         now: Instant,
         key: u64,
@@ -490,7 +496,7 @@ impl Limits {
     }
 }
 
-impl<In, Out, E, R, S: Storage> fmt::Debug for Operator<In, Out, E, R, S> {
+impl<In, Out, E, R, S: Storage, K> fmt::Debug for Operator<In, Out, E, R, S, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operator")
             .field("capacity", &self.limits.capacity)

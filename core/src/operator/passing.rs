@@ -10,7 +10,7 @@ use crate::retry::RetryStrategy;
 use crate::storage::Storage;
 use crate::time::Span;
 
-impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
 where
     R: RetryStrategy<In, Out, E>,
     S: Storage,

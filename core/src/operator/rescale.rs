@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 /// ```
 /// use inflight_core::*;
 ///
-/// # let mut op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap().checkpointed("stage", 1);
+/// # let mut op = AsyncWait::ordered(4).with_given_key().build_core::<u32, u32, ()>().unwrap().checkpointed("stage", 1);
 /// # op.push_with_key(Instant::ZERO, 7, StreamElement::value(1)).unwrap();
 /// let mut checkpoint = Checkpoint::new(CheckpointId(1));
 /// op.snapshot(Instant::ZERO, &mut checkpoint).unwrap();

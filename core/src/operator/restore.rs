@@ -7,6 +7,7 @@ use super::queue::{Control, earlier};
 use super::snapshot::{Checkpointing, Entry, Header, MAGIC, Progress, SavedCall, read};
 use super::{Operator, Phase};
 use crate::checkpoint::Checkpoint;
+use crate::config::KeySource;
 use crate::element::Status;
 use crate::envelope::{self, FormatError};
 use crate::outcome::Failure;
@@ -29,7 +30,7 @@ struct Entries<'a, In, Out, E> {
     rest: &'a [u8],
 }
 
-impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
 where
     R: RetryStrategy<In, Out, E>,
     S: Storage,
@@ -44,17 +45,20 @@ where
     /// # Errors
     ///
     /// [`RestoreError`]; the operator is unchanged then.
-    pub fn restore(&mut self, now: Instant, checkpoint: &Checkpoint) -> Result<(), RestoreError> {
-        self.restore_with_keys(now, checkpoint, |_, saved| saved)
+    pub fn restore(&mut self, now: Instant, checkpoint: &Checkpoint) -> Result<(), RestoreError>
+    where
+        K: KeySource<In>,
+    {
+        self.restore_with_keys(now, checkpoint, K::key_again)
     }
 
-    /// The same where keys are known: `key_of` is given an input and the key that was saved with it. That is
+    /// The same with keys from elsewhere: `key_of` is given an input and the key that was saved with it. That is
     /// another one, or none, if the policy has changed.
     pub(crate) fn restore_with_keys(
         &mut self,
         now: Instant,
         checkpoint: &Checkpoint,
-        key_of: impl Fn(&In, u64) -> u64,
+        key_of: impl Fn(&K, &In, u64) -> u64,
     ) -> Result<(), RestoreError> {
         self.advance(now);
         let codec = self.checkpointing.ok_or(RestoreError::NotCheckpointed)?;
@@ -104,11 +108,11 @@ where
     fn take_up(
         &mut self,
         mut entries: Entries<'_, In, Out, E>,
-        key_of: impl Fn(&In, u64) -> u64,
+        key_of: impl Fn(&K, &In, u64) -> u64,
     ) -> Result<(), RestoreError> {
         while let Some(mut saved) = entries.next()? {
             if let Saved::Record(input, call, _) = &mut saved {
-                call.key = key_of(input, call.key);
+                call.key = key_of(&self.key, input, call.key);
             }
             let admitted = match self.backlog.len() {
                 0 => self.admit_saved(saved),

@@ -173,7 +173,7 @@ impl<In, Out, E> Checkpointing<In, Out, E> {
     }
 }
 
-impl<In, Out, E, R, S> Operator<In, Out, E, R, S>
+impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
 where
     R: RetryStrategy<In, Out, E>,
     S: Storage,

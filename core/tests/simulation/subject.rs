@@ -3,9 +3,9 @@
 //! This file alone names the operator's methods.
 
 use inflight_core::{
-    AsyncWait, CallId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
+    AsyncWait, ByKey, CallId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
     Expired, Fixed, Full, Heap, Instant, NoRetry, Operator, Outcome, RestoreError, StreamElement,
-    TimeoutAction, hash_key,
+    TimeoutAction,
 };
 
 use crate::model;
@@ -18,9 +18,11 @@ pub(crate) const NAME: &str = "stage";
 
 pub(crate) type Element = StreamElement<Outcome<Record, u32, u32>>;
 
+type Key = ByKey<fn(&Record) -> u32>;
+
 pub(crate) enum Subject {
-    Heap(Box<Operator<Record, u32, u32, Strategy, Heap>>),
-    InPlace(Box<Operator<Record, u32, u32, Strategy, Fixed<PLACES>>>),
+    Heap(Box<Operator<Record, u32, u32, Strategy, Heap, Key>>),
+    InPlace(Box<Operator<Record, u32, u32, Strategy, Fixed<PLACES>, Key>>),
 }
 
 /// Does the same with the operator over either storage.
@@ -46,10 +48,10 @@ pub(crate) struct Started {
 impl Subject {
     pub(crate) fn new(setup: &Setup) -> Self {
         let capacity = setup.capacity;
-        let key = |record: &Record| record.key;
+        let key: fn(&Record) -> u32 = |record| record.key;
         match setup.order {
-            Order::Ordered => Self::build(setup, AsyncWait::ordered(capacity)),
-            Order::Unordered => Self::build(setup, AsyncWait::unordered(capacity)),
+            Order::Ordered => Self::build(setup, AsyncWait::ordered(capacity).with_key(key)),
+            Order::Unordered => Self::build(setup, AsyncWait::unordered(capacity).with_key(key)),
             Order::KeyAlone => Self::build(setup, AsyncWait::ordered_by_key(capacity, key)),
             Order::KeyOverlapping => {
                 Self::build(setup, AsyncWait::ordered_by_key(capacity, key).overlapping())
@@ -57,7 +59,7 @@ impl Subject {
         }
     }
 
-    fn build<K>(setup: &Setup, policy: AsyncWait<NoRetry, K>) -> Self {
+    fn build(setup: &Setup, policy: AsyncWait<NoRetry, Key>) -> Self {
         let policy = setup.policy(policy);
         match setup.storage {
             Storage::Heap => Self::Heap(checkpointed(setup, policy.build_core())),
@@ -70,11 +72,7 @@ impl Subject {
         now: i64,
         element: StreamElement<Record>,
     ) -> Result<(), StreamElement<Record>> {
-        let key = match &element {
-            StreamElement::Record { value, .. } => hash_key(&value.key),
-            _ => 0,
-        };
-        operator!(self, operator => operator.push_with_key(at(now), key, element))
+        operator!(self, operator => operator.push(at(now), element))
             .map_err(|Full(element)| element)
     }
 
@@ -182,8 +180,8 @@ impl Subject {
 
 fn checkpointed<S: inflight_core::Storage>(
     setup: &Setup,
-    operator: Result<Operator<Record, u32, u32, Strategy, S>, ConfigError>,
-) -> Box<Operator<Record, u32, u32, Strategy, S>> {
+    operator: Result<Operator<Record, u32, u32, Strategy, S, Key>, ConfigError>,
+) -> Box<Operator<Record, u32, u32, Strategy, S, Key>> {
     let mut operator = operator.expect("the settings make sense");
     if setup.checkpointed {
         let how = Checkpointing::new(NAME, 1);

@@ -13,9 +13,9 @@ use self::judge::*;
 use self::record::Record;
 use inflight_core::envelope;
 use inflight_core::{
-    Checkpoint, CheckpointId, Completion, Expired, Failure, Fixed, Heap, Instant, Operator,
-    Outcome, RestoreError, Status, StreamElement, TimeoutAction, Timestamp, merge_snapshots,
-    split_snapshot,
+    Checkpoint, CheckpointId, Completion, Expired, Failure, Fixed, GivenKey, Heap, Instant,
+    Operator, Outcome, RestoreError, Status, StreamElement, TimeoutAction, Timestamp,
+    merge_snapshots, split_snapshot,
 };
 use inflight_fuzz::bytes::Bytes;
 use inflight_fuzz::format::{
@@ -178,16 +178,18 @@ impl Plan {
         Some(expected)
     }
 
-    fn operator<In: Record, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S> {
+    fn operator<In: Record, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S, GivenKey> {
         let how = self.policy.checkpointing::<In>();
         let how = if self.migrating { how.migrating(In::migrate) } else { how };
         let mut op = self.policy.build::<In, S>(how);
         if self.worn {
             let (now, mut none) = (Instant::ZERO, Bytes::new(&[]));
-            op.push(now, StreamElement::value(In::read(&mut none))).expect("there is room");
+            op.push_with_key(now, 0, StreamElement::value(In::read(&mut none)))
+                .expect("there is room");
             let id = op.poll_call(now).expect("a record waits").id;
             while op.handle_completion(now, id, Err(Failure::Panicked)) == Completion::Retry {}
-            op.push(now, StreamElement::Watermark(Timestamp::from_millis(5))).expect("room too");
+            op.push_with_key(now, 0, StreamElement::Watermark(Timestamp::from_millis(5)))
+                .expect("room too");
             assert!(op.poll_output().is_some() && op.poll_output().is_some());
         }
         op
@@ -227,7 +229,7 @@ impl Plan {
     /// What was restored is what a snapshot holds, and restores to the same again.
     fn check_snapshot<In: Record, S: Built>(
         &self,
-        op: &mut Operator<In, Out, Error, Strategy, S>,
+        op: &mut Operator<In, Out, Error, Strategy, S, GivenKey>,
         expected: &[Element<In>],
     ) {
         let section = snapshot(op, self.now);
@@ -271,7 +273,7 @@ impl Plan {
     /// Drives an operator to the end: what was restored comes out once each, and in order.
     fn drive<In: Record, S: Built>(
         &self,
-        mut op: Operator<In, Out, Error, Strategy, S>,
+        mut op: Operator<In, Out, Error, Strategy, S, GivenKey>,
         expected: &[Element<In>],
     ) {
         let mut now = self.now.max(Instant::ZERO);

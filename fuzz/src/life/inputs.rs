@@ -75,7 +75,11 @@ impl<S: Built> Life<'_, '_, S> {
         let timestamp = (i64::from(self.bytes.byte()) << 16) + self.origin.watermarks;
         let fits = self.control_fits();
         let now = self.now();
-        let pushed = self.op.push(now, StreamElement::Watermark(Timestamp::from_millis(timestamp)));
+        let pushed = self.op.push_with_key(
+            now,
+            0,
+            StreamElement::Watermark(Timestamp::from_millis(timestamp)),
+        );
         if pushed.is_ok() {
             self.watermark_in = self.watermark_in.max(Some(timestamp));
         }
@@ -106,7 +110,7 @@ impl<S: Built> Life<'_, '_, S> {
         let status = if self.bytes.flag() { Status::Idle } else { Status::Active };
         let fits = self.control_fits();
         let now = self.now();
-        let pushed = self.op.push(now, StreamElement::Status(status));
+        let pushed = self.op.push_with_key(now, 0, StreamElement::Status(status));
         assert!(fits.is_none_or(|fits| fits == pushed.is_ok()));
         match pushed {
             Ok(()) => self.items.push(Item::Status(status)),
@@ -122,7 +126,7 @@ impl<S: Built> Life<'_, '_, S> {
         barrier.limit = limit;
         let fits = self.control_fits();
         let now = self.now();
-        let pushed = self.op.push(now, StreamElement::Barrier(barrier));
+        let pushed = self.op.push_with_key(now, 0, StreamElement::Barrier(barrier));
         assert!(fits.is_none_or(|fits| fits == pushed.is_ok()));
         match pushed {
             Ok(()) => {
@@ -147,7 +151,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
         let now = self.now();
         // What is about to fail is on its way out too, and then there is no room for another.
-        match self.op.push(now, StreamElement::Barrier(Barrier::snapshot(checkpoint))) {
+        match self.op.push_with_key(now, 0, StreamElement::Barrier(Barrier::snapshot(checkpoint))) {
             Ok(()) => {
                 assert!(self.phase == Phase::Open);
                 let Some(StreamElement::Barrier(mut barrier)) = self.op.poll_output() else {

@@ -9,7 +9,7 @@ mod saved;
 use std::sync::LazyLock;
 
 use inflight_core::{
-    CallId, Failure, FinishPolicy, Instant, Operator, Outcome, Status, StreamElement,
+    CallId, Failure, FinishPolicy, GivenKey, Instant, Operator, Outcome, Status, StreamElement,
 };
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +150,7 @@ struct Counts {
 }
 
 pub struct Life<'a, 'b, S: Built> {
-    op: Operator<Input, Out, Error, Strategy, S>,
+    op: Operator<Input, Out, Error, Strategy, S, GivenKey>,
     policy: Policy,
     capacity: usize,
     max_running: usize,

@@ -1,0 +1,71 @@
+//! What is refused.
+
+use core::fmt;
+use core::time::Duration;
+
+/// A setting that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// With a capacity of zero no record could ever be in flight.
+    ZeroCapacity,
+    /// The storage has no room for that many.
+    CapacityTooLarge {
+        /// What was asked for.
+        capacity: usize,
+        /// What the storage can hold.
+        maximum: usize,
+    },
+    /// A timeout of zero would fail every call. For no timeout, set none.
+    ZeroTimeout,
+    /// An attempt timeout of zero would fail every attempt. For none, set none.
+    ZeroAttemptTimeout,
+    /// With no attempt running at once nothing would ever be asked.
+    ZeroMaxRunning,
+    /// What a success gives back to the retry budget is not between 0 and 1.
+    RetryBudget,
+    /// A backoff that shrinks, or grows beyond 2^31 times: the factor is below 1 or no number.
+    BackoffFactor,
+    /// The maximum backoff is below the initial one.
+    BackoffMaximum {
+        /// The initial backoff.
+        initial: Duration,
+        /// The maximum.
+        maximum: Duration,
+    },
+    /// The share of a backoff that jitter may take off is not between 0 and 1.
+    Jitter,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroCapacity => f.write_str("the capacity is zero; it must be at least 1"),
+            Self::CapacityTooLarge { capacity, maximum } => {
+                write!(f, "a capacity of {capacity} is more than the storage can hold ({maximum})")
+            }
+            Self::ZeroTimeout => f.write_str("the timeout is zero; for no timeout, set none"),
+            Self::ZeroAttemptTimeout => {
+                f.write_str("the attempt timeout is zero; for no timeout, set none")
+            }
+            Self::ZeroMaxRunning => {
+                f.write_str("the limit of attempts running at once is zero; it must be at least 1")
+            }
+            Self::RetryBudget => {
+                f.write_str("what a success gives back to the retry budget is not between 0 and 1")
+            }
+            Self::BackoffFactor => {
+                f.write_str("the backoff's factor is not a number between 1 and 2^31")
+            }
+            Self::BackoffMaximum { initial, maximum } => {
+                write!(
+                    f,
+                    "the maximum backoff ({maximum:?}) is below the initial one ({initial:?})"
+                )
+            }
+            Self::Jitter => f.write_str("the jitter is not a number between 0 and 1"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
