@@ -35,14 +35,8 @@ impl<E: fmt::Display> fmt::Display for CallbackError<E> {
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for CallbackError<E> {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Error(error) => error.source(), // it is shown as that error itself
-            _ => None,
-        }
-    }
-}
+// As for `inflight_core::Failure`: also where the client's error is a box, which is no error itself.
+impl<E: fmt::Debug + fmt::Display> core::error::Error for CallbackError<E> {}
 
 /// A function for a stage out of one that starts something and returns: `start` is given the record and a
 /// [`CompletionHandle`], which is completed when the answer is there.

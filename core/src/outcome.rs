@@ -35,6 +35,27 @@ pub struct Outcome<In, Out, E> {
 }
 
 /// Why a call failed.
+///
+/// It is an error whatever the function's own is, if that can be shown: also a `Box<dyn Error + Send + Sync>`, or
+/// an `anyhow::Error`. So `?` takes it:
+///
+/// ```
+/// use std::error::Error;
+///
+/// use inflight_core::Outcome;
+///
+/// type Unanswered = Box<dyn Error + Send + Sync>;
+///
+/// fn answer(done: Outcome<u32, String, Unanswered>) -> Result<String, Unanswered> {
+///     Ok(done.result?)
+/// }
+/// # let result = Err(inflight_core::Failure::Error("no such number".into()));
+/// # let done = Outcome { input: 7, result, attempts: 1, elapsed: core::time::Duration::ZERO };
+/// # assert_eq!(answer(done).unwrap_err().to_string(), "no such number");
+/// ```
+///
+/// It says what the error says, and has no [`source`](core::error::Error::source): the causes of the function's error
+/// are behind [`error`](Self::error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Failure<E> {
     /// The function returned this error.
@@ -85,9 +106,6 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for Failure<E> {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        // `Display` already says what the error says, so the chain goes on behind it.
-        self.error().and_then(core::error::Error::source)
-    }
-}
+// Not for errors alone: neither `Box<dyn Error + Send + Sync>` nor `anyhow::Error` is one. So there is no bound
+// that a source could be had by.
+impl<E: fmt::Debug + fmt::Display> core::error::Error for Failure<E> {}

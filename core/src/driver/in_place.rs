@@ -19,7 +19,8 @@ use crate::retry::RetryStrategy;
 use crate::runtime::{Launch, Timer};
 use crate::stream::Next;
 
-/// Why a stage ended before everything was through.
+/// Why a stage ended before everything was through. An error for the same `E` as
+/// [`Failure`], and as that without a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StageError<E> {
@@ -42,14 +43,8 @@ impl<E: fmt::Display> fmt::Display for StageError<E> {
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for StageError<E> {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Open(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// As for `Failure`: also where the function's error is a box, which is no error itself.
+impl<E: fmt::Debug + fmt::Display> core::error::Error for StageError<E> {}
 
 impl<St, V, M, F, R, K, Q, T, S> Stream for Stage<St, V, M, F, R, K, Q, T, S>
 where

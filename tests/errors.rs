@@ -1,0 +1,81 @@
+//! `?` on what a stage says, with the errors that people have.
+
+use std::error::Error;
+use std::fmt;
+
+use futures_util::stream;
+use inflight::prelude::*;
+
+type Boxed = Box<dyn Error + Send + Sync>;
+
+/// An error of one's own.
+#[derive(Debug)]
+struct Odd;
+
+impl fmt::Display for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an odd number")
+    }
+}
+
+impl Error for Odd {}
+
+fn halve(n: u32) -> Result<u32, Odd> {
+    if n.is_multiple_of(2) { Ok(n / 2) } else { Err(Odd) }
+}
+
+/// Asks for halves as long as there are some. The errors of the start and of a request
+/// go through `?`.
+macro_rules! halves {
+    ($numbers:expr, $error:ty) => {
+        async {
+            let mut stage = stream::iter($numbers)
+                .async_wait(AsyncWait::ordered(4), |n: &u32| {
+                    let half = halve(*n).map_err(<$error>::from);
+                    async move { half }
+                })
+                .spawn(Tokio)?;
+            let mut sum = 0;
+            while let Some(done) = stage.next().await {
+                sum += done.result?;
+            }
+            assert!(matches!(stage.end(), Some(Ok(()))));
+            Ok::<u32, $error>(sum)
+        }
+    };
+}
+
+#[tokio::test] // F2
+async fn a_boxed_error() {
+    assert_eq!(halves!([2, 4], Boxed).await.expect("all are even"), 3);
+    let error = halves!([2, 3], Boxed).await.expect_err("one is odd");
+    assert_eq!(error.to_string(), "an odd number");
+    let failure = error.downcast_ref::<Failure<Boxed>>().expect("a failure");
+    assert!(failure.error().is_some_and(|error| error.is::<Odd>()));
+}
+
+#[tokio::test] // F2
+async fn an_error_of_anyhow() {
+    assert_eq!(halves!([2, 4], anyhow::Error).await.expect("all are even"), 3);
+    let error = halves!([2, 3], anyhow::Error).await.expect_err("one is odd");
+    assert_eq!(error.to_string(), "an odd number");
+}
+
+#[test] // F2: what an error says in full it says here too
+fn anyhows_chain_is_shown() {
+    let error = anyhow::Error::new(Odd).context("halving 3");
+    let failure: Failure<anyhow::Error> = Failure::Error(error);
+    assert_eq!(
+        (format!("{failure}"), format!("{failure:#}")),
+        ("halving 3".into(), "halving 3: an odd number".to_string())
+    );
+}
+
+#[test] // F2
+fn all_that_carry_a_users_error_are_errors() {
+    fn is_error<E: Error>() {}
+    is_error::<Failure<Boxed>>();
+    is_error::<StageError<Boxed>>();
+    is_error::<inflight::StageError<anyhow::Error>>();
+    is_error::<Failure<Odd>>();
+}
