@@ -44,12 +44,29 @@ impl RetryBudget {
 
     /// Puts back what a success gives.
     pub(crate) fn deposit(&mut self) {
-        self.tokens = (self.tokens + self.per_success.bits()).min(self.most);
+        self.tokens = self.tokens.saturating_add(self.per_success.bits()).min(self.most);
     }
 }
 
 impl fmt::Debug for RetryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryBudget").field("tokens", &(self.tokens >> 32)).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R2, R7: the largest bucket stays full, and what was taken comes back.
+    #[test]
+    fn the_largest_bucket_saturates() {
+        let full = RetryBudget::new(u32::MAX, 1.0);
+        let mut budget = full;
+        budget.deposit();
+        assert_eq!(budget, full);
+        assert!(budget.withdraw());
+        budget.deposit();
+        assert_eq!(budget, full);
     }
 }
