@@ -463,6 +463,22 @@ fn predicates_pick_what_is_retried() {
     assert_eq!(b.out(), "1!busy 2!broken 0 40", "also an output that was not liked");
 }
 
+#[test] // R2: what is said of outputs says nothing of errors
+fn a_predicate_on_outputs_leaves_errors_as_they_were() {
+    let zero = |output: &u32| *output == 0;
+    let mut b = bench(AsyncWait::ordered(4).retry(FixedDelay::new(MS).when_output(zero)));
+    b.push_all([1, 2, 3]);
+    assert_eq!(b.complete(1, Ok(0)), Completion::Retry);
+    assert_eq!(b.complete(2, Err("broken")), Completion::Retry, "every error, as without it");
+    assert_eq!(b.complete(3, Ok(30)), Completion::Outcome);
+
+    let outputs_alone = FixedDelay::new(MS).when_output(zero).when_error(|_: &&str| false);
+    let mut b = bench(AsyncWait::ordered(4).retry(outputs_alone));
+    b.push_all([1, 2]);
+    assert_eq!(b.complete(1, Ok(0)), Completion::Retry);
+    assert_eq!(b.complete(2, Err("broken")), Completion::Outcome);
+}
+
 #[test] // R3
 fn a_record_in_backoff_keeps_its_place_and_does_not_run() {
     let mut b = bench(AsyncWait::unordered(1).retry(patient(3)));

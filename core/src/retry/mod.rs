@@ -182,6 +182,20 @@ impl<D, A, B, C> Retry<D, A, B, C> {
 
     /// Also retries the outputs for which `predicate` is true (a "not yet there", say). If they stay
     /// so to the end, the last one is the outcome. Annotate its parameter: `|output: &Answer| ..`.
+    ///
+    /// Which errors are retried stays as it is: every one, unless [`when_error`](Self::when_error) says otherwise. For
+    /// outputs alone, say that no error is:
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::FixedDelay;
+    ///
+    /// # struct LookupError;
+    /// let until_there = FixedDelay::new(Duration::from_millis(100))
+    ///     .when_output(|row: &Option<u32>| row.is_none())
+    ///     .when_error(|_: &LookupError| false);
+    /// # let _ = until_there;
+    /// ```
     pub fn when_output<Out, P: Fn(&Out) -> bool>(self, predicate: P) -> Retry<D, A, P, C> {
         let Self { schedule, max_retries, error, dictated, .. } = self;
         Retry { schedule, max_retries, error, output: predicate, dictated }
