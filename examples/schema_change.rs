@@ -17,7 +17,6 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
-use futures::StreamExt;
 use inflight::RestoreError;
 use inflight::pipeline::{Ended, MemorySink, MemorySource, Pipeline, PipelineError};
 use inflight::prelude::*;
@@ -87,7 +86,7 @@ async fn version_1(sink: &mut Sink, store: &mut MemoryStore, is_stopped: bool) -
     let pipeline = Pipeline::new(source(), sink, store).every_records(2);
     let stop = pipeline.stop_handle();
     let running = pipeline.run(Tokio, |lines, checkpoint| {
-        let readings = lines.map(|line| line.map(v1::parse));
+        let readings = lines.map_records(v1::parse);
         let stage = readings
             .async_wait(AsyncWait::ordered(4), move |reading: &v1::Reading| {
                 let (sensor, celsius) = (reading.sensor, reading.celsius);
@@ -104,7 +103,7 @@ async fn version_1(sink: &mut Sink, store: &mut MemoryStore, is_stopped: bool) -
             .checkpointed("look up", v1::SCHEMA)
             .restore(checkpoint)
             .spawn(Tokio)?;
-        Ok(stage.map(|done| done.map(|done| done.result.unwrap_or_default())))
+        Ok(stage.map_records(|done| done.result.unwrap_or_default()))
     });
     tokio::time::timeout(Duration::from_millis(100), running).await.ok()
 }
@@ -113,7 +112,7 @@ async fn version_1(sink: &mut Sink, store: &mut MemoryStore, is_stopped: bool) -
 async fn version_2(sink: &mut Sink, store: &mut MemoryStore, migrates: bool) -> Ends {
     let pipeline = Pipeline::new(source(), sink, store).every_records(2);
     let running = pipeline.run(Tokio, |lines, checkpoint| {
-        let readings = lines.map(|line| line.map(|line| v2::Reading::from(v1::parse(line))));
+        let readings = lines.map_records(|line| v2::Reading::from(v1::parse(line)));
         let how = Checkpointing::new("look up", v2::SCHEMA);
         let how = if migrates { how.migrating(v2::migrate) } else { how };
         let stage = readings
@@ -124,7 +123,7 @@ async fn version_2(sink: &mut Sink, store: &mut MemoryStore, migrates: bool) -> 
             .checkpointed_with(how)
             .restore(checkpoint)
             .spawn(Tokio)?;
-        Ok(stage.map(|done| done.map(|done| done.result.unwrap_or_default())))
+        Ok(stage.map_records(|done| done.result.unwrap_or_default()))
     });
     running.await
 }

@@ -37,8 +37,9 @@ pub mod prelude {
         AsyncFunction, AsyncWait, AsyncWaitExt as _, Attempt, Barrier, BarrierMode, Checkpoint,
         CheckpointError, CheckpointId, CheckpointStore, Checkpointing, ConfigError,
         ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay, Metrics, NoRetry, Outcome,
-        RetryBudget, RetryStrategy, Stage, StageError, StartError, Status, StreamElement,
-        TimeoutAction, Timestamp, WakeTable, with_attempt, with_timeout_action,
+        OutcomesExt as _, RecordsExt as _, RetryBudget, RetryStrategy, Stage, StageError,
+        StartError, Status, StreamElement, TimeoutAction, Timestamp, WakeTable, with_attempt,
+        with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{Loaded, MemoryStore, Spawned, StageHandle};

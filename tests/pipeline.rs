@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::Either;
 use inflight::lines::{Line, LineError, LineSink, LineSource};
 use inflight::pipeline::{
@@ -439,7 +438,7 @@ fn a_barrier_goes_through_all_stages() {
                 .checkpointed("first", 1)
                 .restore(checkpoint)
                 .spawn(Tokio)?;
-            let between = first.map(|element| element.map(|done| done.result.unwrap_or(0)));
+            let between = first.map_records(|done| done.result.unwrap_or(0));
             between
                 .async_wait(AsyncWait::ordered(4), |n: &u32| ask(n))
                 .checkpointed("second", 1)

@@ -25,6 +25,7 @@ mod operator;
 mod outcome;
 #[cfg(feature = "alloc")]
 pub mod pipeline;
+mod records;
 mod requests;
 mod retry;
 mod runtime;
@@ -64,6 +65,10 @@ pub use operator::{
 #[cfg(feature = "alloc")]
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
+pub use records::{
+    DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,
+    OutcomesExt, RecordsExt, SplitOutcomes,
+};
 pub use requests::{StageStorage, WakeTable};
 pub use retry::{
     Always, Dictate, Exponential, ExponentialBackoff, FixedDelay, FixedSchedule, Never, NoRetry,
