@@ -8,7 +8,8 @@ use crate::time::{Instant, Span};
 
 /// The numbers of a stage or an operator, as of one moment.
 ///
-/// Counters count from the start of this life; records that a restore brought count as having come in.
+/// Counters count from the start of this life; records that a restore brought count as having come in. Those of a
+/// span of time are what [`since`](Self::since) tells.
 /// `records_in = in_flight + emitted + dropped`, where what a stage on its own task has handed over and
 /// its consumer has not taken counts as emitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Metrics {
     pub in_flight: u64,
     /// Attempts running.
     pub running: u64,
-    /// Records between two attempts.
+    /// Records between two attempts, those included whose backoff is over and that have to wait to run.
     pub in_backoff: u64,
     /// Records that are done and wait for their turn.
     pub done: u64,
@@ -49,6 +50,56 @@ pub struct Metrics {
     pub call_time: Histogram,
     /// How long outcomes waited for their turn.
     pub turn_wait: Histogram,
+}
+
+impl Metrics {
+    /// Records in flight that wait for their first attempt in this life: for their key's turn, or because as many attempts run as
+    /// may. With what runs, is in backoff and is done that makes all that are in flight.
+    pub const fn waiting(&self) -> u64 {
+        // Another thread may have read some numbers a little later than others.
+        self.in_flight.saturating_sub(self.running + self.in_backoff + self.done)
+    }
+
+    /// The numbers of the time since `earlier`, which are the same stage's: what counts from the start (counters, `blocked`, the
+    /// two distributions) is what has come since; what is as of one moment (`in_flight` to `oldest`) is as it is now.
+    ///
+    /// So a percentile or a rate follows the stage, and a bad minute is forgotten:
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::Metrics;
+    ///
+    /// /// The rate of the last second, and how long all but one in a hundred of its calls took.
+    /// fn each_second(now: &Metrics, last: &mut Metrics) -> (u64, Duration) {
+    ///     let second = now.since(last);
+    ///     *last = *now;
+    ///     (second.emitted, second.call_time.quantile(0.99))
+    /// }
+    /// # let (mut now, mut last) = (Metrics::default(), Metrics::default());
+    /// # now.call_time.record(Duration::from_secs(60));
+    /// # assert!(each_second(&now, &mut last).1 >= Duration::from_secs(60));
+    /// # now.call_time.record(Duration::from_millis(1));
+    /// # assert!(each_second(&now, &mut last).1 < Duration::from_millis(3));
+    /// ```
+    ///
+    /// Of another stage's numbers, or of later ones, nothing sensible comes out, and no panic.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            blocked: self.blocked.saturating_sub(earlier.blocked),
+            records_in: self.records_in.saturating_sub(earlier.records_in),
+            emitted: self.emitted.saturating_sub(earlier.emitted),
+            failed: self.failed.saturating_sub(earlier.failed),
+            timed_out: self.timed_out.saturating_sub(earlier.timed_out),
+            dropped: self.dropped.saturating_sub(earlier.dropped),
+            attempts: self.attempts.saturating_sub(earlier.attempts),
+            retried: self.retried.saturating_sub(earlier.retried),
+            late_completions: self.late_completions.saturating_sub(earlier.late_completions),
+            call_time: self.call_time.since(&earlier.call_time),
+            turn_wait: self.turn_wait.since(&earlier.turn_wait),
+            ..*self
+        }
+    }
 }
 
 /// How often a duration fell between two powers of two. Counts are machine words.
@@ -84,6 +135,17 @@ impl Histogram {
         let bits = ((span.as_nanos() >> 9) | 1).ilog2() as usize;
         let count = &mut self.counts[bits.min(Self::BUCKETS - 1)];
         *count = count.wrapping_add(1);
+    }
+
+    /// The durations that were counted since `earlier`, which is the same histogram then.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let new = |bucket: usize| {
+            // Counts go round on a machine of 32 bits. What seems to be more than half of all numbers was never counted.
+            let new = self.counts[bucket].wrapping_sub(earlier.counts[bucket]);
+            if new <= usize::MAX / 2 { new } else { 0 }
+        };
+        Self { counts: core::array::from_fn(new) }
     }
 
     /// How many durations were counted.
@@ -264,6 +326,32 @@ mod tests {
         let numbers = core::array::from_fn(|at| 100 + at as u64);
         let metrics = Metrics::from_numbers(&numbers);
         assert!(metrics.numbers().eq(numbers));
+    }
+
+    // M1: counts of a span of time; gauges as they are.
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn what_came_since() {
+        let earlier = Metrics::from_numbers(&core::array::from_fn(|at| 100 + at as u64));
+        let now = Metrics::from_numbers(&core::array::from_fn(|at| 103 + 2 * at as u64));
+        let gauges = 6; // in front of what counts
+        let since = now.since(&earlier);
+        let expected = now.numbers().enumerate().map(|(at, number)| match at < gauges {
+            true => number,
+            false => 3 + at as u64,
+        });
+        assert!(since.numbers().eq(expected), "{since:?}");
+        let backwards = earlier.since(&now);
+        assert!(backwards.numbers().skip(gauges).all(|number| number == 0), "{backwards:?}");
+    }
+
+    // M1: a count that has gone round says how much is new all the same.
+    #[test]
+    fn counts_may_go_round() {
+        let (mut earlier, mut now) = (Histogram::default(), Histogram::default());
+        earlier.counts[3] = usize::MAX - 1;
+        now.counts[3] = 4;
+        assert_eq!(now.since(&earlier).count(), 6);
     }
 
     // M1

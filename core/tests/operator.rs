@@ -1360,6 +1360,18 @@ fn the_numbers_add_up() {
     assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
 }
 
+#[test] // M1, O3, C7: what waits for its key's turn, or to be one of those that run
+fn what_waits_is_told() {
+    let mut b = bench(by_key(9).max_running(2));
+    b.push_all([11, 12, 13, 21, 31]);
+    let m = b.op.metrics(b.now);
+    assert_eq!((m.in_flight, m.running, m.waiting()), (5, 2, 3), "12 and 13 for 11, 31 for both");
+    let _ = b.ok(11);
+    let m = b.op.metrics(b.now);
+    assert_eq!((m.in_flight, m.running, m.done, m.waiting()), (5, 2, 1, 2));
+    assert_eq!(Metrics::default().waiting(), 0);
+}
+
 #[test] // K5, R2: a process that is killed often does not use up its calls' retries.
 fn an_attempt_that_a_crash_interrupts_has_not_failed() {
     let policy = AsyncWait::ordered(1).retry(ExponentialBackoff::new(10 * MS).max_retries(1));

@@ -19,6 +19,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_in_flight` | gauge | count | records taken in and not handed on |
 /// | `inflight_running` | gauge | count | attempts running |
 /// | `inflight_in_backoff` | gauge | count | records between two attempts |
+/// | `inflight_waiting` | gauge | count | records that wait for their first attempt: for their key's turn, or for another to end |
 /// | `inflight_done` | gauge | count | records that are done and wait for their turn |
 /// | `inflight_capacity` | gauge | count | the most records in flight |
 /// | `inflight_oldest_seconds` | gauge | seconds | age of the oldest record in flight; 0 if there is none |
@@ -103,9 +104,9 @@ impl StageMetrics {
             counter.absolute((named.value)(now));
         }
         for (histogram, named) in self.histograms.iter().zip(&HISTOGRAMS) {
-            let before = (named.value)(&self.last).buckets();
-            for ((bound, count), (_, before)) in (named.value)(now).buckets().zip(before) {
-                let new = usize::try_from(count.saturating_sub(before)).unwrap_or(usize::MAX);
+            let new = (named.value)(now).since((named.value)(&self.last));
+            for (bound, count) in new.buckets() {
+                let new = usize::try_from(count).unwrap_or(usize::MAX);
                 if new > 0 {
                     histogram.record_many(bound.as_secs_f64(), new);
                 }

@@ -14,7 +14,7 @@ const fn named<T>(name: &'static str, unit: Unit, what: &'static str, value: T) 
     Named { name, unit, what, value }
 }
 
-pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 6] = [
+pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 7] = [
     named("inflight_in_flight", Unit::Count, "records taken in and not handed on", |m| {
         m.in_flight as f64
     }),
@@ -22,6 +22,12 @@ pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 6] = [
     named("inflight_in_backoff", Unit::Count, "records between two attempts", |m| {
         m.in_backoff as f64
     }),
+    named(
+        "inflight_waiting",
+        Unit::Count,
+        "records that wait for their first attempt: for their key's turn, or for another to end",
+        |m| m.waiting() as f64,
+    ),
     named("inflight_done", Unit::Count, "records that are done and wait for their turn", |m| {
         m.done as f64
     }),

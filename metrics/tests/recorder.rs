@@ -130,6 +130,18 @@ fn a_histogram_gets_each_call_once_and_never_less_than_it_took() {
     assert_eq!(histogram(&known, "inflight_turn_wait_seconds"), [bound(1 << 10)]);
 }
 
+#[test] // M1
+fn what_waits_is_a_number_of_its_own() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let mut now = Metrics::default();
+        (now.in_flight, now.running, now.in_backoff, now.done) = (64, 8, 4, 2);
+        StageMetrics::new("numbers").record(&now);
+    });
+    assert_eq!(gauge(&known(&snapshotter, "numbers"), "inflight_waiting"), 50.0);
+}
+
 #[test]
 fn stages_are_told_apart_by_their_label() {
     let recorder = DebuggingRecorder::new();

@@ -116,8 +116,7 @@ pub struct Numbers {
 impl Numbers {
     /// In flight, and in no other state: these wait for a place among the running.
     pub fn waiting(&self) -> u64 {
-        let stage = &self.stage;
-        stage.in_flight.saturating_sub(stage.running + stage.in_backoff + stage.done)
+        self.stage.waiting()
     }
 }
 
