@@ -1,11 +1,13 @@
 //! smol for inflight: [`Smol`], and [`SmolLocal`] for futures that are not `Send`.
 //!
 //! Stages run on an executor of the application's own, timers on `async-io`'s reactor. A stage may
-//! borrow whatever outlives the executor.
+//! borrow whatever outlives the executor. A stage that spawns its requests holds the executor itself, from
+//! within one of its tasks: it needs one that is shared or static, see [`Smol`].
 #![forbid(unsafe_code)]
 
 use std::any::Any;
 use std::future::Future;
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,7 +17,7 @@ use async_task::FallibleTask;
 use futures_lite::FutureExt;
 use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
 
-/// A smol executor.
+/// A smol executor: a reference to one, or an [`Arc`](std::sync::Arc) of one.
 ///
 /// ```
 /// use inflight_core::{AsyncWait, AsyncWaitExt};
@@ -37,14 +39,60 @@ use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
 /// }));
 /// assert_eq!(doubled, Ok(vec![2, 4, 6]));
 /// ```
+///
+/// # Requests on tasks of their own
+///
+/// A stage that is started with `.spawn_requests(..).spawn(..)` starts tasks from within its own, so that its own
+/// has the executor in it. One that is borrowed from a local variable would not live long enough (`E0597`): it would be
+/// borrowed by its own tasks. Share it instead:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use async_executor::Executor;
+/// use inflight_core::{AsyncWait, AsyncWaitExt};
+/// use inflight_smol::Smol;
+///
+/// let executor = Arc::new(Executor::new());
+/// let squares = futures_lite::future::block_on(executor.run(async {
+///     let mut stage = futures_lite::stream::iter([1, 2, 3])
+///         .async_wait(AsyncWait::ordered(10), |n: &u32| {
+///             let n = *n;
+///             async move { Ok::<u32, ()>(n * n) }
+///         })
+///         .spawn_requests(Smol(Arc::clone(&executor)))
+///         .spawn(Smol(Arc::clone(&executor)))?;
+///     let mut squares = Vec::new();
+///     while let Some(outcome) = stage.next().await {
+///         squares.extend(outcome.result.ok());
+///     }
+///     Ok::<_, inflight_core::StartError>(squares)
+/// }));
+/// assert_eq!(squares, Ok(vec![1, 4, 9]));
+/// ```
+///
+/// or put it in a `static`, which is as good as an executor that the whole program has, and needs no clones:
+///
+/// ```
+/// use async_executor::Executor;
+/// use inflight_smol::Smol;
+///
+/// static EXECUTOR: Executor<'static> = Executor::new();
+/// const SMOL: Smol<&Executor<'static>> = Smol(&EXECUTOR);
+/// # let _ = SMOL;
+/// ```
+///
+/// The executor behind `smol::spawn` can be given to nobody. A shared one is dropped when the last of its tasks is: run it
+/// until the stage's stream has ended or, if that was dropped, once more.
 #[derive(Clone, Copy, Debug)]
-pub struct Smol<'e, 'f>(pub &'e Executor<'f>);
+pub struct Smol<X>(pub X);
 
-/// A smol executor for futures that are not `Send`.
+/// A smol executor for futures that are not `Send`: a reference to one, or, for a stage that spawns its requests, an
+/// [`Rc`](std::rc::Rc) of one. See [`Smol`].
 #[derive(Clone, Copy, Debug)]
-pub struct SmolLocal<'e, 'f>(pub &'e LocalExecutor<'f>);
+pub struct SmolLocal<X>(pub X);
 
-impl Runtime for Smol<'_, '_> {
+impl<'f, X: Deref<Target = Executor<'f>>> Runtime for Smol<X> {
     type Timer = SmolTimer;
 
     fn timer(&self) -> Result<SmolTimer, NoRuntime> {
@@ -52,7 +100,7 @@ impl Runtime for Smol<'_, '_> {
     }
 }
 
-impl Runtime for SmolLocal<'_, '_> {
+impl<'f, X: Deref<Target = LocalExecutor<'f>>> Runtime for SmolLocal<X> {
     type Timer = SmolTimer;
 
     fn timer(&self) -> Result<SmolTimer, NoRuntime> {
@@ -60,8 +108,9 @@ impl Runtime for SmolLocal<'_, '_> {
     }
 }
 
-impl<'f, F> Spawner<F> for Smol<'_, 'f>
+impl<'f, F, X> Spawner<F> for Smol<X>
 where
+    X: Deref<Target = Executor<'f>>,
     F: Future + Send + 'f,
     F::Output: Send + 'f,
 {
@@ -74,8 +123,9 @@ where
     }
 }
 
-impl<'f, F> Spawner<F> for SmolLocal<'_, 'f>
+impl<'f, F, X> Spawner<F> for SmolLocal<X>
 where
+    X: Deref<Target = LocalExecutor<'f>>,
     F: Future + 'f,
     F::Output: 'f,
 {

@@ -10,10 +10,10 @@ use inflight_smol::{Smol, SmolLocal};
 struct Threads(Instant);
 
 impl Harness for Threads {
-    type Runtime = Smol<'static, 'static>;
+    type Runtime = Smol<&'static Executor<'static>>;
 
     /// On an executor that two threads run.
-    fn run(&self, test: impl AsyncFnOnce(Smol<'static, 'static>)) {
+    fn run(&self, test: impl AsyncFnOnce(Smol<&'static Executor<'static>>)) {
         let executor: &'static Executor<'static> = Box::leak(Box::new(Executor::new()));
         let (stop, stopped) = async_channel::bounded::<()>(1);
         let other = std::thread::spawn(move || block_on(executor.run(stopped.recv())));
@@ -34,9 +34,9 @@ impl Harness for Threads {
 struct Local(Instant);
 
 impl Harness for Local {
-    type Runtime = SmolLocal<'static, 'static>;
+    type Runtime = SmolLocal<&'static LocalExecutor<'static>>;
 
-    fn run(&self, test: impl AsyncFnOnce(SmolLocal<'static, 'static>)) {
+    fn run(&self, test: impl AsyncFnOnce(SmolLocal<&'static LocalExecutor<'static>>)) {
         let executor: &'static LocalExecutor<'static> = Box::leak(Box::new(LocalExecutor::new()));
         block_on(executor.run(test(SmolLocal(executor))));
     }
