@@ -106,20 +106,35 @@ impl AsyncWait<NoRetry> {
     /// split by the key all the same.
     ///
     /// ```
-    /// use inflight_core::AsyncWait;
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, KeyOf, NoRetry};
     ///
     /// struct Reading {
     ///     sensor: u8,
+    ///     raw: i32,
     /// }
     ///
-    /// fn policy(by_sensor: bool) -> AsyncWait<impl Sized, impl Sized> {
+    /// fn policy(by_sensor: bool) -> AsyncWait<NoRetry, impl KeyOf<Reading>> {
     ///     let sensor = |reading: &Reading| reading.sensor;
     ///     match by_sensor {
     ///         true => AsyncWait::ordered_by_key(16, sensor),
     ///         false => AsyncWait::ordered(16).with_key(sensor),
     ///     }
     /// }
-    /// # let _ = (policy(true), policy(false), Reading { sensor: 0 }.sensor);
+    ///
+    /// # #[cfg(feature = "alloc")]
+    /// # fn stage(
+    /// #     readings: impl futures_core::Stream<Item = Reading> + Unpin,
+    /// #     by_sensor: bool,
+    /// #     runtime: impl inflight_core::Runtime<Timer: Unpin>,
+    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
+    /// let stage = readings
+    ///     .async_wait(policy(by_sensor), |reading: &Reading| {
+    ///         let raw = reading.raw;
+    ///         async move { Ok::<_, ()>(raw - 20) }
+    ///     })
+    ///     .in_place(runtime)?;
+    /// # Ok(stage)
+    /// # }
     /// ```
     pub const fn with_key<In, K, F>(self, key: F) -> AsyncWait<NoRetry, ByKey<F>>
     where
