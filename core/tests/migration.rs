@@ -5,8 +5,8 @@
 use std::cell::Cell;
 
 use inflight_core::{
-    AsyncWait, Checkpoint, CheckpointId, Heap, Instant, NoRetry, Operator, RestoreError,
-    StreamElement,
+    AsyncWait, Checkpoint, CheckpointId, Checkpointing, Heap, Instant, NoRetry, Operator,
+    RestoreError, StreamElement,
 };
 
 type Numbers = Operator<u32, u32, (), NoRetry, Heap>;
@@ -28,13 +28,17 @@ fn all(_: u32, bytes: &[u8]) -> Option<u32> {
     postcard::from_bytes(bytes).ok()
 }
 
-fn numbers(schema: u32) -> Numbers {
+fn numbers(how: Checkpointing<u32, u32, ()>) -> Numbers {
     let policy = AsyncWait::ordered(RECORDS as usize);
-    policy.build_core().expect("a sound policy").checkpointed("numbers", schema)
+    policy.build_core().expect("a sound policy").checkpointed_with(how)
+}
+
+const fn schema(version: u32) -> Checkpointing<u32, u32, ()> {
+    Checkpointing::new("numbers", version)
 }
 
 fn snapshot() -> Checkpoint {
-    let mut operator = numbers(1);
+    let mut operator = numbers(schema(1));
     for number in 0..RECORDS {
         operator.push(Instant::ZERO, StreamElement::value(number)).expect("room");
     }
@@ -47,7 +51,7 @@ fn snapshot() -> Checkpoint {
 fn each_record_is_migrated_twice_so_that_nothing_is_half_restored() {
     let checkpoint = snapshot();
     CALLS.set(0);
-    let mut operator = numbers(2).migrating(all_but_the_last);
+    let mut operator = numbers(schema(2).migrating(all_but_the_last));
     let refused = operator.restore(Instant::ZERO, &checkpoint);
     assert_eq!(refused, Err(RestoreError::Migration { found: 1, expected: 2 }));
     assert_eq!(CALLS.get(), RECORDS, "found out in the first round");
@@ -55,7 +59,7 @@ fn each_record_is_migrated_twice_so_that_nothing_is_half_restored() {
     assert!(operator.poll_call(Instant::ZERO).is_none());
 
     CALLS.set(0);
-    let mut operator = numbers(2).migrating(all);
+    let mut operator = numbers(schema(2).migrating(all));
     operator.restore(Instant::ZERO, &checkpoint).expect("a restore");
     assert_eq!(CALLS.get(), 2 * RECORDS, "once to look, once to take it up");
     for number in 0..RECORDS {

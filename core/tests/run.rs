@@ -19,8 +19,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointError,
-    CheckpointId, Completion, Fixed, Heap, Instant, NoRuntime, Runtime, StageStorage,
-    StreamElement, TimeoutAction, Timer, WakeTable, with_timeout_action,
+    CheckpointId, Checkpointing, Completion, Fixed, Heap, Instant, NoRuntime, Runtime,
+    StageStorage, StreamElement, TimeoutAction, Timer, WakeTable, with_timeout_action,
 };
 
 use crate::clock::{Alarm, Clock};
@@ -153,7 +153,7 @@ fn with_dropped_records() -> Checkpoint {
     let at = |millis: u32| Instant::ZERO + millis * MS;
     let policy = AsyncWait::ordered(80).timeout(10 * MS);
     let op = policy.build_core::<u32, u32, ()>().expect("it makes sense");
-    let mut op = op.checkpointed("stage", 1).keeping_results();
+    let mut op = op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let mut push = |at, values: std::ops::Range<u32>| {
         values.for_each(|value| op.push(at, StreamElement::value(value)).expect("room"));
         std::iter::from_fn(|| op.poll_call(at).map(|call| call.id)).collect::<Vec<_>>()
@@ -183,8 +183,7 @@ fn goes_on_behind_dropped_records<S: StageStorage>(capacity: usize, storage: S) 
     let (runtime, checkpoint) = (Virtual::new(), with_dropped_records());
     let stage = Iter([23_u32, 24].into_iter())
         .async_wait(AsyncWait::ordered(capacity), |number| ready(Ok::<_, ()>(*number)))
-        .checkpointed("stage", 1)
-        .keeping_results()
+        .checkpointed_with(Checkpointing::new("stage", 1).keeping_results())
         .restore(Some(&checkpoint))
         .in_place_over(runtime.clone(), storage)
         .expect("it makes sense");
@@ -250,7 +249,7 @@ impl<Fut: Future<Output = ()> + Unpin> AsyncFunction<u32> for Opens<Fut> {
 fn what_was_restored_with_its_result_leaves_before_the_function_is_open() {
     let policy = AsyncWait::ordered(3);
     let op = policy.build_core::<u32, u32, ()>().expect("it makes sense");
-    let mut op = op.checkpointed("stage", 1).keeping_results();
+    let mut op = op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let mut checkpoint = Checkpoint::new(CheckpointId(1));
     for number in 0..3 {
         op.push(Instant::ZERO, StreamElement::value(number)).expect("room");
@@ -263,8 +262,7 @@ fn what_was_restored_with_its_result_leaves_before_the_function_is_open() {
     let opens = Opens(Box::pin(runtime.sleep(100 * MS)));
     let stage = Iter(std::iter::empty::<u32>())
         .async_wait_with(AsyncWait::ordered(1), opens)
-        .checkpointed("stage", 1)
-        .keeping_results()
+        .checkpointed_with(Checkpointing::new("stage", 1).keeping_results())
         .restore(Some(&checkpoint))
         .in_place(runtime.clone())
         .expect("it makes sense");
