@@ -168,13 +168,13 @@ pub(crate) fn run<H: Harness>(harness: &H, what: &str, test: impl AsyncFnOnce(H:
 }
 
 /// Whether something took `time`, by the harness's clock: never less, and not longer than its resolution
-/// allows where time is virtual.
+/// allows where time is virtual. (Time may pass while a task gives way, as before a deadline is judged.)
 #[track_caller]
 pub(crate) fn assert_took<H: Harness>(harness: &H, start: Duration, time: Duration, what: &str) {
     let took = harness.now() - start;
     assert!(took >= time, "{what}: took {took:?}, which is early for {time:?}");
     if let Some(resolution) = harness.resolution() {
-        assert!(took < time + 2 * resolution, "{what}: took {took:?}, which is late for {time:?}");
+        assert!(took < time + 3 * resolution, "{what}: took {took:?}, which is late for {time:?}");
     }
 }
 
