@@ -524,14 +524,17 @@ impl<In, K: Hash, F: Fn(&In) -> K> KeyOf<In> for ByKey<F> {
 /// 64 bits for a key, as a policy's key function is hashed to: what an engine that has its keys already gives to
 /// [`push_with_key`](Operator::push_with_key), and what a rescaled checkpoint is split by. The same on
 /// every run; on machines of another word size or byte order it may differ.
+///
+/// It has no secret: keys with the same bits can be made on purpose, and share one order then. Against that, let the key
+/// be a keyed hash.
 pub fn hash_key<K: Hash + ?Sized>(key: &K) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     key.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The hash of Fowler, Noll and Vo (FNV-1a): short, and the same everywhere. Keys are the user's own,
-/// and what collides is only ordered where it need not be.
+/// The hash of Fowler, Noll and Vo (FNV-1a): short, and the same everywhere. What collides is only ordered where it
+/// need not be, also if that was meant.
 struct Fnv(u64);
 
 impl Hasher for Fnv {

@@ -1,4 +1,6 @@
 //! For few calls and little memory: a hash table whose entries are linked through the calls' numbers.
+//!
+//! Keys that somebody has chosen may all be in one bucket. Then all are looked at, which `N` bounds.
 
 use super::{Entry, Keys, mix, scale};
 use crate::deadlines::NONE;

@@ -9,7 +9,12 @@
 //! * What need not be known at once is done for many calls at once, so that they wait together: a call is written into its
 //!   place, and a place is made free, later; but before anything is read that depends on it, which is only where the bytes
 //!   are the same.
+//!
+//! Keys may be names that strangers have chosen, and how they are mixed is no secret: any number of them can be made to
+//! belong to one group. So a key is in one of a few groups or, if these are full, in an ordered map, whose cost depends on
+//! no key. (A secret to mix them with would have to come from somewhere: there is no randomness here.)
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Entry, Keys, mix, scale};
@@ -29,6 +34,12 @@ const FREED: u32 = 1 << 31;
 /// The call went past the first group of its key.
 const STRAYED: u32 = 1 << 30;
 
+/// In how many groups a key is looked for: its first, and those behind that are passed on the way.
+const REACH: usize = 8;
+
+/// Where a call is that went past all of them: in no place, but in the map.
+const BEYOND: u32 = STRAYED | (STRAYED - 1);
+
 // Three bytes are enough for a call's number.
 const _: () = assert!(Heap::MAX_CAPACITY <= 1 << 24);
 
@@ -41,12 +52,17 @@ pub struct Groups {
     places: Vec<[u8; 3]>,
     /// An entry for each call, linked to its place if it is the last of its key.
     entries: Vec<Entry>,
+    /// The last calls of keys for which none of their groups had room: next to none, unless that was meant.
+    beyond: BTreeMap<u64, u32>,
     /// Places that are not free.
     taken: usize,
     /// What is to be done: calls to be written into their places, and places to be made free.
     later: [u32; BATCH],
     /// How many things that are.
     put_off: usize,
+    /// Groups and entries that were looked at behind the first one's bytes.
+    #[cfg(test)]
+    looks: usize,
 }
 
 impl Keys for Groups {
@@ -54,9 +70,12 @@ impl Keys for Groups {
         groups: Vec::new(),
         places: Vec::new(),
         entries: Vec::new(),
+        beyond: BTreeMap::new(),
         taken: 0,
         later: [0; BATCH],
         put_off: 0,
+        #[cfg(test)]
+        looks: 0,
     };
 
     fn key(&self, call: u32) -> u64 {
@@ -102,8 +121,8 @@ impl Keys for Groups {
         if place == NONE {
             return;
         }
-        if place & STRAYED != 0 {
-            self.come_back(call, place & !STRAYED);
+        if place & STRAYED != 0 && self.come_back(call, place) == BEYOND {
+            return;
         }
         self.put_off(place & !STRAYED | FREED);
     }
@@ -124,51 +143,91 @@ impl Groups {
     #[inline(never)]
     fn find_there(&mut self, first: usize, tag: u8, key: u64) -> u32 {
         let mut at = first;
-        loop {
-            let group = self.groups[at];
-            if group.with(tag) != Lanes::NONE && self.put_off > 0 {
+        for _ in 0..self.reach() {
+            if self.groups[at].with(tag) != Lanes::NONE && self.put_off > 0 {
                 self.catch_up();
-                continue;
             }
+            let group = self.groups[at];
+            self.look();
             for lane in group.with(tag) {
+                self.look();
                 let [low, middle, high] = self.places[in_table((8 * at + lane) as u32)];
                 let call = u32::from_le_bytes([low, middle, high, 0]);
                 if self.entries[call as usize].key() == key {
                     return call;
                 }
             }
-            at = self.behind(at);
-            if !group.is_passed() || at == first {
+            if !group.is_passed() {
                 return NONE;
             }
+            at = self.behind(at);
+        }
+        self.beyond.get(&key).copied().unwrap_or(NONE)
+    }
+
+    /// Puts a call whose key is not in the table into the first of its groups that has room.
+    #[inline(always)]
+    fn link(&mut self, first: usize, tag: u8, call: u32) {
+        let place = match self.groups[first].take(tag) {
+            Some(lane) => (8 * first + lane) as u32,
+            None => self.link_behind(first, tag, call),
+        };
+        self.entries[call as usize].link = place;
+        if place != BEYOND {
+            self.taken += 1;
+            self.put_off(call);
         }
     }
 
-    /// Puts a call whose key is not in the table into the first group that has room.
-    #[inline(always)]
-    fn link(&mut self, first: usize, tag: u8, call: u32) {
+    /// The same where the first group is full.
+    #[inline(never)]
+    fn link_behind(&mut self, first: usize, tag: u8, call: u32) -> u32 {
         let mut at = first;
-        let lane = loop {
-            match self.groups[at].take(tag) {
-                Some(lane) => break lane,
-                None => self.groups[at].count(1),
-            }
+        for _ in 1..self.reach() {
+            self.groups[at].count(1);
             at = self.behind(at);
-        };
-        let place = (8 * at + lane) as u32;
-        self.entries[call as usize].link = if at == first { place } else { place | STRAYED };
-        self.taken += 1;
-        self.put_off(call);
+            self.look();
+            if let Some(lane) = self.groups[at].take(tag) {
+                return (8 * at + lane) as u32 | STRAYED;
+            }
+        }
+        self.groups[at].count(1);
+        self.write_beyond(call);
+        BEYOND
     }
 
-    /// A call that went past groups leaves its place.
+    /// A call that went past groups leaves its place, or the map.
     #[cold]
-    fn come_back(&mut self, call: u32, place: u32) {
-        let (mut at, _) = self.hash(self.key(call));
-        while at != place as usize / 8 {
+    fn come_back(&mut self, call: u32, place: u32) -> u32 {
+        let key = self.key(call);
+        if place == BEYOND {
+            self.beyond.remove(&key);
+        }
+        let (mut at, _) = self.hash(key);
+        for _ in 0..self.reach() {
+            if at == (place & !STRAYED) as usize / 8 {
+                break;
+            }
+            self.look();
             self.groups[at].count(-1);
             at = self.behind(at);
         }
+        place
+    }
+
+    #[cold]
+    fn write_beyond(&mut self, call: u32) {
+        self.beyond.insert(self.key(call), call);
+    }
+
+    /// In how many groups a key is looked for.
+    fn reach(&self) -> usize {
+        self.groups.len().min(REACH)
+    }
+
+    fn look(&mut self) {
+        #[cfg(test)]
+        (self.looks += 1);
     }
 
     /// (The remainders here and below change nothing, but spare a check of the bounds.)
@@ -203,7 +262,10 @@ impl Groups {
     #[inline(always)]
     fn write(&mut self, place: u32, call: u32) {
         let [low, middle, high, _] = call.to_le_bytes();
-        self.places[in_table(place & !STRAYED)] = [low, middle, high];
+        match self.places.get_mut(in_table(place & !STRAYED)) {
+            Some(place) => *place = [low, middle, high],
+            None => self.write_beyond(call), // there is no such place
+        }
     }
 
     /// Makes free what is to be, and, if that is not enough, twice as many groups.
@@ -217,6 +279,7 @@ impl Groups {
         self.groups.clear();
         self.groups.resize((2 * groups).max(2), Group(0));
         self.places.resize(7 * self.groups.len(), [0; 3]);
+        self.beyond.clear();
         self.taken = 0;
         for call in 0..self.entries.len() as u32 {
             if core::mem::replace(&mut self.entries[call as usize].link, NONE) != NONE {
@@ -394,6 +457,36 @@ mod tests {
         for call in 0..600 {
             assert_eq!(keys.replace_last(key(call), call), NONE);
             assert_eq!(keys.replace_last(key(call), 1000 + call), call);
+        }
+    }
+
+    // O6: what a key costs has a bound, whatever strangers have made of it.
+    #[test]
+    fn keys_that_were_made_to_collide_are_as_good_as_others() {
+        const WINDOW: u32 = 4000;
+        // Eight groups and what is in them to look for a key, eight to put it somewhere, and eight to take it away.
+        const MOST: usize = 8 + 7 * 8 + 8 + 8;
+        let keys_of = [
+            |number| unmix(1 << 32 | u64::from(number)), // one group, one byte
+            |number| unmix(u64::from(number) << 32),     // one group, all bytes
+            |number| unmix(u64::from(number % 5) << 61 | u64::from(number)), // five groups
+        ];
+        for key in keys_of {
+            let mut keys = Groups::EMPTY;
+            (0..WINDOW).for_each(|call| _ = keys.replace_last(key(call), call));
+            for number in WINDOW..3 * WINDOW {
+                keys.looks = 0;
+                keys.remove_last(number % WINDOW);
+                assert_eq!(keys.replace_last(key(number), number % WINDOW), NONE);
+                assert!(
+                    keys.looks <= MOST,
+                    "{} groups and entries, for number {number}",
+                    keys.looks
+                );
+            }
+            (0..WINDOW).for_each(|call| keys.remove_last(call));
+            keys.catch_up();
+            assert!(keys.taken == 0 && keys.beyond.is_empty());
         }
     }
 
