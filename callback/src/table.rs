@@ -39,8 +39,8 @@ struct Table<T, const N: usize> {
 
 struct Slot<T> {
     cell: Cell<T>,
-    /// Of the attempt in it; the next one's is another.
-    generation: u32,
+    /// Of the attempt in it; the next one's is another, and there are enough for ever.
+    generation: u64,
     /// The next vacant slot, if this is one.
     next: usize,
 }
@@ -96,7 +96,7 @@ impl<T: 'static, const N: usize> Places<T> for &'static CompletionTable<T, N> {
 pub struct PlaceInTable<T: 'static, const N: usize> {
     table: &'static CompletionTable<T, N>,
     number: usize,
-    generation: u32,
+    generation: u64,
 }
 
 impl<T, const N: usize> Place<T> for PlaceInTable<T, N> {
@@ -110,7 +110,7 @@ impl<T, const N: usize> Place<T> for PlaceInTable<T, N> {
     fn close(&self) {
         drop(self.table.with(|table| {
             let slot = table.slots.get_mut(self.number)?;
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.generation += 1;
             slot.next = core::mem::replace(&mut table.vacant, self.number);
             Some(slot.cell.close())
         }));

@@ -15,11 +15,14 @@ pub struct Call<'a, In> {
     pub input: &'a In,
 }
 
-/// Names one attempt of one call. Another attempt of the same call has another name.
+/// Names one attempt of one call. Another attempt of the same call has another name, and so has whatever else is ever in the
+/// same place: the name holds the record's request id, of which there are 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId {
+    pub(super) request_id: u64,
     pub(super) slot: u32,
-    pub(super) generation: u32,
+    /// The attempt's number; in backoff, that of the last one.
+    pub(super) attempt: u32,
 }
 
 impl CallId {

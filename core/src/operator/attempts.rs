@@ -77,7 +77,6 @@ where
         let slot = self.calls.at(index);
         slot.spent = until.since(slot.started);
         slot.state = State::Backoff;
-        slot.generation = slot.generation.wrapping_add(1);
         let deadline = self.limits.deadline(slot.started);
         if let Some(first) = earlier(Some(until), deadline) {
             self.deadlines.set(index, first);

@@ -1,5 +1,6 @@
 //! The table of calls in flight: slots that are reused, and lists linked through them.
 
+use super::CallId;
 use crate::deadlines::NONE;
 use crate::outcome::Failure;
 use crate::sort;
@@ -21,8 +22,6 @@ pub(super) struct Call<In, Out, E> {
     /// that waits before it here (see [`Waiting`]).
     pub(super) spent: Span,
     pub(super) attempts: u32,
-    /// Changes whenever an attempt begins or ends, so that a completion of another one is told apart.
-    pub(super) generation: u32,
     /// The next call in the one list this one is in: vacant, waiting to be invoked, or ready.
     next: u32,
     /// The next call that may not leave before this one does.
@@ -30,6 +29,8 @@ pub(super) struct Call<In, Out, E> {
     pub(super) segment: u32,
     pub(super) state: State,
     pub(super) link: Link,
+    /// Its timeout has been resolved.
+    pub(super) is_resolved: bool,
     has_timestamp: bool,
     /// How many attempts a crash has interrupted; from 255 on they count as failed.
     interrupted: u8,
@@ -133,6 +134,7 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         slot.spent = Span::ZERO;
         slot.attempts = 0;
         slot.interrupted = 0;
+        slot.is_resolved = false;
         slot.successor = NONE;
         slot.link = Link::First;
         slot.state = State::Queued;
@@ -167,6 +169,12 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
 }
 
 impl<In, Out, E> Call<In, Out, E> {
+    /// The name of its latest attempt, where it is in this slot.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn id(&self, slot: u32) -> CallId {
+        CallId { request_id: self.request_id, slot, attempt: self.attempts }
+    }
+
     const VACANT: Self = Self {
         input: None,
         result: None,
@@ -175,12 +183,12 @@ impl<In, Out, E> Call<In, Out, E> {
         started: Instant::ZERO,
         spent: Span::ZERO,
         attempts: 0,
-        generation: 0,
         next: NONE,
         successor: NONE,
         segment: 0,
         state: State::Vacant,
         link: Link::First,
+        is_resolved: false,
         has_timestamp: false,
         interrupted: 0,
     };
@@ -217,7 +225,6 @@ impl<In, Out, E> Call<In, Out, E> {
     pub(super) fn finish(&mut self, now: Instant, result: Result<Out, Failure<E>>) {
         self.result = Some(result);
         self.spent = now.passed_since(self.started);
-        self.generation = self.generation.wrapping_add(1);
         self.state = State::Done;
     }
 }

@@ -118,10 +118,10 @@ where
         decide: impl FnOnce(&In) -> TimeoutAction<Out>,
     ) -> bool {
         let slots = self.calls.slots();
-        // Ending the call has given its place in the table the next generation.
         let timed_out = slots.get_mut(id.slot()).filter(|slot| {
-            slot.generation == id.generation.wrapping_add(1)
+            slot.id(id.slot) == id
                 && slot.state == State::Done
+                && !slot.is_resolved
                 && matches!(slot.result, Some(Err(Failure::TimedOut)))
         });
         let Some(slot) = timed_out else { return false };
@@ -131,8 +131,7 @@ where
             TimeoutAction::Output(output) => slot.result = Some(Ok(output)),
             TimeoutAction::Drop => slot.result = None,
         }
-        // Once only.
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.is_resolved = true;
         true
     }
 

@@ -272,7 +272,6 @@ where
         let slot = self.calls.at(index);
         slot.state = State::Running;
         slot.attempts = slot.attempts.saturating_add(1);
-        slot.generation = slot.generation.wrapping_add(1);
         self.running += 1;
         self.tally.attempts += 1;
 
@@ -287,7 +286,7 @@ where
             request_id: slot.request_id,
             time_left: deadline.map(|deadline| deadline - now),
         };
-        let id = CallId { slot: index, generation: slot.generation };
+        let id = slot.id(index);
         slot.input.as_ref().map(|input| Call { id, attempt, input })
     }
 
@@ -301,7 +300,7 @@ where
     ) -> Completion {
         self.advance(now);
         match self.calls.slots().get(id.slot()) {
-            Some(slot) if slot.generation == id.generation && slot.state == State::Running => {
+            Some(slot) if slot.state == State::Running && slot.id(id.slot) == id => {
                 self.end_attempt(id.slot, result)
             }
             _ => {
@@ -354,7 +353,7 @@ where
         let index = slot as u32;
         self.deadlines.cancel(index);
         let slot = self.calls.at(index);
-        let id = CallId { slot: index, generation: slot.generation };
+        let id = slot.id(index);
         let deadline = self.limits.deadline(slot.started);
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             self.abandon(index, Failure::TimedOut);
@@ -506,5 +505,32 @@ impl<In, Out, E, R, S: Storage, K> fmt::Debug for Operator<In, Out, E, R, S, K> 
             .field("backlog", &self.backlog.len())
             .field("phase", &self.phase)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::config::AsyncWait;
+
+    // T5: also after so many records have been in a place that a counter of 32 bits would begin anew.
+    #[test]
+    fn the_name_of_an_attempt_never_comes_again() {
+        let now = Instant::ZERO;
+        for records in [1, 1 << 31, 1 << 32, 1 << 63] {
+            let mut op = AsyncWait::unordered(1).build_core::<(), (), ()>().unwrap();
+            let ask = |op: &mut Operator<(), (), (), _, _>| {
+                op.push(now, StreamElement::value(())).unwrap();
+                op.poll_call(now).unwrap().id
+            };
+            let first = ask(&mut op);
+            assert_eq!(op.handle_completion(now, first, Ok(())), Completion::Outcome);
+            assert!(op.poll_output().is_some());
+            op.next_request_id = records;
+            let last = ask(&mut op);
+            assert_eq!(first.slot(), last.slot());
+            assert_eq!(op.handle_completion(now, first, Ok(())), Completion::Late, "{records}");
+            assert_eq!(op.handle_completion(now, last, Ok(())), Completion::Outcome);
+        }
     }
 }
