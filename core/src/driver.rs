@@ -499,7 +499,7 @@ where
             *budget -= 1; // also for what starts no call: the budget bounds what is pulled as well
             let Some(call) = call else { continue };
             let slot = call.id.slot();
-            let request = this.launch.launch(this.function.invoke(call.input, call.attempt));
+            let request = this.launch.launch(|| this.function.invoke(call.input, call.attempt));
             let polled = this.requests.as_mut().start(slot, request);
             *this.ready_at_once = polled.is_ready();
             if let Poll::Ready(result) = polled {

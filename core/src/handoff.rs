@@ -83,21 +83,21 @@ impl<M: Shape, O> Outlet<M, O> {
         self.shared.0.credit_after.store(credit_after(capacity), Ordering::Release);
     }
 
-    /// Whether there is room for another element.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.ring.is_full()
-    }
-
-    /// Hands over what `next` gives, as far as there is room, and tells the consumer. `next` is told how
-    /// many records are held.
-    pub(crate) fn give(&mut self, mut next: impl FnMut(usize) -> Option<StreamElement<O>>) {
-        let mut given = false;
+    /// Hands over what leaves the stage, as far as there is room, and tells the consumer. `next` is told how many records are
+    /// held; it answers `None` when nothing leaves, and `Some(None)` when something leaves without an element (a record that
+    /// was dropped). Returns whether anything has left.
+    pub(crate) fn give(
+        &mut self,
+        mut next: impl FnMut(usize) -> Option<Option<StreamElement<O>>>,
+    ) -> bool {
+        let (mut leaves, mut given) = (false, false);
         let mut held = self.held();
         while !self.ring.is_full()
             && let Some(element) = next(held)
         {
+            leaves = true;
+            let Some(item) = element.and_then(M::from_element) else { continue };
             given = true;
-            let Some(item) = M::from_element(element) else { continue };
             let records = usize::from(M::is_record(&item));
             self.given = self.given.wrapping_add(records);
             held += records;
@@ -107,6 +107,7 @@ impl<M: Shape, O> Outlet<M, O> {
         if given {
             self.shared.0.consumer.wake();
         }
+        leaves
     }
 
     /// What others want of the stage, and where they read its numbers.

@@ -82,13 +82,25 @@ pub trait Timer {
 ///
 /// 1. run the future without the handle being polled;
 /// 2. cancel the task when the handle is dropped;
-/// 3. tell a panic and a cancellation through the handle, and never unwind into whoever polls it.
+/// 3. tell a panic and a cancellation through the handle, and never unwind into whoever polls it;
+/// 4. where it has `std`, catch a panic in what makes a future ([`catch`](Self::catch)), so that it is one record's failure
+///    and not the end of the stage.
 pub trait Spawner<F: Future> {
     /// Awaits the task's end.
     type Handle: Future<Output = Result<F::Output, Gone>> + Unpin;
 
     /// Starts the task.
     fn spawn(&self, future: F) -> Self::Handle;
+
+    /// Runs `make`, which makes a future to be spawned, and tells a panic in it: `std::panic::catch_unwind`. As it stands
+    /// here, without `std`, a panic goes through and ends the stage.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone::Panicked`].
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+        Ok(make())
+    }
 }
 
 /// A task ended without a result.
@@ -129,8 +141,8 @@ pub trait Launch<F>: sealed::Sealed {
     /// The request as the stage polls it.
     type Request: Future;
 
-    /// Starts `request`.
-    fn launch(&self, request: F) -> Self::Request;
+    /// Starts the request that `make` makes.
+    fn launch(&self, make: impl FnOnce() -> F) -> Self::Request;
 }
 
 mod sealed {
@@ -151,8 +163,8 @@ where
     type Request = RequestInPlace<F>;
 
     #[inline(always)]
-    fn launch(&self, request: F) -> RequestInPlace<F> {
-        RequestInPlace { request }
+    fn launch(&self, make: impl FnOnce() -> F) -> RequestInPlace<F> {
+        RequestInPlace { request: make() }
     }
 }
 
@@ -188,15 +200,16 @@ where
 {
     type Request = RequestOnTask<Q::Handle>;
 
-    fn launch(&self, request: F) -> Self::Request {
-        RequestOnTask { handle: self.0.spawn(request) }
+    fn launch(&self, make: impl FnOnce() -> F) -> Self::Request {
+        RequestOnTask { handle: self.0.catch(make).map(|request| self.0.spawn(request)) }
     }
 }
 
 /// A request that runs on a task of its own.
 #[derive(Debug)]
 pub struct RequestOnTask<H> {
-    handle: H,
+    /// `Err` if there was no future to be spawned.
+    handle: Result<H, Gone>,
 }
 
 impl<H, Out, E> Future for RequestOnTask<H>
@@ -206,7 +219,11 @@ where
     type Output = Result<Out, Failure<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.handle).poll(cx).map(|joined| match joined {
+        let joined = match &mut self.handle {
+            Ok(handle) => Pin::new(handle).poll(cx),
+            Err(gone) => Poll::Ready(Err(*gone)),
+        };
+        joined.map(|joined| match joined {
             Ok(result) => result.map_err(Failure::Error),
             Err(Gone::Panicked) => Err(Failure::Panicked),
             Err(Gone::Cancelled) => Err(Failure::Cancelled),

@@ -163,7 +163,9 @@ where
     }
 
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
-    /// busy, and so that a panic in one is that record's failure and no other's.
+    /// busy, and so that a panic in one is that record's failure and no other's, whether it comes in the future or in
+    /// the closure that makes it. A panic in a key function, in a retry strategy's predicate, in `on_timeout` or in
+    /// the source still ends the stage.
     pub fn spawn_requests<S>(self, spawner: S) -> Unstarted<'c, St, V, M, F, R, K, OnTasks<S>>
     where
         S: Spawner<F::Future>,

@@ -228,6 +228,9 @@ where
         Arc::clone(&task).wake();
         Handle { join, task }
     }
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    }
 }
 
 /// A clock that starts with it, and one alarm.

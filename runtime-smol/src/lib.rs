@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::ops::Deref;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -121,6 +121,10 @@ where
         let caught = AssertUnwindSafe(future).catch_unwind();
         SmolHandle { task: self.0.spawn(caught).fallible() }
     }
+
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    }
 }
 
 impl<'f, F, X> Spawner<F> for SmolLocal<X>
@@ -134,6 +138,10 @@ where
     fn spawn(&self, future: F) -> SmolHandle<F::Output> {
         let caught = AssertUnwindSafe(future).catch_unwind();
         SmolHandle { task: self.0.spawn(caught).fallible() }
+    }
+
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
     }
 }
 

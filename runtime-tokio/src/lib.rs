@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -82,6 +83,10 @@ where
         let runtime = Handle::try_current().ok();
         TokioHandle { task: runtime.map(|runtime| runtime.spawn(unconstrained(future))) }
     }
+
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    }
 }
 
 impl<F> Spawner<F> for TokioLocal
@@ -96,6 +101,10 @@ where
     /// Outside of a `LocalSet` (tokio has no way to ask).
     fn spawn(&self, future: F) -> TokioHandle<F::Output> {
         TokioHandle { task: Some(tokio::task::spawn_local(unconstrained(future))) }
+    }
+
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
     }
 }
 

@@ -146,11 +146,9 @@ where
                 stage.operator().set_held(this.outlet.held());
             });
             let operator = this.stage.as_mut().operator();
-            // Also when what leaves is a dropped record, of which nothing is given.
-            let leaves = operator.has_output() && this.outlet.has_room();
-            this.outlet.give(|held| {
+            let leaves = this.outlet.give(|held| {
                 operator.set_held(held);
-                operator.poll_output()
+                operator.has_output().then(|| operator.poll_output())
             });
             match turn {
                 Turn::End => {

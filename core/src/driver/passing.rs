@@ -78,7 +78,7 @@ where
             }
         };
         let attempt = this.operator.first_attempt();
-        let request = this.launch.launch(this.function.invoke(&value, attempt));
+        let request = this.launch.launch(|| this.function.invoke(&value, attempt));
         let first = match this.requests.as_mut().start_alone(slot, request) {
             Poll::Ready(result) => match this.operator.second_attempt_in(&value, &result) {
                 None => {
