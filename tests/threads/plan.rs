@@ -92,6 +92,7 @@ pub enum Ask {
     Elsewhere,
     /// It comes to none: somebody has to cancel it.
     Never,
+    /// In the future, or before there is one.
     Panic,
 }
 

@@ -74,6 +74,9 @@ impl AsyncFunction<Record> for Service {
         let running = self.tally.invoke(record.number, record.key, attempt);
         let (number, ask) = (record.number, record.ask);
         let is_refused = attempt.number <= record.fails;
+        if ask == Ask::Panic && number.is_multiple_of(2) {
+            panic_any(Meant); // before there is a future; those of the other records panic in it
+        }
         Box::pin(async move {
             come_to_an_end(ask, &running).await;
             let tally = Arc::clone(running.tally());
