@@ -58,6 +58,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod busy;
 mod in_place;
 mod kit;
 mod run;
@@ -87,6 +88,12 @@ pub trait Harness {
     /// Where time is virtual, the most that a timer may be late: its clock's resolution. `None` where time
     /// passes by itself: then nothing is too late.
     fn resolution(&self) -> Option<Duration>;
+
+    /// Whether one thread runs the test and all tasks. Then an answer that came in time while that thread was busy is never late
+    /// (T6), also when it comes by way of a request's own task, and the suite makes sure of it where time passes by itself.
+    fn is_one_thread(&self) -> bool {
+        false
+    }
 }
 
 /// Whether a runtime is one: its timers, stages that are polled in place, and stages that are run with their consumer, in
@@ -100,6 +107,7 @@ pub fn runtime<H: Harness>(harness: &H) {
     timers::all(harness);
     in_place::all(harness);
     run::all(harness);
+    busy::all(harness);
 }
 
 /// The same for a runtime that accepts no wakers but those of its own tasks: with stages that have no others.
@@ -111,4 +119,5 @@ pub fn runtime_with_own_wakers<H: Harness>(harness: &H) {
     timers::with_the_tasks_waker(harness);
     in_place::with_the_tasks_waker(harness);
     run::with_the_tasks_waker(harness);
+    busy::with_the_tasks_waker(harness);
 }

@@ -51,7 +51,7 @@ impl<Rt> Spawns for Rt where
 pub struct Ask(Box<dyn FnMut(u32) -> Request + Send>);
 
 impl Ask {
-    fn new<Fut>(mut ask: impl FnMut(u32) -> Fut + Send + 'static) -> Self
+    pub(crate) fn new<Fut>(mut ask: impl FnMut(u32) -> Fut + Send + 'static) -> Self
     where
         Fut: Future<Output = u32> + Send + 'static,
     {
@@ -99,6 +99,9 @@ where
         a_panic_on_a_task_is_a_failure,
         the_capacity_changes
     );
+    run(harness, "a consumer that blocks its thread", async |runtime| {
+        crate::busy::on_tasks(harness, runtime).await;
+    });
 }
 
 /// Rule 1 of spawners.

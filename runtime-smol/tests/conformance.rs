@@ -31,6 +31,30 @@ impl Harness for Threads {
     }
 }
 
+/// On an executor that only the test's thread runs.
+struct OneThread(Instant);
+
+impl Harness for OneThread {
+    type Runtime = Smol<&'static Executor<'static>>;
+
+    fn run(&self, test: impl AsyncFnOnce(Smol<&'static Executor<'static>>)) {
+        let executor: &'static Executor<'static> = Box::leak(Box::new(Executor::new()));
+        block_on(executor.run(test(Smol(executor))));
+    }
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn resolution(&self) -> Option<Duration> {
+        None
+    }
+
+    fn is_one_thread(&self) -> bool {
+        true
+    }
+}
+
 struct Local(Instant);
 
 impl Harness for Local {
@@ -53,6 +77,13 @@ impl Harness for Local {
 #[test]
 fn smol_is_a_runtime() {
     let harness = Threads(Instant::now());
+    inflight_conformance::runtime(&harness);
+    inflight_conformance::spawner(&harness);
+}
+
+#[test]
+fn smol_is_a_runtime_on_one_thread() {
+    let harness = OneThread(Instant::now());
     inflight_conformance::runtime(&harness);
     inflight_conformance::spawner(&harness);
 }

@@ -1,4 +1,4 @@
-//! tokio does what a runtime for inflight must do: on one thread with its paused clock, on several threads
+//! tokio does what a runtime for inflight must do: on one thread with its paused clock, on one and on several threads
 //! with the system's.
 
 use std::cell::Cell;
@@ -57,6 +57,33 @@ impl Harness for Local {
     }
 }
 
+/// One thread, and the system's time.
+struct RealTime;
+
+impl Harness for RealTime {
+    type Runtime = Tokio;
+
+    fn run(&self, test: impl AsyncFnOnce(Tokio)) {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            start();
+            test(Tokio).await;
+        });
+    }
+
+    fn now(&self) -> Duration {
+        since_start()
+    }
+
+    fn resolution(&self) -> Option<Duration> {
+        None
+    }
+
+    fn is_one_thread(&self) -> bool {
+        true
+    }
+}
+
 /// Several threads, and the system's time.
 struct MultiThread;
 
@@ -100,6 +127,12 @@ fn since_start() -> Duration {
 fn tokio_is_a_runtime_on_one_thread() {
     inflight_conformance::runtime(&CurrentThread);
     inflight_conformance::spawner(&CurrentThread);
+}
+
+#[test]
+fn tokio_is_a_runtime_on_one_thread_in_real_time() {
+    inflight_conformance::runtime(&RealTime);
+    inflight_conformance::spawner(&RealTime);
 }
 
 #[test]
