@@ -10,7 +10,10 @@ use std::future::Future;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
 
 use async_executor::{Executor, LocalExecutor};
 use async_task::FallibleTask;
@@ -165,15 +168,42 @@ impl<T> Future for SmolHandle<T> {
 }
 
 /// The system's monotonic clock and a timer on `async-io`'s reactor.
+///
+/// A timer of `async-io` is ready by the clock, and whatever else has come is delivered by its reactor, which may not have run for a
+/// while. This one is ready when the reactor has come to it, and so to the rest (rule 6 of [`Timer`]).
 #[derive(Debug)]
 pub struct SmolTimer {
     start: std::time::Instant,
+    at: Option<std::time::Instant>,
     timer: async_io::Timer,
+    bell: Arc<Bell>,
+}
+
+/// Rung by the reactor.
+#[derive(Debug, Default)]
+struct Bell {
+    is_rung: AtomicBool,
+    listener: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    fn listener(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.is_rung.store(true, Ordering::SeqCst);
+        let listener = self.listener().take();
+        listener.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl SmolTimer {
     fn new() -> Self {
-        Self { start: std::time::Instant::now(), timer: async_io::Timer::never() }
+        let (timer, bell) = (async_io::Timer::never(), Arc::default());
+        Self { start: std::time::Instant::now(), at: None, timer, bell }
     }
 }
 
@@ -183,14 +213,27 @@ impl Timer for SmolTimer {
     }
 
     fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) {
+        self.bell.is_rung.store(false, Ordering::SeqCst);
         // What is beyond the system's clock never comes.
-        match at.and_then(|at| self.start.checked_add(at - Instant::ZERO)) {
-            Some(at) => self.timer.set_at(at),
+        self.at = at.and_then(|at| self.start.checked_add(at - Instant::ZERO));
+        match self.at {
+            // With an instant that has passed the reactor has nothing to do; with the one after it, it rings.
+            Some(at) => self.timer.set_interval_at(at, Duration::from_nanos(1)),
             None => self.timer.clear(),
         }
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.timer).poll(cx).map(|_| ())
+        let Some(at) = self.at else { return Poll::Pending };
+        *self.bell.listener() = Some(cx.waker().clone());
+        // The reactor may still ring for the instant before.
+        let is_rung = self.bell.is_rung.swap(false, Ordering::SeqCst);
+        if is_rung && at <= std::time::Instant::now() {
+            self.arm(None);
+            return Poll::Ready(());
+        }
+        let ring = Waker::from(Arc::clone(&self.bell));
+        let _by_the_clock = Pin::new(&mut self.timer).poll(&mut Context::from_waker(&ring));
+        Poll::Pending
     }
 }

@@ -1,10 +1,14 @@
 //! smol does what a runtime for inflight must do, on the system's time.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use async_executor::{Executor, LocalExecutor};
 use futures_lite::future::block_on;
 use inflight_conformance::Harness;
+use inflight_core::{Runtime, Timer};
 use inflight_smol::{Smol, SmolLocal};
 
 struct Threads(Instant);
@@ -91,4 +95,17 @@ fn smol_is_a_runtime_on_one_thread() {
 #[test]
 fn smol_is_a_runtime_for_local_futures() {
     inflight_conformance::runtime(&Local(Instant::now()));
+}
+
+// T6, rule 6 of timers: whatever else has come is only there when the reactor has delivered it.
+#[test]
+fn a_timer_is_ready_when_the_reactor_has_come_to_it() {
+    let executor = Executor::new();
+    let mut timer = pin!(Smol(&executor).timer().expect("everywhere"));
+    for at in [timer.now(), inflight_core::Instant::ZERO] {
+        timer.as_mut().arm(Some(at));
+        let first = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(first.is_pending(), "ready by the clock");
+        block_on(poll_fn(|cx| timer.as_mut().poll(cx)));
+    }
 }
