@@ -29,10 +29,6 @@ impl Harness for ByHand {
     fn resolution(&self) -> Option<Duration> {
         None
     }
-
-    fn is_one_thread(&self) -> bool {
-        true
-    }
 }
 
 #[test]

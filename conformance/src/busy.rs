@@ -20,15 +20,15 @@ use crate::spawned::{Ask, Spawns};
 
 in_every_storage!(calls_are_not_late_in_place, attempts_are_not_late_in_place, run_is_not_late);
 
-const RECORDS: u32 = 8;
+const RECORDS: u32 = 6;
 
 const CAPACITY: usize = 4;
 
 /// Longer than the slow answers take by as much as a loaded machine may lose between reading the clock and invoking.
-const TIMEOUT: Duration = Duration::from_millis(30);
+const TIMEOUT: Duration = Duration::from_millis(60);
 
 /// For how long the consumer blocks its thread.
-const BLOCKS: Duration = Duration::from_millis(40);
+const BLOCKS: Duration = Duration::from_millis(80);
 
 /// When a request is answered, from its invocation on: at once, soon, or never.
 fn answered_after(number: u32) -> Option<Duration> {
@@ -150,7 +150,7 @@ async fn run_is_not_late<H: Harness, S: StageStorage>(
 }
 
 /// The same for stages and requests on tasks of their own. An answer that comes by way of its request's task is only sure to
-/// be there where one thread runs all tasks: of several threads, one may come to the stage twice before another comes to the task.
+/// be there where one thread runs all tasks in their order: otherwise the stage may be polled twice before that task is.
 pub(crate) async fn on_tasks<H: Harness<Runtime: Spawns>>(harness: &H, runtime: H::Runtime) {
     if harness.resolution().is_some() {
         return;

@@ -89,8 +89,9 @@ pub trait Harness {
     /// passes by itself: then nothing is too late.
     fn resolution(&self) -> Option<Duration>;
 
-    /// Whether one thread runs the test and all tasks. Then an answer that came in time while that thread was busy is never late
-    /// (T6), also when it comes by way of a request's own task, and the suite makes sure of it where time passes by itself.
+    /// Whether one thread runs the test and all tasks, in the order in which they were woken. Then an answer that came in time
+    /// while that thread was busy is not late either (T6) when it comes by way of a request's own task, and the suite makes
+    /// sure of it where time passes by itself.
     fn is_one_thread(&self) -> bool {
         false
     }

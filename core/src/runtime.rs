@@ -46,7 +46,16 @@ impl<Rt: Runtime> Runtime for &Rt {
 /// 3. answer `Ready` from `poll` once the instant has come, and `Pending` when it is not armed;
 /// 4. wake the task of the latest `poll` that was `Pending` when the instant comes, also when it has
 ///    come between `arm` and `poll`;
-/// 5. forget the instant that it was armed for before when it is armed anew, and fire once.
+/// 5. forget the instant that it was armed for before when it is armed anew, and fire once;
+/// 6. not answer `Ready` too early for the rest: when a task that was answered `Ready` gives way once and is polled again,
+///    whatever else had come by that instant and is delivered by this thread (other timers, sockets) has been delivered, that
+///    is, its wakers have been called. A timer that the runtime keeps among its others, and that is ready when the runtime
+///    has come to it, does so by itself; so does one on a runtime that looks at timers and sockets before each task.
+///
+/// The sixth is what makes timeouts fair. After a thread was busy, answers have come and deadlines have passed, and both
+/// still wait to be delivered. A stage takes its timer's word that the answers are there, and times out what is due (T6). A
+/// timer that only looks at the clock says so too early, and whatever the thread was too busy to deliver times out, although
+/// it had come in time. It is less bad where another thread delivers: then only what that thread had no time for.
 pub trait Timer {
     /// The present.
     fn now(&self) -> Instant;
