@@ -34,9 +34,10 @@ pub struct Metrics {
     pub records_in: u64,
     /// Outcomes handed on.
     pub emitted: u64,
-    /// Outcomes handed on that were failures, those that timed out included.
+    /// Calls that have ended with a failure, those that timed out included: from when they end, also while the outcome waits
+    /// for its turn. One whose timeout's handler gives an output, or drops the record, has not failed.
     pub failed: u64,
-    /// Outcomes handed on that were failures because time ran out.
+    /// Calls that have ended with a failure because time ran out, as `failed` counts them.
     pub timed_out: u64,
     /// Records that left without an outcome, because a timeout's handler said so.
     pub dropped: u64,
@@ -280,14 +281,19 @@ impl Tally {
         blocked: Span::ZERO,
     };
 
-    /// Notes what an outcome that leaves was.
+    /// Notes what a call has ended with.
     #[inline(always)]
-    pub(crate) fn emit<Out, E>(&mut self, result: &Result<Out, Failure<E>>) {
-        self.emitted += 1;
+    pub(crate) fn end<Out, E>(&mut self, result: &Result<Out, Failure<E>>) {
         if let Err(failure) = result {
             self.failed += 1;
             self.timed_out += u64::from(failure.is_timeout());
         }
+    }
+
+    /// A call that has timed out ends with something else.
+    pub(crate) fn take_back_timeout(&mut self) {
+        self.failed -= 1;
+        self.timed_out -= 1;
     }
 
     /// Notes that there is no room from here on.

@@ -1360,6 +1360,25 @@ fn the_numbers_add_up() {
     assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
 }
 
+#[test] // M1, T3: failures count when they happen, and not when their turn comes
+fn a_failure_behind_a_slow_head_is_counted_at_once() {
+    let failures = |b: &Bench<NoRetry>| {
+        let m = b.op.metrics(b.now);
+        [m.failed, m.timed_out, m.emitted]
+    };
+    let mut b = bench(AsyncWait::ordered(9).timeout(MS));
+    b.push_all([1, 2]);
+    let _ = b.fail(2);
+    assert_eq!(failures(&b), [1, 0, 0]);
+    b.now = b.now + MS;
+    let expired = b.op.handle_deadline(b.now).expect("time is up for the first");
+    assert_eq!(failures(&b), [2, 1, 0]);
+    assert!(b.op.resolve_timeout(expired.id(), |_| TimeoutAction::Output(7)));
+    assert_eq!(failures(&b), [1, 0, 0], "it has not failed after all");
+    assert_eq!(b.out(), "7 2!no");
+    assert_eq!(failures(&b), [1, 0, 2]);
+}
+
 #[test] // M1, O3, C7: what waits for its key's turn, or to be one of those that run
 fn what_waits_is_told() {
     let mut b = bench(by_key(9).max_running(2));

@@ -25,8 +25,8 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_oldest_seconds` | gauge | seconds | age of the oldest record in flight; 0 if there is none |
 /// | `inflight_records_in_total` | counter | count | records taken in |
 /// | `inflight_emitted_total` | counter | count | outcomes handed on |
-/// | `inflight_failed_total` | counter | count | outcomes that were failures, timeouts included |
-/// | `inflight_timed_out_total` | counter | count | outcomes that were failures because time ran out |
+/// | `inflight_failed_total` | counter | count | calls that ended with a failure, timeouts included |
+/// | `inflight_timed_out_total` | counter | count | calls that ended with a failure because time ran out |
 /// | `inflight_dropped_total` | counter | count | records that a timeout's handler let go without an outcome |
 /// | `inflight_attempts_total` | counter | count | attempts started |
 /// | `inflight_retried_total` | counter | count | attempts that were followed by another one |

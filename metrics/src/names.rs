@@ -46,13 +46,13 @@ pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 9] = [
     named(
         "inflight_failed_total",
         Unit::Count,
-        "outcomes that were failures, timeouts included",
+        "calls that ended with a failure, timeouts included",
         |m| m.failed,
     ),
     named(
         "inflight_timed_out_total",
         Unit::Count,
-        "outcomes that were failures because time ran out",
+        "calls that ended with a failure because time ran out",
         |m| m.timed_out,
     ),
     named(

@@ -122,6 +122,7 @@ where
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn finish_call(&mut self, index: u32, result: Result<Out, Failure<E>>) {
         self.deadlines.cancel(index);
+        self.tally.end(&result);
         let slot = self.calls.at(index);
         slot.finish(self.now, result);
         self.tally.call_time.record_span(slot.spent);

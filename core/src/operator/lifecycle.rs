@@ -126,11 +126,15 @@ where
         });
         let Some(slot) = timed_out else { return false };
         let Some(input) = &slot.input else { return false };
-        match decide(input) {
-            TimeoutAction::Fail => {}
-            TimeoutAction::Output(output) => slot.result = Some(Ok(output)),
-            TimeoutAction::Drop => slot.result = None,
+        let result = match decide(input) {
+            TimeoutAction::Fail => Some(Err(Failure::TimedOut)),
+            TimeoutAction::Output(output) => Some(Ok(output)),
+            TimeoutAction::Drop => None,
+        };
+        if !matches!(result, Some(Err(_))) {
+            self.tally.take_back_timeout();
         }
+        slot.result = result;
         slot.is_resolved = true;
         true
     }

@@ -69,7 +69,7 @@ where
             self.tally.dropped += 1;
             return None;
         };
-        self.tally.emit(&result);
+        self.tally.emitted += 1;
         Some((Outcome { input, result, attempts, elapsed }, timestamp))
     }
 

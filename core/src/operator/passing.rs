@@ -66,7 +66,8 @@ where
         self.tally.attempts += 1;
         self.tally.call_time.record_span(Span::ZERO);
         self.tally.turn_wait.record_span(Span::ZERO);
-        self.tally.emit(&result);
+        self.tally.end(&result);
+        self.tally.emitted += 1;
         Outcome { input, result, attempts: 1, elapsed: Duration::ZERO }
     }
 }

@@ -173,6 +173,9 @@ where
         match saved.progress {
             Progress::Done | Progress::Dropped => {
                 slot.started = now.back(spent);
+                if let Some(result) = &result {
+                    self.tally.end(result);
+                }
                 slot.result = result;
                 slot.state = State::Done;
                 self.call_done(index);

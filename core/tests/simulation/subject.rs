@@ -132,6 +132,12 @@ impl Subject {
         operator!(self, operator => operator.metrics(Instant::ZERO).done as usize)
     }
 
+    /// M1
+    pub(crate) fn failures(&self) -> [u64; 2] {
+        let metrics = operator!(self, operator => operator.metrics(Instant::ZERO));
+        [metrics.failed, metrics.timed_out]
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         operator!(self, operator => operator.capacity())
     }

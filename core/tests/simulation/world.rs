@@ -127,6 +127,7 @@ impl World {
         same("running", &subject.running(), &model.running())?;
         same("running", &self.running.len(), &model.running())?;
         same("done", &subject.done(), &model.done())?;
+        same("failures", &subject.failures(), &model.failures())?;
         same("capacity", &subject.capacity(), &model.capacity())?;
         same("poll_deadline", &subject.poll_deadline(), &model.poll_deadline())?;
         same("has_output", &subject.has_output(), &model.has_output())?;

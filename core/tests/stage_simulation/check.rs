@@ -167,14 +167,15 @@ impl Inner {
     /// M1
     fn adds_up(&mut self, metrics: &Metrics) -> Result<(), String> {
         let counts = self.counts;
+        let [failed, timed_out] = self.model.failures();
         let told = [
             ("in_flight", metrics.in_flight, self.model.in_flight() as u64),
             ("running", metrics.running, self.model.running() as u64),
             ("capacity", metrics.capacity, self.limits_seen.capacity as u64),
             ("attempts", metrics.attempts, counts.attempts),
             ("emitted", metrics.emitted, counts.emitted),
-            ("failed", metrics.failed, counts.failed),
-            ("timed_out", metrics.timed_out, counts.timed_out),
+            ("failed", metrics.failed, failed),
+            ("timed_out", metrics.timed_out, timed_out),
             ("late_completions", metrics.late_completions, 0),
             (
                 "records_in",

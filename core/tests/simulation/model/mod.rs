@@ -153,6 +153,8 @@ pub(crate) struct Model {
     /// Thousandths of retries that the budget has left.
     tokens: u64,
     requests: u64,
+    /// Failures that have left, and those of them for which time ran out.
+    failures_out: [u64; 2],
     /// Counts whatever happens, to tell what came first.
     events: u64,
     /// The turn that all get who may be invoked from one moment on.
@@ -176,6 +178,7 @@ impl Model {
             ending: Ending::Open,
             tokens: setup.budget.map_or(0, |budget| budget.most * 1000),
             requests: 0,
+            failures_out: [0; 2],
             events: 0,
             moment: None,
             judging: None,
@@ -324,7 +327,11 @@ impl Model {
                 Element::Control(control) => Some(Output::Control(control)),
                 Element::Drain { id, .. } => Some(Output::Control(Control::Drain(id))),
                 Element::Gone => None,
-                Element::Call(call) => outcome(call),
+                Element::Call(call) => {
+                    let failures = failures(&call);
+                    self.failures_out = add(self.failures_out, failures);
+                    outcome(call)
+                }
             };
             self.settle();
             if output.is_some() {
@@ -470,6 +477,11 @@ impl Model {
         self.calls().filter(|call| matches!(call.state, State::Done { .. })).count()
     }
 
+    /// M1: calls that have failed, whether their outcome has left or waits; and those for which time ran out.
+    pub(crate) fn failures(&self) -> [u64; 2] {
+        self.calls().map(failures).fold(self.failures_out, add)
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -505,6 +517,17 @@ impl Model {
     fn call(&mut self, request: u64) -> &mut Call {
         self.calls_mut().find(|call| call.request == request).expect("the call is in flight")
     }
+}
+
+fn failures(call: &Call) -> [u64; 2] {
+    match call.state {
+        State::Done { answer: Some(Err(failure)), .. } => [1, u64::from(failure.is_timeout())],
+        _ => [0; 2],
+    }
+}
+
+fn add(one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
+    [one[0] + other[0], one[1] + other[1]]
 }
 
 /// How a call leaves; a dropped one does without a word.

@@ -96,8 +96,6 @@ pub(crate) struct Inner {
 pub(crate) struct Counts {
     pub(crate) attempts: u64,
     pub(crate) emitted: u64,
-    pub(crate) failed: u64,
-    pub(crate) timed_out: u64,
     pub(crate) dropped: u64,
     /// Elements that a restore brought.
     pub(crate) restored: u64,

@@ -315,12 +315,7 @@ impl Inner {
     pub(super) fn count_output(&mut self, output: &Output) {
         let counts = &mut self.counts;
         match output {
-            Output::Outcome { answer, .. } => {
-                counts.emitted += 1;
-                counts.failed += u64::from(answer.is_err());
-                let timed_out = answer.err().is_some_and(|failure| failure.is_timeout());
-                counts.timed_out += u64::from(timed_out);
-            }
+            Output::Outcome { .. } => counts.emitted += 1,
             Output::Control(_) => {
                 counts.controls = counts.controls.map(|controls| controls.saturating_sub(1));
             }
