@@ -541,6 +541,35 @@ fn a_cancelled_stage_says_so() {
     });
 }
 
+#[test] // F5: on a task of its own, also with a task for each request
+fn a_failure_that_ends_the_job_does_not_wait() {
+    let ask = |number: &u32| {
+        let number = *number;
+        async move {
+            tokio::time::sleep(if number == 1 { 60_000 * MS } else { number * MS }).await;
+            if number == 3 { Err("fatal") } else { Ok(number) }
+        }
+    };
+    for on_tasks in [false, true] {
+        run(async {
+            let start = tokio::time::Instant::now();
+            let stage = stream::iter(1..).async_wait(AsyncWait::ordered(8), ask);
+            let stage = stage.fail_fast(|failure| failure.error().is_some());
+            let mut stage = match on_tasks {
+                true => stage.spawn_requests(Tokio).spawn(Tokio).unwrap(),
+                false => stage.spawn(Tokio).unwrap(),
+            };
+            let last = stage.next().await.expect("an outcome");
+            assert_eq!((last.input, last.result), (3, Err(Failure::Error("fatal"))));
+            assert!(start.elapsed() < 10 * MS);
+            assert_eq!(stage.next().await, None);
+            assert_eq!(stage.end(), Some(Err(&StageError::Failed)));
+            let m = stage.metrics();
+            assert_eq!((m.emitted, m.failed, m.dropped, m.in_flight), (1, 1, 7, 0));
+        });
+    }
+}
+
 // ---- starting ------------------------------------------------------------------------------------
 
 #[test] // C1

@@ -309,6 +309,9 @@ where
     ) -> Turn {
         let now = self.timer.now();
         self.as_mut().operator().advance(now);
+        if self.operator.has_failed() {
+            self.as_mut().fail(); // between two turns
+        }
         let mut budget = self.budget();
         let polled = self.as_mut().poll_woken(&mut budget);
         listen(self.as_mut());
@@ -325,6 +328,9 @@ where
             return Turn::Busy;
         }
         self.as_mut().refill(now, &mut budget);
+        if self.operator.has_failed() {
+            self.as_mut().fail();
+        }
         if self.source.is_none() && self.operator.is_empty() {
             let this = self.as_mut().project();
             (*this.phase, *this.function_woken) = (Phase::Closing, true);
@@ -374,6 +380,18 @@ where
         }
     }
 
+    /// A failure has ended the job: no more input, and no more requests.
+    #[cold]
+    fn fail(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.source.set(None);
+        this.requests.clear();
+        this.failure.get_or_insert(StageError::Failed);
+        if *this.phase == Phase::Opening {
+            *this.phase = Phase::Running; // only to hand on what a restore had brought
+        }
+    }
+
     /// Takes no more input; and ends what is in flight when its time is over.
     #[cold]
     fn stop_now(self: Pin<&mut Self>, now: Instant) {
@@ -420,8 +438,10 @@ where
                 Some(Woken::Own(OwnLane::Consumer)) => {}
                 Some(Woken::Request(slot)) => {
                     *budget -= 1;
-                    if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
-                        end_running(this.operator, slot, result);
+                    if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot)
+                        && end_running(this.operator, slot, result)
+                    {
+                        return Polled::Some;
                     }
                 }
             }
@@ -447,8 +467,8 @@ where
             if polled == Polled::Enough && this.requests.as_mut().take_woken(slot) {
                 *budget = budget.saturating_sub(1); // less is left for new calls, but what is due is not put off
                 if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot) {
-                    end_running(this.operator, slot, result);
-                    continue;
+                    let _ = end_running(this.operator, slot, result);
+                    continue; // or nothing is due any more
                 }
             }
             let Some(expired) = this.operator.judge(slot) else { continue };
@@ -502,23 +522,27 @@ where
             let request = this.launch.launch(|| this.function.invoke(call.input, call.attempt));
             let polled = this.requests.as_mut().start(slot, request);
             *this.ready_at_once = polled.is_ready();
-            if let Poll::Ready(result) = polled {
-                end_running(this.operator, slot, result);
+            if let Poll::Ready(result) = polled
+                && end_running(this.operator, slot, result)
+            {
+                return;
             }
         }
     }
 }
 
-/// An attempt has ended. The operator's code for that is long, and inlined: without a heap there is one copy of it.
+/// An attempt has ended. Returns whether the job has, too. The operator's code for that is long, and inlined: without a
+/// heap there is one copy of it.
 #[cfg_attr(feature = "alloc", inline(always))]
 #[cfg_attr(not(feature = "alloc"), inline(never))]
 fn end_running<V, Out, E, R, S>(
     operator: &mut Operator<V, Out, E, R, S>,
     slot: usize,
     result: Result<Out, Failure<E>>,
-) where
+) -> bool
+where
     R: RetryStrategy<V, Out, E>,
     S: Storage,
 {
-    operator.end_running(slot, result);
+    operator.end_running(slot, result)
 }

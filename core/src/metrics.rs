@@ -39,7 +39,8 @@ pub struct Metrics {
     pub failed: u64,
     /// Calls that have ended with a failure because time ran out, as `failed` counts them.
     pub timed_out: u64,
-    /// Records that left without an outcome, because a timeout's handler said so.
+    /// Records that left without an outcome, because a timeout's handler said so, or a failure has
+    /// [ended the job](crate::Unstarted::fail_fast).
     pub dropped: u64,
     /// Attempts started.
     pub attempts: u64,

@@ -87,6 +87,7 @@ where
     launch: Q,
     checkpointing: Option<Checkpointing<V, F::Output, F::Error>>,
     restore: Option<&'c Checkpoint>,
+    ends_the_job: Option<fn(&Failure<F::Error>) -> bool>,
     shape: PhantomData<fn() -> M>,
 }
 
@@ -103,7 +104,8 @@ where
         Q: Default,
     {
         let (launch, shape) = (Q::default(), PhantomData);
-        Self { source, policy, function, launch, checkpointing: None, restore: None, shape }
+        let (checkpointing, restore, ends_the_job) = (None, None, None);
+        Self { source, policy, function, launch, checkpointing, restore, ends_the_job, shape }
     }
 
     /// Lets the stage take snapshots when a barrier passes, under the name `name`. `schema` is the
@@ -162,6 +164,68 @@ where
         self
     }
 
+    /// Lets a failure for which `ends_the_job` holds end the stage, at once: its outcome does not wait for calls that are
+    /// still under way, and is the last that comes.
+    ///
+    /// Every other failure is a record's outcome and waits for its turn: in an ordered stage for all calls before it,
+    /// however slow they are. For one after which nothing can go on (the password is wrong, the service says that
+    /// it has never heard of us) that is too late. When a call ends with such a one, after its retries, all running
+    /// requests are cancelled and the source is dropped. Outcomes that have their turn already still come, then this
+    /// one, and the stream ends; [`end`](crate::Stage::end) says [`StageError::Failed`](crate::StageError::Failed). All other records in
+    /// flight are lost, as when the stage is dropped ([`Metrics::dropped`](crate::Metrics::dropped)), and so are the control
+    /// elements among them.
+    ///
+    /// A call that times out and gets an output from the function's [`on_timeout`](crate::AsyncFunction::on_timeout), or is
+    /// dropped by it, has not failed; nor does a [`stop_within`](crate::Stage::stop_within) count. Of a
+    /// restore's failures that were kept each is asked about.
+    ///
+    /// In a [pipeline](crate::pipeline) it is as a crash: the sink is given the outcome, nothing is committed any more, and
+    /// `PipelineError::EndedEarly` is what the run says. The next run asks again, also about the record that failed.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use std::future::{pending, ready};
+    ///
+    /// use futures_lite::{StreamExt, future::{self, FutureExt}, stream};
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, Failure, StageError};
+    /// # use inflight_core::{Instant, NoRuntime, Runtime, Timer};
+    /// # use std::{pin::Pin, task::{Context, Poll}};
+    /// # #[derive(Clone, Copy)] struct Still;
+    /// # impl Runtime for Still { type Timer = Self; fn timer(&self) -> Result<Self, NoRuntime> { Ok(Self) } }
+    /// # impl Timer for Still {
+    /// #     fn now(&self) -> Instant { Instant::ZERO }
+    /// #     fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
+    /// #     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> { Poll::Pending }
+    /// # }
+    /// # let runtime = Still;
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// enum NoAnswer {
+    ///     Busy,
+    ///     WrongPassword,
+    /// }
+    ///
+    /// let ask = |number: &u32| match number {
+    ///     1 => pending().boxed(), // it takes its time
+    ///     2 => ready(Err(NoAnswer::Busy)).boxed(),
+    ///     _ => ready(Err::<u32, _>(NoAnswer::WrongPassword)).boxed(),
+    /// };
+    /// let mut stage = stream::iter(1..)
+    ///     .async_wait(AsyncWait::ordered(64), ask)
+    ///     .fail_fast(|failure| failure.error() == Some(&NoAnswer::WrongPassword))
+    ///     .in_place(runtime)?;
+    /// let last = future::block_on(stage.next()).unwrap();
+    /// assert_eq!((last.input, last.result), (3, Err(Failure::Error(NoAnswer::WrongPassword))));
+    /// assert!(future::block_on(stage.next()).is_none());
+    /// assert_eq!(stage.end(), Some(Err(&StageError::Failed)));
+    /// # }
+    /// # Ok::<_, inflight_core::StartError>(())
+    /// ```
+    pub fn fail_fast(mut self, ends_the_job: fn(&Failure<F::Error>) -> bool) -> Self {
+        self.ends_the_job = Some(ends_the_job);
+        self
+    }
+
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
     /// busy, and so that a panic in one is that record's failure and no other's, whether it comes in the future or in
     /// the closure that makes it. A panic in a key function, in a retry strategy's predicate, in `on_timeout` or in
@@ -170,9 +234,10 @@ where
     where
         S: Spawner<F::Future>,
     {
-        let Self { source, policy, function, checkpointing, restore, shape, .. } = self;
+        let Self { source, policy, function, checkpointing, restore, ends_the_job, shape, .. } =
+            self;
         let launch = OnTasks(spawner);
-        Unstarted { source, policy, function, launch, checkpointing, restore, shape }
+        Unstarted { source, policy, function, launch, checkpointing, restore, ends_the_job, shape }
     }
 }
 
@@ -264,6 +329,9 @@ where
         settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
         let mut operator = Operator::unchecked(settings, retry, NoKey, self.checkpointing);
+        if let Some(ends_the_job) = self.ends_the_job {
+            operator = operator.fail_fast(ends_the_job);
+        }
         if let Some(checkpoint) = self.restore {
             let key_of = |_: &_, input: &V, _| key.key_of(input);
             let restored = operator.restore_with_keys(timer.now(), checkpoint, key_of);

@@ -27,7 +27,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_emitted_total` | counter | count | outcomes handed on |
 /// | `inflight_failed_total` | counter | count | calls that ended with a failure, timeouts included |
 /// | `inflight_timed_out_total` | counter | count | calls that ended with a failure because time ran out |
-/// | `inflight_dropped_total` | counter | count | records that a timeout's handler let go without an outcome |
+/// | `inflight_dropped_total` | counter | count | records that left without an outcome: a timeout's handler let them go, or a failure has ended the job |
 /// | `inflight_attempts_total` | counter | count | attempts started |
 /// | `inflight_retried_total` | counter | count | attempts that were followed by another one |
 /// | `inflight_late_completions_total` | counter | count | completions that came too late to have an effect |

@@ -58,7 +58,7 @@ pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 9] = [
     named(
         "inflight_dropped_total",
         Unit::Count,
-        "records that a timeout's handler let go without an outcome",
+        "records that left without an outcome: a timeout's handler let them go, or a failure has ended the job",
         |m| m.dropped,
     ),
     named("inflight_attempts_total", Unit::Count, "attempts started", |m| m.attempts),

@@ -27,6 +27,9 @@ pub enum StageError<E> {
     /// The function could not be opened. Nothing was taken from the source; what was restored is still in
     /// its checkpoint.
     Open(E),
+    /// A call has ended with a failure that ends the job, as [`fail_fast`](crate::Unstarted::fail_fast) says. The last
+    /// outcome tells which.
+    Failed,
     /// The stage's task panicked.
     Panicked,
     /// The runtime cancelled the stage's task.
@@ -37,6 +40,7 @@ impl<E: fmt::Display> fmt::Display for StageError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(error) => write!(f, "the stage's function could not be opened: {error}"),
+            Self::Failed => f.write_str("a call has failed, and that ends the job"),
             Self::Panicked => f.write_str("the stage's task has panicked"),
             Self::Cancelled => f.write_str("the stage's task was cancelled"),
         }
@@ -159,7 +163,7 @@ where
         core::future::poll_fn(|cx| self.as_mut().poll_next(cx)).await
     }
 
-    /// How the stream ended, once it has: `Err` if the function could not be opened.
+    /// How the stream ended, once it has: `Err` if the function could not be opened, or a failure has ended the job.
     pub fn end(&self) -> Option<Result<(), &StageError<F::Error>>> {
         (self.phase == Phase::Ended).then(|| self.failure.as_ref().map_or(Ok(()), Err))
     }

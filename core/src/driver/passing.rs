@@ -84,7 +84,11 @@ where
                 None => {
                     *this.in_turn = false;
                     *this.passing = passing - 1;
-                    return Some((this.operator.pass(value, result), timestamp));
+                    let outcome = this.operator.pass(value, result);
+                    if outcome.result.is_err() && this.operator.has_failed() {
+                        *this.passing = 0;
+                    }
+                    return Some((outcome, timestamp));
                 }
                 Some(delay) => Some((result, delay)),
             },
@@ -143,7 +147,7 @@ where
             let polled = T::turn(cx, |_| this.requests.as_mut().poll(slot));
             if let Some(Poll::Ready(result)) = polled {
                 *this.ready_at_once = true;
-                end_running(this.operator, slot, result);
+                let _ = end_running(this.operator, slot, result);
             }
         }
         *this.in_turn = false;

@@ -38,7 +38,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`StageError::Open`] when the function could not be opened.
+    /// [`StageError::Open`] when the function could not be opened, [`StageError::Failed`] when a failure has ended the job.
     ///
     /// # Panics
     ///

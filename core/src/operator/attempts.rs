@@ -4,13 +4,23 @@ use core::time::Duration;
 
 use super::calls::{Link, State, Waiting};
 use super::queue::earlier;
-use super::{Completion, Operator, Phase};
+use super::{Operator, Phase};
 use crate::deadlines::NONE;
 use crate::function::Attempt;
 use crate::outcome::Failure;
 use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::Storage;
 use crate::time::{Instant, Span};
+
+/// What has ended with an attempt.
+pub(super) enum Ended {
+    /// Nothing else: it is tried again after a backoff.
+    Attempt,
+    /// The call, with its outcome.
+    Call,
+    /// Everything, with a failure that ends the job.
+    Job,
+}
 
 impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
 where
@@ -19,11 +29,7 @@ where
 {
     /// Ends the running attempt of a call: either the call is tried again, or this is its outcome.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn end_attempt(
-        &mut self,
-        index: u32,
-        result: Result<Out, Failure<E>>,
-    ) -> Completion {
+    pub(super) fn end_attempt(&mut self, index: u32, result: Result<Out, Failure<E>>) -> Ended {
         let now = self.now;
         let slot = self.calls.at(index);
         let attempt = Attempt {
@@ -44,17 +50,18 @@ where
         index: u32,
         result: Result<Out, Failure<E>>,
         delay: Option<Duration>,
-    ) -> Completion {
+    ) -> Ended {
         self.running -= 1; // behind the user's code, which may panic
         match delay {
             Some(delay) if self.may_retry() => {
                 self.back_off(index, self.now.plus(Span::of(delay)));
-                Completion::Retry
+                Ended::Attempt
             }
             _ => {
+                let has_failed = result.is_err();
                 self.deposit(&result);
                 self.finish_call(index, result);
-                Completion::Outcome
+                if has_failed && self.judge_failure(index) { Ended::Job } else { Ended::Call }
             }
         }
     }
@@ -111,7 +118,7 @@ where
             }
             State::Done | State::Vacant => {}
         }
-        if self.phase == Phase::ShutDown {
+        if matches!(self.phase, Phase::ShutDown) {
             self.waiting = Waiting::EMPTY; // none of them is invoked any more
         } else if waits {
             self.waiting.remove(self.calls.slots(), index);

@@ -70,6 +70,9 @@ where
     /// ```
     pub fn shut_down(&mut self, now: Instant) {
         self.advance(now);
+        if self.has_failed() {
+            return; // nothing runs, and nothing but that failure gets an outcome
+        }
         self.phase = Phase::ShutDown;
         let calls = self.calls.in_order(self.queue.front_number());
         for &index in calls.as_ref() {
@@ -79,16 +82,20 @@ where
         }
     }
 
-    /// Ends a call that a restore brings into an operator that has been shut down.
+    /// Ends a call that a restore brings into an operator that has been shut down, or has failed.
     pub(super) fn end_if_shut_down(&mut self, index: u32) {
-        if self.phase == Phase::ShutDown && self.calls.at(index).state != State::Done {
-            self.abandon(index, Failure::ShutDown);
+        match self.phase {
+            Phase::ShutDown if self.calls.at(index).state != State::Done => {
+                self.abandon(index, Failure::ShutDown);
+            }
+            Phase::Failed => self.halt(index),
+            _ => {}
         }
     }
 
     /// Decides what becomes of a record whose call has just timed out
     /// ([`Expired::Call`](super::Expired::Call)), from its input. Without this it fails. Returns `false`
-    /// if `id` names no such call or its outcome has left already. Call it before
+    /// if `id` names no such call, its outcome has left already, or the job has ended. Call it before
     /// [`poll_output`](Self::poll_output).
     ///
     /// ```
@@ -117,6 +124,9 @@ where
         id: CallId,
         decide: impl FnOnce(&In) -> TimeoutAction<Out>,
     ) -> bool {
+        if self.has_failed() {
+            return false;
+        }
         let slots = self.calls.slots();
         let timed_out = slots.get_mut(id.slot()).filter(|slot| {
             slot.id(id.slot) == id
@@ -136,6 +146,9 @@ where
         }
         slot.result = result;
         slot.is_resolved = true;
+        if self.undecided == id.slot {
+            self.decide();
+        }
         true
     }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod attempts;
 mod calls;
+mod failing;
 mod given_key;
 mod lifecycle;
 mod outputs;
@@ -16,7 +17,9 @@ mod snapshot;
 use core::fmt;
 
 pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
+use self::attempts::Ended;
 use self::calls::{Calls, State, Waiting};
+use self::failing::Express;
 use self::queue::{Control, Queue, earlier};
 #[cfg(feature = "alloc")]
 pub(crate) use self::rescale::holds_anything;
@@ -87,8 +90,10 @@ pub struct Operator<In, Out, E, R, S: Storage, K = NoKey> {
     running: usize,
     /// Records that have left and count against the capacity all the same.
     held: usize,
-    /// A barrier on its way past everything.
-    express: Option<Barrier>,
+    express: Option<Express>,
+    /// Which failures end the job, and a call that has timed out and may have ended it.
+    ends_the_job: Option<fn(&Failure<E>) -> bool>,
+    undecided: u32,
     checkpointing: Option<Checkpointing<In, Out, E>>,
     /// What a restore brought and what has no place yet.
     backlog: S::Backlog<Saved<In, Out, E>>,
@@ -121,6 +126,8 @@ enum Phase {
     LastAttempts,
     /// No more input and no more attempts.
     ShutDown,
+    /// The same, and no more outcomes than one: a failure has ended the job.
+    Failed,
 }
 
 impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
@@ -152,6 +159,8 @@ where
             running: 0,
             held: 0,
             express: None,
+            ends_the_job: None,
+            undecided: NONE,
             checkpointing,
             backlog: S::Backlog::EMPTY,
             next_request_id: 0,
@@ -301,7 +310,10 @@ where
         self.advance(now);
         match self.calls.slots().get(id.slot()) {
             Some(slot) if slot.state == State::Running && slot.id(id.slot) == id => {
-                self.end_attempt(id.slot, result)
+                match self.end_attempt(id.slot, result) {
+                    Ended::Attempt => Completion::Retry,
+                    Ended::Call | Ended::Job => Completion::Outcome,
+                }
             }
             _ => {
                 self.tally.late += 1;
@@ -310,11 +322,12 @@ where
         }
     }
 
-    /// The attempt that is running in `slot` has ended, at the latest instant seen.
+    /// The attempt that is running in `slot` has ended, at the latest instant seen. Returns whether that has ended the
+    /// job: then nothing runs any more.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(crate) fn end_running(&mut self, slot: usize, result: Result<Out, Failure<E>>) {
+    pub(crate) fn end_running(&mut self, slot: usize, result: Result<Out, Failure<E>>) -> bool {
         debug_assert_eq!(self.calls.slots()[slot].state, State::Running);
-        let _ = self.end_attempt(slot as u32, result);
+        matches!(self.end_attempt(slot as u32, result), Ended::Job)
     }
 
     /// Judges what is due at `now`: attempts and calls that took too long, backoffs that are over.
@@ -322,6 +335,9 @@ where
     /// returns `None`.
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
         self.advance(now);
+        if self.undecided != NONE {
+            self.decide();
+        }
         self.judge_barriers(self.now);
         while let Some(slot) = self.first_due(self.now) {
             let expired = self.judge(slot);
@@ -335,7 +351,7 @@ where
     /// Judges whether a barrier's time limit has passed at `until`.
     pub(crate) fn judge_barriers(&mut self, until: Instant) {
         if self.express.is_none() {
-            self.express = self.queue.take_late_barrier(until);
+            self.express = self.queue.take_late_barrier(until).map(Express::Barrier);
         }
     }
 
@@ -357,6 +373,7 @@ where
         let deadline = self.limits.deadline(slot.started);
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             self.abandon(index, Failure::TimedOut);
+            self.note_timeout(index);
             return Some(Expired::Call(id));
         }
         if slot.state == State::Running {
@@ -460,7 +477,7 @@ where
         if let Err(reason) = self.put_section(&mut barrier.checkpoint) {
             barrier.checkpoint.fail(reason);
         }
-        self.express = Some(barrier);
+        self.express = Some(Express::Barrier(barrier));
         Ok(())
     }
 

@@ -22,9 +22,14 @@ where
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_output(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
         if self.express.is_some() {
-            return self.express.take().map(StreamElement::Barrier);
+            return self.poll_express();
         }
-        self.admit();
+        if self.backlog.len() > 0 {
+            self.admit_backlog();
+            if self.express.is_some() {
+                return self.poll_express(); // a failure that was kept, and ends the job
+            }
+        }
         loop {
             if let Some(index) = self.queue.pop_call(self.calls.slots()) {
                 match self.take_record(index) {
@@ -54,7 +59,10 @@ where
 
     /// A record leaves; `None` if it was dropped.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn take_record(&mut self, index: u32) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
+    pub(super) fn take_record(
+        &mut self,
+        index: u32,
+    ) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
         let now = self.now;
         let slot = self.calls.vacate(index);
         let (attempts, timestamp) = (slot.attempts, slot.timestamp());
@@ -74,7 +82,10 @@ where
     }
 
     /// A control element leaves.
-    fn hand_on(&mut self, control: Control) -> Option<StreamElement<Outcome<In, Out, E>>> {
+    pub(super) fn hand_on(
+        &mut self,
+        control: Control,
+    ) -> Option<StreamElement<Outcome<In, Out, E>>> {
         match &control {
             Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
             Control::Status(status) => self.idle = *status == Status::Idle,

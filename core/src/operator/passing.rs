@@ -67,6 +67,9 @@ where
         self.tally.call_time.record_span(Span::ZERO);
         self.tally.turn_wait.record_span(Span::ZERO);
         self.tally.end(&result);
+        if result.is_err() {
+            self.judge_passing(&result);
+        }
         self.tally.emitted += 1;
         Outcome { input, result, attempts: 1, elapsed: Duration::ZERO }
     }

@@ -179,6 +179,7 @@ where
                 slot.result = result;
                 slot.state = State::Done;
                 self.call_done(index);
+                let _ = self.judge_failure(index);
             }
             Progress::Backoff(rest) if self.phase != Phase::LastAttempts => {
                 let retry = now.plus(Span::from_nanos(rest));

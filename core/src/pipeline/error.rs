@@ -44,8 +44,9 @@ pub enum PipelineError<Source, Sink, Store> {
     Source(Source),
     /// The sink's medium failed.
     Sink(Sink),
-    /// A stage ended before its input did: its function could not be opened, or the runtime cancelled
-    /// its task.
+    /// A stage ended before its input did: its function could not be opened, the runtime cancelled its task, or a call
+    /// has ended with a failure that ends the job ([`fail_fast`](crate::Unstarted::fail_fast)). That failure is the last
+    /// outcome that the sink was given; it is not committed, and the next run asks about its record again.
     EndedEarly,
     /// The first or the last checkpoint could not be saved. What the last one would have covered is
     /// not committed.
@@ -79,7 +80,7 @@ where
             Self::Sink(error) => write!(f, "the sink: {error}"),
             Self::EndedEarly => f.write_str(
                 "a stage ended before its input: its function could not be opened, \
-                 or its task was cancelled",
+                 its task was cancelled, or a failure has ended the job",
             ),
             Self::Save(error) => write!(f, "saving a checkpoint: {error}"),
             Self::Checkpoint(error) => write!(f, "taking a checkpoint: {error}"),
