@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -489,32 +491,54 @@ trait Seen: Stream<Item = u32> + Sized {
 
 impl<St: Stream<Item = u32>> Seen for St {}
 
-#[test] // F5: the consumer is busy when it happens
+/// Whether the future is to be polled.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test] // F5: the consumer is busy when it happens, to a request that was woken, or to one that is ready when it is started
 fn a_stage_that_is_run_ends_at_once() {
-    let desk = Rc::new(Desk::default());
-    let unstarted =
-        Numbers::new(&desk).async_wait_with(AsyncWait::ordered(4), Ask(Rc::clone(&desk)));
-    let stage = unstarted.fail_fast(is_fatal).in_place(ByHand::default()).expect("it makes sense");
-    let (told, is_free) = (RefCell::new(Vec::new()), Cell::new(false));
-    let mut run = pin!(stage.run(|done: Done| {
-        told.borrow_mut().push(done.input);
-        std::future::poll_fn(|_| if is_free.get() { Poll::Ready(()) } else { Poll::Pending })
-    }));
-    let cx = &mut Context::from_waker(Waker::noop());
-    let mut poll = || (0..20).map(|_| run.as_mut().poll(cx)).find(Poll::is_ready);
-    assert_eq!(poll(), None);
-    desk.answer(1, Ok(1));
-    assert_eq!((poll(), told.borrow().len()), (None, 1));
-    desk.answer(3, FATAL);
-    assert_eq!(
-        (poll(), desk.requests.get()),
-        (None, 0),
-        "all are cancelled, and the consumer is waited for"
-    );
-    is_free.set(true);
-    assert_eq!(poll(), Some(Poll::Ready(Err(StageError::Failed))));
-    assert_eq!(*told.borrow(), [1, 3]);
-    nobody_goes_on(&desk, 5);
+    for last in [3, 5] {
+        let desk = Rc::new(Desk::default());
+        let ask = Ask(Rc::clone(&desk));
+        let unstarted = Numbers::new(&desk).async_wait_with(AsyncWait::ordered(4), ask);
+        let stage = unstarted.fail_fast(is_fatal).in_place(ByHand::default()).unwrap();
+        let (told, is_free) = (RefCell::new(Vec::new()), Cell::new(false));
+        let mut run = pin!(stage.run(|done: Done| {
+            told.borrow_mut().push(done.input);
+            std::future::poll_fn(|_| if is_free.get() { Poll::Ready(()) } else { Poll::Pending })
+        }));
+        let woken = Arc::new(Woken::default());
+        let (waker, mut polled) = (Waker::from(Arc::clone(&woken)), Poll::Pending);
+        let mut poll = || {
+            let cx = &mut Context::from_waker(&waker);
+            while polled.is_pending() && woken.0.swap(false, Relaxed) {
+                polled = run.as_mut().poll(cx);
+            }
+            polled
+        };
+        waker.wake_by_ref();
+        assert_eq!(poll(), Poll::Pending);
+        if last == 5 {
+            desk.answer(last, FATAL);
+        }
+        desk.answer(1, Ok(1));
+        assert_eq!((poll(), told.borrow().len()), (Poll::Pending, 1));
+        if last == 3 {
+            desk.answer(last, FATAL);
+        }
+        assert_eq!((poll(), desk.requests.get()), (Poll::Pending, 0), "all are cancelled at once");
+        is_free.set(true);
+        waker.wake_by_ref();
+        assert_eq!(poll(), Poll::Ready(Err(StageError::Failed)));
+        assert_eq!(*told.borrow(), [1, last]);
+        nobody_goes_on(&desk, 5);
+    }
 }
 
 #[test] // F5, L4: before the function is open, if it was kept
