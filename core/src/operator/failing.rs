@@ -132,7 +132,6 @@ where
             State::Queued | State::Done | State::Vacant => return,
         }
         slot.spent = self.now.since(slot.started);
-        slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Queued;
         self.tally.queued += 1;
         self.deadlines.cancel(index);
