@@ -221,6 +221,7 @@ where
     /// # }
     /// # Ok::<_, inflight_core::StartError>(())
     /// ```
+    #[cfg(feature = "alloc")]
     pub fn fail_fast(mut self, ends_the_job: fn(&Failure<F::Error>) -> bool) -> Self {
         self.ends_the_job = Some(ends_the_job);
         self
@@ -329,6 +330,7 @@ where
         settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
         let mut operator = Operator::unchecked(settings, retry, NoKey, self.checkpointing);
+        #[cfg(feature = "alloc")]
         if let Some(ends_the_job) = self.ends_the_job {
             operator = operator.fail_fast(ends_the_job);
         }

@@ -1,5 +1,7 @@
 //! The adapters for streams of elements.
 
+#![cfg(feature = "alloc")]
+
 use core::time::Duration;
 
 use futures_lite::future::{block_on, yield_now};

@@ -213,22 +213,26 @@ impl Timer for SmolTimer {
     }
 
     fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) {
-        self.bell.is_rung.store(false, Ordering::SeqCst);
+        self.timer.clear();
+        // The reactor may still ring for the instant before: then that is a bell that nobody hears.
+        match Arc::get_mut(&mut self.bell) {
+            Some(bell) => *bell.is_rung.get_mut() = false,
+            None => self.bell = Arc::default(),
+        }
         // What is beyond the system's clock never comes.
         self.at = at.and_then(|at| self.start.checked_add(at - Instant::ZERO));
-        match self.at {
+        if let Some(at) = self.at {
             // With an instant that has passed the reactor has nothing to do; with the one after it, it rings.
-            Some(at) => self.timer.set_interval_at(at, Duration::from_nanos(1)),
-            None => self.timer.clear(),
+            self.timer.set_interval_at(at, Duration::from_nanos(1));
         }
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = self.at else { return Poll::Pending };
+        if self.at.is_none() {
+            return Poll::Pending;
+        }
         *self.bell.listener() = Some(cx.waker().clone());
-        // The reactor may still ring for the instant before.
-        let is_rung = self.bell.is_rung.swap(false, Ordering::SeqCst);
-        if is_rung && at <= std::time::Instant::now() {
+        if self.bell.is_rung.load(Ordering::SeqCst) {
             self.arm(None);
             return Poll::Ready(());
         }

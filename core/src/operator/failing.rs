@@ -54,6 +54,7 @@ where
     /// assert_eq!(op.handle_completion(now, head, Ok(40)), Completion::Late);
     /// # }
     /// ```
+    #[cfg(feature = "alloc")] // 1.5 KB of flash, which nobody pays for who has no heap
     #[must_use]
     pub const fn fail_fast(mut self, ends_the_job: fn(&Failure<E>) -> bool) -> Self {
         self.ends_the_job = Some(ends_the_job);
@@ -63,7 +64,7 @@ where
     /// Whether a failure has ended the job: see [`fail_fast`](Self::fail_fast). Its outcome may still be to be taken out.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_failed(&self) -> bool {
-        matches!(self.phase, Phase::Failed)
+        cfg!(feature = "alloc") && matches!(self.phase, Phase::Failed)
     }
 
     /// A record that passes has failed.
@@ -87,7 +88,9 @@ where
 
     fn ends_job(&self, result: Option<&Result<Out, Failure<E>>>) -> bool {
         match (self.ends_the_job, result) {
-            (Some(ends_the_job), Some(Err(failure))) => ends_the_job(failure),
+            (Some(ends_the_job), Some(Err(failure))) => {
+                cfg!(feature = "alloc") && ends_the_job(failure)
+            }
             _ => false,
         }
     }
@@ -95,13 +98,16 @@ where
     /// A call has timed out: perhaps it ends with something else. With a failure that ends the job, from
     /// [`decide`](Self::decide) on.
     pub(super) fn note_timeout(&mut self, index: u32) {
-        if self.ends_the_job.is_some() {
+        if cfg!(feature = "alloc") && self.ends_the_job.is_some() {
             self.undecided = index;
         }
     }
 
     /// A call that has timed out has not been given another end.
     pub(super) fn decide(&mut self) {
+        if !cfg!(feature = "alloc") {
+            return;
+        }
         let index = core::mem::replace(&mut self.undecided, NONE);
         let timed_out = |call: &super::calls::Call<In, Out, E>| {
             call.state == State::Done && matches!(call.result, Some(Err(Failure::TimedOut)))
@@ -143,7 +149,8 @@ where
     pub(super) fn poll_express(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
         let last = match self.express.take()? {
             Express::Barrier(barrier) => return Some(StreamElement::Barrier(barrier)),
-            Express::Last(last) => last,
+            Express::Last(last) if cfg!(feature = "alloc") => last,
+            Express::Last(_) => return None,
         };
         while self.queue.has_departure(self.calls.all()) {
             let element = match self.queue.pop_call(self.calls.slots()) {
