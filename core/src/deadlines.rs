@@ -17,7 +17,7 @@ pub(crate) struct Deadlines<S: Storage> {
     nodes: S::Table<Node>,
     /// In ascending order.
     list: Ends,
-    /// Calls that are due and not to be judged yet.
+    /// Calls that are due and not to be judged yet, in ascending order.
     aside: Ends,
     /// A binary heap of call numbers, the earliest at the top.
     heap: S::Table<u32>,
@@ -64,7 +64,8 @@ impl<S: Storage> Deadlines<S> {
         if self.list.last != NONE && nodes[self.list.last as usize].at > at {
             return self.heap_insert(call, at);
         }
-        push_back(nodes, &mut self.list, call, at);
+        let last = self.list.last;
+        insert_behind(nodes, &mut self.list, last, call, at);
     }
 
     /// The same when `call` has no node yet, or another deadline.
@@ -143,7 +144,12 @@ impl<S: Storage> Deadlines<S> {
     fn stand_aside(&mut self, call: u32) {
         let at = self.at(call);
         self.cancel(call);
-        push_back(self.nodes.as_mut(), &mut self.aside, call, at);
+        // Nearly always the last one: only what a restore brings can be due earlier than what is here already.
+        let mut before = self.aside.last;
+        while before != NONE && self.at(before) > at {
+            before = self.nodes.as_ref()[before as usize].before;
+        }
+        insert_behind(self.nodes.as_mut(), &mut self.aside, before, call, at);
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
@@ -235,15 +241,18 @@ impl<S: Storage> Deadlines<S> {
     }
 }
 
-/// Appends a call that is in none of the three.
+/// Links a call that is in none of the three behind another one, or [`NONE`].
 #[cfg_attr(feature = "alloc", inline(always))]
-fn push_back(nodes: &mut [Node], list: &mut Ends, call: u32, at: Instant) {
-    match list.last {
-        NONE => list.first = call,
-        last => nodes[last as usize].behind = call,
+fn insert_behind(nodes: &mut [Node], list: &mut Ends, before: u32, call: u32, at: Instant) {
+    let behind = match before {
+        NONE => core::mem::replace(&mut list.first, call),
+        _ => core::mem::replace(&mut nodes[before as usize].behind, call),
+    };
+    match behind {
+        NONE => list.last = call,
+        _ => nodes[behind as usize].before = call,
     }
-    nodes[call as usize] = Node { at, before: list.last, behind: NONE };
-    list.last = call;
+    nodes[call as usize] = Node { at, before, behind };
 }
 
 #[cfg(all(test, feature = "alloc"))]
@@ -310,8 +319,11 @@ mod tests {
                     assert!(left.into_iter().all(|(call, at)| must_wait(*call) && *at > until));
                 }
                 kind => {
-                    // Mostly the same timeout, now and then a backoff.
-                    let deadline = now + if kind == 2 { 100 } else { next(120) };
+                    // Mostly the same timeout, now and then a backoff, or what is over when it comes.
+                    let deadline = match kind {
+                        2 => now + 100,
+                        _ => (now + next(120)).saturating_sub(next(2) * next(40)),
+                    };
                     deadlines.set(call, at(deadline));
                     model.insert(call, deadline);
                 }

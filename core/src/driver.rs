@@ -36,6 +36,11 @@ const REFILL_RESERVE: usize = TURN_BUDGET / 4;
 /// Turns in a row after which deadlines are judged, where a pass has ended, although some request is always woken.
 const NOISY_TURNS: usize = 8;
 
+/// After a gap, so many deadlines that have passed are judged one after the other, each after another pass of the runtime: a
+/// request may only just have been started on its task. The others are judged together, or they would come later and later
+/// beside neighbours that take their time.
+const ONE_BY_ONE: u8 = 16;
+
 /// With more calls done than this, and some to hand out, a turn polls only as many requests as a stage in place hands out
 /// between two turns (what is left of half the budget without the reserve: 32), so that those it works at are few and in
 /// the cache.
@@ -91,6 +96,8 @@ pin_project! {
         // Up to here the runtime has delivered what had come: its timer, armed for this instant, has fired, and the task has
         // given way once since. No running request is timed out for a later deadline (T6).
         delivered: Instant,
+        // How many deadlines that have passed are still judged one after the other.
+        one_by_one: u8,
         operator: OperatorOf<V, M, F, R, K, S>,
         function: F,
         function_woken: bool,
@@ -186,6 +193,7 @@ where
             timer_woken: false,
             armed: None,
             delivered: Instant::ZERO,
+            one_by_one: ONE_BY_ONE,
             requests,
             operator,
             function,
@@ -244,12 +252,14 @@ where
         }
     }
 
-    /// Whether the timer has fired. It is armed for the earliest deadline.
+    /// Whether the timer has fired. It is armed for the earliest deadline; or, when many have passed, for the latest instant
+    /// seen, so that they are judged together.
     ///
     /// Armed again only when it has fired or something earlier has come, never because the earliest left: that makes about
     /// one call of the runtime per timeout, not one per record.
     fn poll_timer(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
+        let now = this.operator.now();
         let stop = match this.stop {
             Some(Stop::Until(end)) => Some(*end),
             _ => None,
@@ -258,12 +268,17 @@ where
             Phase::Running => this.operator.poll_deadline(),
             _ => None, // nobody judges it: what a restore has brought waits for the function to open
         };
-        if let Some(deadline) = deadline.into_iter().chain(stop).min()
-            && this.armed.is_none_or(|armed| deadline < armed)
-        {
-            this.timer.as_mut().arm(Some(deadline));
-            *this.armed = Some(deadline);
-            *this.timer_woken = true;
+        let deadline = deadline.into_iter().chain(stop).min();
+        if deadline.is_none_or(|deadline| deadline > now) {
+            *this.one_by_one = ONE_BY_ONE;
+        }
+        if let Some(deadline) = deadline {
+            let at = if *this.one_by_one > 0 { deadline } else { deadline.max(now) };
+            if this.armed.is_none_or(|armed| at < armed) {
+                this.timer.as_mut().arm(Some(at));
+                *this.armed = Some(at);
+                *this.timer_woken = true;
+            }
         }
         let Some(armed) = *this.armed else { return false };
         if !core::mem::take(this.timer_woken) {
@@ -274,6 +289,7 @@ where
         if has_fired {
             *this.armed = None;
             *this.delivered = armed.max(*this.delivered);
+            *this.one_by_one = this.one_by_one.saturating_sub(1);
         }
         has_fired
     }

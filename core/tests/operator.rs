@@ -1522,3 +1522,54 @@ fn a_drain_barrier_that_is_refused_is_unchanged() {
     assert_eq!(barrier.checkpoint.failure(), Ok(()));
     assert!(barrier.checkpoint.section("stage").is_some());
 }
+
+/// What `checkpointed("stage", 1)` saves of an operator with this record alone.
+fn saved(value: u32) -> Vec<u8> {
+    let mut op = AsyncWait::ordered(4)
+        .build_core::<u32, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 1);
+    op.push(Instant::ZERO, StreamElement::value(value)).expect("room");
+    let mut checkpoint = Checkpoint::new(CheckpointId(1));
+    op.snapshot(Instant::ZERO, &mut checkpoint).expect("a snapshot");
+    checkpoint.section("stage").expect("it was saved").to_vec()
+}
+
+#[test] // T5: two instances have given out the same request ids, and their records have one place after the other.
+fn records_of_merged_checkpoints_are_told_apart() {
+    let (one, other) = (saved(10), saved(20));
+    let whole = merge_snapshots([one.as_slice(), other.as_slice()]).expect("they fit");
+    let mut checkpoint = Checkpoint::new(CheckpointId(2));
+    checkpoint.put("stage", &whole).expect("room");
+    let mut op = AsyncWait::ordered(1)
+        .timeout(1000 * MS)
+        .build_core::<u32, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 1);
+    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    let first = op.poll_call(Instant::ZERO).expect("a call").id;
+    let now = op.poll_deadline().expect("a timeout");
+    assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
+    let second = op.poll_call(now).expect("a call").id;
+    assert_eq!(op.handle_completion(now, first, Ok(10)), Completion::Late);
+    assert_eq!(op.handle_completion(now, second, Ok(20)), Completion::Outcome);
+}
+
+#[test] // T5
+fn a_record_that_is_restored_twice_is_told_apart() {
+    let mut checkpoint = Checkpoint::new(CheckpointId(2));
+    checkpoint.put("stage", &saved(10)).expect("room");
+    let mut op = AsyncWait::ordered(1)
+        .timeout(1000 * MS)
+        .build_core::<u32, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 1);
+    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
+    let first = op.poll_call(Instant::ZERO).expect("a call").id;
+    let now = op.poll_deadline().expect("a timeout");
+    assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
+    op.restore(now, &checkpoint).expect("a restore");
+    let second = op.poll_call(now).expect("a call").id;
+    assert_eq!(op.handle_completion(now, first, Ok(10)), Completion::Late);
+    assert_eq!(op.handle_completion(now, second, Ok(20)), Completion::Outcome);
+}

@@ -135,10 +135,12 @@ where
             return Poll::Ready(Ok(()));
         }
         for _ in 0..TURNS_BEFORE_YIELD {
+            let mut resized = false;
             let turn = this.stage.as_mut().turn(cx, false, |mut stage| {
                 while let Some(order) = this.outlet.control().next_order() {
                     if let Order::Capacity(capacity) = order {
                         this.outlet.resize(capacity);
+                        resized = true;
                     }
                     stage.as_mut().carry_out(order);
                 }
@@ -148,6 +150,7 @@ where
             let operator = this.stage.as_mut().operator();
             let leaves = this.outlet.give(|held| {
                 operator.set_held(held);
+                operator.admit(); // what leaves makes room for what a restore has brought
                 operator.has_output().then(|| operator.poll_output())
             });
             match turn {
@@ -158,7 +161,9 @@ where
                 // The turn may have collected the wake-up that announces this.
                 Turn::Idle if this.outlet.is_abandoned() => return Poll::Ready(Ok(())),
                 // What has left may have made room, or been the last.
-                Turn::Idle if !leaves => {
+                // A consumer that was taking something meanwhile has seen the old size, and what it has taken is seen in the next
+                // turn: without a barrier for each record neither sees at once what the other has just written.
+                Turn::Idle if !leaves && !resized => {
                     this.stage.as_mut().rest(Turn::Idle, cx);
                     return Poll::Pending;
                 }

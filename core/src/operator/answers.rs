@@ -15,14 +15,14 @@ pub struct Call<'a, In> {
     pub input: &'a In,
 }
 
-/// Names one attempt of one call. Another attempt of the same call has another name, and so has whatever else is ever in the
-/// same place: the name holds the record's request id, of which there are 2^64.
+/// Names one attempt of one call. Another attempt of the same call has another name, and so has whatever else is in the
+/// same place later: the name holds the record's request id, of which there are 2^64, and a count of what the place has seen, for
+/// records that have one request id (those of merged checkpoints, or of one that is restored twice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId {
     pub(super) request_id: u64,
     pub(super) slot: u32,
-    /// The attempt's number; in backoff, that of the last one.
-    pub(super) attempt: u32,
+    pub(super) generation: u32,
 }
 
 impl CallId {

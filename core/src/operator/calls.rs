@@ -22,6 +22,8 @@ pub(super) struct Call<In, Out, E> {
     /// that waits before it here (see [`Waiting`]).
     pub(super) spent: Span,
     pub(super) attempts: u32,
+    /// Changes whenever an attempt begins or a call ends; also over the calls of the slot.
+    pub(super) generation: u32,
     /// The next call in the one list this one is in: vacant, waiting to be invoked, or ready.
     next: u32,
     /// The next call that may not leave before this one does.
@@ -29,8 +31,6 @@ pub(super) struct Call<In, Out, E> {
     pub(super) segment: u32,
     pub(super) state: State,
     pub(super) link: Link,
-    /// Its timeout has been resolved.
-    pub(super) is_resolved: bool,
     has_timestamp: bool,
     /// How many attempts a crash has interrupted; from 255 on they count as failed.
     interrupted: u8,
@@ -93,7 +93,6 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
 
     /// Makes the next look for the calls in flight cheap, whatever has been in flight before. Each use of a slot since the
     /// last time costs one step.
-    #[cfg(feature = "alloc")]
     pub(super) fn forget_vacant(&mut self) {
         let slots = self.slots.as_ref();
         self.in_use.retain(|slot| slots[slot].state != State::Vacant);
@@ -134,7 +133,6 @@ impl<In, Out, E, S: Storage> Calls<In, Out, E, S> {
         slot.spent = Span::ZERO;
         slot.attempts = 0;
         slot.interrupted = 0;
-        slot.is_resolved = false;
         slot.successor = NONE;
         slot.link = Link::First;
         slot.state = State::Queued;
@@ -172,7 +170,7 @@ impl<In, Out, E> Call<In, Out, E> {
     /// The name of its latest attempt, where it is in this slot.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn id(&self, slot: u32) -> CallId {
-        CallId { request_id: self.request_id, slot, attempt: self.attempts }
+        CallId { request_id: self.request_id, slot, generation: self.generation }
     }
 
     const VACANT: Self = Self {
@@ -183,12 +181,12 @@ impl<In, Out, E> Call<In, Out, E> {
         started: Instant::ZERO,
         spent: Span::ZERO,
         attempts: 0,
+        generation: 0,
         next: NONE,
         successor: NONE,
         segment: 0,
         state: State::Vacant,
         link: Link::First,
-        is_resolved: false,
         has_timestamp: false,
         interrupted: 0,
     };
@@ -225,6 +223,7 @@ impl<In, Out, E> Call<In, Out, E> {
     pub(super) fn finish(&mut self, now: Instant, result: Result<Out, Failure<E>>) {
         self.result = Some(result);
         self.spent = now.passed_since(self.started);
+        self.generation = self.generation.wrapping_add(1);
         self.state = State::Done;
     }
 }

@@ -40,6 +40,7 @@ where
         self.phase = Phase::Finishing;
         if self.limits.last_attempt {
             self.phase = Phase::LastAttempts;
+            self.calls.forget_vacant();
             let calls = self.calls.in_order(self.queue.front_number());
             for &index in calls.as_ref() {
                 if self.calls.at(index).state == State::Backoff {
@@ -74,6 +75,7 @@ where
             return; // nothing runs, and nothing but that failure gets an outcome
         }
         self.phase = Phase::ShutDown;
+        self.calls.forget_vacant();
         let calls = self.calls.in_order(self.queue.front_number());
         for &index in calls.as_ref() {
             if self.calls.at(index).state != State::Done {
@@ -127,11 +129,12 @@ where
         if self.has_failed() {
             return false;
         }
+        // Ending the call has counted its generation on.
+        let ended = CallId { generation: id.generation.wrapping_add(1), ..id };
         let slots = self.calls.slots();
         let timed_out = slots.get_mut(id.slot()).filter(|slot| {
-            slot.id(id.slot) == id
+            slot.id(id.slot) == ended
                 && slot.state == State::Done
-                && !slot.is_resolved
                 && matches!(slot.result, Some(Err(Failure::TimedOut)))
         });
         let Some(slot) = timed_out else { return false };
@@ -145,7 +148,8 @@ where
             self.tally.take_back_timeout();
         }
         slot.result = result;
-        slot.is_resolved = true;
+        // Once only.
+        slot.generation = slot.generation.wrapping_add(1);
         if self.undecided == id.slot {
             self.decide();
         }
@@ -282,8 +286,8 @@ where
         self.calls.len() - self.running - self.tally.queued - self.tally.in_backoff
     }
 
-    /// The operator's numbers. O(n) in the records in flight, for the age of the oldest, and a step for each 64 places that
-    /// were ever used.
+    /// The operator's numbers. For the age of the oldest record it looks at each place that was used since the last
+    /// [`snapshot`](Self::snapshot), and takes a step for each 64 others.
     pub fn metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
         let started = self.calls.occupied().map(|(_, call)| call.started).min();

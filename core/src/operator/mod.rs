@@ -281,6 +281,7 @@ where
         let slot = self.calls.at(index);
         slot.state = State::Running;
         slot.attempts = slot.attempts.saturating_add(1);
+        slot.generation = slot.generation.wrapping_add(1);
         self.running += 1;
         self.tally.attempts += 1;
 

@@ -233,7 +233,11 @@ where
         self.put_section(checkpoint)
     }
 
-    pub(super) fn put_section(&self, checkpoint: &mut Checkpoint) -> Result<(), CheckpointError> {
+    pub(super) fn put_section(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), CheckpointError> {
+        self.calls.forget_vacant();
         let codec = self.checkpointing.ok_or(CheckpointError::NotCheckpointed)?;
         sealed(checkpoint, &codec, |section| self.write_entries(section, &codec))
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Barrier, Checkpoint, CheckpointId, Elements, Failure, FixedDelay,
-    NoKey, Outcome, RetryStrategy, StreamElement,
+    NoKey, Outcome, RetryStrategy, Spawner, StreamElement,
 };
 
 use crate::thread::{Millis, Thread};
@@ -229,6 +229,60 @@ fn a_busy_consumer_shuts_nothing_down() {
         thread.compute(400);
         each(stage, |done| assert_eq!(done.result, Ok(()))).await;
     });
+}
+
+// T1, T7: many deadlines cost a bounded number of passes, beside neighbours that compute as well.
+#[test]
+fn many_deadlines_beside_a_slow_neighbour_are_not_judged_later_and_later() {
+    const PASS: Millis = 20;
+    let thread = Thread::default();
+    let runtime = thread.clone();
+    let ask = |_: &u32| pending::<Result<(), ()>>();
+    let policy = AsyncWait::unordered(500).timeout(millis(1000));
+    let stage = Slowly { thread: thread.clone(), left: 500, nap: None }.async_wait(policy, ask);
+    let neighbour = {
+        let thread = thread.clone();
+        async move {
+            thread.clone().sleep(990).await; // when all has been asked for, one after the other
+            loop {
+                thread.compute(PASS);
+                thread.clone().sleep(0).await;
+            }
+        }
+    };
+    let latest = thread.clone().run(async move {
+        let _neighbour = Spawner::<_>::spawn(&thread, neighbour);
+        let mut latest = Duration::ZERO;
+        let stage = stage.spawn(runtime).unwrap();
+        each(stage, |done| latest = latest.max(done.elapsed)).await;
+        latest
+    });
+    assert!(latest < millis(1000 + 25 * PASS as u64), "{latest:?}");
+}
+
+/// A record every millisecond.
+struct Slowly {
+    thread: Thread,
+    left: u32,
+    nap: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Stream for Slowly {
+    type Item = u32;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let thread = self.thread.clone();
+        let nap = self.nap.get_or_insert_with(|| Box::pin(thread.sleep(1)));
+        if nap.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.nap = None;
+        self.left -= 1;
+        Poll::Ready(Some(self.left))
+    }
 }
 
 /// What a source has.
