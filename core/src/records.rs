@@ -18,6 +18,9 @@ use crate::time::Timestamp;
 /// A filter or a collection of one's own that forgets them stops event time, and no checkpoint reaches the sink any
 /// more. Records keep their timestamps; what is made of one has its timestamp.
 ///
+/// What drops records drops in one poll as many in a row as the source has ready: the bound on the work of a poll (L5) is a
+/// promise of stages.
+///
 /// ```
 /// use futures_lite::{StreamExt, future::block_on, stream};
 /// use inflight_core::{RecordsExt, StreamElement, Timestamp};
@@ -98,7 +101,8 @@ pub trait RecordsExt<V>: Stream<Item = StreamElement<V>> + Sized {
 
 impl<V, St: Stream<Item = StreamElement<V>>> RecordsExt<V> for St {}
 
-/// What is done to the outcomes of a stage over elements.
+/// What is done to the outcomes of a stage over elements. One poll sets aside as many failures in a row as are ready, as with
+/// [`RecordsExt`].
 pub trait OutcomesExt<In, Out, E>:
     Stream<Item = StreamElement<Outcome<In, Out, E>>> + Sized
 {

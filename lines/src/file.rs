@@ -153,7 +153,9 @@ impl Locked {
         let place = absolute(path).map_err(&refused)?;
         // What is appended goes to the end, wherever that is: a file that somebody cuts stays too short,
         // and gets no hole.
-        let file = File::options().create(true).append(true).open(path).map_err(&refused)?;
+        // Nothing is read here: Windows does not lock a file that was opened only to append.
+        let mut options = File::options();
+        let file = options.create(true).read(true).append(true).open(path).map_err(&refused)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LinesError::Owned { path: path.into() }),

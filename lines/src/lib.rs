@@ -55,6 +55,9 @@
 //!   seen. Who reads the output sees lines that are not committed yet, and after a crash others in their place: up
 //!   to the length in the last checkpoint it stays as it is.
 //!
+//! Only Linux is tested. On Windows it is not expected to work yet: a file that is opened to append, as outputs are, cannot be
+//! cut there, and a lock keeps others from reading as well.
+//!
 //! It runs on any async runtime: what may take long (reading, syncing) happens on the threads of the crate
 //! `blocking`. Writes into the system's memory are done in place.
 #![forbid(unsafe_code)]

@@ -162,7 +162,8 @@ pub enum Report<'a> {
         reason: &'a (dyn Error + 'static),
     },
     /// The last checkpoint is durable and committed, and nothing is left to do but to close the stages'
-    /// functions, for which [`run`](super::Pipeline::run) waits. Whoever drops its future now loses nothing.
+    /// functions, for which [`run`](super::Pipeline::run) waits. Whoever drops its future now loses nothing,
+    /// but for one thing: after [`Ended::SourceFailed`] only the result of `run` has the source's error.
     Complete {
         /// The number of that checkpoint.
         id: CheckpointId,
