@@ -541,7 +541,7 @@ fn a_cancelled_stage_says_so() {
     });
 }
 
-#[test] // F5: on a task of its own, also with a task for each request
+#[test] // F6: on a task of its own, also with a task for each request
 fn a_failure_that_ends_the_job_does_not_wait() {
     let ask = |number: &u32| {
         let number = *number;

@@ -1,4 +1,4 @@
-//! F5: a failure that ends the job comes at once, and as the last; and nobody else goes on.
+//! F6: a failure that ends the job comes at once, and as the last; and nobody else goes on.
 
 #![cfg(feature = "alloc")]
 
@@ -90,7 +90,7 @@ where
     assert_eq!(m.records_in, m.emitted + m.dropped);
 }
 
-#[test] // F5, M1
+#[test] // F6, M1
 fn it_comes_at_once_in_every_order() {
     let by = |record: &u32| record / 10;
     let plain = AsyncWait::ordered(9).timeout(50 * MS).max_running(4);
@@ -122,7 +122,7 @@ fn it_comes_at_once_in_every_order() {
     }
 }
 
-#[test] // F5: also when it is its turn, and in front of what is done behind it
+#[test] // F6: also when it is its turn, and in front of what is done behind it
 fn it_is_the_last() {
     let (mut op, calls) = operator(AsyncWait::ordered(9), &[1, 2, 3]);
     let now = Instant::ZERO;
@@ -134,7 +134,7 @@ fn it_is_the_last() {
     is_over(&mut op);
 }
 
-#[test] // F5, K3: what is before a barrier that has not left is not lost by it
+#[test] // F6, K3: what is before a barrier that has not left is not lost by it
 fn no_barrier_and_no_watermark_overtakes_what_is_lost() {
     let (mut op, calls) = operator(AsyncWait::unordered(9), &[1]);
     let now = Instant::ZERO;
@@ -148,7 +148,7 @@ fn no_barrier_and_no_watermark_overtakes_what_is_lost() {
     assert_eq!(op.handle_completion(now, calls[&1], Ok(1)), Completion::Late);
 }
 
-#[test] // F5, T3, R1
+#[test] // F6, T3, R1
 fn a_timeout_is_one_unless_it_ends_otherwise() {
     for action in [TimeoutAction::Output(7), TimeoutAction::Drop, TimeoutAction::Fail] {
         let op = AsyncWait::ordered(9).timeout(MS).build_core().expect("it makes sense");
@@ -184,7 +184,7 @@ fn a_timeout_is_one_unless_it_ends_otherwise() {
     is_over(&mut op);
 }
 
-#[test] // F5, R1: the attempts before it do not end anything, and another failure neither
+#[test] // F6, R1: the attempts before it do not end anything, and another failure neither
 fn others_are_as_ever() {
     let policy = AsyncWait::ordered(9).retry(FixedDelay::new(MS).max_retries(1));
     let (mut op, calls) = operator(policy, &[1, 2]);
@@ -209,7 +209,7 @@ fn others_are_as_ever() {
     assert_eq!(out(&mut op), "3!the stage was shut down");
 }
 
-#[test] // F5, K2: one that was kept ends what is restored; also where the rest waits for its place
+#[test] // F6, K2: one that was kept ends what is restored; also where the rest waits for its place
 fn a_failure_that_was_kept_ends_the_job() {
     fn restored(
         capacity: usize,
@@ -425,7 +425,7 @@ macro_rules! in_place {
     }};
 }
 
-#[test] // F5, L2, L4
+#[test] // F6, L2, L4
 fn a_stage_in_place_ends_at_once() {
     static TABLE: WakeTable<4> = WakeTable::new();
     let key = |record: &u32| *record / 4;
@@ -437,7 +437,7 @@ fn a_stage_in_place_ends_at_once() {
     in_place!(AsyncWait::ordered(4), &TABLE, "2!fatal");
 }
 
-#[test] // F5: all are ready at once, and what is polled after it is ready as well
+#[test] // F6: all are ready at once, and what is polled after it is ready as well
 fn several_at_once_are_one() {
     for capacity in [4, 200] {
         let desk = Rc::new(Desk::default());
@@ -456,7 +456,7 @@ fn several_at_once_are_one() {
     }
 }
 
-#[test] // F5, T3
+#[test] // F6, T3
 fn a_timeout_with_a_fallback_is_no_failure() {
     let (desk, clock) = (Rc::new(Desk::default()), ByHand::default());
     let policy = AsyncWait::ordered(2).timeout(MS);
@@ -470,7 +470,7 @@ fn a_timeout_with_a_fallback_is_no_failure() {
     nobody_goes_on(&desk, 2);
 }
 
-#[test] // F5: the records that need no place
+#[test] // F6: the records that need no place
 fn one_that_passes_is_the_last() {
     let pulled = Cell::new(0);
     let numbers = futures_lite::stream::iter(1..).map_records_seen(&pulled);
@@ -501,7 +501,7 @@ impl Wake for Woken {
     }
 }
 
-#[test] // F5: the consumer is busy when it happens, to a request that was woken, or to one that is ready when it is started
+#[test] // F6: the consumer is busy when it happens, to a request that was woken, or to one that is ready when it is started
 fn a_stage_that_is_run_ends_at_once() {
     for last in [3, 5] {
         let desk = Rc::new(Desk::default());
@@ -541,7 +541,7 @@ fn a_stage_that_is_run_ends_at_once() {
     }
 }
 
-#[test] // F5, L4: before the function is open, if it was kept
+#[test] // F6, L4: before the function is open, if it was kept
 fn a_restored_failure_ends_a_stage_that_is_not_open() {
     struct NeverOpen(Rc<Cell<bool>>);
     impl AsyncFunction<u32> for NeverOpen {
@@ -589,7 +589,7 @@ fn a_restored_failure_ends_a_stage_that_is_not_open() {
 
 // ---- a pipeline ------------------------------------------------------------------------------
 
-#[test] // F5, K6: as a crash
+#[test] // F6, K6: as a crash
 fn a_pipeline_asks_again_after_it() {
     fn run_to_end<T>(future: impl Future<Output = T>) -> T {
         let (mut future, cx) = (pin!(future), &mut Context::from_waker(Waker::noop()));
