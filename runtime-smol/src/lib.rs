@@ -20,7 +20,7 @@ use async_task::FallibleTask;
 use futures_lite::FutureExt;
 use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
 
-/// A smol executor: a reference to one, or an [`Arc`](std::sync::Arc) of one.
+/// A smol executor: a reference to one, or an [`Arc`] of one.
 ///
 /// ```
 /// use inflight_core::{AsyncWait, AsyncWaitExt};
