@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant as SystemTime};
 
 use inflight::{
-    AsyncWait, Barrier, CallId, Checkpoint, CheckpointId, Expired, Failure, FixedDelay, Heap,
+    AsyncWait, AttemptId, Barrier, Checkpoint, CheckpointId, Expired, Failure, FixedDelay, Heap,
     Instant, Operator, Outcome, RetryStrategy, StreamElement, Timestamp,
 };
 
@@ -42,7 +42,7 @@ enum Event {
     Input(StreamElement<u64>),
     /// There is no more input.
     InputEnded,
-    Answered(CallId, Result<u64, Failure<Busy>>),
+    Answered(AttemptId, Result<u64, Failure<Busy>>),
 }
 
 fn main() -> ExitCode {
@@ -146,7 +146,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
     /// After anything in, everything out: attempts to start, and elements to hand on.
     fn drive(&mut self, now: Instant, sink: &mut Sink) -> Result<(), Box<dyn Error>> {
         loop {
-            while let Some(call) = self.operator.poll_call(now) {
+            while let Some(call) = self.operator.poll_attempt(now) {
                 self.pool.ask(call.id, *call.input, call.attempt.number);
             }
             let Some(element) = self.operator.poll_output() else { return Ok(()) };
@@ -196,7 +196,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
 }
 
 /// Threads that take what is asked, one after the other.
-struct Pool(Sender<(CallId, u64, u32)>);
+struct Pool(Sender<(AttemptId, u64, u32)>);
 
 impl Pool {
     fn start(events: &Sender<Event>) -> Self {
@@ -218,7 +218,7 @@ impl Pool {
         Self(asked)
     }
 
-    fn ask(&self, id: CallId, reading: u64, attempt: u32) {
+    fn ask(&self, id: AttemptId, reading: u64, attempt: u32) {
         // The threads live as long as this sender does.
         let _ = self.0.send((id, reading, attempt));
     }

@@ -34,7 +34,7 @@ pub use inflight_tracing::{TraceMetrics, Traced, TracedRequest, trace_outcome, t
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {
     pub use inflight_core::{
-        AsyncFunction, AsyncWait, AsyncWaitExt as _, Attempt, Barrier, BarrierMode, Checkpoint,
+        AsyncFunction, AsyncWait, AsyncWaitExt as _, AttemptInfo, Barrier, BarrierMode, Checkpoint,
         CheckpointError, CheckpointId, CheckpointStore, Checkpointing, ConfigError,
         ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay, Metrics, NoRetry, Outcome,
         OutcomesExt as _, RecordsExt as _, RetryBudget, RetryStrategy, Stage, StageError,
@@ -42,7 +42,7 @@ pub mod prelude {
         with_timeout_action,
     };
     #[cfg(feature = "alloc")]
-    pub use inflight_core::{Loaded, MemoryStore, Spawned, StageHandle};
+    pub use inflight_core::{Loaded, MemoryStore, SpawnedStage, StageHandle};
     #[cfg(feature = "embassy")]
     pub use inflight_embassy::{Embassy, EmbassyAnyWaker};
     #[cfg(feature = "smol")]

@@ -234,7 +234,7 @@ fn a_last_checkpoint_that_fails_is_an_error() {
     run(async {
         let (source, mut sink) = (MemorySource::new([1]), Sink::new());
         let store = Watched::failing([false, true]);
-        let build = |numbers: pipeline::WithBarriers<_, _>, _: Option<&Checkpoint>| {
+        let build = |numbers: pipeline::CheckpointedSource<_, _>, _: Option<&Checkpoint>| {
             numbers.async_wait(AsyncWait::ordered(4), |n: &u32| ask(n)).spawn(Tokio)
         };
         let ended = Pipeline::new(source.clone(), &mut sink, store.clone()).run(Tokio, build).await;
@@ -386,7 +386,7 @@ impl AsyncFunction<u32> for Closed {
         Poll::Ready(Err("nobody there"))
     }
 
-    fn invoke(&mut self, n: &u32, _: Attempt) -> Self::Future {
+    fn invoke(&mut self, n: &u32, _: AttemptInfo) -> Self::Future {
         std::future::ready(Ok(*n))
     }
 }
@@ -432,7 +432,8 @@ fn a_checkpoint_of_something_else_is_refused() {
 fn a_barrier_goes_through_all_stages() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
-        let stages = |numbers: pipeline::WithBarriers<Live, _>, checkpoint: Option<&Checkpoint>| {
+        let stages = |numbers: pipeline::CheckpointedSource<Live, _>,
+                      checkpoint: Option<&Checkpoint>| {
             let first = numbers
                 .async_wait(AsyncWait::unordered(4), |n: &u32| ask(n))
                 .checkpointed("first", 1)

@@ -15,7 +15,7 @@ impl AsyncFunction<u32> for NeverClosed {
     type Error = ();
     type Future = Ready<Result<u32, ()>>;
 
-    fn invoke(&mut self, input: &u32, _: Attempt) -> Self::Future {
+    fn invoke(&mut self, input: &u32, _: AttemptInfo) -> Self::Future {
         ready(Ok(*input + 1))
     }
 

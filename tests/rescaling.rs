@@ -53,7 +53,7 @@ async fn run(
     let mut stage = Box::pin(elements)
         .async_wait_with(
             policy,
-            with_attempt(move |record: &Record, attempt: Attempt| {
+            with_attempt(move |record: &Record, attempt: AttemptInfo| {
                 let (record, id) = (*record, attempt.request_id);
                 async move {
                     if !answers(record) {

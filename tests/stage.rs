@@ -427,7 +427,7 @@ fn retries_follow_the_backoff() {
         let mut stage = stream::iter([7_u32])
             .async_wait_with(
                 policy,
-                with_attempt(move |_: &u32, attempt: Attempt| {
+                with_attempt(move |_: &u32, attempt: AttemptInfo| {
                     log.lock().unwrap().push((attempt.number, attempt.time_left));
                     ready(Err::<(), _>("busy"))
                 }),
@@ -675,7 +675,7 @@ fn with_dropped_records() -> Checkpoint {
         .checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let mut push = |at, values: std::ops::Range<u32>| {
         values.for_each(|value| op.push(at, StreamElement::value(value)).expect("room"));
-        std::iter::from_fn(|| op.poll_call(at).map(|call| call.id)).collect::<Vec<_>>()
+        std::iter::from_fn(|| op.poll_attempt(at).map(|call| call.id)).collect::<Vec<_>>()
     };
     let first = push(at(0), 0..21);
     push(at(5), 21..23);
@@ -772,7 +772,7 @@ impl AsyncFunction<u32> for Diary {
         Poll::Ready(self.opens)
     }
 
-    fn invoke(&mut self, input: &u32, _: Attempt) -> Self::Future {
+    fn invoke(&mut self, input: &u32, _: AttemptInfo) -> Self::Future {
         self.note(input.to_string());
         Box::pin(ask(input))
     }
@@ -864,7 +864,7 @@ fn a_stage_that_is_still_opening_stops_within_a_limit() {
         fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
             Poll::Pending
         }
-        fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+        fn invoke(&mut self, _: &u32, _: AttemptInfo) -> Self::Future {
             unreachable!("it was never opened")
         }
     }

@@ -82,7 +82,7 @@ fn snapshots(in_flight: usize, samples: usize) -> Result<()> {
     for reading in &readings {
         let pushed = full.push(Instant::ZERO, StreamElement::value(reading.clone()));
         ensure!(pushed.is_ok(), "there is room");
-        full.poll_call(Instant::ZERO);
+        full.poll_attempt(Instant::ZERO);
     }
     let mut took: [Vec<f64>; 4] = Default::default();
     let (mut bytes, per) = (0, in_flight as f64);

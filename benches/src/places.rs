@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::iter;
 use futures_lite::future::poll_once;
 use inflight::prelude::*;
-use inflight::{AsyncWaitExt, KeyOf};
+use inflight::{AsyncWaitExt, KeySelector};
 
 use crate::memory;
 use crate::runtimes::{ForStages, Rt, Tokio};
@@ -48,7 +48,7 @@ pub(crate) struct Bytes {
 /// Fills a stage and measures it.
 fn measure<K>(policy: AsyncWait<NoRetry, K>, on_task: bool) -> Bytes
 where
-    K: KeyOf<u64> + Send + 'static,
+    K: KeySelector<u64> + Send + 'static,
 {
     let places = PLACES as f64;
     let runtime = Tokio { workers: 0 };

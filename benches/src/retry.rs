@@ -58,7 +58,7 @@ fn rate<R: Rt>(runtime: R, window: usize, records: u64) -> Result<f64> {
     let (count, in_order, seconds) = runtime.run(async move {
         let backoff = ExponentialBackoff::new(BACKOFF).when_error(|error: &u64| *error > 0);
         let policy = AsyncWait::ordered(window).max_running(RUNNING).retry(backoff);
-        let ask = with_attempt(|record: &u64, attempt: Attempt| ask(*record, attempt));
+        let ask = with_attempt(|record: &u64, attempt: AttemptInfo| ask(*record, attempt));
         let stage = iter(0..records).async_wait_with(policy, ask);
         let mut stage = pin!(stage.in_place(ForStages(runtime)).expect("a stage"));
         let start = Instant::now();
@@ -74,7 +74,7 @@ fn rate<R: Rt>(runtime: R, window: usize, records: u64) -> Result<f64> {
 }
 
 /// Fails the first time for one record in a hundred, without a pattern.
-fn ask(record: u64, attempt: Attempt) -> Ready<Plain> {
+fn ask(record: u64, attempt: AttemptInfo) -> Ready<Plain> {
     let dice = record.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let fails = attempt.number == 1 && dice.is_multiple_of(100);
     ready(if fails { Err(1) } else { Ok(record) })

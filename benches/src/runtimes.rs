@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_executor::Executor;
-use inflight::{Gone, NoRuntime, Runtime, Spawner};
+use inflight::{JoinError, NoRuntime, Runtime, Spawner};
 use pin_project_lite::pin_project;
 
 /// A runtime that a sample runs on.
@@ -24,7 +24,7 @@ pub(crate) trait Rt: Copy + Send + Sync + Unpin + 'static {
     /// The timer that a stage has on it.
     type Timer: inflight::Timer + Send + Unpin + 'static;
     /// A task of a stage.
-    type Handle<T: Send + 'static>: Future<Output = Result<T, Gone>> + Send + Unpin;
+    type Handle<T: Send + 'static>: Future<Output = Result<T, JoinError>> + Send + Unpin;
 
     /// Runs a future to its end, on a task of a new runtime.
     fn run<F>(self, future: F) -> F::Output

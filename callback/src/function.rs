@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use inflight_core::{AsyncFunction, Attempt};
+use inflight_core::{AsyncFunction, AttemptInfo};
 
 use crate::handle::{Handle, Place};
 #[cfg(feature = "std")]
@@ -87,7 +87,7 @@ where
     type Error = CallbackError<E>;
     type Future = CallbackFuture<Out, E, P::Place>;
 
-    fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future {
+    fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future {
         // First of all the future, which gives the place back when it is dropped: `start` may panic.
         let future = CallbackFuture { place: self.places.claim(), result: PhantomData };
         if let Some(place) = &future.place {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use inflight_core::Attempt;
+use inflight_core::AttemptInfo;
 
 use crate::cell::{Cell, TooLate};
 
@@ -27,13 +27,13 @@ pub trait Place<T>: Clone + Unpin {
 /// ```
 /// # #[cfg(feature = "std")] {
 /// use inflight_callback::{CompletionHandle, Lateness, with_callback};
-/// use inflight_core::{AsyncFunction, Attempt};
+/// use inflight_core::{AsyncFunction, AttemptInfo};
 ///
 /// let mut kept = None;
 /// let mut function = with_callback(|_: &u32, handle: CompletionHandle<u32, ()>| {
 ///     kept = Some(handle);
 /// });
-/// let attempt = Attempt { number: 1, retry: 0, request_id: 7, time_left: None };
+/// let attempt = AttemptInfo { number: 1, retry: 0, request_id: 7, time_left: None };
 /// let waiting = function.invoke(&1, attempt);
 /// drop(function);
 /// let handle = kept.expect("the function was called");
@@ -45,17 +45,17 @@ pub trait Place<T>: Clone + Unpin {
 /// ```
 pub struct Handle<Out, E, P: Place<Result<Out, E>>> {
     place: P,
-    attempt: Attempt,
+    attempt: AttemptInfo,
     result: core::marker::PhantomData<fn(Result<Out, E>)>,
 }
 
 impl<Out, E, P: Place<Result<Out, E>>> Handle<Out, E, P> {
-    pub(crate) fn new(place: P, attempt: Attempt) -> Self {
+    pub(crate) fn new(place: P, attempt: AttemptInfo) -> Self {
         Self { place, attempt, result: core::marker::PhantomData }
     }
 
     /// The attempt that it completes.
-    pub fn attempt(&self) -> Attempt {
+    pub fn attempt(&self) -> AttemptInfo {
         self.attempt
     }
 

@@ -11,11 +11,11 @@ use inflight_callback::{
     CallbackError, CompletionHandle, CompletionTable, Handle, Lateness, TableHandle, TooLate,
     with_callback, with_callback_in,
 };
-use inflight_core::{AsyncFunction, Attempt};
+use inflight_core::{AsyncFunction, AttemptInfo};
 
 type Answer = Result<u32, &'static str>;
 
-const ATTEMPT: Attempt = Attempt { number: 2, retry: 1, request_id: 7, time_left: None };
+const ATTEMPT: AttemptInfo = AttemptInfo { number: 2, retry: 1, request_id: 7, time_left: None };
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);

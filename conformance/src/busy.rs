@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Failure, FixedDelay, NoKey, NoRetry, Outcome, StageStorage, Timer,
+    AsyncWait, AsyncWaitExt, Failure, FixedDelay, NoRetry, Outcome, StageStorage, Timer, Unkeyed,
 };
 
 use crate::Harness;
@@ -53,11 +53,11 @@ fn answer<T: Timer>(timer: T, number: u32) -> impl Future<Output = ()> {
     }
 }
 
-fn calls() -> AsyncWait<NoRetry, NoKey> {
+fn calls() -> AsyncWait<NoRetry, Unkeyed> {
     AsyncWait::unordered(CAPACITY).timeout(TIMEOUT)
 }
 
-fn attempts() -> AsyncWait<FixedDelay, NoKey> {
+fn attempts() -> AsyncWait<FixedDelay, Unkeyed> {
     let retry = FixedDelay::new(MS).max_retries(1);
     AsyncWait::unordered(CAPACITY).attempt_timeout(TIMEOUT).retry(retry)
 }

@@ -7,8 +7,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use inflight_core::{
-    AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Failure, FixedDelay, StageError, StageStorage,
-    TimeoutAction, with_timeout_action,
+    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Failure, FixedDelay, StageError,
+    StageStorage, TimeoutAction, with_timeout_action,
 };
 
 use crate::Harness;
@@ -428,7 +428,7 @@ impl AsyncFunction<u32> for Closed {
         Poll::Ready(Err(Refused))
     }
 
-    fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+    fn invoke(&mut self, _: &u32, _: AttemptInfo) -> Self::Future {
         unreachable!("it was not opened")
     }
 }

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use inflight_core::{
-    AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Driver, Failure, Gone, InPlace, NoKey,
-    NoRetry, OnTasks, Plain, Runtime, Spawner, StageError,
+    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Driver, Failure, InPlace, JoinError,
+    NoRetry, Runtime, SpawnEach, Spawner, StageError, Unkeyed, Values,
 };
 
 use crate::Harness;
@@ -21,7 +21,7 @@ pub type Request = Pin<Box<dyn Future<Output = Result<u32, Refused>> + Send>>;
 
 /// A stage of the tests on a task of its own.
 pub type StageOf<Rt, Q> =
-    Driver<Numbers, u32, Plain, Ask, NoRetry, NoKey, Q, <Rt as Runtime>::Timer>;
+    Driver<Numbers, u32, Values, Ask, NoRetry, Unkeyed, Q, <Rt as Runtime>::Timer>;
 
 /// A runtime that spawns whatever the tests do.
 pub trait Spawns:
@@ -31,7 +31,7 @@ pub trait Spawns:
     + Spawner<Job>
     + Spawner<Request>
     + Spawner<StageOf<Self, InPlace>>
-    + Spawner<StageOf<Self, OnTasks<Self>>>
+    + Spawner<StageOf<Self, SpawnEach<Self>>>
 {
 }
 
@@ -42,7 +42,7 @@ impl<Rt> Spawns for Rt where
         + Spawner<Job>
         + Spawner<Request>
         + Spawner<StageOf<Rt, InPlace>>
-        + Spawner<StageOf<Rt, OnTasks<Rt>>>
+        + Spawner<StageOf<Rt, SpawnEach<Rt>>>
 {
 }
 
@@ -67,7 +67,7 @@ impl AsyncFunction<u32> for Ask {
     type Error = Refused;
     type Future = Request;
 
-    fn invoke(&mut self, input: &u32, _: Attempt) -> Request {
+    fn invoke(&mut self, input: &u32, _: AttemptInfo) -> Request {
         (self.0)(*input)
     }
 }
@@ -145,7 +145,7 @@ async fn dropping_a_handle_cancels<H: Harness<Runtime: Spawns>>(_: &H, runtime: 
 /// Rule 3 of spawners.
 async fn a_panic_is_told<H: Harness<Runtime: Spawns>>(_: &H, runtime: H::Runtime) {
     let job: Job = Box::pin(async { panic!("as planned") });
-    assert_eq!(runtime.spawn(job).await, Err(Gone::Panicked), "(rule 3)");
+    assert_eq!(runtime.spawn(job).await, Err(JoinError::Panicked), "(rule 3)");
     let job: Job = Box::pin(ready(3));
     assert_eq!(runtime.spawn(job).await, Ok(3), "the runtime goes on after a panic (rule 3)");
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-use crate::storage::{Movable, NoRoom, Queue, Storage};
+use crate::storage::{AutoTraits, EmptyQueue, Queue, Storage};
 use crate::time::Timestamp;
 
 /// One element of a stream: a record, or a control element that says something about the records
@@ -142,14 +142,14 @@ pub enum BarrierMode {
 
 /// What stands for an element at a stage's entrance: either a plain value, or a [`StreamElement`].
 ///
-/// `V` is the record's value and `Shape` tells the two apart; both are inferred. A stage that takes
+/// `V` is the record's value and `StreamKind` tells the two apart; both are inferred. A stage that takes
 /// plain values gives plain outcomes back, one that takes elements gives elements.
-pub trait IntoElement<V, Shape> {
+pub trait IntoElement<V, StreamKind> {
     /// The element.
     fn into_element(self) -> StreamElement<V>;
 }
 
-impl<T> IntoElement<T, Plain> for T {
+impl<T> IntoElement<T, Values> for T {
     #[cfg_attr(feature = "alloc", inline(always))]
     fn into_element(self) -> StreamElement<T> {
         StreamElement::value(self)
@@ -163,14 +163,14 @@ impl<T> IntoElement<T, Elements> for StreamElement<T> {
     }
 }
 
-/// How a stage hands its outcomes over: as they are ([`Plain`]) or as elements ([`Elements`]).
-pub trait Shape {
+/// How a stage hands its outcomes over: as they are ([`Values`]) or as elements ([`Elements`]).
+pub trait StreamKind {
     /// What stands for an element whose value is a `T`.
     type Item<T>;
 
     /// Where control elements are kept, of which a stream of this shape may have none.
     #[doc(hidden)]
-    type Controls<S: Storage, T: Movable>: Queue<T> + Movable;
+    type Controls<S: Storage, T: AutoTraits>: Queue<T> + AutoTraits;
     #[doc(hidden)]
     const HAS_CONTROLS: bool;
 
@@ -184,11 +184,11 @@ pub trait Shape {
 
 /// The shape of a stream of values. A marker: it has no values.
 #[derive(Debug)]
-pub enum Plain {}
+pub enum Values {}
 
-impl Shape for Plain {
+impl StreamKind for Values {
     type Item<T> = T;
-    type Controls<S: Storage, T: Movable> = NoRoom;
+    type Controls<S: Storage, T: AutoTraits> = EmptyQueue;
     const HAS_CONTROLS: bool = false;
 
     #[cfg_attr(feature = "alloc", inline(always))]
@@ -208,9 +208,9 @@ impl Shape for Plain {
 #[derive(Debug)]
 pub enum Elements {}
 
-impl Shape for Elements {
+impl StreamKind for Elements {
     type Item<T> = StreamElement<T>;
-    type Controls<S: Storage, T: Movable> = S::Controls<T>;
+    type Controls<S: Storage, T: AutoTraits> = S::Controls<T>;
     const HAS_CONTROLS: bool = true;
 
     #[cfg_attr(feature = "alloc", inline(always))]
@@ -230,10 +230,10 @@ mod tests {
     // E1: a plain value is a record without a timestamp, and comes out plain.
     #[test]
     fn plain_values_are_records() {
-        let element = IntoElement::<u8, Plain>::into_element(7_u8);
+        let element = IntoElement::<u8, Values>::into_element(7_u8);
         assert_eq!(element, StreamElement::value(7));
-        assert_eq!(Plain::from_element(element), Some(7));
-        assert_eq!(Plain::from_element(StreamElement::<u8>::Status(Status::Idle)), None);
+        assert_eq!(Values::from_element(element), Some(7));
+        assert_eq!(Values::from_element(StreamElement::<u8>::Status(Status::Idle)), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::operator::TimeoutAction;
 
 /// What an attempt is told about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct AttemptInfo {
     /// 1 for the first attempt of a call, 2 for its first retry. Attempts made before a restore
     /// count, the one that the crash interrupted included.
     pub number: u32,
@@ -37,7 +37,7 @@ pub struct Attempt {
 /// use core::future::{Ready, ready};
 /// use core::task::{Context, Poll};
 ///
-/// use inflight_core::{AsyncFunction, Attempt, TimeoutAction};
+/// use inflight_core::{AsyncFunction, AttemptInfo, TimeoutAction};
 ///
 /// struct Names(Vec<&'static str>);
 ///
@@ -51,7 +51,7 @@ pub struct Attempt {
 ///         Poll::Ready(Ok(()))
 ///     }
 ///
-///     fn invoke(&mut self, number: &usize, _: Attempt) -> Self::Future {
+///     fn invoke(&mut self, number: &usize, _: AttemptInfo) -> Self::Future {
 ///         ready(self.0.get(*number).copied().ok_or_else(|| format!("{number} has no name")))
 ///     }
 ///
@@ -76,7 +76,7 @@ pub trait AsyncFunction<In> {
     }
 
     /// Starts an attempt. Dropping the future cancels it.
-    fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future;
+    fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future;
 
     /// Decides what becomes of a record whose call has timed out. By default it fails.
     fn on_timeout(&mut self, input: &In) -> TimeoutAction<Self::Output> {
@@ -102,17 +102,17 @@ where
     type Future = Fut;
 
     #[inline]
-    fn invoke(&mut self, input: &In, _attempt: Attempt) -> Fut {
+    fn invoke(&mut self, input: &In, _attempt: AttemptInfo) -> Fut {
         self(input)
     }
 }
 
-/// A function that is told its [`Attempt`].
+/// A function that is told its [`AttemptInfo`].
 ///
 /// ```
-/// use inflight_core::{Attempt, with_attempt};
+/// use inflight_core::{AttemptInfo, with_attempt};
 ///
-/// let function = with_attempt(|key: &u32, attempt: Attempt| {
+/// let function = with_attempt(|key: &u32, attempt: AttemptInfo| {
 ///     let (key, number) = (*key, attempt.number);
 ///     async move { Ok::<_, ()>(format!("asked for {key} the {number}. time")) }
 /// });
@@ -120,7 +120,7 @@ where
 /// ```
 pub fn with_attempt<In, F, Fut, Output, Error>(function: F) -> WithAttempt<F>
 where
-    F: FnMut(&In, Attempt) -> Fut,
+    F: FnMut(&In, AttemptInfo) -> Fut,
     Fut: Future<Output = Result<Output, Error>>,
 {
     WithAttempt(function)
@@ -138,14 +138,14 @@ impl<F> fmt::Debug for WithAttempt<F> {
 
 impl<In, F, Fut, Output, Error> AsyncFunction<In> for WithAttempt<F>
 where
-    F: FnMut(&In, Attempt) -> Fut,
+    F: FnMut(&In, AttemptInfo) -> Fut,
     Fut: Future<Output = Result<Output, Error>>,
 {
     type Output = Output;
     type Error = Error;
     type Future = Fut;
 
-    fn invoke(&mut self, input: &In, attempt: Attempt) -> Fut {
+    fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Fut {
         (self.0)(input, attempt)
     }
 }
@@ -198,7 +198,7 @@ where
         self.function.poll_open(cx)
     }
 
-    fn invoke(&mut self, input: &In, attempt: Attempt) -> F::Future {
+    fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> F::Future {
         self.function.invoke(input, attempt)
     }
 

@@ -96,7 +96,7 @@ pub trait Timer {
 ///    and not the end of the stage.
 pub trait Spawner<F: Future> {
     /// Awaits the task's end.
-    type Handle: Future<Output = Result<F::Output, Gone>> + Unpin;
+    type Handle: Future<Output = Result<F::Output, JoinError>> + Unpin;
 
     /// Starts the task.
     fn spawn(&self, future: F) -> Self::Handle;
@@ -106,22 +106,22 @@ pub trait Spawner<F: Future> {
     ///
     /// # Errors
     ///
-    /// [`Gone::Panicked`].
-    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
+    /// [`JoinError::Panicked`].
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, JoinError> {
         Ok(make())
     }
 }
 
 /// A task ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gone {
+pub enum JoinError {
     /// It panicked.
     Panicked,
     /// It was cancelled: its runtime was shut down, or there was none.
     Cancelled,
 }
 
-impl fmt::Display for Gone {
+impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Panicked => "the task panicked",
@@ -130,7 +130,7 @@ impl fmt::Display for Gone {
     }
 }
 
-impl core::error::Error for Gone {}
+impl core::error::Error for JoinError {}
 
 /// There is no runtime here: the stage was started outside of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,9 +144,9 @@ impl fmt::Display for NoRuntime {
 
 impl core::error::Error for NoRuntime {}
 
-/// How an attempt is run: in place ([`InPlace`]) or on a task of its own ([`OnTasks`]). Sealed: what can be
+/// How an attempt is run: in place ([`InPlace`]) or on a task of its own ([`SpawnEach`]). Sealed: what can be
 /// had otherwise is a [`Spawner`] of yours.
-pub trait Launch<F>: sealed::Sealed {
+pub trait RunRequest<F>: sealed::Sealed {
     /// The request as the stage polls it.
     type Request: Future;
 
@@ -158,14 +158,14 @@ mod sealed {
     pub trait Sealed {}
 
     impl Sealed for super::InPlace {}
-    impl<Q> Sealed for super::OnTasks<Q> {}
+    impl<Q> Sealed for super::SpawnEach<Q> {}
 }
 
 /// Requests are polled by the stage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InPlace;
 
-impl<F, Out, E> Launch<F> for InPlace
+impl<F, Out, E> RunRequest<F> for InPlace
 where
     F: Future<Output = Result<Out, E>>,
 {
@@ -200,9 +200,9 @@ where
 
 /// Each attempt runs on a task of its own, spawned by `Q`.
 #[derive(Clone, Copy, Debug)]
-pub struct OnTasks<Q>(pub Q);
+pub struct SpawnEach<Q>(pub Q);
 
-impl<F, Out, E, Q> Launch<F> for OnTasks<Q>
+impl<F, Out, E, Q> RunRequest<F> for SpawnEach<Q>
 where
     F: Future<Output = Result<Out, E>>,
     Q: Spawner<F>,
@@ -218,12 +218,12 @@ where
 #[derive(Debug)]
 pub struct RequestOnTask<H> {
     /// `Err` if there was no future to be spawned.
-    handle: Result<H, Gone>,
+    handle: Result<H, JoinError>,
 }
 
 impl<H, Out, E> Future for RequestOnTask<H>
 where
-    H: Future<Output = Result<Result<Out, E>, Gone>> + Unpin,
+    H: Future<Output = Result<Result<Out, E>, JoinError>> + Unpin,
 {
     type Output = Result<Out, Failure<E>>;
 
@@ -234,8 +234,8 @@ where
         };
         joined.map(|joined| match joined {
             Ok(result) => result.map_err(Failure::Error),
-            Err(Gone::Panicked) => Err(Failure::Panicked),
-            Err(Gone::Cancelled) => Err(Failure::Cancelled),
+            Err(JoinError::Panicked) => Err(Failure::Panicked),
+            Err(JoinError::Cancelled) => Err(Failure::Cancelled),
         })
     }
 }

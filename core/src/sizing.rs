@@ -15,10 +15,10 @@ use core::time::Duration;
 ///
 /// ```
 /// use core::time::Duration;
-/// use inflight_core::{AsyncWait, Load};
+/// use inflight_core::{AsyncWait, CapacityEstimate};
 ///
 /// // 2,000 readings a second, 40 ms a lookup: 80 in flight.
-/// let load = Load::new(2_000.0, Duration::from_millis(40));
+/// let load = CapacityEstimate::new(2_000.0, Duration::from_millis(40));
 /// assert_eq!(load.capacity(), 80);
 ///
 /// // One in a hundred fails, and takes 1.5 s more until it is through: 30 more.
@@ -29,14 +29,14 @@ use core::time::Duration;
 /// # let _ = policy;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
+pub struct CapacityEstimate {
     rate: f64,
     latency: Duration,
     retried: f64,
     retry_time: Duration,
 }
 
-impl Load {
+impl CapacityEstimate {
     /// `rate` records a second, whose call takes `latency`. A rate that is negative or not a number
     /// counts as 0.
     pub const fn new(rate: f64, latency: Duration) -> Self {
@@ -74,17 +74,20 @@ mod tests {
     #[test]
     fn what_makes_no_sense_counts_as_nothing() {
         let second = Duration::from_secs(1);
-        assert_eq!(Load::new(-3.0, second).capacity(), 1);
-        assert_eq!(Load::new(f64::NAN, second).capacity(), 1);
-        assert_eq!(Load::new(f64::INFINITY, second).capacity(), usize::MAX);
-        assert_eq!(Load::new(10.0, second).with_retries(f64::NAN, second).capacity(), 10);
-        assert_eq!(Load::new(10.0, second).with_retries(7.0, second).capacity(), 20);
+        assert_eq!(CapacityEstimate::new(-3.0, second).capacity(), 1);
+        assert_eq!(CapacityEstimate::new(f64::NAN, second).capacity(), 1);
+        assert_eq!(CapacityEstimate::new(f64::INFINITY, second).capacity(), usize::MAX);
+        assert_eq!(
+            CapacityEstimate::new(10.0, second).with_retries(f64::NAN, second).capacity(),
+            10
+        );
+        assert_eq!(CapacityEstimate::new(10.0, second).with_retries(7.0, second).capacity(), 20);
     }
 
     #[test]
     fn a_part_of_a_record_takes_a_place() {
-        assert_eq!(Load::new(10.0, Duration::from_millis(101)).capacity(), 2);
-        assert_eq!(Load::new(10.0, Duration::from_millis(100)).capacity(), 1);
-        assert_eq!(Load::new(0.1, Duration::ZERO).capacity(), 1);
+        assert_eq!(CapacityEstimate::new(10.0, Duration::from_millis(101)).capacity(), 2);
+        assert_eq!(CapacityEstimate::new(10.0, Duration::from_millis(100)).capacity(), 1);
+        assert_eq!(CapacityEstimate::new(0.1, Duration::ZERO).capacity(), 1);
     }
 }

@@ -41,29 +41,29 @@ fn tell(out: &Out) -> String {
 
 // ---- the operator ----------------------------------------------------------------------------
 
-type Op<R = NoRetry, K = NoKey> = Operator<u32, u32, &'static str, R, Heap, K>;
+type Op<R = NoRetry, K = Unkeyed> = Operator<u32, u32, &'static str, R, Heap, K>;
 
 /// With these records pushed and all of them running.
-fn operator<R, K>(policy: AsyncWait<R, K>, records: &[u32]) -> (Op<R, K>, BTreeMap<u32, CallId>)
+fn operator<R, K>(policy: AsyncWait<R, K>, records: &[u32]) -> (Op<R, K>, BTreeMap<u32, AttemptId>)
 where
     R: RetryStrategy<u32, u32, &'static str>,
-    K: KeyOf<u32>,
+    K: KeySelector<u32>,
 {
     let mut op = policy.build_core().expect("it makes sense").fail_fast(is_fatal);
     let calls = start(&mut op, records);
     (op, calls)
 }
 
-fn start<R, K>(op: &mut Op<R, K>, records: &[u32]) -> BTreeMap<u32, CallId>
+fn start<R, K>(op: &mut Op<R, K>, records: &[u32]) -> BTreeMap<u32, AttemptId>
 where
     R: RetryStrategy<u32, u32, &'static str>,
-    K: KeyOf<u32>,
+    K: KeySelector<u32>,
 {
     for record in records {
         op.push(Instant::ZERO, StreamElement::value(*record)).expect("there is room");
     }
     let mut calls = BTreeMap::new();
-    while let Some(call) = op.poll_call(Instant::ZERO) {
+    while let Some(call) = op.poll_attempt(Instant::ZERO) {
         calls.insert(*call.input, call.id);
     }
     calls
@@ -78,13 +78,13 @@ fn out<R: RetryStrategy<u32, u32, &'static str>, K>(op: &mut Op<R, K>) -> String
 fn is_over<R, K>(op: &mut Op<R, K>)
 where
     R: RetryStrategy<u32, u32, &'static str>,
-    K: KeyOf<u32>,
+    K: KeySelector<u32>,
 {
     let late = Instant::ZERO + 1000 * MS;
     assert!(op.has_failed() && op.is_empty() && !op.has_output());
     assert_eq!((op.poll_deadline(), op.handle_deadline(late)), (None, None));
     assert!(op.push(late, StreamElement::value(9)).is_err());
-    assert!(op.poll_call(late).is_none() && op.poll_output().is_none());
+    assert!(op.poll_attempt(late).is_none() && op.poll_output().is_none());
     let m = op.metrics(late);
     assert_eq!((m.in_flight, m.running, m.in_backoff, m.done, m.waiting()), (0, 0, 0, 0, 0));
     assert_eq!(m.records_in, m.emitted + m.dropped);
@@ -104,7 +104,7 @@ fn it_comes_at_once_in_every_order() {
         let (mut op, mut calls) = operator(policy, &[10, 11, 20, 21, 30, 40, 51]);
         let now = Instant::ZERO;
         let _ = op.handle_completion(now, calls[&20], Ok(20));
-        while let Some(call) = op.poll_call(now) {
+        while let Some(call) = op.poll_attempt(now) {
             calls.insert(*call.input, call.id);
         }
         let last = if calls.contains_key(&30) { 30 } else { 11 };
@@ -112,7 +112,7 @@ fn it_comes_at_once_in_every_order() {
             op.handle_completion(now, calls[&last], FATAL.map_err(Failure::Error)),
             Completion::Outcome
         );
-        assert!(op.poll_call(now).is_none(), "no more attempts");
+        assert!(op.poll_attempt(now).is_none(), "no more attempts");
         assert_eq!(op.handle_completion(now, calls[&10], Ok(10)), Completion::Late);
         assert_eq!((op.running(), op.metrics(now).failed), (0, 1));
         assert_eq!(out(&mut op), format!("{first}{last}!fatal"));
@@ -195,7 +195,7 @@ fn others_are_as_ever() {
     let now = Instant::ZERO + MS;
     assert_eq!(op.handle_deadline(now), None);
     for _ in 0..2 {
-        let Some(Call { id, input: &input, .. }) = op.poll_call(now) else { panic!() };
+        let Some(Attempt { id, input: &input, .. }) = op.poll_attempt(now) else { panic!() };
         let _ = op.handle_completion(
             now,
             id,
@@ -204,7 +204,7 @@ fn others_are_as_ever() {
     }
     assert_eq!(out(&mut op), "1!no 2!never");
     op.push(now, StreamElement::value(3)).expect("it goes on");
-    assert!(op.poll_call(now).is_some() && !op.has_failed());
+    assert!(op.poll_attempt(now).is_some() && !op.has_failed());
     op.shut_down(now);
     assert_eq!(out(&mut op), "3!the stage was shut down");
 }
@@ -229,7 +229,7 @@ fn a_failure_that_was_kept_ends_the_job() {
         op.push(now, StreamElement::value(record)).expect("there is room");
     }
     let mut calls = Vec::new();
-    while let Some(call) = op.poll_call(now) {
+    while let Some(call) = op.poll_attempt(now) {
         calls.push(call.id);
     }
     let _ = op.handle_completion(now, calls[0], Ok(1));
@@ -244,7 +244,7 @@ fn a_failure_that_was_kept_ends_the_job() {
             inputs.push(value.input);
         }
         assert_eq!(inputs, [1, 3], "with room for {capacity}");
-        assert!(op.has_failed() && op.is_empty() && op.poll_call(now).is_none());
+        assert!(op.has_failed() && op.is_empty() && op.poll_attempt(now).is_none());
     }
 }
 
@@ -339,7 +339,7 @@ impl AsyncFunction<u32> for Ask {
     type Error = &'static str;
     type Future = Request;
 
-    fn invoke(&mut self, record: &u32, _: Attempt) -> Request {
+    fn invoke(&mut self, record: &u32, _: AttemptInfo) -> Request {
         self.0.requests.set(self.0.requests.get() + 1);
         self.0.asked.set(self.0.asked.get() + 1);
         Request(Rc::clone(&self.0), *record)
@@ -548,7 +548,7 @@ fn a_restored_failure_ends_a_stage_that_is_not_open() {
         type Output = u32;
         type Error = String;
         type Future = std::future::Ready<Result<u32, String>>;
-        fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+        fn invoke(&mut self, _: &u32, _: AttemptInfo) -> Self::Future {
             panic!("it is not open");
         }
         fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<(), String>> {
@@ -566,8 +566,8 @@ fn a_restored_failure_ends_a_stage_that_is_not_open() {
     for record in [1, 2] {
         op.push(now, StreamElement::value(record)).expect("there is room");
     }
-    let _head = op.poll_call(now).map(|call| call.id);
-    let second = op.poll_call(now).map(|call| call.id).expect("the second");
+    let _head = op.poll_attempt(now).map(|call| call.id);
+    let second = op.poll_attempt(now).map(|call| call.id).expect("the second");
     let _ = op.handle_completion(now, second, Err(Failure::Error("bad".into())));
     let mut checkpoint = Checkpoint::new(CheckpointId(1));
     op.snapshot(now, &mut checkpoint).expect("a snapshot");

@@ -16,11 +16,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Gone, Instant, NoRuntime, Outcome, Plain, Runtime, Spawned, Spawner,
-    StageError, Timer,
+    AsyncWait, AsyncWaitExt, Instant, JoinError, NoRuntime, Outcome, Runtime, SpawnedStage,
+    Spawner, StageError, Timer, Values,
 };
 
-type Consumer = Spawned<Outcome<u32, (), ()>, (), Plain, Handle<Result<(), StageError<()>>>>;
+type Consumer = SpawnedStage<Outcome<u32, (), ()>, (), Values, Handle<Result<(), StageError<()>>>>;
 
 /// A stage of capacity 2 over endless numbers. The request for 0 is ready at once; that for 1 never is, and the consumer
 /// acts while it is polled for the second time. All others are never ready.
@@ -143,7 +143,7 @@ fn a_capacity_that_is_raised_in_a_turn_counts() {
 #[test]
 fn a_window_that_has_shrunk_is_filled_at_once() {
     let scene = Scene::start(100, 100, |_, _, _| Poll::Ready(Ok(())), |_| {});
-    let handle = scene.consumer.borrow().as_ref().map(Spawned::handle);
+    let handle = scene.consumer.borrow().as_ref().map(SpawnedStage::handle);
     handle.expect("there is a consumer").set_capacity(4).expect("100 is the most");
     scene.run();
     for _ in 0..96 {
@@ -224,7 +224,7 @@ impl<F: Future + 'static> Spawner<F> for OneTask {
 struct Handle<T>(PhantomData<fn() -> T>);
 
 impl<T> Future for Handle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Pending

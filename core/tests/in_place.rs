@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Barrier, ByKey, Checkpoint, CheckpointError,
-    CheckpointId, ConfigError, Elements, Failure, Fixed, FixedDelay, Instant, KeyOf, NoRetry,
-    NoRuntime, RestoreError, Runtime, StageStorage, StartError, StreamElement, Timer, Timestamp,
-    WakeTable, with_attempt,
+    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Barrier, Checkpoint, CheckpointError,
+    CheckpointId, ConfigError, Elements, Failure, Fixed, FixedDelay, Instant, KeyBy, KeySelector,
+    NoRetry, NoRuntime, RestoreError, Runtime, StageStorage, StartError, StreamElement, Timer,
+    Timestamp, WakeTable, with_attempt,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -93,7 +93,7 @@ impl Stream for Readings {
 /// What came out: the readings with their answers, a watermark as none.
 type Seen = Vec<Option<(u32, Result<u32, Failure<()>>)>>;
 
-type Policy = AsyncWait<NoRetry, ByKey<fn(&u32) -> u32>>;
+type Policy = AsyncWait<NoRetry, KeyBy<fn(&u32) -> u32>>;
 
 /// A reading's key is what is left of it, divided by four.
 const KEY: fn(&u32) -> u32 = |number| number % 4;
@@ -113,7 +113,7 @@ fn life<S: StageStorage>(
 }
 
 /// The same under another policy. Reading 5 is refused at first, reading 2 never answered.
-fn life_under<K: KeyOf<u32>, S: StageStorage>(
+fn life_under<K: KeySelector<u32>, S: StageStorage>(
     policy: AsyncWait<NoRetry, K>,
     storage: S,
     source: Readings,
@@ -122,7 +122,7 @@ fn life_under<K: KeyOf<u32>, S: StageStorage>(
 ) -> Result<(Seen, Option<Checkpoint>), StartError> {
     let clock = Clock::default();
     let policy = policy.timeout(10 * MS).retry(FixedDelay::new(2 * MS).max_retries(1));
-    let ask = with_attempt(|number: &u32, attempt: inflight_core::Attempt| {
+    let ask = with_attempt(|number: &u32, attempt: inflight_core::AttemptInfo| {
         let (number, first) = (*number, attempt.number == 1);
         async move {
             match number {
@@ -198,7 +198,7 @@ fn the_order_can_become_one_by_key_between_two_lives() {
     becomes_by_key(by_key());
 }
 
-fn becomes_by_key<K: KeyOf<u32>>(before: AsyncWait<NoRetry, K>) {
+fn becomes_by_key<K: KeySelector<u32>>(before: AsyncWait<NoRetry, K>) {
     let (mut seen, checkpoint) =
         life_under(before, Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
     for after in [by_key(), by_key().overlapping()] {
@@ -365,7 +365,7 @@ impl AsyncFunction<u32> for NeverOpens {
         Poll::Pending
     }
 
-    fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+    fn invoke(&mut self, _: &u32, _: AttemptInfo) -> Self::Future {
         unreachable!("it is not open")
     }
 }

@@ -56,13 +56,13 @@ fn each_record_is_migrated_twice_so_that_nothing_is_half_restored() {
     assert_eq!(refused, Err(RestoreError::Migration { found: 1, expected: 2 }));
     assert_eq!(CALLS.get(), RECORDS, "found out in the first round");
     assert!(operator.is_empty());
-    assert!(operator.poll_call(Instant::ZERO).is_none());
+    assert!(operator.poll_attempt(Instant::ZERO).is_none());
 
     CALLS.set(0);
     let mut operator = numbers(schema(2).migrating(all));
     operator.restore(Instant::ZERO, &checkpoint).expect("a restore");
     assert_eq!(CALLS.get(), 2 * RECORDS, "once to look, once to take it up");
     for number in 0..RECORDS {
-        assert_eq!(operator.poll_call(Instant::ZERO).map(|call| *call.input), Some(number));
+        assert_eq!(operator.poll_attempt(Instant::ZERO).map(|call| *call.input), Some(number));
     }
 }

@@ -7,14 +7,14 @@ use inflight_core::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-type Op<R = NoRetry, K = NoKey> = Operator<u32, u32, &'static str, R, Heap, K>;
+type Op<R = NoRetry, K = Unkeyed> = Operator<u32, u32, &'static str, R, Heap, K>;
 
 /// Drives an operator and writes down what comes out, so that a test reads like a story.
-struct Bench<R: RetryStrategy<u32, u32, &'static str>, K = NoKey> {
+struct Bench<R: RetryStrategy<u32, u32, &'static str>, K = Unkeyed> {
     op: Op<R, K>,
     now: Instant,
     /// Attempts started and not ended: the input, and what it was told.
-    running: Vec<(CallId, u32, Attempt)>,
+    running: Vec<(AttemptId, u32, AttemptInfo)>,
     /// Attempts that the operator gave up.
     cancelled: Vec<u32>,
 }
@@ -24,7 +24,7 @@ fn bench<R: RetryStrategy<u32, u32, &'static str>, K>(policy: AsyncWait<R, K>) -
     Bench { op, now: Instant::ZERO, running: Vec::new(), cancelled: Vec::new() }
 }
 
-impl<R: RetryStrategy<u32, u32, &'static str>, K: KeyOf<u32>> Bench<R, K> {
+impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> {
     /// Pushes a record, and starts what can be started.
     fn push(&mut self, value: u32) -> bool {
         self.push_element(StreamElement::value(value))
@@ -45,13 +45,13 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K: KeyOf<u32>> Bench<R, K> {
     }
 
     fn start(&mut self) {
-        while let Some(call) = self.op.poll_call(self.now) {
+        while let Some(call) = self.op.poll_attempt(self.now) {
             self.running.push((call.id, *call.input, call.attempt));
         }
     }
 
     /// The attempt that is running for a record.
-    fn attempt(&self, value: u32) -> (CallId, Attempt) {
+    fn attempt(&self, value: u32) -> (AttemptId, AttemptInfo) {
         let found = self.running.iter().find(|(_, input, _)| *input == value);
         let (id, _, attempt) = found.unwrap_or_else(|| panic!("{value} is not running"));
         (*id, *attempt)
@@ -495,12 +495,12 @@ fn every_attempt_is_told_its_number_and_the_time_left() {
     let mut b = bench(AsyncWait::ordered(2).timeout(100 * MS).retry(patient(3)));
     b.push_all([7, 8]);
     let (_, told) = b.attempt(8);
-    assert_eq!(told, Attempt { number: 1, retry: 0, request_id: 1, time_left: Some(100 * MS) });
+    assert_eq!(told, AttemptInfo { number: 1, retry: 0, request_id: 1, time_left: Some(100 * MS) });
     b.pass(5 * MS);
     let _ = b.fail(8);
     b.pass(10 * MS);
     let (_, told) = b.attempt(8);
-    assert_eq!(told, Attempt { number: 2, retry: 1, request_id: 1, time_left: Some(85 * MS) });
+    assert_eq!(told, AttemptInfo { number: 2, retry: 1, request_id: 1, time_left: Some(85 * MS) });
 }
 
 // ---- failures --------------------------------------------------------------------------------
@@ -684,7 +684,7 @@ struct Panics(core::cell::Cell<bool>);
 impl RetryStrategy<u32, u32, &'static str> for Panics {
     fn next_delay(
         &self,
-        _: Attempt,
+        _: AttemptInfo,
         _: &u32,
         _: &Result<u32, Failure<&'static str>>,
     ) -> Option<Duration> {
@@ -710,7 +710,7 @@ fn a_panic_of_the_retry_strategy_leaves_the_call_as_it_was() {
 
 // ---- by key ----------------------------------------------------------------------------------
 
-type Tens = ByKey<fn(&u32) -> u32>;
+type Tens = KeyBy<fn(&u32) -> u32>;
 
 /// The key of a value, as it is in a checkpoint.
 fn key(value: u32) -> u64 {
@@ -969,7 +969,7 @@ fn a_budget_bounds_the_retries_of_all() {
 #[test] // R2
 fn the_error_may_dictate_the_delay() {
     let strategy =
-        FixedDelay::new(MS).delay_from(|error: &&str| (*error == "later").then_some(50 * MS));
+        FixedDelay::new(MS).retry_after(|error: &&str| (*error == "later").then_some(50 * MS));
     let mut b = bench(AsyncWait::unordered(9).retry(strategy));
     b.push_all([1, 2]);
     let _ = b.complete(1, Err("later"));
@@ -1030,7 +1030,7 @@ fn a_shutdown_fails_what_has_no_outcome() {
     let _ = (b.fail(1), b.ok(2));
     b.op.shut_down(b.now);
     assert_eq!(b.op.poll_deadline(), None);
-    assert_eq!((b.op.running(), b.op.poll_call(b.now).is_none()), (0, true));
+    assert_eq!((b.op.running(), b.op.poll_attempt(b.now).is_none()), (0, true));
     let metrics = b.op.metrics(b.now);
     assert_eq!((metrics.done, metrics.in_backoff), (4, 0));
     let ends = "1!the stage was shut down 20 3!the stage was shut down 4!the stage was shut down";
@@ -1051,8 +1051,8 @@ fn results_can_be_kept() {
     for value in 1..=3 {
         op.push(Instant::ZERO, StreamElement::value(value)).expect("room");
     }
-    let calls: Vec<CallId> =
-        std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| call.id)).collect();
+    let calls: Vec<AttemptId> =
+        std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| call.id)).collect();
     let now = Instant::ZERO + 5 * MS;
     let failure = Failure::Error(String::from("no"));
     assert_eq!(op.handle_completion(now, calls[1], Ok(20)), Completion::Outcome);
@@ -1062,10 +1062,10 @@ fn results_can_be_kept() {
 
     let mut op = build();
     op.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let call = op.poll_call(Instant::ZERO).expect("one is called again");
+    let call = op.poll_attempt(Instant::ZERO).expect("one is called again");
     assert_eq!((call.attempt.number, *call.input), (2, 1));
     let id = call.id;
-    assert!(op.poll_call(Instant::ZERO).is_none());
+    assert!(op.poll_attempt(Instant::ZERO).is_none());
     assert_eq!(op.handle_completion(Instant::ZERO, id, Ok(10)), Completion::Outcome);
     let results: Vec<_> = std::iter::from_fn(|| op.poll_output())
         .map(|element| match element {
@@ -1083,7 +1083,7 @@ fn results_can_be_kept() {
         .checkpointed("stage", 1);
     forgetful.restore(Instant::ZERO, &checkpoint).expect("a restore");
     let called: Vec<_> = std::iter::from_fn(|| {
-        let Attempt { number, time_left, .. } = forgetful.poll_call(Instant::ZERO)?.attempt;
+        let AttemptInfo { number, time_left, .. } = forgetful.poll_attempt(Instant::ZERO)?.attempt;
         Some((number, time_left))
     })
     .collect();
@@ -1095,7 +1095,7 @@ fn results_can_be_kept() {
     let how = Checkpointing::new("stage", 2).keeping_results().migrating(migrate);
     newer = newer.checkpointed_with(how);
     newer.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let called = std::iter::from_fn(|| newer.poll_call(Instant::ZERO).map(|call| *call.input));
+    let called = std::iter::from_fn(|| newer.poll_attempt(Instant::ZERO).map(|call| *call.input));
     assert_eq!(called.collect::<Vec<_>>(), [1, 2, 3]);
 }
 
@@ -1132,7 +1132,7 @@ fn a_drained_checkpoint_restores_nothing() {
     op.restore(Instant::ZERO, &barrier.checkpoint).expect("nothing to restore");
     assert!(op.is_empty());
     op.push(Instant::ZERO, StreamElement::value(3)).expect("room");
-    assert_eq!(op.poll_call(Instant::ZERO).expect("a call").attempt.request_id, 2);
+    assert_eq!(op.poll_attempt(Instant::ZERO).expect("a call").attempt.request_id, 2);
 }
 
 #[test] // K7
@@ -1152,8 +1152,8 @@ fn records_of_an_older_version_are_migrated_or_refused() {
         Some((old, old > 255))
     }));
     op.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    assert_eq!(*op.poll_call(Instant::ZERO).expect("a call").input, (1, false));
-    assert_eq!(*op.poll_call(Instant::ZERO).expect("a call").input, (300, true));
+    assert_eq!(*op.poll_attempt(Instant::ZERO).expect("a call").input, (1, false));
+    assert_eq!(*op.poll_attempt(Instant::ZERO).expect("a call").input, (300, true));
 
     let versions = (1, 2);
     let (found, expected) = versions;
@@ -1268,7 +1268,7 @@ fn an_operator_in_a_static_has_the_policys_keys() {
     for value in [11, 12, 21] {
         op.push(Instant::ZERO, StreamElement::value(value)).expect("room");
     }
-    let running = std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| *call.input));
+    let running = std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| *call.input));
     assert_eq!(running.collect::<Vec<_>>(), [11, 21]);
 }
 
@@ -1279,7 +1279,7 @@ fn given_keys_are_kept() {
         op.expect("a sound policy").checkpointed("stage", 1)
     };
     let running = |op: &mut Operator<u32, u32, (), NoRetry, Heap, GivenKey>| {
-        std::iter::from_fn(|| op.poll_call(Instant::ZERO).map(|call| *call.input))
+        std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| *call.input))
             .collect::<Vec<_>>()
     };
     let mut op = build();
@@ -1354,9 +1354,9 @@ fn the_numbers_add_up() {
     assert_eq!((m.records_in, m.emitted, m.failed, m.timed_out), (4, 4, 2, 2));
     assert_eq!((m.attempts, m.retried, m.late_completions, m.blocked), (5, 2, 1, 13 * MS));
     assert_eq!((m.in_flight, m.running, m.in_backoff, m.done, m.oldest), (0, 0, 0, 0, None));
-    assert_eq!((m.call_time.count(), m.turn_wait.count()), (4, 4));
+    assert_eq!((m.call_time.count(), m.ordering_delay.count()), (4, 4));
     assert!(m.call_time.quantile(0.1) >= 3 * MS && m.call_time.quantile(1.0) >= 50 * MS);
-    let waited = m.turn_wait.quantile(1.0);
+    let waited = m.ordering_delay.quantile(1.0);
     assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
 }
 
@@ -1547,10 +1547,10 @@ fn records_of_merged_checkpoints_are_told_apart() {
         .expect("a sound policy")
         .checkpointed("stage", 1);
     op.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let first = op.poll_call(Instant::ZERO).expect("a call").id;
+    let first = op.poll_attempt(Instant::ZERO).expect("a call").id;
     let now = op.poll_deadline().expect("a timeout");
     assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
-    let second = op.poll_call(now).expect("a call").id;
+    let second = op.poll_attempt(now).expect("a call").id;
     assert_eq!(op.handle_completion(now, first, Ok(10)), Completion::Late);
     assert_eq!(op.handle_completion(now, second, Ok(20)), Completion::Outcome);
 }
@@ -1565,11 +1565,11 @@ fn a_record_that_is_restored_twice_is_told_apart() {
         .expect("a sound policy")
         .checkpointed("stage", 1);
     op.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let first = op.poll_call(Instant::ZERO).expect("a call").id;
+    let first = op.poll_attempt(Instant::ZERO).expect("a call").id;
     let now = op.poll_deadline().expect("a timeout");
     assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
     op.restore(now, &checkpoint).expect("a restore");
-    let second = op.poll_call(now).expect("a call").id;
+    let second = op.poll_attempt(now).expect("a call").id;
     assert_eq!(op.handle_completion(now, first, Ok(10)), Completion::Late);
     assert_eq!(op.handle_completion(now, second, Ok(20)), Completion::Outcome);
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Attempt, FixedDelay, Instant, NoRuntime, RetryBudget, Runtime, Timer,
-    with_attempt,
+    AsyncWait, AsyncWaitExt, AttemptInfo, FixedDelay, Instant, NoRuntime, RetryBudget, Runtime,
+    Timer, with_attempt,
 };
 
 /// A clock that stands still; nothing is ever due.
@@ -74,7 +74,7 @@ fn what_passes_is_in_all_numbers() {
     let metrics = stage.metrics();
     let counts = [metrics.records_in, metrics.emitted, metrics.failed, metrics.attempts];
     assert_eq!(counts, [100, 100, 10, 100]);
-    assert_eq!((metrics.call_time.count(), metrics.turn_wait.count()), (100, 100));
+    assert_eq!((metrics.call_time.count(), metrics.ordering_delay.count()), (100, 100));
 }
 
 #[test] // R1, R2: successes that pass fill the budget for retries, and the strategy is asked once about an attempt
@@ -82,7 +82,7 @@ fn what_passes_fills_the_budget_for_retries() {
     for (successes, is_retried) in [(1, false), (2, true)] {
         let asked = Cell::new(0);
         let (first, last) = (successes + 2, 1);
-        let ask = |number: &u32, attempt: Attempt| {
+        let ask = |number: &u32, attempt: AttemptInfo| {
             let fails = [first, last].contains(number) && attempt.number == 1;
             ready(if fails { Err(()) } else { Ok(()) })
         };

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncFunction, AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointError,
+    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Barrier, Checkpoint, CheckpointError,
     CheckpointId, Checkpointing, Completion, Fixed, Heap, Instant, NoRuntime, Runtime,
     StageStorage, StreamElement, TimeoutAction, Timer, WakeTable, with_timeout_action,
 };
@@ -156,7 +156,7 @@ fn with_dropped_records() -> Checkpoint {
     let mut op = op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let mut push = |at, values: std::ops::Range<u32>| {
         values.for_each(|value| op.push(at, StreamElement::value(value)).expect("room"));
-        std::iter::from_fn(|| op.poll_call(at).map(|call| call.id)).collect::<Vec<_>>()
+        std::iter::from_fn(|| op.poll_attempt(at).map(|call| call.id)).collect::<Vec<_>>()
     };
     let first = push(at(0), 0..21);
     push(at(5), 21..23);
@@ -240,7 +240,7 @@ impl<Fut: Future<Output = ()> + Unpin> AsyncFunction<u32> for Opens<Fut> {
         Pin::new(&mut self.0).poll(cx).map(Ok)
     }
 
-    fn invoke(&mut self, _: &u32, _: Attempt) -> Self::Future {
+    fn invoke(&mut self, _: &u32, _: AttemptInfo) -> Self::Future {
         unreachable!("all that was restored is done")
     }
 }
@@ -253,7 +253,7 @@ fn what_was_restored_with_its_result_leaves_before_the_function_is_open() {
     let mut checkpoint = Checkpoint::new(CheckpointId(1));
     for number in 0..3 {
         op.push(Instant::ZERO, StreamElement::value(number)).expect("room");
-        let call = op.poll_call(Instant::ZERO).map(|call| call.id).expect("it may start");
+        let call = op.poll_attempt(Instant::ZERO).map(|call| call.id).expect("it may start");
         assert_eq!(op.handle_completion(Instant::ZERO, call, Ok(number)), Completion::Outcome);
     }
     op.snapshot(Instant::ZERO, &mut checkpoint).expect("a snapshot");

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, IntoElement, KeyOf, NoRetry,
-    NoRuntime, Operator, Runtime, Shape, StreamElement, Timer,
+    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, IntoElement, KeySelector,
+    NoRetry, NoRuntime, Operator, Runtime, StreamElement, StreamKind, Timer,
 };
 
 /// Bytes a slot, beside the input and the result, and bytes in all, beside the slots: on a machine of this
@@ -79,8 +79,8 @@ fn stage_size<const N: usize, St, M, K>(source: St, policy: AsyncWait<NoRetry, K
 where
     St: Stream,
     St::Item: IntoElement<u32, M>,
-    M: Shape,
-    K: KeyOf<u32>,
+    M: StreamKind,
+    K: KeySelector<u32>,
 {
     let policy = policy.timeout(Duration::from_secs(1));
     let ask = |input: &u32| -> Request { ready(Ok(u64::from(*input))) };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-use inflight::{Gone, NoRuntime, Runtime, Spawner, Timer};
+use inflight::{JoinError, NoRuntime, Runtime, Spawner, Timer};
 
 /// The executor. Clones are the same one.
 #[derive(Clone, Default)]
@@ -135,10 +135,10 @@ impl Wake for Task {
 }
 
 /// What came of a task, for whoever awaits it.
-struct Join<T>(Mutex<(Option<Result<T, Gone>>, Option<Waker>)>);
+struct Join<T>(Mutex<(Option<Result<T, JoinError>>, Option<Waker>)>);
 
 impl<T> Join<T> {
-    fn end(&self, result: Result<T, Gone>) {
+    fn end(&self, result: Result<T, JoinError>) {
         let waker = {
             let mut join = lock(&self.0);
             join.0.get_or_insert(result);
@@ -153,7 +153,7 @@ struct End<T>(Arc<Join<T>>);
 
 impl<T> Drop for End<T> {
     fn drop(&mut self) {
-        self.0.end(Err(Gone::Cancelled));
+        self.0.end(Err(JoinError::Cancelled));
     }
 }
 
@@ -164,7 +164,7 @@ pub struct Handle<T> {
 }
 
 impl<T> Future for Handle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut join = lock(&self.join.0);
@@ -215,7 +215,7 @@ where
                     |p| p.map(Ok),
                 )
             });
-            let result = caught.await.map_err(|_| Gone::Panicked);
+            let result = caught.await.map_err(|_| JoinError::Panicked);
             drop(future);
             end.0.end(result);
         };
@@ -228,8 +228,8 @@ where
         Arc::clone(&task).wake();
         Handle { join, task }
     }
-    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
-        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, JoinError> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use inflight_core::{
-    AsyncWait, Attempt, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
+    AsyncWait, AttemptInfo, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
     Fixed, FixedDelay, GivenKey, Heap, NoRetry, Operator, RetryBudget, RetryStrategy, Storage,
 };
 use serde::Serialize;
@@ -191,7 +191,7 @@ impl Strategy {
                 fixed
                     .when_error::<Error, fn(&Error) -> bool>(|error| *error >= 100)
                     .when_output::<Out, fn(&Out) -> bool>(|output| output % 4 == 3)
-                    .delay_from::<Error, fn(&Error) -> Option<Duration>>(|error| {
+                    .retry_after::<Error, fn(&Error) -> Option<Duration>>(|error| {
                         (*error >= 200).then(|| Duration::from_nanos((*error).into()))
                     }),
             ),
@@ -203,7 +203,7 @@ impl Strategy {
 impl<In> RetryStrategy<In, Out, Error> for Strategy {
     fn next_delay(
         &self,
-        attempt: Attempt,
+        attempt: AttemptInfo,
         input: &In,
         result: &Result<Out, Failure<Error>>,
     ) -> Option<Duration> {

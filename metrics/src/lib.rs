@@ -33,7 +33,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_late_completions_total` | counter | count | completions that came too late to have an effect |
 /// | `inflight_blocked_milliseconds_total` | counter | milliseconds | time in which no further record had room |
 /// | `inflight_call_seconds` | histogram | seconds | from a call's first invocation to its outcome |
-/// | `inflight_turn_wait_seconds` | histogram | seconds | how long outcomes waited for their turn |
+/// | `inflight_ordering_delay_seconds` | histogram | seconds | how long outcomes waited for their turn |
 ///
 /// **Counters** are set to the stage's own totals ([`Counter::absolute`]), so nothing is counted twice or missed,
 /// however seldom they are handed on. A recorder keeps the largest value that it was given: a stage that is started

@@ -90,10 +90,10 @@ pub(crate) const HISTOGRAMS: [Named<fn(&Metrics) -> &Histogram>; 2] = [
         |m| &m.call_time,
     ),
     named(
-        "inflight_turn_wait_seconds",
+        "inflight_ordering_delay_seconds",
         Unit::Seconds,
         "how long outcomes waited for their turn",
-        |m| &m.turn_wait,
+        |m| &m.ordering_delay,
     ),
 ];
 

@@ -118,7 +118,7 @@ fn a_histogram_gets_each_call_once_and_never_less_than_it_took() {
         now.call_time.record(3 * MS);
         reported.record(&now);
         now.call_time.record(1000 * MS);
-        now.turn_wait.record(Duration::ZERO);
+        now.ordering_delay.record(Duration::ZERO);
         reported.record(&now);
         reported.record(&now);
     });
@@ -127,7 +127,7 @@ fn a_histogram_gets_each_call_once_and_never_less_than_it_took() {
     let calls = histogram(&known, "inflight_call_seconds");
     let bound = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
     assert_eq!(calls, [bound(1 << 22), bound(1 << 22), bound(1 << 30)]);
-    assert_eq!(histogram(&known, "inflight_turn_wait_seconds"), [bound(1 << 10)]);
+    assert_eq!(histogram(&known, "inflight_ordering_delay_seconds"), [bound(1 << 10)]);
 }
 
 #[test] // M1

@@ -80,7 +80,7 @@ use embassy_time::TICK_HZ;
 use inflight_core::{Instant, NoRuntime, Runtime, Timer};
 
 /// embassy's time, whatever its timer queue. Stages over it are driven by whoever polls them, and are in place:
-/// [`in_place_over(Embassy, Fixed::<N>)`](inflight_core::Unstarted::in_place_over). In any other storage they do not
+/// [`in_place_over(Embassy, Fixed::<N>)`](inflight_core::StageBuilder::in_place_over). In any other storage they do not
 /// compile (see [Wakers](crate#wakers)):
 ///
 /// ```compile_fail

@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_executor::{Executor, LocalExecutor};
 use async_task::FallibleTask;
 use futures_lite::FutureExt;
-use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 
 /// A smol executor: a reference to one, or an [`Arc`] of one.
 ///
@@ -125,8 +125,8 @@ where
         SmolHandle { task: self.0.spawn(caught).fallible() }
     }
 
-    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
-        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, JoinError> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
 
@@ -143,8 +143,8 @@ where
         SmolHandle { task: self.0.spawn(caught).fallible() }
     }
 
-    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
-        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, JoinError> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
 
@@ -156,13 +156,13 @@ pub struct SmolHandle<T> {
 }
 
 impl<T> Future for SmolHandle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Gone>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         Poll::Ready(match ready!(Pin::new(&mut self.task).poll(cx)) {
             Some(Ok(output)) => Ok(output),
-            Some(Err(_panic)) => Err(Gone::Panicked),
-            None => Err(Gone::Cancelled),
+            Some(Err(_panic)) => Err(JoinError::Panicked),
+            None => Err(JoinError::Cancelled),
         })
     }
 }

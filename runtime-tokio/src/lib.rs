@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
@@ -84,8 +84,8 @@ where
         TokioHandle { task: runtime.map(|runtime| runtime.spawn(unconstrained(future))) }
     }
 
-    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
-        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, JoinError> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
 
@@ -103,8 +103,8 @@ where
         TokioHandle { task: Some(tokio::task::spawn_local(unconstrained(future))) }
     }
 
-    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, Gone> {
-        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| Gone::Panicked)
+    fn catch(&self, make: impl FnOnce() -> F) -> Result<F, JoinError> {
+        catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
 
@@ -116,13 +116,13 @@ pub struct TokioHandle<T> {
 }
 
 impl<T> Future for TokioHandle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Gone>> {
-        let Some(task) = &mut self.task else { return Poll::Ready(Err(Gone::Cancelled)) };
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        let Some(task) = &mut self.task else { return Poll::Ready(Err(JoinError::Cancelled)) };
         Pin::new(task).poll(cx).map_err(|error| match error.is_panic() {
-            true => Gone::Panicked,
-            false => Gone::Cancelled,
+            true => JoinError::Panicked,
+            false => JoinError::Cancelled,
         })
     }
 }

@@ -20,7 +20,7 @@ pub enum Problem {
     /// The policy would be refused.
     Refused(ConfigError),
     /// An order by key is set, and the program has no key function.
-    NoKey,
+    Unkeyed,
 }
 
 impl SettingsError {
@@ -69,7 +69,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => error.fmt(f),
-            Self::NoKey => f.write_str("this stage has no key that it could keep an order by"),
+            Self::Unkeyed => f.write_str("this stage has no key that it could keep an order by"),
         }
     }
 }

@@ -37,7 +37,7 @@ mod error;
 use std::time::Duration;
 
 use inflight_core::{
-    AsyncWait, ByKey, ExponentialBackoff, FinishPolicy, NoKey, NoRetry, RetryBudget,
+    AsyncWait, ExponentialBackoff, FinishPolicy, KeyBy, NoRetry, RetryBudget, Unkeyed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -172,7 +172,7 @@ impl Settings {
             Order::Ordered => AsyncWait::ordered(self.capacity),
             Order::Unordered => AsyncWait::unordered(self.capacity),
             Order::ByKey | Order::ByKeyOverlapping => {
-                return Err(SettingsError::new("order", Problem::NoKey));
+                return Err(SettingsError::new("order", Problem::Unkeyed));
             }
         };
         self.check()?;
@@ -188,7 +188,7 @@ impl Settings {
     pub fn policy_by_key<In, K, F>(
         &self,
         key: F,
-    ) -> Result<AsyncWait<NoRetry, ByKey<F>>, SettingsError>
+    ) -> Result<AsyncWait<NoRetry, KeyBy<F>>, SettingsError>
     where
         F: Fn(&In) -> K,
         K: std::hash::Hash,
@@ -242,7 +242,7 @@ impl Settings {
 
     /// What makes sense is known where a policy is put to use, so one is, and thrown away.
     fn check(&self) -> Result<(), SettingsError> {
-        let policy: AsyncWait<NoRetry, NoKey> = AsyncWait::ordered(self.capacity);
+        let policy: AsyncWait<NoRetry, Unkeyed> = AsyncWait::ordered(self.capacity);
         let built = self.complete(policy).retry(self.backoff()).build_core::<(), (), ()>();
         built.map(drop).map_err(|error| SettingsError::of(error, self))
     }

@@ -165,7 +165,7 @@ fn what_is_no_number_is_refused_by_name() {
     }
     let mut settings = Settings::new(1);
     settings.order = Order::ByKey;
-    assert_eq!(settings.policy().expect_err("no key").problem(), Problem::NoKey);
+    assert_eq!(settings.policy().expect_err("no key").problem(), Problem::Unkeyed);
 }
 
 // The default maximum is never below the initial delay.

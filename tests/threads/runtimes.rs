@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 
 use super::plan::On;
 
-/// Spawned requests need an executor that never ends.
+/// SpawnedStage requests need an executor that never ends.
 pub static EXECUTOR: Executor<'static> = Executor::new();
 
 /// A runtime that runs.

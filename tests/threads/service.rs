@@ -70,7 +70,7 @@ impl AsyncFunction<Record> for Service {
         Poll::Ready(Ok(()))
     }
 
-    fn invoke(&mut self, record: &Record, attempt: Attempt) -> Asked {
+    fn invoke(&mut self, record: &Record, attempt: AttemptInfo) -> Asked {
         let running = self.tally.invoke(record.number, record.key, attempt);
         let (number, ask) = (record.number, record.ask);
         let is_refused = attempt.number <= record.fails;

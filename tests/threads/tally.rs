@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
-use inflight::Attempt;
+use inflight::AttemptInfo;
 
 use super::plan::{Habit, KEYS, Order, Plan};
 
@@ -99,7 +99,7 @@ impl Tally {
     }
 
     /// R6, T4, O3: an attempt begins.
-    pub fn invoke(self: &Arc<Self>, record: u32, key: u8, attempt: Attempt) -> Running {
+    pub fn invoke(self: &Arc<Self>, record: u32, key: u8, attempt: AttemptInfo) -> Running {
         let before = self.attempts[record as usize].fetch_add(1, SeqCst);
         if (attempt.number, attempt.retry) != (before + 1, before) {
             self.wrong(format!("R6: record {record} after {before} attempts: {attempt:?}"));

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures::Stream;
 use inflight::prelude::*;
-use inflight::{ByKey, Elements, Gone, Heap, IntoElement, Launch, Plain, Shape, Timer};
+use inflight::{
+    Elements, Heap, IntoElement, JoinError, KeyBy, RunRequest, StreamKind, Timer, Values,
+};
 
 use super::consumer::stop;
 use super::plan::{On, Order, Plan, Way};
@@ -18,7 +20,7 @@ use super::source::{Record, Source};
 use super::tally::Tally;
 
 pub type Done = Outcome<Record, Answer, Refused>;
-type Policy = AsyncWait<FixedDelay, ByKey<fn(&Record) -> u8>>;
+type Policy = AsyncWait<FixedDelay, KeyBy<fn(&Record) -> u8>>;
 type StageEnd<'a> = Option<Result<(), &'a StageError<Refused>>>;
 
 /// What the consumer sees of a stage.
@@ -79,12 +81,12 @@ fn policy(plan: &Plan) -> Policy {
     policy
 }
 
-/// Plain outcomes are elements too.
-pub trait Outcomes: Shape {
+/// Values outcomes are elements too.
+pub trait Outcomes: StreamKind {
     fn element(item: Self::Item<Done>) -> StreamElement<Done>;
 }
 
-impl Outcomes for Plain {
+impl Outcomes for Values {
     fn element(item: Done) -> StreamElement<Done> {
         StreamElement::value(item)
     }
@@ -96,38 +98,38 @@ impl Outcomes for Elements {
     }
 }
 
-impl<M, H> Whole for Spawned<Done, Refused, M, H>
+impl<M, H> Whole for SpawnedStage<Done, Refused, M, H>
 where
     M: Outcomes,
     M::Item<Done>: Send,
-    H: Future<Output = Result<Result<(), StageError<Refused>>, Gone>> + Unpin + Send,
+    H: Future<Output = Result<Result<(), StageError<Refused>>, JoinError>> + Unpin + Send,
 {
     fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>> {
         Pin::new(self).poll_next(cx).map(|item| item.map(M::element))
     }
 
     fn set_capacity(&mut self, capacity: usize) {
-        Spawned::handle(self).set_capacity(capacity).unwrap();
+        SpawnedStage::handle(self).set_capacity(capacity).unwrap();
     }
 
     fn set_max_running(&mut self, attempts: usize) {
-        Spawned::handle(self).set_max_running(attempts).unwrap();
+        SpawnedStage::handle(self).set_max_running(attempts).unwrap();
     }
 
     fn stop(&mut self, within: Option<Duration>) {
-        stop(&Spawned::handle(self), within);
+        stop(&SpawnedStage::handle(self), within);
     }
 
     fn metrics(&self) -> Metrics {
-        Spawned::metrics(self)
+        SpawnedStage::metrics(self)
     }
 
     fn end(&self) -> StageEnd<'_> {
-        Spawned::end(self)
+        SpawnedStage::end(self)
     }
 
     fn handle(&self) -> Option<StageHandle> {
-        Some(Spawned::handle(self))
+        Some(SpawnedStage::handle(self))
     }
 }
 
@@ -137,8 +139,8 @@ where
     St: Stream,
     St::Item: IntoElement<Record, M>,
     M: Outcomes,
-    K: inflight::KeyOf<Record>,
-    Q: Launch<Asked>,
+    K: inflight::KeySelector<Record>,
+    Q: RunRequest<Asked>,
     Q::Request: Future<Output = Result<Answer, Failure<Refused>>>,
     T: Timer,
 {

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use inflight_core::{AsyncFunction, Attempt};
+use inflight_core::{AsyncFunction, AttemptInfo};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -18,7 +18,7 @@ use self::line::{Line, Place};
 ///
 /// Rate limits, circuit breakers, load shedding, balancing: what the tower family has goes between the stage
 /// and the service, in a `tower::ServiceBuilder`. Timeouts and retries are better left to the stage, which knows
-/// what is in flight; [`Attempt::request_id`] is what the service can tell repeats by.
+/// what is in flight; [`AttemptInfo::request_id`] is what the service can tell repeats by.
 ///
 /// **Readiness.** All calls share the one `service`; it need not be `Clone`. An attempt asks it with `call` only
 /// when `poll_ready` has said that it may, in the same poll. So an attempt uses one permit of a limited service
@@ -60,7 +60,7 @@ use self::line::{Line, Place};
 /// ```
 pub fn from_service<In, S, M, Request>(service: S, request: M) -> FromService<S, M>
 where
-    M: FnMut(&In, Attempt) -> Request,
+    M: FnMut(&In, AttemptInfo) -> Request,
     S: Service<Request>,
 {
     FromService { line: Line::new(service), request }
@@ -88,14 +88,14 @@ impl<S: Clone, M> FromService<S, M> {
 
 impl<In, S, M, Request> AsyncFunction<In> for FromService<S, M>
 where
-    M: FnMut(&In, Attempt) -> Request,
+    M: FnMut(&In, AttemptInfo) -> Request,
     S: Service<Request>,
 {
     type Output = S::Response;
     type Error = S::Error;
     type Future = ServiceCall<S, Request>;
 
-    fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future {
+    fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future {
         let request = Some((self.request)(input, attempt));
         ServiceCall { state: State::Waiting { place: self.line.place(), request } }
     }
@@ -136,7 +136,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         if let StateProjection::Waiting { place, request } = state.as_mut().project() {
-            let response = ready!(place.poll_call(cx, request))?;
+            let response = ready!(place.poll_attempt(cx, request))?;
             state.set(State::Called { response });
         }
         match state.project() {

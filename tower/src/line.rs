@@ -51,7 +51,7 @@ impl<S> Line<S> {
 
 impl<S> Place<S> {
     /// Calls the service with the request, once it is ready and this is the first in line.
-    pub(crate) fn poll_call<Request>(
+    pub(crate) fn poll_attempt<Request>(
         &mut self,
         cx: &mut Context<'_>,
         request: &mut Option<Request>,

@@ -169,7 +169,7 @@ fn whoever_leaves_the_line_the_next_one_moves_up() {
         let mut function = from_service(strict, |n: &u32, _| *n);
         let mut place = |millis| {
             let attempt =
-                inflight_core::Attempt { number: 1, retry: 0, request_id: 0, time_left: None };
+                inflight_core::AttemptInfo { number: 1, retry: 0, request_id: 0, time_left: None };
             inflight_core::AsyncFunction::invoke(&mut function, &millis, attempt)
         };
         let running = tokio::spawn(place(100));

@@ -6,7 +6,7 @@ mod request;
 use std::fmt;
 use std::task::{Context, Poll};
 
-use inflight_core::{AsyncFunction, Attempt, Failure, Metrics, Outcome, TimeoutAction};
+use inflight_core::{AsyncFunction, AttemptInfo, Failure, Metrics, Outcome, TimeoutAction};
 use tracing::field::Empty;
 
 pub use self::request::TracedRequest;
@@ -80,7 +80,7 @@ where
         self.function.poll_open(cx)
     }
 
-    fn invoke(&mut self, input: &In, attempt: Attempt) -> Self::Future {
+    fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future {
         let span = tracing::debug_span!(
             target: "inflight",
             "call",

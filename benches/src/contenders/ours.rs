@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::iter;
 use inflight::prelude::*;
-use inflight::{KeyOf, Outcome, RetryStrategy};
+use inflight::{KeySelector, Outcome, RetryStrategy};
 
 use super::{Mode, Order, Sample};
 use crate::meter::{Answer, Meter};
@@ -92,7 +92,7 @@ where
     R: Rt,
     W: Workload<Answer = Plain>,
     S: RetryStrategy<u64, u64, u64> + Send + 'static,
-    K: KeyOf<u64> + Send + 'static,
+    K: KeySelector<u64> + Send + 'static,
 {
     let unstarted =
         iter(meter.records()).async_wait(policy, move |record: &u64| work.request(*record));

@@ -1,16 +1,16 @@
 //! A failure that ends the job: it waits for no other call, and nothing comes after it.
 
-use super::calls::{State, Waiting};
+use super::slab::{State, Waiting};
 use super::{Operator, Phase};
-use crate::deadlines::NONE;
 use crate::element::{Barrier, StreamElement};
 use crate::outcome::{Failure, Outcome};
 use crate::retry::RetryStrategy;
+use crate::storage::NONE;
 use crate::storage::{Queue as _, Storage};
 use crate::time::Timestamp;
 
 /// What does not wait for its turn.
-pub(super) enum Express {
+pub(super) enum Overtaking {
     /// A barrier on its way past everything.
     Barrier(Barrier),
     /// The call whose failure ends the job: what has its turn leaves before it, and nothing after it.
@@ -43,8 +43,8 @@ where
     /// let now = Instant::ZERO;
     /// op.push(now, StreamElement::value(20)).unwrap();
     /// op.push(now, StreamElement::value(21)).unwrap();
-    /// let head = op.poll_call(now).map(|call| call.id).unwrap();
-    /// let second = op.poll_call(now).map(|call| call.id).unwrap();
+    /// let head = op.poll_attempt(now).map(|call| call.id).unwrap();
+    /// let second = op.poll_attempt(now).map(|call| call.id).unwrap();
     ///
     /// let _ = op.handle_completion(now, second, Err(Failure::Error("wrong password")));
     /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
@@ -109,7 +109,7 @@ where
             return;
         }
         let index = core::mem::replace(&mut self.undecided, NONE);
-        let timed_out = |call: &super::calls::Call<In, Out, E>| {
+        let timed_out = |call: &super::slab::Call<In, Out, E>| {
             call.state == State::Done && matches!(call.result, Some(Err(Failure::TimedOut)))
         };
         if self.calls.all().get(index as usize).is_some_and(timed_out) {
@@ -119,7 +119,7 @@ where
 
     fn fail(&mut self, index: u32) {
         self.phase = Phase::Failed;
-        self.express = Some(Express::Last(index));
+        self.overtaking = Some(Overtaking::Last(index));
         for other in 0..self.calls.all().len() {
             self.halt(other as u32);
         }
@@ -134,23 +134,23 @@ where
                 slot.set_interrupted(slot.interrupted().saturating_add(1));
                 self.running -= 1;
             }
-            State::Backoff | State::Due => self.tally.in_backoff -= 1,
+            State::Backoff | State::Due => self.counters.in_backoff -= 1,
             State::Queued | State::Done | State::Vacant => return,
         }
         slot.spent = self.now.since(slot.started);
         slot.state = State::Queued;
-        self.tally.queued += 1;
+        self.counters.queued += 1;
         self.deadlines.cancel(index);
     }
 
     /// What does not wait for its turn, and what has its turn before it.
     #[cold]
     #[inline(never)]
-    pub(super) fn poll_express(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
-        let last = match self.express.take()? {
-            Express::Barrier(barrier) => return Some(StreamElement::Barrier(barrier)),
-            Express::Last(last) if cfg!(feature = "alloc") => last,
-            Express::Last(_) => return None,
+    pub(super) fn poll_overtaking(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
+        let last = match self.overtaking.take()? {
+            Overtaking::Barrier(barrier) => return Some(StreamElement::Barrier(barrier)),
+            Overtaking::Last(last) if cfg!(feature = "alloc") => last,
+            Overtaking::Last(_) => return None,
         };
         while self.queue.has_departure(self.calls.all()) {
             let element = match self.queue.pop_call(self.calls.slots()) {
@@ -165,7 +165,7 @@ where
                 None => self.queue.pop_control().and_then(|control| self.hand_on(control)),
             };
             if element.is_some() {
-                self.express = Some(Express::Last(last));
+                self.overtaking = Some(Overtaking::Last(last));
                 return element;
             }
         }
@@ -180,7 +180,7 @@ where
             slot.result = None;
             if slot.state == State::Queued {
                 slot.state = State::Done;
-                self.tally.queued -= 1;
+                self.counters.queued -= 1;
                 self.queue.done(self.calls.slots(), other);
             }
         }

@@ -1,8 +1,8 @@
 //! What goes in with a key that somebody else knows.
 
 use super::{Full, Operator};
-use crate::config::GivenKey;
 use crate::element::StreamElement;
+use crate::policy::GivenKey;
 use crate::retry::RetryStrategy;
 use crate::storage::Storage;
 use crate::time::Instant;

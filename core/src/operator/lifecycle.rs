@@ -1,10 +1,10 @@
 //! What happens seldom: limits that change, the end of the input, a timeout that is resolved, numbers.
 
-use super::calls::State;
-use super::{CallId, Operator, Phase, TimeoutAction};
-use crate::config::{ConfigError, check_capacity, check_max_running};
-use crate::metrics::Metrics;
+use super::slab::State;
+use super::{AttemptId, Operator, Phase, TimeoutAction};
+use crate::operator::metrics::Metrics;
 use crate::outcome::Failure;
+use crate::policy::{ConfigError, check_capacity, check_max_running};
 use crate::retry::RetryStrategy;
 use crate::storage::{Queue as _, Storage};
 use crate::time::Instant;
@@ -27,7 +27,7 @@ where
     /// op.finish(now);
     /// assert_eq!(op.push(now, StreamElement::value(21)), Err(Full(StreamElement::value(21))));
     ///
-    /// let call = op.poll_call(now).map(|call| call.id).unwrap(); // what is in flight goes on
+    /// let call = op.poll_attempt(now).map(|call| call.id).unwrap(); // what is in flight goes on
     /// let _ = op.handle_completion(now, call, Ok(40));
     /// assert!(op.poll_output().is_some() && op.is_empty());
     /// # }
@@ -61,7 +61,7 @@ where
     /// let mut op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
     /// let now = Instant::ZERO;
     /// op.push(now, StreamElement::value(20)).unwrap();
-    /// let call = op.poll_call(now).map(|call| call.id).unwrap();
+    /// let call = op.poll_attempt(now).map(|call| call.id).unwrap();
     ///
     /// op.shut_down(now);
     /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
@@ -108,7 +108,7 @@ where
     /// let policy = AsyncWait::ordered(4).timeout(Duration::from_secs(1));
     /// let mut op = policy.build_core::<u32, u32, ()>().unwrap();
     /// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
-    /// assert!(op.poll_call(Instant::ZERO).is_some());
+    /// assert!(op.poll_attempt(Instant::ZERO).is_some());
     ///
     /// let late = op.poll_deadline().unwrap();
     /// while let Some(expired) = op.handle_deadline(late) {
@@ -123,14 +123,14 @@ where
     /// ```
     pub fn resolve_timeout(
         &mut self,
-        id: CallId,
+        id: AttemptId,
         decide: impl FnOnce(&In) -> TimeoutAction<Out>,
     ) -> bool {
         if self.has_failed() {
             return false;
         }
         // Ending the call has counted its generation on.
-        let ended = CallId { generation: id.generation.wrapping_add(1), ..id };
+        let ended = AttemptId { generation: id.generation.wrapping_add(1), ..id };
         let slots = self.calls.slots();
         let timed_out = slots.get_mut(id.slot()).filter(|slot| {
             slot.id(id.slot) == ended
@@ -145,7 +145,7 @@ where
             TimeoutAction::Drop => None,
         };
         if !matches!(result, Some(Err(_))) {
-            self.tally.take_back_timeout();
+            self.counters.take_back_timeout();
         }
         slot.result = result;
         // Once only.
@@ -166,8 +166,8 @@ where
         check_capacity(capacity, self.limits.max_capacity)?;
         self.limits.capacity = capacity;
         match self.calls.len() < capacity {
-            true => self.tally.not_full(self.now),
-            false => self.tally.full(self.now),
+            true => self.counters.not_full(self.now),
+            false => self.counters.full(self.now),
         }
         Ok(())
     }
@@ -237,7 +237,7 @@ where
     pub(crate) fn room(&mut self) -> usize {
         self.admit();
         let takes_all = self.queue.controls() < self.limits.capacity
-            && self.express.is_none()
+            && self.overtaking.is_none()
             && self.backlog.len() == 0
             && self.phase == Phase::Open;
         if takes_all {
@@ -247,9 +247,9 @@ where
         }
     }
 
-    /// Whether [`poll_call`](Self::poll_call) has something to give.
+    /// Whether [`poll_attempt`](Self::poll_attempt) has something to give.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(crate) fn has_call(&self) -> bool {
+    pub(crate) fn has_attempt(&self) -> bool {
         !self.waiting.is_empty() && self.running < self.limits.max_running
     }
 
@@ -257,14 +257,14 @@ where
     /// dropped, the place of a barrier that has failed.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_output(&self) -> bool {
-        self.express.is_some() || self.queue.has_departure(self.calls.all())
+        self.overtaking.is_some() || self.queue.has_departure(self.calls.all())
     }
 
     /// Whether nothing is left inside, control elements and a restore's backlog included.
     pub fn is_empty(&self) -> bool {
         self.calls.len() == 0
             && self.queue.controls() == 0
-            && self.express.is_none()
+            && self.overtaking.is_none()
             && self.backlog.len() == 0
     }
 
@@ -283,7 +283,7 @@ where
     /// Records that are done and wait for their turn.
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn done(&self) -> usize {
-        self.calls.len() - self.running - self.tally.queued - self.tally.in_backoff
+        self.calls.len() - self.running - self.counters.queued - self.counters.in_backoff
     }
 
     /// The operator's numbers. For the age of the oldest record it looks at each place that was used since the last
@@ -302,26 +302,26 @@ where
 
     /// The operator's numbers but for the age of the oldest record: O(1).
     pub(crate) fn cheap_metrics(&self, now: Instant) -> Metrics {
-        let tally = &self.tally;
+        let counters = &self.counters;
         let in_flight = self.calls.len();
         Metrics {
             in_flight: in_flight as u64,
             running: self.running as u64,
-            in_backoff: tally.in_backoff as u64,
+            in_backoff: counters.in_backoff as u64,
             done: self.done() as u64,
             capacity: self.limits.capacity as u64,
             oldest: None,
-            blocked: tally.blocked(now),
-            records_in: in_flight as u64 + tally.emitted + tally.dropped,
-            emitted: tally.emitted,
-            failed: tally.failed,
-            timed_out: tally.timed_out,
-            dropped: tally.dropped,
-            attempts: tally.attempts,
-            retried: tally.retried,
-            late_completions: tally.late,
-            call_time: tally.call_time,
-            turn_wait: tally.turn_wait,
+            blocked: counters.blocked(now),
+            records_in: in_flight as u64 + counters.emitted + counters.dropped,
+            emitted: counters.emitted,
+            failed: counters.failed,
+            timed_out: counters.timed_out,
+            dropped: counters.dropped,
+            attempts: counters.attempts,
+            retried: counters.retried,
+            late_completions: counters.late,
+            call_time: counters.call_time,
+            ordering_delay: counters.ordering_delay,
         }
     }
 }

@@ -1,40 +1,41 @@
 //! The operator: everything a stage decides, and nothing it does.
 
-mod answers;
-mod attempts;
-mod calls;
+mod attempt;
+mod bypass;
+mod deadlines;
 mod failing;
 mod given_key;
 mod lifecycle;
+mod metrics;
+mod order;
 mod outputs;
-mod passing;
-mod queue;
-#[cfg(feature = "alloc")]
-mod rescale;
-mod restore;
+mod record;
+mod slab;
 mod snapshot;
 
 use core::fmt;
 
-pub use self::answers::{Call, CallId, Completion, Expired, Full, TimeoutAction};
-use self::attempts::Ended;
-use self::calls::{Calls, State, Waiting};
-use self::failing::Express;
-use self::queue::{Control, Queue, earlier};
-#[cfg(feature = "alloc")]
-pub(crate) use self::rescale::holds_anything;
-#[cfg(feature = "alloc")]
-pub use self::rescale::{merge_snapshots, split_snapshot};
-pub use self::restore::RestoreError;
-use self::restore::Saved;
+pub use self::attempt::{Attempt, AttemptId, Completion, Expired, Full, TimeoutAction};
+use self::deadlines::Deadlines;
+use self::failing::Overtaking;
+use self::metrics::Counters;
+pub use self::metrics::{Histogram, Metrics};
+use self::order::{Control, Queue, earlier};
+use self::record::Ended;
+use self::slab::{Calls, State, Waiting};
 pub use self::snapshot::Checkpointing;
-use crate::config::{ConfigError, FinishPolicy, KeyOf, NoKey, Settings};
-use crate::deadlines::{Deadlines, NONE};
+pub use self::snapshot::RestoreError;
+use self::snapshot::Saved;
+#[cfg(feature = "alloc")]
+pub(crate) use self::snapshot::holds_anything;
+#[cfg(feature = "alloc")]
+pub use self::snapshot::{merge_snapshots, split_snapshot};
 use crate::element::{Barrier, BarrierMode, StreamElement};
-use crate::function::Attempt;
-use crate::metrics::Tally;
+use crate::function::AttemptInfo;
 use crate::outcome::Failure;
+use crate::policy::{ConfigError, FinishPolicy, KeySelector, Settings, Unkeyed};
 use crate::retry::{RetryBudget, RetryStrategy};
+use crate::storage::NONE;
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span, Timestamp};
 
@@ -44,7 +45,7 @@ use crate::time::{Instant, Span, Timestamp};
 ///
 /// | in | out |
 /// | --- | --- |
-/// | [`push`](Self::push): an element arrives | [`poll_call`](Self::poll_call): an attempt to start |
+/// | [`push`](Self::push): an element arrives | [`poll_attempt`](Self::poll_attempt): an attempt to start |
 /// | [`handle_completion`](Self::handle_completion): an attempt has ended | [`poll_output`](Self::poll_output): an element to hand on |
 /// | [`handle_deadline`](Self::handle_deadline): time has passed | [`poll_deadline`](Self::poll_deadline): when that is next needed |
 /// | [`finish`](Self::finish): there is no more input | [`is_empty`](Self::is_empty): everything is through |
@@ -66,7 +67,7 @@ use crate::time::{Instant, Span, Timestamp};
 /// op.push(now, StreamElement::value(21)).unwrap();
 ///
 /// let mut requests = Vec::new();
-/// while let Some(call) = op.poll_call(now) {
+/// while let Some(call) = op.poll_attempt(now) {
 ///     requests.push((call.id, *call.input)); // start the request; the id must outlive the borrow
 /// }
 /// for (id, input) in requests.into_iter().rev() {
@@ -76,7 +77,7 @@ use crate::time::{Instant, Span, Timestamp};
 /// assert_eq!((value.input, value.result), (21, Ok(42)));
 /// # }
 /// ```
-pub struct Operator<In, Out, E, R, S: Storage, K = NoKey> {
+pub struct Operator<In, Out, E, R, S: Storage, K = Unkeyed> {
     limits: Limits,
     retry: R,
     /// Where records have their keys from. A stage's operator is told them.
@@ -90,7 +91,7 @@ pub struct Operator<In, Out, E, R, S: Storage, K = NoKey> {
     running: usize,
     /// Records that have left and count against the capacity all the same.
     held: usize,
-    express: Option<Express>,
+    overtaking: Option<Overtaking>,
     /// Which failures end the job, and a call that has timed out and may have ended it.
     ends_the_job: Option<fn(&Failure<E>) -> bool>,
     undecided: u32,
@@ -104,7 +105,7 @@ pub struct Operator<In, Out, E, R, S: Storage, K = NoKey> {
     idle: bool,
     phase: Phase,
     now: Instant,
-    tally: Tally,
+    counters: Counters,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +159,7 @@ where
             waiting: Waiting::EMPTY,
             running: 0,
             held: 0,
-            express: None,
+            overtaking: None,
             ends_the_job: None,
             undecided: NONE,
             checkpointing,
@@ -169,7 +170,7 @@ where
             idle: false,
             phase: Phase::Open,
             now: Instant::ZERO,
-            tally: Tally::NONE,
+            counters: Counters::NONE,
         }
     }
 
@@ -191,7 +192,7 @@ where
         element: StreamElement<In>,
     ) -> Result<(), Full<StreamElement<In>>>
     where
-        K: KeyOf<In>,
+        K: KeySelector<In>,
     {
         let key = match &element {
             StreamElement::Record { value, .. } => self.key.key_of(value),
@@ -231,7 +232,7 @@ where
     /// The input is borrowed from the operator: start the request and copy the id before the next
     /// call of a method.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub fn poll_call(&mut self, now: Instant) -> Option<Call<'_, In>> {
+    pub fn poll_attempt(&mut self, now: Instant) -> Option<Attempt<'_, In>> {
         self.advance(now);
         self.admit();
         if self.running >= self.limits.max_running {
@@ -245,29 +246,29 @@ where
         match slot.state {
             State::Queued => {
                 slot.started = self.now.back(slot.spent);
-                self.tally.queued -= 1;
+                self.counters.queued -= 1;
             }
-            _ => self.tally.in_backoff -= 1,
+            _ => self.counters.in_backoff -= 1,
         }
         self.begin_attempt(index)
     }
 
     /// Takes in a record for which there [is room](Self::room), and starts its first attempt if it may
-    /// start: what `push` and `poll_call` do one after the other, at the latest instant seen. Nothing
-    /// [may start](Self::has_call) before it.
+    /// start: what `push` and `poll_attempt` do one after the other, at the latest instant seen. Nothing
+    /// [may start](Self::has_attempt) before it.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn push_and_call(
         &mut self,
         key: u64,
         value: In,
         timestamp: Option<Timestamp>,
-    ) -> Option<Call<'_, In>> {
+    ) -> Option<Attempt<'_, In>> {
         let request_id = self.next_request_id;
         let Ok((index, may_start)) = self.place(value, timestamp, request_id, key) else {
             unreachable!("there is room for it");
         };
         self.next_request_id = request_id.wrapping_add(self.request_id_step);
-        debug_assert!(!self.has_call());
+        debug_assert!(!self.has_attempt());
         if !may_start || self.running >= self.limits.max_running {
             self.queue_call(index, may_start);
             return None;
@@ -276,28 +277,28 @@ where
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn begin_attempt(&mut self, index: u32) -> Option<Call<'_, In>> {
+    fn begin_attempt(&mut self, index: u32) -> Option<Attempt<'_, In>> {
         let now = self.now;
         let slot = self.calls.at(index);
         slot.state = State::Running;
         slot.attempts = slot.attempts.saturating_add(1);
         slot.generation = slot.generation.wrapping_add(1);
         self.running += 1;
-        self.tally.attempts += 1;
+        self.counters.attempts += 1;
 
         let deadline = self.limits.deadline(slot.started);
         let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
         if let Some(first) = earlier(deadline, attempt_deadline) {
             self.deadlines.set(index, first);
         }
-        let attempt = Attempt {
+        let attempt = AttemptInfo {
             number: slot.attempts,
             retry: slot.retries(),
             request_id: slot.request_id,
             time_left: deadline.map(|deadline| deadline - now),
         };
         let id = slot.id(index);
-        slot.input.as_ref().map(|input| Call { id, attempt, input })
+        slot.input.as_ref().map(|input| Attempt { id, attempt, input })
     }
 
     /// An attempt has ended.
@@ -305,7 +306,7 @@ where
     pub fn handle_completion(
         &mut self,
         now: Instant,
-        id: CallId,
+        id: AttemptId,
         result: Result<Out, Failure<E>>,
     ) -> Completion {
         self.advance(now);
@@ -317,7 +318,7 @@ where
                 }
             }
             _ => {
-                self.tally.late += 1;
+                self.counters.late += 1;
                 Completion::Late
             }
         }
@@ -332,7 +333,7 @@ where
     }
 
     /// Judges what is due at `now`: attempts and calls that took too long, backoffs that are over.
-    /// Returns an attempt that has expired, whose request should be cancelled. Call it until it
+    /// Returns an attempt that has expired, whose request should be cancelled. Attempt it until it
     /// returns `None`.
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
         self.advance(now);
@@ -351,8 +352,8 @@ where
 
     /// Judges whether a barrier's time limit has passed at `until`.
     pub(crate) fn judge_barriers(&mut self, until: Instant) {
-        if self.express.is_none() {
-            self.express = self.queue.take_late_barrier(until).map(Express::Barrier);
+        if self.overtaking.is_none() {
+            self.overtaking = self.queue.take_late_barrier(until).map(Overtaking::Barrier);
         }
     }
 
@@ -390,7 +391,7 @@ where
     pub fn poll_deadline(&self) -> Option<Instant> {
         match self.queue.drain_deadline() {
             // A barrier that is on its way out already holds the next one up.
-            Some(deadline) if self.express.is_none() => {
+            Some(deadline) if self.overtaking.is_none() => {
                 earlier(Some(deadline), self.deadlines.earliest())
             }
             _ => self.deadlines.earliest(),
@@ -434,7 +435,7 @@ where
         call.started = self.now;
         call.segment = segment;
         if self.calls.len() >= self.limits.capacity {
-            self.tally.full(self.now);
+            self.counters.full(self.now);
         }
         let may_start = self.queue.link_call(self.calls.slots(), index, key);
         Ok((index, may_start))
@@ -442,7 +443,7 @@ where
 
     /// Lets a new call wait to be invoked, unless it has to be released first.
     fn queue_call(&mut self, index: u32, may_start: bool) {
-        self.tally.queued += 1;
+        self.counters.queued += 1;
         if may_start {
             self.waiting.push_back(self.calls.slots(), index);
         }
@@ -453,7 +454,7 @@ where
             StreamElement::Watermark(timestamp) => Control::Watermark(timestamp),
             StreamElement::Status(status) => Control::Status(status),
             StreamElement::Barrier(barrier) if barrier.mode == BarrierMode::Snapshot => {
-                return self.push_express(barrier);
+                return self.push_overtaking(barrier);
             }
             StreamElement::Barrier(mut barrier) => {
                 if self.queue.controls() < self.limits.capacity {
@@ -471,14 +472,14 @@ where
         })
     }
 
-    fn push_express(&mut self, mut barrier: Barrier) -> Result<(), Full<StreamElement<In>>> {
-        if self.express.is_some() {
+    fn push_overtaking(&mut self, mut barrier: Barrier) -> Result<(), Full<StreamElement<In>>> {
+        if self.overtaking.is_some() {
             return Err(Full(StreamElement::Barrier(barrier)));
         }
         if let Err(reason) = self.put_section(&mut barrier.checkpoint) {
             barrier.checkpoint.fail(reason);
         }
-        self.express = Some(Express::Barrier(barrier));
+        self.overtaking = Some(Overtaking::Barrier(barrier));
         Ok(())
     }
 
@@ -529,7 +530,7 @@ impl<In, Out, E, R, S: Storage, K> fmt::Debug for Operator<In, Out, E, R, S, K> 
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::config::AsyncWait;
+    use crate::policy::AsyncWait;
 
     // T5: also after so many records have been in a place that a counter of 32 bits would begin anew.
     #[test]
@@ -539,7 +540,7 @@ mod tests {
             let mut op = AsyncWait::unordered(1).build_core::<(), (), ()>().unwrap();
             let ask = |op: &mut Operator<(), (), (), _, _>| {
                 op.push(now, StreamElement::value(())).unwrap();
-                op.poll_call(now).unwrap().id
+                op.poll_attempt(now).unwrap().id
             };
             let first = ask(&mut op);
             assert_eq!(op.handle_completion(now, first, Ok(())), Completion::Outcome);

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::Operator;
-use super::queue::Control;
+use super::order::Control;
 use crate::element::{Status, StreamElement};
 use crate::outcome::Outcome;
 use crate::retry::RetryStrategy;
@@ -18,16 +18,16 @@ where
     /// The next element to hand on, if there is one.
     ///
     /// What leaves makes room for what a restore has brought, so ask
-    /// [`poll_call`](Self::poll_call) again afterwards, also when the answer was `None`.
+    /// [`poll_attempt`](Self::poll_attempt) again afterwards, also when the answer was `None`.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_output(&mut self) -> Option<StreamElement<Outcome<In, Out, E>>> {
-        if self.express.is_some() {
-            return self.poll_express();
+        if self.overtaking.is_some() {
+            return self.poll_overtaking();
         }
         if self.backlog.len() > 0 {
             self.admit_backlog();
-            if self.express.is_some() {
-                return self.poll_express(); // a failure that was kept, and ends the job
+            if self.overtaking.is_some() {
+                return self.poll_overtaking(); // a failure that was kept, and ends the job
             }
         }
         loop {
@@ -40,7 +40,7 @@ where
                 }
             }
             match self.queue.pop_control()? {
-                Control::Gone => {}
+                Control::Failed => {}
                 control => return self.hand_on(control),
             }
         }
@@ -50,7 +50,7 @@ where
     /// [`poll_output`](Self::poll_output) gives most of the time.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn poll_record(&mut self) -> Option<(Outcome<In, Out, E>, Option<Timestamp>)> {
-        if self.express.is_some() || self.backlog.len() > 0 {
+        if self.overtaking.is_some() || self.backlog.len() > 0 {
             return None;
         }
         let index = self.queue.pop_call(self.calls.slots())?;
@@ -67,17 +67,17 @@ where
         let slot = self.calls.vacate(index);
         let (attempts, timestamp) = (slot.attempts, slot.timestamp());
         let done = slot.started.plus(slot.spent);
-        self.tally.turn_wait.record_span(now.passed_since(done));
+        self.counters.ordering_delay.record_span(now.passed_since(done));
         let elapsed = Duration::from(slot.spent);
         let content = (slot.input.take(), slot.result.take());
-        if self.tally.is_full() && self.calls.len() < self.limits.capacity {
-            self.tally.not_full(now);
+        if self.counters.is_full() && self.calls.len() < self.limits.capacity {
+            self.counters.not_full(now);
         }
         let (Some(input), Some(result)) = content else {
-            self.tally.dropped += 1;
+            self.counters.dropped += 1;
             return None;
         };
-        self.tally.emitted += 1;
+        self.counters.emitted += 1;
         Some((Outcome { input, result, attempts, elapsed }, timestamp))
     }
 
@@ -89,7 +89,7 @@ where
         match &control {
             Control::Watermark(timestamp) => self.watermark = Some(*timestamp),
             Control::Status(status) => self.idle = *status == Status::Idle,
-            Control::Barrier(..) | Control::Gone => {}
+            Control::Barrier(..) | Control::Failed => {}
         }
         control.into_element()
     }

@@ -5,10 +5,10 @@ use core::error::Error;
 use core::fmt;
 
 use super::sections::Ended;
+use crate::checkpoint::envelope::FormatError;
 use crate::checkpoint::{CheckpointError, CheckpointId};
-use crate::envelope::FormatError;
 use crate::runtime::NoRuntime;
-use crate::stream::StartError;
+use crate::stage::StartError;
 
 /// Why a pipeline ended before everything was through and committed. Nothing is lost: run again, it
 /// goes on from its last checkpoint.
@@ -45,7 +45,7 @@ pub enum PipelineError<Source, Sink, Store> {
     /// The sink's medium failed.
     Sink(Sink),
     /// A stage ended before its input did: its function could not be opened, the runtime cancelled its task, or a call
-    /// has ended with a failure that ends the job ([`fail_fast`](crate::Unstarted::fail_fast)). That failure is the last
+    /// has ended with a failure that ends the job ([`fail_fast`](crate::StageBuilder::fail_fast)). That failure is the last
     /// outcome that the sink was given; it is not committed, and the next run asks about its record again.
     EndedEarly,
     /// The first or the last checkpoint could not be saved. What the last one would have covered is

@@ -16,7 +16,7 @@
 //! * the **state** (the source's position, what is in flight with its attempts and request ids) counts each
 //!   record exactly once;
 //! * the **calls** to the outside are made at least once: what was in flight is asked again, with the
-//!   same [request id](crate::Attempt::request_id), by which a service can tell;
+//!   same [request id](crate::AttemptInfo::request_id), by which a service can tell;
 //! * the **output** holds each record's outcome exactly once, if the sink is transactional or idempotent.
 //!
 //! ```
@@ -61,13 +61,13 @@
 //!
 //! There is no coordinator: the [`Barrier`](crate::Barrier) carries the checkpoint. An engine with sources
 //! and sinks of its own gets the same from that, from
-//! [`checkpointed`](crate::Unstarted::checkpointed) and [`restore`](crate::Unstarted::restore), or from the
+//! [`checkpointed`](crate::StageBuilder::checkpointed) and [`restore`](crate::StageBuilder::restore), or from the
 //! operator's [`snapshot`](crate::Operator::snapshot) and [`restore`](crate::Operator::restore).
 //!
 //! Adapters between stages (`map`, `filter`) must pass every barrier on and hold nothing back.
 
-mod barriers;
-mod committing;
+mod checkpointed_source;
+mod committer;
 mod error;
 mod memory;
 mod sections;
@@ -81,28 +81,28 @@ use core::time::Duration;
 
 use futures_core::Stream;
 
-use self::barriers::{Shared, When};
-pub use self::barriers::{StopHandle, WithBarriers};
-use self::committing::Committing;
+use self::checkpointed_source::{CheckpointTrigger, Shared};
+pub use self::checkpointed_source::{CheckpointedSource, StopHandle};
+use self::committer::Committer;
 pub use self::error::{PipelineError, Report};
 pub use self::memory::{MemorySink, MemorySource};
 use self::sections::SOURCE;
 pub use self::sections::{Ended, ended, position, prepared};
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
+use crate::checkpoint::CheckpointStore;
 use crate::checkpoint::{Checkpoint, CheckpointId};
 use crate::element::{BarrierMode, StreamElement};
 use crate::operator::holds_anything;
 use crate::runtime::Runtime;
-use crate::store::CheckpointStore;
-use crate::stream::StartError;
+use crate::stage::StartError;
 
 /// A source, a sink and a store, which together survive crashes: see the [module's page](self).
 pub struct Pipeline<S, K, C, L = fn(Report<'_>)> {
     source: S,
     sink: K,
     store: C,
-    when: When,
+    when: CheckpointTrigger,
     listener: L,
     shared: Arc<Shared>,
 }
@@ -111,7 +111,7 @@ impl<S, K, C> Pipeline<S, K, C> {
     /// A pipeline that takes a checkpoint at its beginning and its end. Say
     /// [`interval`](Self::interval) for those in between.
     pub fn new(source: S, sink: K, store: C) -> Self {
-        let (when, shared) = (When::default(), Arc::default());
+        let (when, shared) = (CheckpointTrigger::default(), Arc::default());
         Self { source, sink, store, when, listener: |_| {}, shared }
     }
 }
@@ -159,7 +159,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
     /// the source or until somebody [stops](Self::stop_handle) it.
     ///
     /// `build` puts the stages together. It is given the source, with barriers in it, and the checkpoint
-    /// that every stage has to [`restore`](crate::Unstarted::restore) (`None`: nothing was in
+    /// that every stage has to [`restore`](crate::StageBuilder::restore) (`None`: nothing was in
     /// flight). What it returns is polled to its end, in place; so is the sink.
     ///
     /// The end is that all functions are closed. When everything is committed before that,
@@ -188,7 +188,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
         C: CheckpointStore,
         L: FnMut(Report<'_>),
         Rt: Runtime,
-        B: FnOnce(WithBarriers<S, Rt::Timer>, Option<&Checkpoint>) -> Result<St, StartError>,
+        B: FnOnce(CheckpointedSource<S, Rt::Timer>, Option<&Checkpoint>) -> Result<St, StartError>,
         St: Stream<Item = StreamElement<T>>,
     {
         let Self { mut source, sink, mut store, when, listener, shared } = self;
@@ -196,7 +196,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
         let loaded = load(&mut store).await?;
         let (failing, failed) = rtrb::RingBuffer::new(1);
         let mut end =
-            Committing { sink, acknowledger: source.acknowledger(), listener, shared, failed };
+            Committer { sink, acknowledger: source.acknowledger(), listener, shared, failed };
         let next = match &loaded {
             Some((checkpoint, damaged)) => end.recover(&mut source, checkpoint, *damaged).await?,
             None => {
@@ -209,7 +209,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
             }
         };
         let shared = Arc::clone(&end.shared);
-        let elements = WithBarriers::new(source, timer, shared, failing, when, next);
+        let elements = CheckpointedSource::new(source, timer, shared, failing, when, next);
         let in_flight = loaded.as_ref().map(|(checkpoint, _)| checkpoint);
         let stages = build(elements, in_flight.filter(|checkpoint| has_stages(checkpoint)));
         let stages = stages.map_err(PipelineError::Start)?;
@@ -221,7 +221,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
     }
 }
 
-impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committing<S, K, L> {
+impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     /// Source and sink are as the checkpoint says. Returns the number of the next one.
     async fn recover<T, Store>(
         &mut self,

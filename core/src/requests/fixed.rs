@@ -6,8 +6,8 @@ use core::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::{OwnLane, Requests, TURN_BUDGET, Woken};
-use crate::slots::{element, poll_in_place};
+use super::{Requests, StageWaker, TURN_BUDGET, WakeEvent};
+use crate::requests::heap::{element, poll_in_place};
 
 pin_project! {
     /// The requests themselves, an array of `Option<F>`, and how their wakes find their way.
@@ -98,7 +98,7 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
         this.wakes.with_waker(slot, this.parent, |cx| poll_in_place(place, cx))
     }
 
-    fn with_own<T>(&self, _: OwnLane, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    fn with_own<T>(&self, _: StageWaker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
         poll(&mut Context::from_waker(&self.parent))
     }
 
@@ -106,18 +106,18 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
         true // of no consequence: the stage's own lanes come first in every turn
     }
 
-    fn next_woken(self: Pin<&mut Self>) -> Option<Woken> {
-        const OWN: [OwnLane; 3] = [OwnLane::Source, OwnLane::Timer, OwnLane::Function];
+    fn next_woken(self: Pin<&mut Self>) -> Option<WakeEvent> {
+        const OWN: [StageWaker; 3] = [StageWaker::Source, StageWaker::Timer, StageWaker::Function];
         let this = self.project();
         if let Some(lane) = OWN.get(*this.own) {
             *this.own += 1;
-            return Some(Woken::Own(*lane));
+            return Some(WakeEvent::Own(*lane));
         }
         loop {
             let slot = this.wakes.next(N)?;
             // A wake for a request that is gone is nobody's.
             if this.requests[slot].is_some() {
-                return Some(Woken::Request(slot));
+                return Some(WakeEvent::Request(slot));
             }
         }
     }
@@ -135,12 +135,12 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
 /// no matter who makes it, and nothing but that waker need be stored.
 #[doc(hidden)]
 #[derive(Debug, Default)]
-pub struct Sweep {
+pub struct PollAll {
     /// The next slot; past the last one, the turn has seen them all.
     next: usize,
 }
 
-impl Wakes for Sweep {
+impl Wakes for PollAll {
     fn begin(&mut self) {
         self.next = 0;
     }

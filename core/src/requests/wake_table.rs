@@ -9,7 +9,7 @@ use core::task::{Context, Waker};
 use critical_section::Mutex;
 
 use super::fixed::Wakes;
-use crate::slots::lane_waker;
+use crate::requests::heap::lane_waker;
 
 /// Tells a stage in place which of its requests were woken, so that a wake polls that request and no
 /// other. For at most `N` records in flight; it lives in a `static`, and one stage at a time uses it.
@@ -76,9 +76,9 @@ impl<const N: usize> WakeTable<N> {
     }
 
     /// The table for a stage, unless another one has it.
-    pub(super) fn claim(&'static self) -> Option<Claim<N>> {
+    pub(super) fn claim(&'static self) -> Option<WakeTableGuard<N>> {
         let is_free = self.with_state(|state| !core::mem::replace(&mut state.claimed, true));
-        is_free.then(|| Claim { table: self, next: 0 })
+        is_free.then(|| WakeTableGuard { table: self, next: 0 })
     }
 
     /// Wakes a lane.
@@ -129,13 +129,13 @@ impl<const N: usize> fmt::Debug for WakeTable<N> {
 /// A stage's hold on its table, and how far its pass over the lanes has come.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Claim<const N: usize> {
+pub struct WakeTableGuard<const N: usize> {
     table: &'static WakeTable<N>,
     /// The next lane of the pass; zero between two passes.
     next: usize,
 }
 
-impl<const N: usize> Wakes for Claim<N> {
+impl<const N: usize> Wakes for WakeTableGuard<N> {
     fn begin(&mut self) {}
 
     fn with_waker<T>(&self, slot: usize, _: &Waker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
@@ -176,7 +176,7 @@ impl<const N: usize> Wakes for Claim<N> {
     }
 }
 
-impl<const N: usize> Drop for Claim<N> {
+impl<const N: usize> Drop for WakeTableGuard<N> {
     fn drop(&mut self) {
         for lane in &self.table.lanes {
             lane.woken.store(false, Relaxed);
@@ -210,11 +210,11 @@ mod tests {
         }
     }
 
-    fn woken<const N: usize>(claim: &mut Claim<N>) -> Vec<usize> {
+    fn woken<const N: usize>(claim: &mut WakeTableGuard<N>) -> Vec<usize> {
         core::iter::from_fn(|| claim.next(N)).collect()
     }
 
-    fn waker<const N: usize>(claim: &Claim<N>, lane: usize) -> Waker {
+    fn waker<const N: usize>(claim: &WakeTableGuard<N>, lane: usize) -> Waker {
         claim.with_waker(lane, Waker::noop(), |cx| cx.waker().clone())
     }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::schedule::Q32;
-use crate::config::ConfigError;
+use crate::policy::ConfigError;
 
 /// A bucket of tokens: each retry takes one, each success puts a part of one back.
 ///

@@ -7,9 +7,9 @@ use core::time::Duration;
 
 pub use self::budget::RetryBudget;
 pub use self::schedule::{Exponential, Fixed as FixedSchedule, Schedule};
-use crate::config::ConfigError;
-use crate::function::Attempt;
+use crate::function::AttemptInfo;
 use crate::outcome::Failure;
+use crate::policy::ConfigError;
 
 /// Decides after each attempt whether there is another one.
 ///
@@ -21,7 +21,7 @@ use crate::outcome::Failure;
 /// ```
 /// use core::time::Duration;
 ///
-/// use inflight_core::{Attempt, Failure, RetryStrategy};
+/// use inflight_core::{AttemptInfo, Failure, RetryStrategy};
 ///
 /// /// At once, if there is time for another attempt.
 /// struct WhileThereIsTime;
@@ -29,7 +29,7 @@ use crate::outcome::Failure;
 /// impl<In, Out, E> RetryStrategy<In, Out, E> for WhileThereIsTime {
 ///     fn next_delay(
 ///         &self,
-///         attempt: Attempt,
+///         attempt: AttemptInfo,
 ///         _: &In,
 ///         result: &Result<Out, Failure<E>>,
 ///     ) -> Option<Duration> {
@@ -45,7 +45,7 @@ pub trait RetryStrategy<In, Out, E> {
     /// success, so it must be cheap.
     fn next_delay(
         &self,
-        attempt: Attempt,
+        attempt: AttemptInfo,
         input: &In,
         result: &Result<Out, Failure<E>>,
     ) -> Option<Duration>;
@@ -66,7 +66,7 @@ pub struct NoRetry;
 
 impl<In, Out, E> RetryStrategy<In, Out, E> for NoRetry {
     #[inline(always)]
-    fn next_delay(&self, _: Attempt, _: &In, _: &Result<Out, Failure<E>>) -> Option<Duration> {
+    fn next_delay(&self, _: AttemptInfo, _: &In, _: &Result<Out, Failure<E>>) -> Option<Duration> {
         None
     }
 }
@@ -94,7 +94,7 @@ pub type FixedDelay<A = Always, B = Never, C = Never> = Retry<FixedSchedule, A, 
 /// | [`max_retries`](Retry::max_retries) | 3 |
 /// | [`when_error`](Retry::when_error) | every error |
 /// | [`when_output`](Retry::when_output) | no output |
-/// | [`delay_from`](Retry::delay_from) | no error: the delay is the schedule's |
+/// | [`retry_after`](Retry::retry_after) | no error: the delay is the schedule's |
 ///
 /// ```
 /// use core::time::Duration;
@@ -203,7 +203,7 @@ impl<D, A, B, C> Retry<D, A, B, C> {
 
     /// Lets an error dictate the delay (an HTTP service's `Retry-After`, say): `Some` is taken as it is,
     /// `None` leaves it to the schedule. Annotate the parameter: `|error: &MyError| ..`.
-    pub fn delay_from<E, P>(self, delay: P) -> Retry<D, A, B, P>
+    pub fn retry_after<E, P>(self, delay: P) -> Retry<D, A, B, P>
     where
         P: Fn(&E) -> Option<Duration>,
     {
@@ -217,12 +217,12 @@ where
     D: Schedule,
     A: Predicate<E>,
     B: Predicate<Out>,
-    C: Dictate<E>,
+    C: RetryAfter<E>,
 {
     #[inline]
     fn next_delay(
         &self,
-        attempt: Attempt,
+        attempt: AttemptInfo,
         _input: &In,
         result: &Result<Out, Failure<E>>,
     ) -> Option<Duration> {
@@ -260,18 +260,18 @@ impl<T, F: Fn(&T) -> bool> Predicate<T> for F {
 }
 
 /// A delay that an error dictates. Every `Fn(&E) -> Option<Duration>` is one.
-pub trait Dictate<E> {
+pub trait RetryAfter<E> {
     /// The delay, if the error dictates one.
     fn delay(&self, error: &E) -> Option<Duration>;
 }
 
-impl<E, F: Fn(&E) -> Option<Duration>> Dictate<E> for F {
+impl<E, F: Fn(&E) -> Option<Duration>> RetryAfter<E> for F {
     fn delay(&self, error: &E) -> Option<Duration> {
         self(error)
     }
 }
 
-impl<E> Dictate<E> for Never {
+impl<E> RetryAfter<E> for Never {
     fn delay(&self, _: &E) -> Option<Duration> {
         None
     }

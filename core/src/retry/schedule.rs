@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use crate::config::ConfigError;
-use crate::function::Attempt;
+use crate::function::AttemptInfo;
+use crate::policy::ConfigError;
 use crate::time::Span;
 
 /// The delay after each attempt, as a pure function of the attempt: [`FixedSchedule`](crate::FixedSchedule) or
@@ -14,25 +14,25 @@ use crate::time::Span;
 ///
 /// ```
 /// use core::time::Duration;
-/// use inflight_core::{Attempt, Failure, RetryStrategy};
+/// use inflight_core::{AttemptInfo, Failure, RetryStrategy};
 ///
 /// /// Delays that somebody has written down.
 /// struct Table([Duration; 3]);
 ///
 /// impl<In, Out, E> RetryStrategy<In, Out, E> for Table {
-///     fn next_delay(&self, attempt: Attempt, _: &In, result: &Result<Out, Failure<E>>) -> Option<Duration> {
+///     fn next_delay(&self, attempt: AttemptInfo, _: &In, result: &Result<Out, Failure<E>>) -> Option<Duration> {
 ///         let delay = self.0.get(attempt.retry as usize)?;
 ///         result.is_err().then_some(*delay)
 ///     }
 /// }
 ///
 /// let table = Table([1, 5, 30].map(Duration::from_secs));
-/// let attempt = Attempt { number: 2, retry: 1, request_id: 0, time_left: None };
+/// let attempt = AttemptInfo { number: 2, retry: 1, request_id: 0, time_left: None };
 /// assert_eq!(table.next_delay(attempt, &(), &Err::<(), _>(Failure::Error("busy"))), Some(table.0[1]));
 /// ```
 pub trait Schedule: sealed::Sealed {
     /// The delay between `attempt`, which has just ended, and the next one.
-    fn delay(&self, attempt: Attempt) -> Duration;
+    fn delay(&self, attempt: AttemptInfo) -> Duration;
 
     /// Whether the settings make sense.
     ///
@@ -64,7 +64,7 @@ impl Fixed {
 }
 
 impl Schedule for Fixed {
-    fn delay(&self, _attempt: Attempt) -> Duration {
+    fn delay(&self, _attempt: AttemptInfo) -> Duration {
         self.delay
     }
 }
@@ -110,7 +110,7 @@ impl Exponential {
 }
 
 impl Schedule for Exponential {
-    fn delay(&self, attempt: Attempt) -> Duration {
+    fn delay(&self, attempt: AttemptInfo) -> Duration {
         let maximum = self.maximum().as_nanos();
         let mut delay = self.initial.as_nanos().min(maximum);
         for _ in 0..attempt.retry {
@@ -144,7 +144,7 @@ impl Schedule for Exponential {
 
 /// 64 well-mixed bits from the seed, the call and the attempt (the finaliser of SplitMix64, by
 /// Steele, Lea and Flood).
-fn mix(seed: u64, attempt: Attempt) -> u64 {
+fn mix(seed: u64, attempt: AttemptInfo) -> u64 {
     let attempts = u64::from(attempt.number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut z =
         (seed ^ attempt.request_id.wrapping_mul(0xd134_2543_de82_ef95)).wrapping_add(attempts);
@@ -195,8 +195,8 @@ fn saturate(number: u128) -> u64 {
 mod tests {
     use super::*;
 
-    fn attempt(number: u32, request_id: u64) -> Attempt {
-        Attempt { number, retry: number - 1, request_id, time_left: None }
+    fn attempt(number: u32, request_id: u64) -> AttemptInfo {
+        AttemptInfo { number, retry: number - 1, request_id, time_left: None }
     }
 
     fn millis(schedule: &Exponential, attempts: core::ops::RangeInclusive<u32>) -> [u128; 8] {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Barrier, Checkpoint, CheckpointId, Elements, Failure, FixedDelay,
-    NoKey, Outcome, RetryStrategy, Spawner, StreamElement,
+    Outcome, RetryStrategy, Spawner, StreamElement, Unkeyed,
 };
 
 use crate::thread::{Millis, Thread};
@@ -27,18 +27,18 @@ const RECORDS: u32 = 16;
 enum Way {
     InPlace,
     Run,
-    Spawned,
+    SpawnedStage,
     RequestsSpawned,
     BothSpawned,
 }
 
 const WAYS: [Way; 5] =
-    [Way::InPlace, Way::Run, Way::Spawned, Way::RequestsSpawned, Way::BothSpawned];
+    [Way::InPlace, Way::Run, Way::SpawnedStage, Way::RequestsSpawned, Way::BothSpawned];
 
 /// The outcomes of a stage whose requests are `ask`, after each of which the consumer computes.
 fn outcomes<R, Fut>(
     way: Way,
-    policy: AsyncWait<R, NoKey>,
+    policy: AsyncWait<R, Unkeyed>,
     computes: Millis,
     ask: fn(Thread, u32) -> Fut,
 ) -> Vec<Outcome<u32, (), ()>>
@@ -60,7 +60,7 @@ where
         };
         match way {
             Way::InPlace => each(stage.in_place(&runtime).unwrap(), take).await,
-            Way::Spawned => each(stage.spawn(runtime.clone()).unwrap(), take).await,
+            Way::SpawnedStage => each(stage.spawn(runtime.clone()).unwrap(), take).await,
             Way::RequestsSpawned => {
                 let stage = stage.spawn_requests(runtime.clone());
                 each(stage.in_place(&runtime).unwrap(), take).await;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 
 /// In milliseconds.
 pub(crate) type Millis = i64;
@@ -198,7 +198,7 @@ pub(crate) struct Handle<T> {
 }
 
 impl<T> Future for Handle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.join.waker.set(Some(cx.waker().clone()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 
 use crate::clock::{Alarm, Clock};
 use crate::world::World;
@@ -157,7 +157,7 @@ pub(crate) struct Handle<T> {
 }
 
 impl<T> Future for Handle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(result) = self.join.result.take() {

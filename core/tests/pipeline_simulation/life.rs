@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::pipeline::{Ended, Pipeline, PipelineError};
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Attempt, Checkpoint, Checkpointing, FixedDelay, KeyOf, Outcome,
-    StartError, StreamElement, with_attempt,
+    AsyncWait, AsyncWaitExt, AttemptInfo, Checkpoint, Checkpointing, FixedDelay, KeySelector,
+    Outcome, StartError, StreamElement, with_attempt,
 };
 
 use crate::beside::{Beside, Desk};
@@ -111,7 +111,7 @@ fn key(value: &u32) -> u32 {
 /// Said by the service when it wants to be asked again.
 const REFUSED: u32 = 99;
 
-fn stage<K: KeyOf<u32> + 'static>(
+fn stage<K: KeySelector<u32> + 'static>(
     plan: Plan,
     world: Rc<World>,
     runtime: Virtual,
@@ -123,7 +123,7 @@ fn stage<K: KeyOf<u32> + 'static>(
     let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(1);
     let policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
     let (service, clerk) = (runtime.clone(), Rc::clone(&world));
-    let function = with_attempt(move |value: &u32, attempt: Attempt| {
+    let function = with_attempt(move |value: &u32, attempt: AttemptInfo| {
         let (value, world, runtime) = (*value, Rc::clone(&world), service.clone());
         let is_stable = name != "first" || attempt.request_id == u64::from(value);
         world.promise(is_stable, "a record's request id is always the same");

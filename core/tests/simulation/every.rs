@@ -340,7 +340,7 @@ impl Family {
         if world.awaits_time() {
             possible.push(Step::ToDeadline(0));
         }
-        if self.starts_wait && world.has_call() {
+        if self.starts_wait && world.has_attempt() {
             possible.push(Step::Start(1));
         }
         if self.outputs_wait && world.has_output() {

@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
-use inflight_core::{AsyncWait, CallId, FixedDelay, Instant, StreamElement};
+use inflight_core::{AsyncWait, AttemptId, FixedDelay, Instant, StreamElement};
 
 /// They come from an operator of another size, over several attempts.
-pub(crate) fn names() -> &'static [CallId] {
-    static NAMES: OnceLock<Vec<CallId>> = OnceLock::new();
+pub(crate) fn names() -> &'static [AttemptId] {
+    static NAMES: OnceLock<Vec<AttemptId>> = OnceLock::new();
     NAMES.get_or_init(|| {
         let policy = AsyncWait::unordered(32).retry(FixedDelay::new(core::time::Duration::ZERO));
         let mut operator = policy.build_core::<u32, u32, ()>().expect("the settings make sense");
@@ -16,7 +16,7 @@ pub(crate) fn names() -> &'static [CallId] {
         let mut names = Vec::new();
         for _ in 0..4 {
             let first = names.len();
-            while let Some(call) = operator.poll_call(Instant::ZERO) {
+            while let Some(call) = operator.poll_attempt(Instant::ZERO) {
                 names.push(call.id);
             }
             for id in &names[first..] {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use inflight_core::{
-    AsyncWait, Attempt, ConfigError, ExponentialBackoff, FinishPolicy, FixedDelay, NoRetry,
+    AsyncWait, AttemptInfo, ConfigError, ExponentialBackoff, FinishPolicy, FixedDelay, NoRetry,
     RetryBudget, RetryStrategy,
 };
 
@@ -220,21 +220,26 @@ impl Strategy {
             Delays::Fixed(fixed) => {
                 let strategy = FixedDelay::new(Duration::from_millis(fixed));
                 let strategy = strategy.max_retries(retries.most);
-                Self::Fixed(strategy.when_error(only).when_output(also).delay_from(delay))
+                Self::Fixed(strategy.when_error(only).when_output(also).retry_after(delay))
             }
             Delays::Exponential { initial, halves, maximum } => {
                 let strategy = ExponentialBackoff::new(Duration::from_millis(initial))
                     .factor(halves as f64 / 2.0)
                     .max_delay(Duration::from_millis(maximum))
                     .max_retries(retries.most);
-                Self::Exponential(strategy.when_error(only).when_output(also).delay_from(delay))
+                Self::Exponential(strategy.when_error(only).when_output(also).retry_after(delay))
             }
         }
     }
 }
 
 impl RetryStrategy<Record, u32, u32> for Strategy {
-    fn next_delay(&self, attempt: Attempt, input: &Record, answer: &Answer) -> Option<Duration> {
+    fn next_delay(
+        &self,
+        attempt: AttemptInfo,
+        input: &Record,
+        answer: &Answer,
+    ) -> Option<Duration> {
         match self {
             Self::No(strategy) => strategy.next_delay(attempt, input, answer),
             Self::Fixed(strategy) => strategy.next_delay(attempt, input, answer),

@@ -3,9 +3,9 @@
 //! This file alone names the operator's methods.
 
 use inflight_core::{
-    AsyncWait, ByKey, CallId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
-    Expired, Fixed, Full, Heap, Instant, NoRetry, Operator, Outcome, RestoreError, StreamElement,
-    TimeoutAction,
+    AsyncWait, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
+    Expired, Fixed, Full, Heap, Instant, KeyBy, NoRetry, Operator, Outcome, RestoreError,
+    StreamElement, TimeoutAction,
 };
 
 use crate::model;
@@ -18,7 +18,7 @@ pub(crate) const NAME: &str = "stage";
 
 pub(crate) type Element = StreamElement<Outcome<Record, u32, u32>>;
 
-type Key = ByKey<fn(&Record) -> u32>;
+type Key = KeyBy<fn(&Record) -> u32>;
 
 pub(crate) enum Subject {
     Heap(Box<Operator<Record, u32, u32, Strategy, Heap, Key>>),
@@ -38,7 +38,7 @@ macro_rules! operator {
 /// An attempt to start, without the borrow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Started {
-    pub(crate) id: CallId,
+    pub(crate) id: AttemptId,
     pub(crate) request: u64,
     pub(crate) number: u32,
     pub(crate) attempt: u32,
@@ -76,8 +76,8 @@ impl Subject {
             .map_err(|Full(element)| element)
     }
 
-    pub(crate) fn poll_call(&mut self, now: i64) -> Option<Started> {
-        let call = operator!(self, operator => operator.poll_call(at(now)))?;
+    pub(crate) fn poll_attempt(&mut self, now: i64) -> Option<Started> {
+        let call = operator!(self, operator => operator.poll_attempt(at(now)))?;
         Some(Started {
             id: call.id,
             request: call.attempt.request_id,
@@ -87,7 +87,7 @@ impl Subject {
         })
     }
 
-    pub(crate) fn complete(&mut self, now: i64, id: CallId, answer: Answer) -> Completion {
+    pub(crate) fn complete(&mut self, now: i64, id: AttemptId, answer: Answer) -> Completion {
         operator!(self, operator => operator.handle_completion(at(now), id, answer))
     }
 
@@ -154,7 +154,7 @@ impl Subject {
 /// What happens seldom.
 impl Subject {
     /// The number of the record whose end this decides, if there is such a call.
-    pub(crate) fn resolve_timeout(&mut self, id: CallId, choice: Choice) -> Option<u32> {
+    pub(crate) fn resolve_timeout(&mut self, id: AttemptId, choice: Choice) -> Option<u32> {
         let mut number = None;
         let decide = |record: &Record| {
             number = Some(record.number);

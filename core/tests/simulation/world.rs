@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use inflight_core::{
-    Barrier, CallId, Checkpoint, CheckpointId, Completion, Expired, StreamElement, Timestamp,
+    AttemptId, Barrier, Checkpoint, CheckpointId, Completion, Expired, StreamElement, Timestamp,
 };
 
 use crate::ledger::{Ledger, Passed, Point};
@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) running: Vec<Started>,
     pub(crate) over: Vec<Started>,
     /// Names from earlier lives.
-    pub(crate) foreign: Vec<CallId>,
+    pub(crate) foreign: Vec<AttemptId>,
     pub(crate) ledger: Ledger,
     /// The last checkpoint that is complete.
     pub(crate) saved: Option<SavedPoint>,
@@ -210,14 +210,14 @@ impl World {
 
     fn start(&mut self, most: usize) -> Result<(), String> {
         for _ in 0..most {
-            let started = self.subject.poll_call(self.clock);
+            let started = self.subject.poll_attempt(self.clock);
             let wish = started.map(|started| started.request);
-            let expected = self.model.poll_call(self.clock, wish);
+            let expected = self.model.poll_attempt(self.clock, wish);
             let as_model = started.map(|started| {
                 let Started { request, number, attempt, time_left, .. } = started;
                 model::Started { request, number, attempt, time_left }
             });
-            same("poll_call", &as_model, &expected)?;
+            same("poll_attempt", &as_model, &expected)?;
             let Some(started) = started else { return Ok(()) };
             self.tell(|_| format!("attempt {} of {} starts", started.attempt, started.number));
             let is_taken = |other: &Started| other.id == started.id;
@@ -269,7 +269,7 @@ impl World {
         self.complete_in_vain(id, end)
     }
 
-    fn complete_in_vain(&mut self, id: CallId, end: End) -> Result<(), String> {
+    fn complete_in_vain(&mut self, id: AttemptId, end: End) -> Result<(), String> {
         let answer = end.answer(0, 99);
         let expected = self.model.complete(self.clock, None, answer);
         same("expected", &expected, &Completion::Late)?;
@@ -410,8 +410,8 @@ impl World {
         self.model.poll_deadline().is_some()
     }
 
-    pub(crate) fn has_call(&self) -> bool {
-        self.model.has_call()
+    pub(crate) fn has_attempt(&self) -> bool {
+        self.model.has_attempt()
     }
 
     pub(crate) fn has_output(&self) -> bool {

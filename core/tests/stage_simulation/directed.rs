@@ -46,7 +46,7 @@ fn all_ways(order: Order, capacity: usize) -> impl Iterator<Item = Plan> {
 
 const MODES: [Mode; 6] = [
     Mode::InPlace,
-    Mode::Spawned,
+    Mode::SpawnedStage,
     Mode::RequestsSpawned,
     Mode::BothSpawned,
     Mode::Run,
@@ -55,7 +55,7 @@ const MODES: [Mode; 6] = [
 
 #[test] // L1, C2: nobody takes anything, and everything that has room is done
 fn requests_progress_while_the_consumer_is_busy() {
-    for mode in [Mode::Spawned, Mode::BothSpawned] {
+    for mode in [Mode::SpawnedStage, Mode::BothSpawned] {
         let steps = [
             Step::OfferRecords(10),
             Step::Settle,
@@ -108,7 +108,7 @@ fn a_stage_gives_way() {
         Step::EndMany(5000),
         Step::Settle,
     ];
-    check(plain(Mode::Spawned, Order::Unordered, 5000), &steps);
+    check(plain(Mode::SpawnedStage, Order::Unordered, 5000), &steps);
 }
 
 #[test] // K5: crash after crash

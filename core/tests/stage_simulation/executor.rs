@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use inflight_core::Gone;
+use inflight_core::JoinError;
 
 use crate::run::Planned;
 
@@ -87,7 +87,7 @@ impl Executor {
                     Ok(polled) => polled.map(Ok),
                     Err(panic) => {
                         note(&surprise, &*panic);
-                        Poll::Ready(Err(Gone::Panicked))
+                        Poll::Ready(Err(JoinError::Panicked))
                     }
                 })
                 .await;
@@ -165,7 +165,7 @@ impl Task {
 }
 
 struct Join<T> {
-    result: RefCell<Option<Result<T, Gone>>>,
+    result: RefCell<Option<Result<T, JoinError>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -174,7 +174,7 @@ struct TaskEnd<T>(Rc<Join<T>>);
 
 impl<T> Drop for TaskEnd<T> {
     fn drop(&mut self) {
-        self.0.result.borrow_mut().get_or_insert(Err(Gone::Cancelled));
+        self.0.result.borrow_mut().get_or_insert(Err(JoinError::Cancelled));
         if let Some(waker) = self.0.waker.take() {
             waker.wake();
         }
@@ -198,7 +198,7 @@ impl<T> Handle<T> {
 }
 
 impl<T> Future for Handle<T> {
-    type Output = Result<T, Gone>;
+    type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(result) = self.join.result.take() {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use inflight_core::{AsyncFunction, Attempt, TimeoutAction};
+use inflight_core::{AsyncFunction, AttemptInfo, TimeoutAction};
 
 use crate::model;
 use crate::run::Planned;
@@ -26,7 +26,7 @@ impl AsyncFunction<Record> for Function {
         self.watch.open_polled(cx)
     }
 
-    fn invoke(&mut self, input: &Record, attempt: Attempt) -> Request {
+    fn invoke(&mut self, input: &Record, attempt: AttemptInfo) -> Request {
         let at = self.watch.invoked(input.number, attempt);
         let in_place = self.watch.polls_requests_in_place();
         Request { at, in_place, watch: Rc::clone(&self.watch) }

@@ -9,7 +9,7 @@ use crate::setup::{Order, Setup, Storage};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mode {
     InPlace,
-    Spawned,
+    SpawnedStage,
     RequestsSpawned,
     BothSpawned,
     /// With its consumer, as one future.
@@ -19,7 +19,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     pub(crate) fn has_task(self) -> bool {
-        matches!(self, Self::Spawned | Self::BothSpawned)
+        matches!(self, Self::SpawnedStage | Self::BothSpawned)
     }
 
     pub(crate) fn has_request_tasks(self) -> bool {
@@ -84,7 +84,7 @@ pub(crate) struct Plan {
     pub(crate) setup: Setup,
     pub(crate) mode: Mode,
     pub(crate) home: Home,
-    /// Plain values in, plain outcomes out.
+    /// Values values in, plain outcomes out.
     pub(crate) plain: bool,
     pub(crate) opening: Opening,
     /// Closing waits until the script lets it.
@@ -116,7 +116,7 @@ impl Plan {
         if random.one_in(60) {
             make_huge(&mut setup, random);
         }
-        let modes = [Mode::InPlace, Mode::Spawned, Mode::Spawned, Mode::RequestsSpawned];
+        let modes = [Mode::InPlace, Mode::SpawnedStage, Mode::SpawnedStage, Mode::RequestsSpawned];
         let mode = if random.one_in(4) { Mode::BothSpawned } else { random.pick(&modes) };
         let openings = [Opening::Later, Opening::Later, Opening::Fails, Opening::FailsLater];
         let opening = if random.one_in(6) { random.pick(&openings) } else { Opening::AtOnce };

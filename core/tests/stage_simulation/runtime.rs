@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use inflight_core::{Gone, Instant, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 
 use crate::clock::{Alarm, Clock};
 use crate::executor::{Executor, Handle, Role};
@@ -104,7 +104,7 @@ pub(crate) struct RequestHandle {
 }
 
 impl Future for RequestHandle {
-    type Output = Result<Result<u32, u32>, Gone>;
+    type Output = Result<Result<u32, u32>, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.watch.stage_polls(self.at, Some(self.handle.is_finished()));

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use inflight_core::{Elements, Plain, StreamElement};
+use inflight_core::{Elements, StreamElement, Values};
 
 use crate::run::Planned;
 use crate::values::Record;
@@ -63,7 +63,7 @@ impl Stream for Source<Elements> {
     }
 }
 
-impl Stream for Source<Plain> {
+impl Stream for Source<Values> {
     type Item = Record;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Record>> {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Failure, Fixed, Gone, Heap,
-    IntoElement, KeyOf, Launch, Metrics, NoRetry, Outcome, Plain, Run, Shape, Spawned, Stage,
-    StageError, StageStorage, StreamElement, Unstarted, WakeTable,
+    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Failure, Fixed, Heap,
+    IntoElement, JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, RunRequest, SpawnedStage,
+    Stage, StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
 };
 
 use crate::consumer::{Busy, Consumer};
@@ -42,7 +42,7 @@ pub(crate) trait Subject {
 }
 
 /// What comes out, as an element.
-pub(crate) trait Shaped: Shape {
+pub(crate) trait Shaped: StreamKind {
     fn element(item: Self::Item<Out>) -> Element;
 }
 
@@ -52,7 +52,7 @@ impl Shaped for Elements {
     }
 }
 
-impl Shaped for Plain {
+impl Shaped for Values {
     fn element(item: Out) -> Element {
         StreamElement::value(item)
     }
@@ -60,7 +60,7 @@ impl Shaped for Plain {
 
 pub(crate) fn start(plan: &Plan, runtime: &Virtual, from: Option<&Checkpoint>) -> Box<dyn Subject> {
     match plan.plain {
-        true => with_shape::<Plain>(plan, runtime, from),
+        true => with_shape::<Values>(plan, runtime, from),
         false => with_shape::<Elements>(plan, runtime, from),
     }
 }
@@ -94,7 +94,7 @@ fn with_policy<M, K>(
 ) -> Box<dyn Subject>
 where
     M: Shaped + 'static,
-    K: KeyOf<Record> + 'static,
+    K: KeySelector<Record> + 'static,
     Source<M>: Stream + Unpin,
     <Source<M> as Stream>::Item: IntoElement<Record, M>,
 {
@@ -109,22 +109,22 @@ where
     let stage = stage.restore(from);
     let has_task = plan.mode.has_task();
     match plan.mode {
-        Mode::InPlace | Mode::Spawned | Mode::Run => run(stage, runtime, has_task),
+        Mode::InPlace | Mode::SpawnedStage | Mode::Run => run(stage, runtime, has_task),
         _ => run(stage.spawn_requests(Tasks(runtime.clone())), runtime, has_task),
     }
 }
 
 fn run<M, K, Q>(
-    stage: Unstarted<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
+    stage: StageBuilder<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
     runtime: &Virtual,
     has_task: bool,
 ) -> Box<dyn Subject>
 where
     M: Shaped + 'static,
-    K: KeyOf<Record> + 'static,
+    K: KeySelector<Record> + 'static,
     Source<M>: Stream + Unpin,
     <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: Launch<Request> + 'static,
+    Q: RunRequest<Request> + 'static,
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
 {
     let runtime = runtime.clone();
@@ -155,16 +155,16 @@ fn forever<T: Default + Any + Send + Sync>() -> &'static T {
 }
 
 fn in_place_over<M, K, Q, S>(
-    stage: Unstarted<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
+    stage: StageBuilder<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
     runtime: Virtual,
     storage: S,
 ) -> Box<dyn Subject>
 where
     M: Shaped + 'static,
-    K: KeyOf<Record> + 'static,
+    K: KeySelector<Record> + 'static,
     Source<M>: Stream + Unpin,
     <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: Launch<Request> + 'static,
+    Q: RunRequest<Request> + 'static,
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
     S: StageStorage + 'static,
 {
@@ -193,10 +193,10 @@ impl<M, K, Q, S, C> Subject
 where
     S: StageStorage,
     M: Shaped,
-    K: KeyOf<Record>,
+    K: KeySelector<Record>,
     Source<M>: Stream + Unpin,
     <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: Launch<Request>,
+    Q: RunRequest<Request>,
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
     C: FnMut(M::Item<Out>) -> Busy,
 {
@@ -234,10 +234,10 @@ impl<M, K, Q, S> Subject
 where
     S: StageStorage,
     M: Shaped,
-    K: KeyOf<Record>,
+    K: KeySelector<Record>,
     Source<M>: Stream + Unpin,
     <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: Launch<Request>,
+    Q: RunRequest<Request>,
     Q::Request: Future<Output = Result<u32, Failure<u32>>>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
@@ -265,17 +265,17 @@ where
     }
 }
 
-impl<M, H> Subject for Spawned<Out, u32, M, H>
+impl<M, H> Subject for SpawnedStage<Out, u32, M, H>
 where
     M: Shaped,
-    H: Future<Output = Result<Result<(), StageError<u32>>, Gone>> + Unpin,
+    H: Future<Output = Result<Result<(), StageError<u32>>, JoinError>> + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
         Pin::new(self).poll_next(cx).map(|item| item.map(M::element))
     }
 
     fn end(&self) -> Option<Result<(), StageError<u32>>> {
-        Spawned::end(self).map(|end| end.map_err(|error| *error))
+        SpawnedStage::end(self).map(|end| end.map_err(|error| *error))
     }
 
     fn metrics(&mut self) -> Metrics {

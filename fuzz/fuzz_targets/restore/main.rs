@@ -161,7 +161,7 @@ impl Plan {
             Snapshot::read(section)
         );
         let Some(expected) = expected else {
-            assert!(op.is_empty() && op.poll_call(now).is_none() && op.poll_output().is_none());
+            assert!(op.is_empty() && op.poll_attempt(now).is_none() && op.poll_output().is_none());
             assert_eq!(state(&mut op, now), before);
             return None;
         };
@@ -186,7 +186,7 @@ impl Plan {
             let (now, mut none) = (Instant::ZERO, Bytes::new(&[]));
             op.push_with_key(now, 0, StreamElement::value(In::read(&mut none)))
                 .expect("there is room");
-            let id = op.poll_call(now).expect("a record waits").id;
+            let id = op.poll_attempt(now).expect("a record waits").id;
             while op.handle_completion(now, id, Err(Failure::Panicked)) == Completion::Retry {}
             op.push_with_key(now, 0, StreamElement::Watermark(Timestamp::from_millis(5)))
                 .expect("room too");
@@ -286,7 +286,7 @@ impl Plan {
         let mut rounds_left = 16 + 16 * expected.len();
         loop {
             rounds_left = rounds_left.checked_sub(1).expect("it comes to an end");
-            while let Some(call) = op.poll_call(now) {
+            while let Some(call) = op.poll_attempt(now) {
                 attempts_left =
                     attempts_left.checked_sub(1).expect("no more attempts than allowed");
                 check_attempt(expected, call.attempt.request_id, call.attempt.number, call.input);

@@ -2,17 +2,17 @@
 
 use core::time::Duration;
 
-use inflight_core::{CallId, Completion, Expired, Failure, Instant, TimeoutAction};
+use inflight_core::{AttemptId, Completion, Expired, Failure, Instant, TimeoutAction};
 
 use super::{Answer, FAR, Item, Life, Phase, State};
 use crate::policy::{Built, Order};
 
 impl<S: Built> Life<'_, '_, S> {
-    pub(super) fn poll_call(&mut self) -> bool {
+    pub(super) fn poll_attempt(&mut self) -> bool {
         let running = self.op.running();
         let now = self.now();
         let clock = self.clock;
-        let Some(call) = self.op.poll_call(now) else {
+        let Some(call) = self.op.poll_attempt(now) else {
             self.check_nothing_to_start();
             return false;
         };
@@ -68,7 +68,7 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     pub(super) fn complete(&mut self) {
-        let running: Vec<CallId> = self.running().map(|(_, id, _)| id).collect();
+        let running: Vec<AttemptId> = self.running().map(|(_, id, _)| id).collect();
         if !running.is_empty() {
             let id = running[self.bytes.below(running.len())];
             self.complete_by(id);
@@ -83,7 +83,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    fn complete_by(&mut self, id: CallId) {
+    fn complete_by(&mut self, id: AttemptId) {
         let answer = match self.bytes.byte() {
             0..8 => Err(Failure::Panicked),
             8..12 => Err(Failure::Cancelled),
@@ -97,7 +97,7 @@ impl<S: Built> Life<'_, '_, S> {
         self.hand_in(now, id, answer);
     }
 
-    pub(super) fn hand_in(&mut self, now: Instant, id: CallId, answer: Answer) {
+    pub(super) fn hand_in(&mut self, now: Instant, id: AttemptId, answer: Answer) {
         let completion = self.op.handle_completion(now, id, answer);
         // The name of another operator's attempt may be that of one that is running here.
         let Some(at) = self.find_running(id) else {
@@ -139,14 +139,14 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     /// Which attempts are running: where their records are, their names, and since when.
-    pub(super) fn running(&self) -> impl Iterator<Item = (usize, CallId, i64)> {
+    pub(super) fn running(&self) -> impl Iterator<Item = (usize, AttemptId, i64)> {
         self.items.iter().enumerate().filter_map(|(at, item)| match item.record()?.state {
             State::Running { id, since } => Some((at, id, since)),
             _ => None,
         })
     }
 
-    fn find_running(&self, id: CallId) -> Option<usize> {
+    fn find_running(&self, id: AttemptId) -> Option<usize> {
         self.running().find(|(_, running, _)| *running == id).map(|(at, ..)| at)
     }
 
@@ -170,7 +170,7 @@ impl<S: Built> Life<'_, '_, S> {
         expired.is_some()
     }
 
-    fn call_timed_out(&mut self, id: CallId) {
+    fn call_timed_out(&mut self, id: AttemptId) {
         let at = self.find_running(id).unwrap_or_else(|| self.find_in_backoff(id));
         let (record, timeout) = (self.record(at).clone(), self.policy.timeout);
         match record.started {
@@ -187,7 +187,7 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     /// The record in backoff that has timed out. The operator is asked which: the name is of no attempt.
-    fn find_in_backoff(&mut self, id: CallId) -> usize {
+    fn find_in_backoff(&mut self, id: AttemptId) -> usize {
         let mut named = None;
         let decided = self.op.resolve_timeout(id, |input| {
             named = Some(input.0);

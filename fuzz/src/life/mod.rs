@@ -9,7 +9,7 @@ mod saved;
 use std::sync::LazyLock;
 
 use inflight_core::{
-    CallId, Failure, FinishPolicy, GivenKey, Instant, Operator, Outcome, Status, StreamElement,
+    AttemptId, Failure, FinishPolicy, GivenKey, Instant, Operator, Outcome, Status, StreamElement,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ pub struct Restart {
 pub struct Origin {
     saved: Option<Saved>,
     /// Names of attempts that are over.
-    stale: Vec<CallId>,
+    stale: Vec<AttemptId>,
     records: u32,
     /// Watermarks there have been.
     watermarks: i64,
@@ -84,7 +84,7 @@ struct Record {
 enum State {
     Waiting,
     Running {
-        id: CallId,
+        id: AttemptId,
         since: i64,
     },
     Backoff,
@@ -162,7 +162,7 @@ pub struct Life<'a, 'b, S: Built> {
     clock: i64,
     phase: Phase,
     /// Calls whose time is over and about which nobody has decided.
-    undecided: Vec<(CallId, u32)>,
+    undecided: Vec<(AttemptId, u32)>,
     /// A restore brought more than there are places for.
     overfull: bool,
     watermark_in: Option<i64>,
@@ -240,8 +240,8 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
             8 => self.push_status(),
             9 => self.push_drain(),
             10 => self.push_snapshot(),
-            11..14 => _ = self.poll_call(),
-            14 => while self.poll_call() {},
+            11..14 => _ = self.poll_attempt(),
+            14 => while self.poll_attempt() {},
             15..19 => self.complete(),
             19 => self.complete_stale(),
             20 => _ = self.handle_deadline(),
@@ -261,7 +261,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
             _ => {
                 // Everything at once, as a driver does it.
                 while self.handle_deadline() {}
-                while self.poll_call() {}
+                while self.poll_attempt() {}
                 while self.poll_output() {}
             }
         }
@@ -387,7 +387,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
         assert_eq!(metrics.late_completions, self.counts.late);
         assert_eq!(metrics.running, self.op.running() as u64);
         assert_eq!(metrics.running, count(State::is_running));
-        assert_eq!(metrics.turn_wait.count(), metrics.emitted + metrics.dropped);
+        assert_eq!(metrics.ordering_delay.count(), metrics.emitted + metrics.dropped);
         assert_eq!(metrics.oldest.is_some(), metrics.in_flight > 0);
         assert!(metrics.running + metrics.in_backoff + metrics.done <= metrics.in_flight);
         assert!(metrics.dropped <= self.counts.dropped_or_will_be);
@@ -416,7 +416,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
         let mut rounds = 64 + 64 * self.items.len();
         loop {
             rounds = rounds.checked_sub(1).expect("it comes to an end");
-            while self.poll_call() {}
+            while self.poll_attempt() {}
             let has_output = self.op.has_output();
             self.poll_output();
             self.check();

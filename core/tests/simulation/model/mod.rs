@@ -245,7 +245,7 @@ impl Model {
 
     /// The next attempt to start: of those whose turn it is, the one whose turn came first. Where
     /// that is not one alone, it may be `wish`.
-    pub(crate) fn poll_call(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
+    pub(crate) fn poll_attempt(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
         self.see(now);
         self.admit();
         if self.running_limit.is_some_and(|limit| self.running() >= limit) {
@@ -347,7 +347,7 @@ impl Model {
     }
 
     /// Whether an attempt could start, or something that a restore brought could have its place first.
-    pub(crate) fn has_call(&self) -> bool {
+    pub(crate) fn has_attempt(&self) -> bool {
         let waits = |call: &Call| matches!(call.state, State::Waiting { turn: Some(_) });
         let has_place = match self.backlog.front() {
             Some(SavedElement::Call(_)) => self.in_flight() < self.capacity,

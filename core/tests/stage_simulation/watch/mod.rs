@@ -17,7 +17,7 @@ use std::fmt::Debug;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use inflight_core::{Attempt, Gone, StreamElement};
+use inflight_core::{AttemptInfo, JoinError, StreamElement};
 
 use self::consumer::OnItsWay;
 pub(crate) use self::consumer::SavedPoint;
@@ -204,7 +204,7 @@ impl Watch {
         !self.look().plan.mode.has_request_tasks()
     }
 
-    pub(crate) fn invoked(&self, number: u32, attempt: Attempt) -> usize {
+    pub(crate) fn invoked(&self, number: u32, attempt: AttemptInfo) -> usize {
         self.look().invoked(number, attempt)
     }
 
@@ -224,7 +224,7 @@ impl Watch {
         self.look().request_dropped(at);
     }
 
-    pub(crate) fn stage_has_answer(&self, at: usize, joined: Result<Result<u32, u32>, Gone>) {
+    pub(crate) fn stage_has_answer(&self, at: usize, joined: Result<Result<u32, u32>, JoinError>) {
         self.look().stage_has_answer(at, requests::answer(joined));
     }
 

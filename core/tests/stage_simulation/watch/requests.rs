@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use inflight_core::{Attempt, Completion, Failure, Gone};
+use inflight_core::{AttemptInfo, Completion, Failure, JoinError};
 
 use super::turn::Part;
 use super::{Inner, Life};
@@ -57,13 +57,13 @@ impl Seen {
 }
 
 impl Inner {
-    pub(super) fn invoked(&mut self, number: u32, attempt: Attempt) -> usize {
+    pub(super) fn invoked(&mut self, number: u32, attempt: AttemptInfo) -> usize {
         self.ends_judging();
         if self.life != Life::Running || !self.turn.part.takes_in() {
             self.fail("invoked out of turn (L4)");
         }
         let now = self.now();
-        let expected = self.model.poll_call(now, Some(attempt.request_id));
+        let expected = self.model.poll_attempt(now, Some(attempt.request_id));
         let started = Started {
             request: attempt.request_id,
             number,
@@ -254,10 +254,10 @@ impl Inner {
 }
 
 /// What came of a request, as an answer.
-pub(super) fn answer(joined: Result<Result<u32, u32>, Gone>) -> Answer {
+pub(super) fn answer(joined: Result<Result<u32, u32>, JoinError>) -> Answer {
     match joined {
         Ok(answer) => answer.map_err(Failure::Error),
-        Err(Gone::Panicked) => Err(Failure::Panicked),
-        Err(Gone::Cancelled) => Err(Failure::Cancelled),
+        Err(JoinError::Panicked) => Err(Failure::Panicked),
+        Err(JoinError::Cancelled) => Err(Failure::Cancelled),
     }
 }

@@ -196,7 +196,7 @@ impl Inner {
 
     pub(crate) fn expects_no_call(&mut self, when: &str) {
         let now = self.now();
-        if let Some(started) = self.model.poll_call(now, None) {
+        if let Some(started) = self.model.poll_attempt(now, None) {
             self.fail(format!("{when}, {started:?} was not invoked"));
         }
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Attempt, Barrier, Checkpoint, CheckpointId, Failure, Fixed,
+    AsyncWait, AsyncWaitExt, AttemptInfo, Barrier, Checkpoint, CheckpointId, Failure, Fixed,
     FixedDelay, Operator, Outcome, StreamElement, Timestamp, with_attempt,
 };
 use inflight_embassy::Embassy;
@@ -66,7 +66,7 @@ pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(
         .timeout(TIMEOUT)
         .attempt_timeout(ATTEMPT_TIMEOUT)
         .retry(FixedDelay::new(BACKOFF).max_retries(2));
-    let ask = |reading: &Reading, attempt: Attempt| bus::ask(*reading, attempt.number);
+    let ask = |reading: &Reading, attempt: AttemptInfo| bus::ask(*reading, attempt.number);
     let stage = source
         .async_wait_with(policy, with_attempt(ask))
         .checkpointed("stage", 1)

@@ -1,0 +1,429 @@
+//! The policy of a stage: how many, in which order, how long, how often again.
+
+mod error;
+mod key;
+mod order;
+
+use core::hash::Hash;
+use core::time::Duration;
+
+pub use self::error::ConfigError;
+pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
+pub use self::order::Order;
+use crate::operator::Operator;
+use crate::retry::{NoRetry, RetryBudget, RetryStrategy};
+use crate::storage::{Fixed, Storage};
+
+/// How a stage waits: the capacity, the order, the timeouts and the retry strategy.
+///
+/// Building a policy never fails; whoever turns it into a stage or an operator checks it and answers
+/// [`ConfigError`].
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`timeout`](Self::timeout) | none: a call may take forever |
+/// | [`attempt_timeout`](Self::attempt_timeout) | none |
+/// | [`retry`](Self::retry) | [`NoRetry`] |
+/// | [`retry_budget`](Self::retry_budget) | none |
+/// | [`max_running`](Self::max_running) | as many as the capacity |
+/// | [`max_capacity`](Self::max_capacity) | the capacity |
+/// | [`finish_policy`](Self::finish_policy) | [`FinishPolicy::AllRetries`] |
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::{AsyncWait, ExponentialBackoff};
+///
+/// let policy = AsyncWait::unordered(64)
+///     .timeout(Duration::from_secs(2))
+///     .retry(ExponentialBackoff::new(Duration::from_millis(50)).max_retries(3));
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a policy does nothing by itself"]
+pub struct AsyncWait<R = NoRetry, K = Unkeyed> {
+    pub(crate) settings: Settings,
+    pub(crate) retry: R,
+    pub(crate) key: K,
+}
+
+/// The settings that have no type parameter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) order: Order,
+    pub(crate) capacity: usize,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) max_capacity: Option<usize>,
+    pub(crate) max_running: Option<usize>,
+    pub(crate) retry_budget: Option<RetryBudget>,
+    pub(crate) finish_policy: FinishPolicy,
+}
+
+/// What happens to calls in backoff when the input has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FinishPolicy {
+    /// They finish normally, with all their retries.
+    #[default]
+    AllRetries,
+    /// Every record in backoff is invoked once more at once, and nothing is retried any more. This is
+    /// what Apache Flink does.
+    LastAttempt,
+}
+
+impl AsyncWait<NoRetry> {
+    /// Outcomes leave in the order in which their inputs came. At most `capacity` records are in
+    /// flight, those included that are done and wait for their turn.
+    pub const fn ordered(capacity: usize) -> Self {
+        Self::with_order(Order::Ordered, capacity)
+    }
+
+    /// Outcomes leave as they come, but never cross a control element. At most `capacity` records
+    /// are in flight.
+    pub const fn unordered(capacity: usize) -> Self {
+        Self::with_order(Order::Unordered, capacity)
+    }
+
+    /// The same order with a key that plays no part in it, so that this policy has the type of one by key: a
+    /// program that chooses the order while it runs then contains one stage and not two. A checkpoint can be
+    /// split by the key all the same.
+    ///
+    /// ```
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, KeySelector, NoRetry};
+    ///
+    /// struct Reading {
+    ///     sensor: u8,
+    ///     raw: i32,
+    /// }
+    ///
+    /// fn policy(by_sensor: bool) -> AsyncWait<NoRetry, impl KeySelector<Reading>> {
+    ///     let sensor = |reading: &Reading| reading.sensor;
+    ///     match by_sensor {
+    ///         true => AsyncWait::ordered_by_key(16, sensor),
+    ///         false => AsyncWait::ordered(16).with_key(sensor),
+    ///     }
+    /// }
+    ///
+    /// # #[cfg(feature = "alloc")]
+    /// # fn stage(
+    /// #     readings: impl futures_core::Stream<Item = Reading> + Unpin,
+    /// #     by_sensor: bool,
+    /// #     runtime: impl inflight_core::Runtime<Timer: Unpin>,
+    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
+    /// let stage = readings
+    ///     .async_wait(policy(by_sensor), |reading: &Reading| {
+    ///         let raw = reading.raw;
+    ///         async move { Ok::<_, ()>(raw - 20) }
+    ///     })
+    ///     .in_place(runtime)?;
+    /// # Ok(stage)
+    /// # }
+    /// ```
+    pub const fn with_key<In, K, F>(self, key: F) -> AsyncWait<NoRetry, KeyBy<F>>
+    where
+        F: Fn(&In) -> K,
+        K: Hash,
+    {
+        AsyncWait { settings: self.settings, retry: NoRetry, key: KeyBy(key) }
+    }
+
+    /// The same order with keys that the operator is given with each record, as of
+    /// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key): for checkpoints that are split by them.
+    pub const fn with_given_key(self) -> AsyncWait<NoRetry, GivenKey> {
+        AsyncWait { settings: self.settings, retry: NoRetry, key: GivenKey }
+    }
+
+    const fn with_order(order: Order, capacity: usize) -> Self {
+        Self { settings: Settings::new(order, capacity), retry: NoRetry, key: Unkeyed }
+    }
+}
+
+impl Settings {
+    const fn new(order: Order, capacity: usize) -> Self {
+        Self {
+            order,
+            capacity,
+            timeout: None,
+            attempt_timeout: None,
+            max_capacity: None,
+            max_running: None,
+            retry_budget: None,
+            finish_policy: FinishPolicy::AllRetries,
+        }
+    }
+}
+
+impl<F> AsyncWait<NoRetry, KeyBy<F>> {
+    /// Outcomes leave as they come, but those of one key in the order in which their inputs came, and
+    /// none crosses a control element. At most `capacity` records are in flight.
+    ///
+    /// For each key one attempt runs at a time: the next record of the key is invoked when the one
+    /// before has its outcome. See [`overlapping`](Self::overlapping). Annotate the closure's
+    /// parameter: `|reading: &Reading| reading.sensor`.
+    pub const fn ordered_by_key<In, K>(capacity: usize, key: F) -> Self
+    where
+        F: Fn(&In) -> K,
+        K: Hash,
+    {
+        let settings = Settings::new(Order::ByKey, capacity);
+        Self { settings, retry: NoRetry, key: KeyBy(key) }
+    }
+}
+
+impl<R, F> AsyncWait<R, KeyBy<F>> {
+    /// Invokes the records of one key without waiting for each other; only their outcomes leave in
+    /// order. A policy whose order is not by key does so in any case.
+    pub const fn overlapping(mut self) -> Self {
+        self.settings.order = self.settings.order.overlapping();
+        self
+    }
+}
+
+impl AsyncWait<NoRetry, GivenKey> {
+    /// Ordered by key as [`ordered_by_key`](AsyncWait::ordered_by_key) is, for an operator whose engine has the keys
+    /// already: it is given them with [`push_with_key`](Operator::push_with_key), as 64 bits.
+    /// [`hash_key`] makes such bits of a key. A restore goes on with the keys that were saved.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use inflight_core::{AsyncWait, Instant, StreamElement, hash_key};
+    ///
+    /// let policy = AsyncWait::ordered_by_given_key(9);
+    /// let mut op = policy.build_core::<u32, u32, ()>().unwrap();
+    /// op.push_with_key(Instant::ZERO, hash_key("sensor 1"), StreamElement::value(20)).unwrap();
+    /// # }
+    /// ```
+    ///
+    /// Nothing can be pushed without one, and a stage has no use for it:
+    ///
+    /// ```compile_fail,E0277
+    /// use inflight_core::{AsyncWait, Instant, StreamElement};
+    ///
+    /// let policy = AsyncWait::ordered_by_given_key(9);
+    /// let mut op = policy.build_fixed::<u32, u32, (), 9>().unwrap();
+    /// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
+    /// ```
+    pub const fn ordered_by_given_key(capacity: usize) -> Self {
+        let settings = Settings::new(Order::ByKey, capacity);
+        Self { settings, retry: NoRetry, key: GivenKey }
+    }
+}
+
+impl<R> AsyncWait<R, GivenKey> {
+    /// As for [`ordered_by_key`](AsyncWait::overlapping).
+    pub const fn overlapping(mut self) -> Self {
+        self.settings.order = self.settings.order.overlapping();
+        self
+    }
+}
+
+impl<K> AsyncWait<NoRetry, K> {
+    /// Sets when a call is tried again. Once only: the strategy is part of the type.
+    pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K> {
+        AsyncWait { settings: self.settings, retry: strategy, key: self.key }
+    }
+}
+
+impl<K: Copy> AsyncWait<NoRetry, K> {
+    /// The operator alone, with its tables in place, where it is built when the program is compiled: in a
+    /// `static` or a `const`. The strategy is given here ([`NoRetry`] for none), since [`retry`](Self::retry)
+    /// cannot be said there.
+    ///
+    /// A strategy cannot be checked when the program is compiled: ask
+    /// [`check_retry`](Operator::check_retry) once at the start if its settings might make no sense.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use std::sync::Mutex;
+    ///
+    /// use inflight_core::{AsyncWait, Fixed, FixedDelay, Instant, Operator, StreamElement};
+    ///
+    /// type Readings = Operator<u32, u32, (), FixedDelay, Fixed<16>>;
+    ///
+    /// static READINGS: Mutex<Readings> = Mutex::new(
+    ///     AsyncWait::ordered(16)
+    ///         .timeout(Duration::from_millis(200))
+    ///         .build_static(FixedDelay::new(Duration::from_millis(10)).max_retries(2))
+    ///         .checkpointed("readings", 1),
+    /// );
+    ///
+    /// let mut readings = READINGS.lock().unwrap();
+    /// readings.check_retry().unwrap();
+    /// readings.push(Instant::ZERO, StreamElement::value(7)).unwrap();
+    /// assert_eq!(readings.poll_attempt(Instant::ZERO).map(|call| *call.input), Some(7));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When a setting makes no sense; in a `static` or a `const` that is an error when the program is
+    /// compiled:
+    ///
+    /// ```compile_fail
+    /// use inflight_core::{AsyncWait, Fixed, NoRetry, Operator};
+    ///
+    /// const TOO_MANY: Operator<u32, u32, (), NoRetry, Fixed<16>> =
+    ///     AsyncWait::ordered(17).build_static(NoRetry);
+    /// # let _ = TOO_MANY;
+    /// ```
+    #[must_use]
+    pub const fn build_static<In, Out, E, R, const N: usize>(
+        self,
+        retry: R,
+    ) -> Operator<In, Out, E, R, Fixed<N>, K>
+    where
+        R: RetryStrategy<In, Out, E>,
+    {
+        match self.settings.check_for(N) {
+            Ok(()) => Operator::unchecked(self.settings, retry, self.key, None),
+            Err(_) => panic!("a setting makes no sense; `build_fixed` would say which"),
+        }
+    }
+}
+
+impl<R, K> AsyncWait<R, K> {
+    /// The order in which outcomes leave.
+    pub const fn order(&self) -> Order {
+        self.settings.order
+    }
+
+    /// Bounds a whole call: all its attempts and the backoffs between them, from the first
+    /// invocation. Waiting for a place does not count. Zero is refused when the stage is built.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// Bounds one attempt. An attempt that takes longer is cancelled and ends with
+    /// [`Failure::AttemptTimedOut`](crate::Failure::AttemptTimedOut), which the retry strategy may
+    /// retry. Zero is refused when the stage is built.
+    pub const fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Bounds the attempts that run at once, below the capacity: window and concurrency are two
+    /// numbers. Records in backoff do not count as running. Zero is refused when the stage is built.
+    pub const fn max_running(mut self, attempts: usize) -> Self {
+        self.settings.max_running = Some(attempts);
+        self
+    }
+
+    /// Up to where the capacity can be raised while the stage runs.
+    pub const fn max_capacity(mut self, capacity: usize) -> Self {
+        self.settings.max_capacity = Some(capacity);
+        self
+    }
+
+    /// Bounds the retries of all records together.
+    pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.settings.retry_budget = Some(budget);
+        self
+    }
+
+    /// What happens to calls in backoff when the input has ended.
+    pub const fn finish_policy(mut self, policy: FinishPolicy) -> Self {
+        self.settings.finish_policy = policy;
+        self
+    }
+
+    /// The operator alone, for people with an engine of their own. Its tables are on the heap. It asks the
+    /// policy's key function for each record's key:
+    ///
+    /// ```
+    /// use inflight_core::{AsyncWait, Instant, StreamElement};
+    ///
+    /// let policy = AsyncWait::ordered_by_key(9, |reading: &(u8, i32)| reading.0);
+    /// let mut op = policy.build_core::<_, (), ()>().unwrap();
+    /// for reading in [(1, 20), (1, 21), (2, 18)] {
+    ///     op.push(Instant::ZERO, StreamElement::value(reading)).unwrap();
+    /// }
+    /// let asked: Vec<_> =
+    ///     std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| *call.input)).collect();
+    /// assert_eq!(asked, [(1, 20), (2, 18)], "the second reading of sensor 1 waits for the first");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when a setting makes no sense.
+    #[cfg(feature = "alloc")]
+    pub fn build_core<In, Out, E>(
+        self,
+    ) -> Result<Operator<In, Out, E, R, crate::storage::Heap, K>, ConfigError>
+    where
+        R: RetryStrategy<In, Out, E>,
+    {
+        Operator::new(self.settings, self.retry, self.key)
+    }
+
+    /// The operator alone, with its tables in place and no allocator.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when a setting makes no sense, also when the capacity is larger than `N`.
+    pub fn build_fixed<In, Out, E, const N: usize>(
+        self,
+    ) -> Result<Operator<In, Out, E, R, Fixed<N>, K>, ConfigError>
+    where
+        R: RetryStrategy<In, Out, E>,
+    {
+        Operator::new(self.settings, self.retry, self.key)
+    }
+}
+
+impl Settings {
+    /// The largest capacity that the operator can be given while it runs.
+    pub(crate) const fn max_capacity(&self) -> usize {
+        match self.max_capacity {
+            Some(capacity) => capacity,
+            None => self.capacity,
+        }
+    }
+
+    /// Whether an operator over the storage `S` can be built.
+    pub(crate) fn check<S: Storage>(&self) -> Result<(), ConfigError> {
+        self.check_for(S::MAX_CAPACITY)
+    }
+
+    /// Whether one over a storage with that many places can.
+    const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
+        let capacity = self.max_capacity();
+        if capacity > maximum {
+            return Err(ConfigError::CapacityTooLarge { capacity, maximum });
+        }
+        if let Err(error) = check_capacity(self.capacity, capacity) {
+            return Err(error);
+        }
+        if let Some(attempts) = self.max_running
+            && let Err(error) = check_max_running(attempts)
+        {
+            return Err(error);
+        }
+        if let Some(timeout) = self.timeout
+            && timeout.is_zero()
+        {
+            return Err(ConfigError::ZeroTimeout);
+        }
+        if let Some(timeout) = self.attempt_timeout
+            && timeout.is_zero()
+        {
+            return Err(ConfigError::ZeroAttemptTimeout);
+        }
+        match self.retry_budget {
+            Some(budget) => budget.check(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a capacity makes sense where `maximum` is the largest one possible.
+pub(crate) const fn check_capacity(capacity: usize, maximum: usize) -> Result<(), ConfigError> {
+    match capacity {
+        0 => Err(ConfigError::ZeroCapacity),
+        capacity if capacity > maximum => Err(ConfigError::CapacityTooLarge { capacity, maximum }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a limit of the attempts running at once makes sense.
+pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError> {
+    if attempts == 0 { Err(ConfigError::ZeroMaxRunning) } else { Ok(()) }
+}

@@ -1,0 +1,181 @@
+//! What a stage on a task of its own shares with those who watch and steer it.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::Ordering;
+use core::task::Waker;
+use core::time::Duration;
+
+use crate::operator::Metrics;
+use crate::policy::{ConfigError, check_capacity, check_max_running};
+use crate::sync::AtomicUsize;
+
+/// Where the hardware has no 64-bit atomics, numbers are published modulo 2^32.
+#[cfg(target_has_atomic = "64")]
+type Number = core::sync::atomic::AtomicU64;
+#[cfg(not(target_has_atomic = "64"))]
+type Number = core::sync::atomic::AtomicUsize;
+
+/// Watches and steers a stage on a task of its own, from anywhere: it can be cloned and sent. Got from
+/// [`SpawnedStage::handle`](crate::SpawnedStage::handle). It does not keep the stage alive.
+///
+/// ```
+/// use core::time::Duration;
+/// use inflight_core::{ConfigError, StageHandle};
+///
+/// /// One line for a person or a scraper.
+/// fn status(stage: &StageHandle) -> String {
+///     let now = stage.metrics();
+///     let slow = now.call_time.quantile(0.99);
+///     format!("{} of {} in flight, {} failed, p99 below {slow:?}", now.in_flight, now.capacity, now.failed)
+/// }
+///
+/// /// What somebody has typed.
+/// fn command(stage: &StageHandle, line: &str) -> Result<(), ConfigError> {
+///     match line.split_once(' ').unwrap_or((line, "")) {
+///         ("capacity", n) => stage.set_capacity(n.parse().unwrap_or(0))?, // refuses 0
+///         ("running", n) => stage.set_max_running(n.parse().unwrap_or(0))?,
+///         ("stop", "") => stage.stop(), // and go on taking outcomes until the stream ends
+///         ("stop", _) => stage.stop_within(Duration::from_secs(30)),
+///         _ => {}
+///     }
+///     Ok(())
+/// }
+/// # let _ = (status, command);
+/// ```
+#[derive(Clone)]
+pub struct StageHandle {
+    control: Arc<Control>,
+    stage: Waker,
+}
+
+impl StageHandle {
+    pub(crate) fn new(control: Arc<Control>, stage: Waker) -> Self {
+        Self { control, stage }
+    }
+
+    /// The stage's numbers as of its last turn; the histograms and the age of the oldest record may be
+    /// some 50 ms older. Reads memory and nothing else.
+    pub fn metrics(&self) -> Metrics {
+        self.control.metrics()
+    }
+
+    /// Changes how many records may be in flight. A lower capacity takes effect as records leave.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero, or more than the policy's
+    /// [`max_capacity`](crate::AsyncWait::max_capacity).
+    pub fn set_capacity(&self, capacity: usize) -> Result<(), ConfigError> {
+        check_capacity(capacity, self.control.max_capacity)?;
+        self.send(&self.control.capacity, capacity);
+        Ok(())
+    }
+
+    /// Changes how many attempts may run at once. A lower limit takes effect as attempts end.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero.
+    pub fn set_max_running(&self, attempts: usize) -> Result<(), ConfigError> {
+        check_max_running(attempts)?;
+        self.send(&self.control.max_running, attempts);
+        Ok(())
+    }
+
+    /// Takes no more input. What is in flight finishes, its outcomes come out, and the stream ends.
+    pub fn stop(&self) {
+        self.send(&self.control.stop, NO_LIMIT);
+    }
+
+    /// The same within `limit` (to the millisecond, rounded up): calls that have no outcome by then fail
+    /// with [`Failure::ShutDown`](crate::Failure::ShutDown).
+    pub fn stop_within(&self, limit: Duration) {
+        let millis = limit.as_nanos().div_ceil(1_000_000);
+        let millis = usize::try_from(millis).unwrap_or(NO_LIMIT).min(NO_LIMIT - 2);
+        self.send(&self.control.stop, millis + 1);
+    }
+
+    fn send(&self, place: &AtomicUsize, value: usize) {
+        place.store(value, Ordering::Release);
+        self.stage.wake_by_ref();
+    }
+}
+
+impl fmt::Debug for StageHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageHandle").field("metrics", &self.metrics()).finish_non_exhaustive()
+    }
+}
+
+/// Zero stands for "no order", so a limit in milliseconds is kept one higher.
+const NO_LIMIT: usize = usize::MAX;
+
+pub(crate) struct Control {
+    numbers: [Number; Metrics::NUMBERS],
+    max_capacity: usize,
+    capacity: AtomicUsize,
+    max_running: AtomicUsize,
+    stop: AtomicUsize,
+}
+
+/// What the stage has been told since it last asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Capacity(usize),
+    MaxRunning(usize),
+    Stop(Option<Duration>),
+}
+
+impl Control {
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::from_numbers(&core::array::from_fn(|at| {
+            #[allow(clippy::useless_conversion)] // not where numbers have 32 bits
+            u64::try_from(self.numbers[at].load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+        }))
+    }
+
+    pub(crate) fn new(max_capacity: usize) -> Self {
+        Self {
+            numbers: core::array::from_fn(|_| Number::new(0)),
+            max_capacity,
+            capacity: AtomicUsize::new(0),
+            max_running: AtomicUsize::new(0),
+            stop: AtomicUsize::new(0),
+        }
+    }
+
+    /// An order that has not been carried out.
+    #[inline]
+    pub(crate) fn next_command(&self) -> Option<Command> {
+        let taken = |place: &AtomicUsize| match place.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => place.swap(0, Ordering::Acquire),
+        };
+        if let capacity @ 1.. = taken(&self.capacity) {
+            return Some(Command::Capacity(capacity));
+        }
+        if let attempts @ 1.. = taken(&self.max_running) {
+            return Some(Command::MaxRunning(attempts));
+        }
+        match taken(&self.stop) {
+            0 => None,
+            NO_LIMIT => Some(Command::Stop(None)),
+            millis => Some(Command::Stop(Some(Duration::from_millis(millis as u64 - 1)))),
+        }
+    }
+
+    /// Publishes numbers; only those outside of histograms, and not the age of the oldest, unless `all`.
+    #[inline]
+    pub(crate) fn publish(&self, metrics: &Metrics, all: bool) {
+        let known = if all { Metrics::NUMBERS } else { Metrics::SCALARS };
+        for (at, (place, number)) in self.numbers.iter().zip(metrics.numbers()).enumerate() {
+            if at >= known {
+                break;
+            }
+            if all || at != Metrics::OLDEST {
+                place.store(number as _, Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! From a stage on a task of its own to its consumer: a bounded buffer, handed over in batches.
+//!
+//! What is in the buffer counts against the stage's capacity, so the buffer cannot overflow and a
+//! consumer that stops taking stops the source. The producer wakes the consumer once a batch; the
+//! consumer gives credit back every few records, and when it has emptied the buffer.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker, ready};
+
+use futures_core::Stream;
+
+use crate::element::{StreamElement, StreamKind};
+use crate::operator::Metrics;
+use crate::runtime::JoinError;
+use crate::stage::Next;
+use crate::stage::StageError;
+use crate::stage::handle::{Control, StageHandle};
+use crate::sync::{AtomicUsize, AtomicWaker, Consumer, Ordering, Producer, RingBuffer};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+
+/// The two ends of a buffer for at most `max_capacity` records and as many control elements, at first
+/// for `capacity`. `producer` wakes the producing end when there is credit.
+pub(crate) fn handoff<M: StreamKind, O>(
+    capacity: usize,
+    max_capacity: usize,
+    producer: Waker,
+) -> (Outlet<M, O>, Inlet<M, O>) {
+    let (ring, taken_from) = RingBuffer::new(max_capacity.saturating_mul(2));
+    let control = Arc::new(Control::new(max_capacity));
+    let (taken, consumer) = (AtomicUsize::new(0), AtomicWaker::new());
+    let credit_after = AtomicUsize::new(credit_after(capacity));
+    let shared = Arc::new(Shared { taken, credit_after, consumer, control });
+    let outlet = Outlet { ring, given: 0, shared: Waking(Arc::clone(&shared)) };
+    let producer = WakeOnDrop(producer);
+    let inlet = Inlet { ring: taken_from, taken: 0, told: 0, shared, producer };
+    (outlet, inlet)
+}
+
+/// After how many records the producer is told, in a window of this size.
+fn credit_after(capacity: usize) -> usize {
+    (capacity / 8).clamp(1, 32)
+}
+
+struct Shared {
+    /// Records the consumer has taken, counted up, wrapping around.
+    taken: AtomicUsize,
+    /// After how many of them the producer is told.
+    credit_after: AtomicUsize,
+    consumer: AtomicWaker,
+    control: Arc<Control>,
+}
+
+/// The producing end.
+pub(crate) struct Outlet<M: StreamKind, O> {
+    /// Before `shared`: the consumer must find the buffer abandoned when it is woken.
+    ring: Producer<M::Item<O>>,
+    given: usize,
+    shared: Waking,
+}
+
+/// Wakes the consumer when the producing end goes, however it goes.
+struct Waking(Arc<Shared>);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.consumer.wake();
+    }
+}
+
+impl<M: StreamKind, O> Outlet<M, O> {
+    /// Records that were given and not yet taken.
+    pub(crate) fn held(&self) -> usize {
+        self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
+    }
+
+    /// The window has another size from now on. What has been taken before is to be read after this.
+    pub(crate) fn resize(&self, capacity: usize) {
+        self.shared.0.credit_after.store(credit_after(capacity), Ordering::Release);
+    }
+
+    /// Hands over what leaves the stage, as far as there is room, and tells the consumer. `next` is told how many records are
+    /// held; it answers `None` when nothing leaves, and `Some(None)` when something leaves without an element (a record that
+    /// was dropped). Returns whether anything has left.
+    pub(crate) fn give(
+        &mut self,
+        mut next: impl FnMut(usize) -> Option<Option<StreamElement<O>>>,
+    ) -> bool {
+        let (mut leaves, mut given) = (false, false);
+        let mut held = self.held();
+        while !self.ring.is_full()
+            && let Some(element) = next(held)
+        {
+            leaves = true;
+            let Some(item) = element.and_then(M::from_element) else { continue };
+            given = true;
+            let records = usize::from(M::is_record(&item));
+            self.given = self.given.wrapping_add(records);
+            held += records;
+            let pushed = self.ring.push(item);
+            debug_assert!(pushed.is_ok(), "there was room a moment ago");
+        }
+        if given {
+            self.shared.0.consumer.wake();
+        }
+        leaves
+    }
+
+    /// What others want of the stage, and where they read its numbers.
+    pub(crate) fn control(&self) -> &Control {
+        &self.shared.0.control
+    }
+
+    /// Whether the consumer is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+}
+
+/// The consuming end.
+pub(crate) struct Inlet<M: StreamKind, O> {
+    /// Before `producer`: that must find the buffer abandoned when it is woken.
+    ring: Consumer<M::Item<O>>,
+    taken: usize,
+    /// Up to where the producer was told.
+    told: usize,
+    shared: Arc<Shared>,
+    producer: WakeOnDrop,
+}
+
+struct WakeOnDrop(Waker);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
+    }
+}
+
+impl<M: StreamKind, O> Inlet<M, O> {
+    fn take(&mut self) -> Option<M::Item<O>> {
+        let item = self.ring.pop().ok()?;
+        self.taken = self.taken.wrapping_add(usize::from(M::is_record(&item)));
+        self.shared.taken.store(self.taken, Ordering::Release);
+        if self.taken.wrapping_sub(self.told) >= self.shared.credit_after.load(Ordering::Acquire) {
+            self.give_credit();
+        }
+        Some(item)
+    }
+
+    fn give_credit(&mut self) {
+        self.told = self.taken;
+        self.producer.0.wake_by_ref();
+    }
+
+    /// The next item; `None` when the producing end is gone and nothing is left.
+    fn poll_take(&mut self, cx: &Context<'_>) -> Poll<Option<M::Item<O>>> {
+        if let Some(item) = self.take() {
+            return Poll::Ready(Some(item));
+        }
+        // Empty: the producer may be waiting for room, also for control elements.
+        self.give_credit();
+        self.shared.consumer.register(cx.waker());
+        // In this order: what was put in before the end is seen when the end is.
+        let ended = self.ring.is_abandoned();
+        match self.take() {
+            Some(item) => Poll::Ready(Some(item)),
+            None if ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A stage on a task of its own: a stream of what comes out of it.
+///
+/// Requests make progress whether or not this is polled. Dropping it cancels the task and with it
+/// everything in flight. If the stream ends early, because the function could not be opened or the
+/// runtime was shut down, [`end`](Self::end) says so.
+///
+/// # Panics
+///
+/// Polling panics if the stage's task has panicked (in its source, its function, or a request polled
+/// in place): the records in flight are lost, and that must not look like the end of the stream.
+#[must_use = "dropping it cancels the stage"]
+pub struct SpawnedStage<O, E, M: StreamKind, H> {
+    /// Before `task`: the task should find its consumer gone.
+    inlet: Inlet<M, O>,
+    task: H,
+    end: Option<Result<(), StageError<E>>>,
+}
+
+impl<O, E, M: StreamKind, H> SpawnedStage<O, E, M, H> {
+    pub(crate) fn new(inlet: Inlet<M, O>, task: H) -> Self {
+        Self { inlet, task, end: None }
+    }
+
+    /// Watches and steers the stage, from anywhere.
+    pub fn handle(&self) -> StageHandle {
+        let control = Arc::clone(&self.inlet.shared.control);
+        StageHandle::new(control, self.inlet.producer.0.clone())
+    }
+
+    /// The stage's numbers, as [`StageHandle::metrics`] tells them.
+    pub fn metrics(&self) -> Metrics {
+        self.inlet.shared.control.metrics()
+    }
+
+    /// How the stream ended, once it has: `Err` if that was before everything was through.
+    pub fn end(&self) -> Option<Result<(), &StageError<E>>> {
+        self.end.as_ref().map(|end| end.as_ref().copied())
+    }
+}
+
+impl<O, E, M, H> SpawnedStage<O, E, M, H>
+where
+    M: StreamKind,
+    H: Future<Output = Result<Result<(), StageError<E>>, JoinError>> + Unpin,
+{
+    /// The next element; `None` at the end of the stream.
+    ///
+    /// Cancellation: nothing is lost when the future is dropped.
+    #[allow(clippy::should_implement_trait)] // what every stream calls it
+    #[inline]
+    pub fn next(&mut self) -> Next<'_, Self> {
+        Next::new(self)
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<M::Item<O>>> {
+        if self.end.is_none() {
+            if let Some(item) = ready!(self.inlet.poll_take(cx)) {
+                return Poll::Ready(Some(item));
+            }
+            self.end = Some(match ready!(Pin::new(&mut self.task).poll(cx)) {
+                Ok(end) => end,
+                Err(JoinError::Panicked) => Err(StageError::Panicked),
+                Err(JoinError::Cancelled) => Err(StageError::Cancelled),
+            });
+        }
+        let panicked = matches!(self.end, Some(Err(StageError::Panicked)));
+        assert!(!panicked, "the stage's task has panicked");
+        Poll::Ready(None)
+    }
+}
+
+/// Nothing in it is pinned.
+impl<O, E, M: StreamKind, H> Unpin for SpawnedStage<O, E, M, H> {}
+
+impl<O, E, M, H> Stream for SpawnedStage<O, E, M, H>
+where
+    M: StreamKind,
+    H: Future<Output = Result<Result<(), StageError<E>>, JoinError>> + Unpin,
+{
+    type Item = M::Item<O>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_item(cx)
+    }
+}
+
+impl<O, E, M: StreamKind, H> fmt::Debug for SpawnedStage<O, E, M, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ended = self.end.is_some();
+        f.debug_struct("SpawnedStage").field("ended", &ended).finish_non_exhaustive()
+    }
+}

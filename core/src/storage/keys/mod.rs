@@ -1,0 +1,158 @@
+//! Which call is the last of its key.
+//!
+//! A key is known by 64 bits that the caller has hashed it to. Two keys with the same bits are kept in
+//! one order, which is more than was promised, so nothing but the bits need be stored.
+
+mod chains;
+#[cfg(feature = "alloc")]
+mod groups;
+
+pub(crate) use self::chains::Chains;
+#[cfg(feature = "alloc")]
+pub(crate) use self::groups::Groups;
+use crate::storage::AutoTraits;
+use crate::storage::NONE;
+
+/// The keys of the calls in flight, and the last call of each. Calls are numbers below the storage's capacity.
+#[doc(hidden)]
+#[allow(unreachable_pub)]
+pub trait Keys: AutoTraits {
+    const EMPTY: Self;
+
+    /// The key of a call in flight, 0 where there are no keys.
+    fn key(&self, call: u32) -> u64;
+
+    /// Remembers the key of a call where order is not by key: a checkpoint can be split by it all the same.
+    fn note(&mut self, call: u32, key: u64);
+
+    /// Makes `call` the last one of `key`, and returns the one that was, or [`NONE`].
+    fn replace_last(&mut self, key: u64, call: u32) -> u32;
+
+    /// Forgets the key of `call`, if it is the last one of it.
+    fn remove_last(&mut self, call: u32);
+}
+
+/// A call. In halves, so that none of its 12 bytes is for alignment.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: [u32; 2],
+    /// Where it is linked, as the table says.
+    link: u32,
+}
+
+impl Entry {
+    fn key(&self) -> u64 {
+        u64::from(self.key[0]) | u64::from(self.key[1]) << 32
+    }
+
+    fn set_key(&mut self, key: u64) {
+        self.key = [key as u32, (key >> 32) as u32];
+    }
+}
+
+/// Bits of a key, mixed; of which the higher ones are the better.
+#[cfg_attr(feature = "alloc", inline(always))]
+fn mix(key: u64) -> u64 {
+    (key ^ (key >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The higher half of mixed bits, scaled to a number of buckets, whatever that is.
+#[cfg_attr(feature = "alloc", inline(always))]
+fn scale(mixed: u64, buckets: usize) -> usize {
+    (((mixed >> 32) * buckets as u64) >> 32) as usize
+}
+
+/// There are no keys.
+#[doc(hidden)]
+#[derive(Debug)]
+#[allow(unreachable_pub)]
+pub struct NoKeys;
+
+impl Keys for NoKeys {
+    const EMPTY: Self = Self;
+
+    fn key(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn note(&mut self, _: u32, _: u64) {}
+
+    fn replace_last(&mut self, _: u64, _: u32) -> u32 {
+        NONE
+    }
+
+    fn remove_last(&mut self, _: u32) {}
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    use super::*;
+
+    // O3: against a map as the oracle, with many keys and few, spread well, badly and not at all.
+    #[test]
+    fn the_last_of_each_key_is_known() {
+        for keys in [1, 60, 10_000] {
+            for spread in [1, 1 << 20, 1 << 50, 0x9e37_79b9_7f4a_7c15] {
+                check_all(keys, |key| key.wrapping_mul(spread));
+            }
+            check_all(keys, unmix);
+            // Every other one among those that are spread well, so that a table grows with them in it.
+            check_all(keys, |key| if key % 2 == 0 { unmix(key) } else { key });
+        }
+    }
+
+    /// Keys that all belong to the same bucket: their mixed bits are small numbers.
+    pub(super) fn unmix(mixed: u64) -> u64 {
+        let inverse = 0xf1de_83e1_9937_733d; // of what `mix` multiplies with
+        let folded = mixed.wrapping_mul(inverse);
+        let key = folded ^ (folded >> 32);
+        assert_eq!(mix(key), mixed);
+        key
+    }
+
+    fn check_all(keys: u64, key: impl Fn(u64) -> u64) {
+        check::<Chains<1>>(1, keys, &key);
+        check::<Chains<40>>(40, keys, &key);
+        #[cfg(feature = "alloc")]
+        for calls in [1, 9, 40, 700] {
+            check::<Groups>(calls, keys, &key);
+        }
+    }
+
+    /// At most `calls` at a time, each with one of `keys` keys. Now and then all leave.
+    fn check<K: Keys>(calls: u32, keys: u64, key: impl Fn(u64) -> u64) {
+        let mut random = keys;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let mut table = K::EMPTY;
+        let mut model = BTreeMap::new();
+        let (mut vacant, mut used): (Vec<u32>, Vec<u32>) = ((0..calls).collect(), Vec::new());
+        let mut come = true;
+        for _ in 0..10_000 {
+            come = if next(2 * u64::from(calls)) == 0 { !come } else { come };
+            if !vacant.is_empty() && (used.is_empty() || (next(4) != 0) == come) {
+                let call = vacant.swap_remove(next(vacant.len() as u64) as usize);
+                let key = key(next(keys));
+                let before = model.insert(key, call).unwrap_or(NONE);
+                assert_eq!(table.replace_last(key, call), before, "{calls} calls, {keys} keys");
+                assert_eq!(table.key(call), key);
+                used.push(call);
+            } else {
+                let call = used.swap_remove(next(used.len() as u64) as usize);
+                let key = table.key(call);
+                if model.get(&key) == Some(&call) {
+                    model.remove(&key);
+                }
+                table.remove_last(call);
+                vacant.push(call);
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Where the operator keeps its tables: on the heap, or in place with a capacity in the type.
+//!
+//! The operator is written once, over slices and indices; a storage only says how a table grows.
+
+mod in_use;
+pub(crate) mod keys;
+pub(crate) mod sort;
+mod tables;
+
+use self::in_use::AnySlot;
+#[cfg(feature = "alloc")]
+use self::in_use::BitPerSlot;
+pub(crate) use self::in_use::InUse;
+#[cfg(feature = "alloc")]
+use self::keys::Groups;
+use self::keys::{Chains, Keys};
+pub(crate) use self::tables::StageTables;
+
+/// No slot: ends a list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Where tables live. Implemented by `Heap` (with the feature `alloc`) and by [`Fixed`]; not to be
+/// implemented elsewhere.
+pub trait Storage: sealed::Sealed {
+    /// A table that grows at its end.
+    #[doc(hidden)]
+    type Table<T>: Table<T>;
+    /// A queue.
+    #[doc(hidden)]
+    type Queue<T>: Queue<T>;
+    /// Which slots of a table are in use.
+    #[doc(hidden)]
+    type InUse: InUse;
+    /// Control elements in flight.
+    #[doc(hidden)]
+    type Controls<T: AutoTraits>: Queue<T> + AutoTraits;
+    /// What finds the last record of a key.
+    #[doc(hidden)]
+    type Keys: Keys;
+    /// Where a restore keeps what has no place yet.
+    #[doc(hidden)]
+    type Backlog<T>: Queue<T>;
+    /// How many elements that can be.
+    #[doc(hidden)]
+    const MAX_BACKLOG: usize;
+    /// Whether there can be control elements.
+    #[doc(hidden)]
+    const HOLDS_CONTROLS: bool = true;
+    /// The largest capacity an operator over this storage can have.
+    const MAX_CAPACITY: usize;
+}
+
+/// Storage on the heap. The capacity is chosen at run time, at most 2^24; tables grow as places are used for the
+/// first time and are reused from then on.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heap;
+
+/// Storage in place for at most `N` records in flight: no allocator, and an operator over it can
+/// live in a `static`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixed<const N: usize>;
+
+mod sealed {
+    pub trait Sealed {}
+    #[cfg(feature = "alloc")]
+    impl Sealed for super::Heap {}
+    impl<const N: usize> Sealed for super::Fixed<N> {}
+    impl<S, V, K, M> Sealed for super::StageTables<S, V, K, M> {}
+}
+
+/// Tables grow as they are used, but a stage on a task of its own reserves address space for its
+/// buffer at the start, and a capacity meant as "no limit" should be refused rather than tried.
+#[cfg(feature = "alloc")]
+const MAX_HEAP_CAPACITY: usize = if usize::BITS > 16 { 1 << 24 } else { 1 << 10 };
+
+#[cfg(feature = "alloc")]
+impl Storage for Heap {
+    type Table<T> = alloc::vec::Vec<T>;
+    type Queue<T> = alloc::collections::VecDeque<T>;
+    type InUse = BitPerSlot;
+    type Controls<T: AutoTraits> = Self::Queue<T>;
+    type Keys = Groups;
+    type Backlog<T> = alloc::collections::VecDeque<T>;
+    const MAX_BACKLOG: usize = MAX_HEAP_CAPACITY;
+    const MAX_CAPACITY: usize = MAX_HEAP_CAPACITY;
+}
+
+impl<const N: usize> Storage for Fixed<N> {
+    type Table<T> = heapless::Vec<T, N>;
+    type Queue<T> = heapless::Deque<T, N>;
+    type InUse = AnySlot;
+    type Controls<T: AutoTraits> = Self::Queue<T>;
+    type Keys = Chains<N>;
+    type Backlog<T> = EmptyQueue;
+    const MAX_BACKLOG: usize = 0;
+    const MAX_CAPACITY: usize = N;
+}
+
+/// What can be sent, shared and moved: said of tables whose kind a generic stage does not know, so that it still
+/// can be.
+#[doc(hidden)]
+#[allow(unreachable_pub)]
+pub trait AutoTraits: Send + Sync + Unpin {}
+
+impl<T: Send + Sync + Unpin> AutoTraits for T {}
+
+#[doc(hidden)]
+#[allow(unreachable_pub, missing_docs)]
+pub trait Table<T>: AsRef<[T]> + AsMut<[T]> {
+    const EMPTY: Self;
+    /// Refuses when the storage's capacity is used up.
+    fn push(&mut self, item: T) -> Result<(), T>;
+    fn pop(&mut self) -> Option<T>;
+}
+
+#[doc(hidden)]
+#[allow(unreachable_pub, missing_docs)]
+pub trait Queue<T> {
+    const EMPTY: Self;
+    fn len(&self) -> usize;
+    /// Refuses when the storage's capacity is used up.
+    fn push_back(&mut self, item: T) -> Result<(), T>;
+    fn push_front(&mut self, item: T) -> Result<(), T>;
+    fn pop_front(&mut self) -> Option<T>;
+    fn get_mut(&mut self, index: usize) -> Option<&mut T>;
+    fn back_mut(&mut self) -> Option<&mut T>;
+    fn iter<'a>(&'a self) -> impl Iterator<Item = &'a T>
+    where
+        T: 'a;
+}
+
+#[cfg(feature = "alloc")]
+impl<T> Table<T> for alloc::vec::Vec<T> {
+    const EMPTY: Self = Self::new();
+
+    fn push(&mut self, item: T) -> Result<(), T> {
+        self.push(item);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop()
+    }
+}
+
+impl<T, const N: usize> Table<T> for heapless::Vec<T, N> {
+    const EMPTY: Self = Self::new();
+
+    fn push(&mut self, item: T) -> Result<(), T> {
+        self.push(item)
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop()
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T> Queue<T> for alloc::collections::VecDeque<T> {
+    const EMPTY: Self = Self::new();
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn push_back(&mut self, item: T) -> Result<(), T> {
+        self.push_back(item);
+        Ok(())
+    }
+
+    fn push_front(&mut self, item: T) -> Result<(), T> {
+        self.push_front(item);
+        Ok(())
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.get_mut(index)
+    }
+
+    fn back_mut(&mut self) -> Option<&mut T> {
+        self.back_mut()
+    }
+
+    fn iter<'a>(&'a self) -> impl Iterator<Item = &'a T>
+    where
+        T: 'a,
+    {
+        self.iter()
+    }
+}
+
+impl<T, const N: usize> Queue<T> for heapless::Deque<T, N> {
+    const EMPTY: Self = Self::new();
+
+    fn len(&self) -> usize {
+        self.as_slices().0.len() + self.as_slices().1.len()
+    }
+
+    fn push_back(&mut self, item: T) -> Result<(), T> {
+        self.push_back(item)
+    }
+
+    fn push_front(&mut self, item: T) -> Result<(), T> {
+        self.push_front(item)
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.get_mut(index)
+    }
+
+    fn back_mut(&mut self) -> Option<&mut T> {
+        self.back_mut()
+    }
+
+    fn iter<'a>(&'a self) -> impl Iterator<Item = &'a T>
+    where
+        T: 'a,
+    {
+        self.iter()
+    }
+}
+
+/// A queue that holds nothing.
+#[doc(hidden)]
+#[derive(Debug)]
+#[allow(unreachable_pub)]
+pub struct EmptyQueue;
+
+impl<T> Queue<T> for EmptyQueue {
+    const EMPTY: Self = Self;
+
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn push_back(&mut self, item: T) -> Result<(), T> {
+        Err(item)
+    }
+
+    fn push_front(&mut self, item: T) -> Result<(), T> {
+        Err(item)
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        None
+    }
+
+    fn get_mut(&mut self, _: usize) -> Option<&mut T> {
+        None
+    }
+
+    fn back_mut(&mut self) -> Option<&mut T> {
+        None
+    }
+
+    fn iter<'a>(&'a self) -> impl Iterator<Item = &'a T>
+    where
+        T: 'a,
+    {
+        core::iter::empty()
+    }
+}

@@ -1,0 +1,24 @@
+//! The tables of a stage, without those that its stream cannot need.
+
+use core::marker::PhantomData;
+
+use super::{AutoTraits, Storage};
+use crate::element::StreamKind;
+use crate::policy::KeySelector;
+
+/// A stage's storage: `S` without room for what none of the stage's elements can need. Without a key function
+/// that is what finds keys, in a stream of plain values it is control elements.
+#[derive(Debug)]
+pub(crate) struct StageTables<S, V, K, M>(PhantomData<fn() -> (S, V, K, M)>);
+
+impl<S: Storage, V, K: KeySelector<V>, M: StreamKind> Storage for StageTables<S, V, K, M> {
+    type Table<T> = S::Table<T>;
+    type Queue<T> = S::Queue<T>;
+    type InUse = S::InUse;
+    type Controls<T: AutoTraits> = M::Controls<S, T>;
+    type Keys = K::Keys<S>;
+    type Backlog<T> = S::Backlog<T>;
+    const MAX_BACKLOG: usize = S::MAX_BACKLOG;
+    const HOLDS_CONTROLS: bool = M::HAS_CONTROLS;
+    const MAX_CAPACITY: usize = S::MAX_CAPACITY;
+}
