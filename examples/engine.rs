@@ -18,7 +18,7 @@ use std::time::{Duration, Instant as SystemTime};
 
 use inflight::{
     AsyncWait, AttemptId, Barrier, Checkpoint, CheckpointId, Expired, Failure, FixedDelay, Heap,
-    Instant, Operator, Outcome, RetryStrategy, StreamElement, Timestamp,
+    Instant, Operator, Outcome, RetryStrategy, StreamElement, Timestamp, Unkeyed,
 };
 
 /// Readings in the input.
@@ -132,8 +132,8 @@ fn life(
     Ok(attempts)
 }
 
-struct Engine<R> {
-    operator: Operator<u64, u64, Busy, R, Heap>,
+struct Engine<R: RetryStrategy<u64, u64, Busy>> {
+    operator: Operator<(u64, u64, Busy, R, Unkeyed), Heap>,
     pool: Pool,
     /// Asks for one more element: there is at most one on its way. That is the backpressure.
     demand: Sender<()>,
@@ -147,7 +147,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
     fn drive(&mut self, now: Instant, sink: &mut Sink) -> Result<(), Box<dyn Error>> {
         loop {
             while let Some(call) = self.operator.poll_attempt(now) {
-                self.pool.ask(call.id, *call.input, call.attempt.number);
+                self.pool.ask(call.id, *call.input, call.info.number);
             }
             let Some(element) = self.operator.poll_output() else { return Ok(()) };
             sink.take(element, self.operator.in_flight())?;
@@ -159,7 +159,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
         let Some(element) = self.waiting.take() else { return };
         match self.operator.push(now, element) {
             Ok(()) => self.ask_for_more(),
-            Err(full) => self.waiting = Some(full.0), // until something has left
+            Err(full) => self.waiting = Some(full.into_inner()), // until an element has left
         }
     }
 

@@ -13,7 +13,9 @@ use clap::Args;
 use futures_lite::future::block_on;
 use inflight::pipeline::{Ended, Pipeline, ReplayableSource, Report, TransactionalSink};
 use inflight::prelude::*;
-use inflight::{FileStore, Heap, Instant, NullStore, ObjectCheckpointStore, Operator, RedbFile};
+use inflight::{
+    FileStore, Heap, Instant, NullStore, ObjectCheckpointStore, Operator, RedbFile, Unkeyed,
+};
 use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +71,7 @@ pub(crate) fn checkpoints(options: &Options) -> Result<()> {
     throughput(options)
 }
 
-type Stage = Operator<Reading, u64, Infallible, NoRetry, Heap>;
+type Stage = Operator<(Reading, u64, Infallible, NoRetry, Unkeyed), Heap>;
 
 fn stage(capacity: usize) -> Result<Stage> {
     Ok(AsyncWait::ordered(capacity).build_core()?.checkpointed("stage", 1))

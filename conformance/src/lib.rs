@@ -69,7 +69,7 @@ use std::time::Duration;
 
 use inflight_core::Runtime;
 
-pub use self::spawned::{Ask, Job, Request, Spawns, StageOf, spawner};
+pub use self::spawned::{Ask, Job, Lookup, Request, Spawns, StageOf, StageWithTasksOf, spawner};
 
 /// How tests are run on a runtime.
 pub trait Harness {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use inflight_core::{
     AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Driver, Failure, InPlace, JoinError,
-    NoRetry, Runtime, SpawnEach, Spawner, StageError, Unkeyed, Values,
+    NoRetry, Runtime, Spawner, SpawningRequests, StageError, Unkeyed, Values,
 };
 
 use crate::Harness;
@@ -19,9 +19,14 @@ pub type Job = Pin<Box<dyn Future<Output = u32> + Send>>;
 /// A request of the tests.
 pub type Request = Pin<Box<dyn Future<Output = Result<u32, Refused>> + Send>>;
 
+/// The types of the tests' stages.
+pub type Lookup = (Numbers, u32, Values, Ask, NoRetry, Unkeyed, InPlace);
+
 /// A stage of the tests on a task of its own.
-pub type StageOf<Rt, Q> =
-    Driver<Numbers, u32, Values, Ask, NoRetry, Unkeyed, Q, <Rt as Runtime>::Timer>;
+pub type StageOf<Rt> = Driver<Lookup, <Rt as Runtime>::Timer>;
+
+/// The same with a task for each request.
+pub type StageWithTasksOf<Rt> = Driver<SpawningRequests<Lookup, Rt>, <Rt as Runtime>::Timer>;
 
 /// A runtime that spawns whatever the tests do.
 pub trait Spawns:
@@ -30,8 +35,8 @@ pub trait Spawns:
     + Send
     + Spawner<Job>
     + Spawner<Request>
-    + Spawner<StageOf<Self, InPlace>>
-    + Spawner<StageOf<Self, SpawnEach<Self>>>
+    + Spawner<StageOf<Self>>
+    + Spawner<StageWithTasksOf<Self>>
 {
 }
 
@@ -41,8 +46,8 @@ impl<Rt> Spawns for Rt where
         + Send
         + Spawner<Job>
         + Spawner<Request>
-        + Spawner<StageOf<Rt, InPlace>>
-        + Spawner<StageOf<Rt, SpawnEach<Rt>>>
+        + Spawner<StageOf<Rt>>
+        + Spawner<StageWithTasksOf<Rt>>
 {
 }
 

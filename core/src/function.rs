@@ -5,8 +5,6 @@ use core::future::Future;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use crate::operator::TimeoutAction;
-
 /// What an attempt is told about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptInfo {
@@ -22,6 +20,18 @@ pub struct AttemptInfo {
     pub request_id: u64,
     /// What is left of the call's timeout when the attempt starts; `None` without a timeout.
     pub time_left: Option<Duration>,
+}
+
+/// What becomes of a record whose call has timed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TimeoutAction<Out> {
+    /// Its outcome is [`Failure::TimedOut`](crate::Failure::TimedOut).
+    #[default]
+    Fail,
+    /// Its outcome is this output.
+    Output(Out),
+    /// It leaves without an outcome, and is counted.
+    Drop,
 }
 
 /// What a stage does with each record.

@@ -38,11 +38,12 @@ pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Status, StreamElement, StreamKind, Values,
 };
 pub use function::{
-    AsyncFunction, AttemptInfo, WithAttempt, WithTimeoutAction, with_attempt, with_timeout_action,
+    AsyncFunction, AttemptInfo, TimeoutAction, WithAttempt, WithTimeoutAction, with_attempt,
+    with_timeout_action,
 };
 pub use operator::{
-    Attempt, AttemptId, Checkpointing, Completion, Expired, Full, Histogram, Metrics, Operator,
-    RestoreError, TimeoutAction,
+    Attempt, AttemptId, Call, Checkpointing, Completion, Expired, Histogram, Metrics, Operator,
+    PushError, RestoreError,
 };
 #[cfg(feature = "alloc")]
 pub use operator::{merge_snapshots, split_snapshot};
@@ -65,7 +66,7 @@ pub use runtime::{
     Spawner, Timer,
 };
 pub use sizing::CapacityEstimate;
-pub use stage::{AsyncWaitExt, Next, StageBuilder, StartError};
+pub use stage::{AsyncWaitExt, Job, Next, SpawningRequests, StageBuilder, StartError};
 #[cfg(feature = "alloc")]
 pub use stage::{Driver, SpawnedStage, StageHandle};
 pub use stage::{Run, Stage, StageError};

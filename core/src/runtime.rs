@@ -72,14 +72,6 @@ pub trait Timer {
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
         turn(cx)
     }
-
-    /// Whether what is polled outside of a [`turn`](Self::turn) may now say that it is pending although it is ready,
-    /// because the task's ration is spent. A stage in place polls its source, and the request for what it has pulled, between
-    /// two turns while nothing is in flight; if this is so, it polls the request once more in a turn. A runtime that suspends a
-    /// ration in `turn` must say it here.
-    fn is_ration_spent() -> bool {
-        false
-    }
 }
 
 /// Runs a future on a task of its own.

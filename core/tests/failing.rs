@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
+use inflight_core::Unkeyed;
 use inflight_core::pipeline::{MemorySink, MemorySource, Pipeline, PipelineError};
 use inflight_core::*;
 
@@ -41,7 +42,7 @@ fn tell(out: &Out) -> String {
 
 // ---- the operator ----------------------------------------------------------------------------
 
-type Op<R = NoRetry, K = Unkeyed> = Operator<u32, u32, &'static str, R, Heap, K>;
+type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K), Heap>;
 
 /// With these records pushed and all of them running.
 fn operator<R, K>(policy: AsyncWait<R, K>, records: &[u32]) -> (Op<R, K>, BTreeMap<u32, AttemptId>)
@@ -110,7 +111,7 @@ fn it_comes_at_once_in_every_order() {
         let last = if calls.contains_key(&30) { 30 } else { 11 };
         assert_eq!(
             op.handle_completion(now, calls[&last], FATAL.map_err(Failure::Error)),
-            Completion::Outcome
+            Completion::Final
         );
         assert!(op.poll_attempt(now).is_none(), "no more attempts");
         assert_eq!(op.handle_completion(now, calls[&10], Ok(10)), Completion::Late);
@@ -214,7 +215,7 @@ fn a_failure_that_was_kept_ends_the_job() {
     fn restored(
         capacity: usize,
         checkpoint: &Checkpoint,
-    ) -> Operator<u32, u32, String, NoRetry, Heap> {
+    ) -> Operator<(u32, u32, String, NoRetry, Unkeyed), Heap> {
         let op = AsyncWait::ordered(capacity).build_core().expect("it makes sense");
         let how = Checkpointing::new("stage", 1).keeping_results();
         let mut op = op.checkpointed_with(how).fail_fast(|failure| failure.error().is_some());
@@ -222,7 +223,7 @@ fn a_failure_that_was_kept_ends_the_job() {
         op
     }
     let op = AsyncWait::ordered(9).build_core().expect("it makes sense");
-    let mut op: Operator<u32, u32, String, NoRetry, Heap> =
+    let mut op: Operator<(u32, u32, String, NoRetry, Unkeyed), Heap> =
         op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let now = Instant::ZERO;
     for record in 1..=4 {
@@ -561,7 +562,7 @@ fn a_restored_failure_ends_a_stage_that_is_not_open() {
     }
     let how = || Checkpointing::new("stage", 1).keeping_results();
     let op = AsyncWait::ordered(9).build_core().expect("it makes sense");
-    let mut op: Operator<u32, u32, String, NoRetry, Heap> = op.checkpointed_with(how());
+    let mut op: Operator<(u32, u32, String, NoRetry, Unkeyed), Heap> = op.checkpointed_with(how());
     let now = Instant::ZERO;
     for record in [1, 2] {
         op.push(now, StreamElement::value(record)).expect("there is room");

@@ -6,10 +6,10 @@ use std::cell::Cell;
 
 use inflight_core::{
     AsyncWait, Checkpoint, CheckpointId, Checkpointing, Heap, Instant, NoRetry, Operator,
-    RestoreError, StreamElement,
+    RestoreError, StreamElement, Unkeyed,
 };
 
-type Numbers = Operator<u32, u32, (), NoRetry, Heap>;
+type Numbers = Operator<(u32, u32, (), NoRetry, Unkeyed), Heap>;
 
 const RECORDS: u32 = 5;
 

@@ -7,7 +7,7 @@ use inflight_core::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-type Op<R = NoRetry, K = Unkeyed> = Operator<u32, u32, &'static str, R, Heap, K>;
+type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K), Heap>;
 
 /// Drives an operator and writes down what comes out, so that a test reads like a story.
 struct Bench<R: RetryStrategy<u32, u32, &'static str>, K = Unkeyed> {
@@ -46,7 +46,7 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> 
 
     fn start(&mut self) {
         while let Some(call) = self.op.poll_attempt(self.now) {
-            self.running.push((call.id, *call.input, call.attempt));
+            self.running.push((call.id, *call.input, call.info));
         }
     }
 
@@ -176,7 +176,7 @@ fn what_does_not_fit_comes_back() {
     let mut b = bench(AsyncWait::ordered(1));
     b.push_all([1]);
     let refused = b.op.push(b.now, StreamElement::record(2, Timestamp::from_millis(7)));
-    assert_eq!(refused, Err(Full(StreamElement::record(2, Timestamp::from_millis(7)))));
+    assert_eq!(refused, Err(PushError::Full(StreamElement::record(2, Timestamp::from_millis(7)))));
 }
 
 #[test] // C5
@@ -1042,7 +1042,7 @@ fn a_shutdown_fails_what_has_no_outcome() {
 
 #[test] // K2
 fn results_can_be_kept() {
-    type Kept = Operator<u32, u32, String, NoRetry, Heap>;
+    type Kept = Operator<(u32, u32, String, NoRetry, Unkeyed), Heap>;
     let build = || -> Kept {
         let op = AsyncWait::ordered(9).build_core().expect("a sound policy");
         op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results())
@@ -1063,7 +1063,7 @@ fn results_can_be_kept() {
     let mut op = build();
     op.restore(Instant::ZERO, &checkpoint).expect("a restore");
     let call = op.poll_attempt(Instant::ZERO).expect("one is called again");
-    assert_eq!((call.attempt.number, *call.input), (2, 1));
+    assert_eq!((call.info.number, *call.input), (2, 1));
     let id = call.id;
     assert!(op.poll_attempt(Instant::ZERO).is_none());
     assert_eq!(op.handle_completion(Instant::ZERO, id, Ok(10)), Completion::Outcome);
@@ -1083,7 +1083,7 @@ fn results_can_be_kept() {
         .checkpointed("stage", 1);
     forgetful.restore(Instant::ZERO, &checkpoint).expect("a restore");
     let called: Vec<_> = std::iter::from_fn(|| {
-        let AttemptInfo { number, time_left, .. } = forgetful.poll_attempt(Instant::ZERO)?.attempt;
+        let AttemptInfo { number, time_left, .. } = forgetful.poll_attempt(Instant::ZERO)?.info;
         Some((number, time_left))
     })
     .collect();
@@ -1132,7 +1132,7 @@ fn a_drained_checkpoint_restores_nothing() {
     op.restore(Instant::ZERO, &barrier.checkpoint).expect("nothing to restore");
     assert!(op.is_empty());
     op.push(Instant::ZERO, StreamElement::value(3)).expect("room");
-    assert_eq!(op.poll_attempt(Instant::ZERO).expect("a call").attempt.request_id, 2);
+    assert_eq!(op.poll_attempt(Instant::ZERO).expect("a call").info.request_id, 2);
 }
 
 #[test] // K7
@@ -1140,7 +1140,7 @@ fn records_of_an_older_version_are_migrated_or_refused() {
     let mut b = bench(AsyncWait::ordered(4));
     b.push_all([1, 300]);
     let checkpoint = b.snapshot();
-    type New = Operator<(u32, bool), u32, (), NoRetry, Heap>;
+    type New = Operator<((u32, bool), u32, (), NoRetry, Unkeyed), Heap>;
     let build = |migrate: Option<fn(u32, &[u8]) -> Option<(u32, bool)>>| -> New {
         let how = Checkpointing::new("stage", 2);
         let how = migrate.map_or(how, |migrate| how.migrating(migrate));
@@ -1258,7 +1258,7 @@ fn a_restore_asks_the_policy_for_keys() {
 
 #[test] // O3: keys are the policy's, also where the operator is built when the program is compiled
 fn an_operator_in_a_static_has_the_policys_keys() {
-    static OP: std::sync::Mutex<Operator<u32, u32, (), NoRetry, Fixed<9>, Tens>> =
+    static OP: std::sync::Mutex<Operator<(u32, u32, (), NoRetry, Tens), Fixed<9>>> =
         std::sync::Mutex::new(
             AsyncWait::ordered_by_key(9, (|value| value / 10) as fn(&u32) -> u32)
                 .build_static(NoRetry)
@@ -1278,7 +1278,7 @@ fn given_keys_are_kept() {
         let op = AsyncWait::ordered_by_given_key(9).build_core::<u32, u32, ()>();
         op.expect("a sound policy").checkpointed("stage", 1)
     };
-    let running = |op: &mut Operator<u32, u32, (), NoRetry, Heap, GivenKey>| {
+    let running = |op: &mut Operator<(u32, u32, (), NoRetry, GivenKey), Heap>| {
         std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| *call.input))
             .collect::<Vec<_>>()
     };
@@ -1513,7 +1513,9 @@ fn a_drain_barrier_that_is_refused_is_unchanged() {
     b.push_all([1]);
     b.mark(1);
     let barrier = StreamElement::Barrier(Barrier::drain(Checkpoint::new(CheckpointId(2))));
-    let Err(Full(StreamElement::Barrier(barrier))) = b.op.push(b.now, barrier) else { panic!() };
+    let Err(PushError::Full(StreamElement::Barrier(barrier))) = b.op.push(b.now, barrier) else {
+        panic!()
+    };
     assert_eq!(barrier.checkpoint.sections().count(), 0);
     let _ = b.ok(1);
     assert_eq!(b.out(), "10 W1");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, IntoElement, KeySelector,
-    NoRetry, NoRuntime, Operator, Runtime, StreamElement, StreamKind, Timer,
+    NoRetry, NoRuntime, Operator, Runtime, StreamElement, StreamKind, Timer, Unkeyed,
 };
 
 /// Bytes a slot, beside the input and the result, and bytes in all, beside the slots: on a machine of this
@@ -39,19 +39,19 @@ fn assert_is(found: usize, stated: usize) {
 fn an_operator_takes_what_the_formula_says() {
     const ALL: usize = KEYS + CONTROLS;
     assert_is(
-        size_of::<Operator<u32, u32, (), NoRetry, Fixed<1>>>(),
+        size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<1>>>(),
         operator::<u32, u32, ()>(1, ALL),
     );
     assert_is(
-        size_of::<Operator<u32, u32, (), NoRetry, Fixed<16>>>(),
+        size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<16>>>(),
         operator::<u32, u32, ()>(16, ALL),
     );
     assert_is(
-        size_of::<Operator<[u8; 61], u64, u8, NoRetry, Fixed<64>>>(),
+        size_of::<Operator<([u8; 61], u64, u8, NoRetry, Unkeyed), Fixed<64>>>(),
         operator::<[u8; 61], u64, u8>(64, ALL),
     );
     assert_is(
-        size_of::<Operator<u8, [u64; 9], u32, FixedDelay, Fixed<200>>>(),
+        size_of::<Operator<(u8, [u64; 9], u32, FixedDelay, Unkeyed), Fixed<200>>>(),
         operator::<u8, [u64; 9], u32>(200, ALL) + size_of::<FixedDelay>(),
     );
 }

@@ -87,7 +87,7 @@ impl Policy {
     pub fn build<In, S: Built>(
         &self,
         how: Checkpointing<In, Out, Error>,
-    ) -> Operator<In, Out, Error, Strategy, S, GivenKey> {
+    ) -> Operator<(In, Out, Error, Strategy, GivenKey), S> {
         let capacity = self.capacity;
         let op = S::build(self.set(match self.order {
             Order::Ordered => AsyncWait::ordered(capacity).with_given_key(),
@@ -126,7 +126,7 @@ pub trait Built: Storage + Sized {
 
     fn build<In, R>(
         policy: AsyncWait<R, GivenKey>,
-    ) -> Result<Operator<In, Out, Error, R, Self, GivenKey>, ConfigError>
+    ) -> Result<Operator<(In, Out, Error, R, GivenKey), Self>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>;
 }
@@ -137,7 +137,7 @@ impl Built for Heap {
 
     fn build<In, R>(
         policy: AsyncWait<R, GivenKey>,
-    ) -> Result<Operator<In, Out, Error, R, Self, GivenKey>, ConfigError>
+    ) -> Result<Operator<(In, Out, Error, R, GivenKey), Self>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>,
     {
@@ -151,7 +151,7 @@ impl Built for Fixed<8> {
 
     fn build<In, R>(
         policy: AsyncWait<R, GivenKey>,
-    ) -> Result<Operator<In, Out, Error, R, Self, GivenKey>, ConfigError>
+    ) -> Result<Operator<(In, Out, Error, R, GivenKey), Self>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>,
     {

@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use futures::Stream;
 use inflight::prelude::*;
-use inflight::{
-    Elements, Heap, IntoElement, JoinError, KeyBy, RunRequest, StreamKind, Timer, Values,
-};
+use inflight::{Elements, Heap, Job, JoinError, KeyBy, StreamKind, Timer, Values};
 
 use super::consumer::stop;
 use super::plan::{On, Order, Plan, Way};
 use super::runtimes::EXECUTOR;
-use super::service::{Answer, Asked, Refused, Service};
+use super::service::{Answer, Refused, Service};
 use super::source::{Record, Source};
 use super::tally::Tally;
 
@@ -133,19 +131,14 @@ where
     }
 }
 
-impl<St, M, K, Q, T> Whole for Pin<Box<Stage<St, Record, M, Service, FixedDelay, K, Q, T, Heap>>>
+impl<J, T> Whole for Pin<Box<Stage<J, T, Heap>>>
 where
-    Stage<St, Record, M, Service, FixedDelay, K, Q, T, Heap>: Send,
-    St: Stream,
-    St::Item: IntoElement<Record, M>,
-    M: Outcomes,
-    K: inflight::KeySelector<Record>,
-    Q: RunRequest<Asked>,
-    Q::Request: Future<Output = Result<Answer, Failure<Refused>>>,
+    Stage<J, T, Heap>: Send,
+    J: Job<Input = Record, Output = Answer, Error = Refused, Kind: Outcomes>,
     T: Timer,
 {
     fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>> {
-        self.as_mut().poll_next(cx).map(|item| item.map(M::element))
+        self.as_mut().poll_next(cx).map(|item| item.map(J::Kind::element))
     }
 
     fn set_capacity(&mut self, capacity: usize) {

@@ -1,4 +1,4 @@
-//! What the operator says and is told.
+//! The operator's answers and questions: what goes in and comes out beside elements.
 
 use core::fmt;
 
@@ -7,17 +7,17 @@ use crate::function::AttemptInfo;
 /// An attempt to start.
 #[derive(Debug)]
 pub struct Attempt<'a, In> {
-    /// Its name, for the completion.
+    /// Names it when it [completes](crate::Operator::handle_completion).
     pub id: AttemptId,
-    /// What the function is told.
-    pub attempt: AttemptInfo,
+    /// What the function is told about it.
+    pub info: AttemptInfo,
     /// The record.
     pub input: &'a In,
 }
 
-/// Names one attempt of one call. Another attempt of the same call has another name, and so has whatever else is in the
-/// same place later: the name holds the record's request id, of which there are 2^64, and a count of what the place has seen, for
-/// records that have one request id (those of merged checkpoints, or of one that is restored twice).
+/// Names one attempt of one call (T5). No other attempt ever has the same id: it holds the record's request id, of which there are
+/// 2^64, and a count of the attempts in its slot, for records that share a request id (those of merged checkpoints, or of one
+/// that is restored twice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttemptId {
     pub(super) request_id: u64,
@@ -33,19 +33,22 @@ impl AttemptId {
     }
 }
 
-/// What became of a completion.
+/// The effect of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "a late completion has had no effect"]
+#[must_use = "a late completion has had no effect, and a final one ends all requests"]
+#[non_exhaustive]
 pub enum Completion {
     /// It is the call's outcome.
     Outcome,
     /// The call goes on: it is tried again after a backoff.
     Retry,
-    /// It came too late, or names no attempt that was ever started; it had no effect.
+    /// It came too late, or its id names no attempt that was ever started. It had no effect.
     Late,
+    /// It is the call's outcome, and a failure that ends the job ([`fail_fast`](crate::Operator::fail_fast)): cancel all requests.
+    Final,
 }
 
-/// An attempt that is over because time is.
+/// An attempt that has run out of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "the attempt's request should be cancelled"]
 pub enum Expired {
@@ -66,32 +69,40 @@ impl Expired {
     }
 }
 
-/// What becomes of a record whose call has timed out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TimeoutAction<Out> {
-    /// Its outcome is [`Failure::TimedOut`](crate::Failure::TimedOut).
-    #[default]
-    Fail,
-    /// Its outcome is this output.
-    Output(Out),
-    /// It leaves without an outcome, and is counted.
-    Drop,
-}
-
-/// There is no room for this element; here it is back.
+/// Why the operator did not take an element in. The element comes back with it (C4).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Full<T>(pub T);
+pub enum PushError<T> {
+    /// There is no room now. Push it again after an output was taken.
+    Full(T),
+    /// The input has been [finished](crate::Operator::finish): nothing is taken in any more.
+    Finished(T),
+}
 
-impl<T> fmt::Debug for Full<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Full(..)")
+impl<T> PushError<T> {
+    /// The element.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(element) | Self::Finished(element) => element,
+        }
     }
 }
 
-impl<T> fmt::Display for Full<T> {
+impl<T> fmt::Debug for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the operator is full, or takes no more input")
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Finished(_) => "Finished(..)",
+        })
     }
 }
 
-impl<T> core::error::Error for Full<T> {}
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the operator is full",
+            Self::Finished(_) => "the operator takes no more input: it has been finished",
+        })
+    }
+}
+
+impl<T> core::error::Error for PushError<T> {}

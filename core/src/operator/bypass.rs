@@ -1,74 +1,64 @@
-//! Records that pass: nothing else is inside, so there is room, and their first attempt is ready as soon as
-//! it is started. They need no place.
+//! The bypass: a record whose first attempt is ready at once, while nothing else is in flight, needs no slot.
+//!
+//! It costs a third of the instructions of the way through the slots. The stage in place is its only user. It is not
+//! public: its caller has to keep the order of these steps, and no mistake in that order would be noticed here.
 
 use core::time::Duration;
 
 use super::Operator;
+use super::call::{Call, OutcomeOf, ResultOf};
 use crate::function::AttemptInfo;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Outcome;
 use crate::retry::RetryStrategy;
 use crate::storage::Storage;
 use crate::time::Span;
 
-impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
-where
-    R: RetryStrategy<In, Out, E>,
-    S: Storage,
-{
-    /// The slot of a record that comes now. Its first attempt may be started there before it has its place, by
-    /// [`push_and_call`](Self::push_and_call).
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// The slot that the next record gets. The request of its first attempt may be started there before the record has
+    /// its slot, if it is [pushed](Self::push_start) then.
     #[inline(always)]
     pub(crate) fn vacant_slot(&mut self) -> Option<usize> {
-        self.calls.vacant().map(|slot| slot as usize)
+        self.records.vacant().map(|slot| slot as usize)
     }
 
-    /// The first attempt of a record that comes now.
+    /// The first attempt of the next record.
     #[inline(always)]
     pub(crate) fn first_attempt(&self) -> AttemptInfo {
         AttemptInfo {
             number: 1,
             retry: 0,
-            request_id: self.next_request_id,
+            request_id: self.ids.next,
             time_left: self.limits.timeout.map(Duration::from),
         }
     }
 
-    /// The delay before the record's second attempt, or `None` if it can [pass](Self::pass) with this result of the
-    /// first.
+    /// The delay before a second attempt, or `None` if the record can [bypass](Self::bypass) the slots with this result.
     #[inline(always)]
     pub(crate) fn second_attempt_in(
         &self,
-        input: &In,
-        result: &Result<Out, Failure<E>>,
+        input: &C::Input,
+        result: &ResultOf<C>,
     ) -> Option<Duration> {
         self.retry.next_delay(self.first_attempt(), input, result)
     }
 
-    /// The first attempt has ended, and the retry strategy wants another one after `delay`.
-    pub(crate) fn end_first_attempt(
-        &mut self,
-        slot: usize,
-        result: Result<Out, Failure<E>>,
-        delay: Duration,
-    ) {
-        let _ = self.conclude_attempt(slot as u32, result, Some(delay));
+    /// Ends the first attempt of a record that has its slot now, because the retry strategy has asked for another one after
+    /// `delay`.
+    pub(crate) fn end_first_attempt(&mut self, slot: usize, result: ResultOf<C>, delay: Duration) {
+        let _ = self.end_attempt_with(slot as u32, result, Some(delay));
     }
 
     /// A record comes and leaves at once, with the result of its first attempt. It took no time.
     #[inline(always)]
-    pub(crate) fn pass(
-        &mut self,
-        input: In,
-        result: Result<Out, Failure<E>>,
-    ) -> Outcome<In, Out, E> {
-        self.deposit(&result);
-        self.next_request_id = self.next_request_id.wrapping_add(self.request_id_step);
+    pub(crate) fn bypass(&mut self, input: C::Input, result: ResultOf<C>) -> OutcomeOf<C> {
+        self.credit(&result);
+        self.ids.advance();
         self.counters.attempts += 1;
         self.counters.call_time.record_span(Span::ZERO);
         self.counters.ordering_delay.record_span(Span::ZERO);
         self.counters.end(&result);
         if result.is_err() {
-            self.judge_passing(&result);
+            self.check_bypassing_failure(&result);
         }
         self.counters.emitted += 1;
         Outcome { input, result, attempts: 1, elapsed: Duration::ZERO }

@@ -256,8 +256,10 @@ pub(crate) struct Counters {
     pub(crate) attempts: u64,
     pub(crate) retried: u64,
     pub(crate) late: u64,
-    /// Calls that wait for their first attempt in this life.
+    /// Records whose first attempt in this life has not started.
     pub(crate) queued: usize,
+    /// Attempts running.
+    pub(crate) running: usize,
     pub(crate) in_backoff: usize,
     pub(crate) call_time: Histogram,
     pub(crate) ordering_delay: Histogram,
@@ -275,6 +277,7 @@ impl Counters {
         retried: 0,
         late: 0,
         queued: 0,
+        running: 0,
         in_backoff: 0,
         call_time: Histogram::EMPTY,
         ordering_delay: Histogram::EMPTY,
@@ -282,7 +285,30 @@ impl Counters {
         blocked: Span::ZERO,
     };
 
-    /// Notes what a call has ended with.
+    /// All numbers as of `now`, but the age of the oldest record.
+    pub(super) fn metrics(&self, now: Instant, in_flight: usize, capacity: usize) -> Metrics {
+        Metrics {
+            in_flight: in_flight as u64,
+            running: self.running as u64,
+            in_backoff: self.in_backoff as u64,
+            done: (in_flight - self.running - self.queued - self.in_backoff) as u64,
+            capacity: capacity as u64,
+            oldest: None,
+            blocked: self.blocked(now),
+            records_in: in_flight as u64 + self.emitted + self.dropped,
+            emitted: self.emitted,
+            failed: self.failed,
+            timed_out: self.timed_out,
+            dropped: self.dropped,
+            attempts: self.attempts,
+            retried: self.retried,
+            late_completions: self.late,
+            call_time: self.call_time,
+            ordering_delay: self.ordering_delay,
+        }
+    }
+
+    /// Counts the result that a call has ended with.
     #[inline(always)]
     pub(crate) fn end<Out, E>(&mut self, result: &Result<Out, Failure<E>>) {
         if let Err(failure) = result {

@@ -1,18 +1,19 @@
-//! The order in which things leave, in every mode the same structure.
+//! The order in which records and control elements leave: one structure for every mode.
 //!
-//! Control elements cut the stream into *segments*; nothing crosses from one segment to another, so a
-//! control element leaves when the segment before it is empty. Within a segment, calls leave in the
-//! order in which they became *ready*: done, and nothing that must leave before them still there.
-//! What must leave before what is a *chain* of successors. The modes differ only in the chains:
-//! ordered is one chain of all calls, unordered none, by key one for each key.
+//! Control elements cut the stream into *segments*. Nothing crosses from one segment to another, so a
+//! control element leaves when the segment before it is empty (O2, O4). Within a segment, records leave in the
+//! order in which they become *ready*: a record is ready when it is done and its predecessor has left. Predecessors
+//! form *chains*, and the modes differ only in these: ordered is one chain of all records (O1), unordered has none, by key
+//! there is one for each key (O3). A record that leaves makes its successor ready, so no step walks along a chain (O6).
 
-use super::slab::{Call, Link, List, State};
+use super::call::Call;
+use super::record::{Link, Record, State};
+use super::slab::List;
 use crate::checkpoint::CheckpointError;
 use crate::element::{Barrier, Status, StreamElement};
 use crate::policy::Order;
-use crate::storage::NONE;
 use crate::storage::keys::Keys;
-use crate::storage::{Queue as _, Storage};
+use crate::storage::{NONE, Queue as _, Storage};
 use crate::time::{Instant, Timestamp};
 
 /// A control element that keeps its place.
@@ -20,9 +21,9 @@ use crate::time::{Instant, Timestamp};
 pub(super) enum Control {
     Watermark(Timestamp),
     Status(Status),
-    /// With the instant at which its checkpoint fails if it is still here.
+    /// A barrier that drains, and the instant at which its checkpoint fails if it has not left by then.
     Barrier(Barrier, Option<Instant>),
-    /// A barrier that has failed and left.
+    /// The position of a barrier that has failed and has left already.
     Failed,
 }
 
@@ -42,35 +43,35 @@ impl Control {
     }
 }
 
-pub(super) struct Queue<S: Storage> {
+pub(super) struct OutputOrder<S: Storage> {
     order: Order,
-    /// The first and the last call of the one chain, when ordered.
+    /// Ordered: the first and the last record of the one chain.
     chain_start: u32,
     chain_end: u32,
-    /// The last calls of the chains, when by key.
+    /// By key: the last record of each chain.
     keys: S::Keys,
-    /// The segment whose calls may leave.
+    /// The segment whose records may leave.
     front: Segment,
-    /// Its number; segments count up, wrapping around.
+    /// Its number. Segments count up and wrap around.
     front_number: u32,
     /// Each control element, with the segment behind it.
     behind: S::Controls<(Control, Segment)>,
-    /// When the first barrier fails that has a time limit.
+    /// When the first of the barriers with a time limit fails.
     drain_deadline: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 struct Segment {
-    /// Calls that have not left.
-    calls: u32,
+    /// Records that have not left.
+    records: u32,
     ready: List,
 }
 
 impl Segment {
-    const EMPTY: Self = Self { calls: 0, ready: List::EMPTY };
+    const EMPTY: Self = Self { records: 0, ready: List::EMPTY };
 }
 
-impl<S: Storage> Queue<S> {
+impl<S: Storage> OutputOrder<S> {
     pub(super) const fn new(order: Order) -> Self {
         let front = Segment::EMPTY;
         Self {
@@ -85,81 +86,76 @@ impl<S: Storage> Queue<S> {
         }
     }
 
-    /// The key of a call in flight, 0 when it has none.
-    pub(super) fn key(&self, call: u32) -> u64 {
-        self.keys.key(call)
+    /// The key of a record in flight, 0 when it has none.
+    pub(super) fn key(&self, slot: u32) -> u64 {
+        self.keys.key(slot)
     }
 
-    /// How many control elements are in it.
+    /// The number of control elements in flight.
     pub(super) fn controls(&self) -> usize {
         self.behind.len()
     }
 
-    /// The number of the segment whose calls may leave.
+    /// The number of the segment whose records may leave.
     pub(super) fn front_number(&self) -> u32 {
         self.front_number
     }
 
-    /// Counts a call at the end. Returns the number of its segment.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn count_call(&mut self) -> u32 {
-        let number = self.front_number.wrapping_add(self.behind.len() as u32);
-        self.segment(number).calls += 1;
-        number
-    }
-
-    /// Puts the new `call` at the end of its chain. Returns whether it may be invoked now.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn link_call<In, Out, E>(
-        &mut self,
-        slots: &mut [Call<In, Out, E>],
-        call: u32,
-        key: u64,
-    ) -> bool {
-        match self.order {
-            Order::Unordered => {
-                self.keys.note(call, key);
-                true
-            }
-            Order::Ordered => {
-                self.keys.note(call, key);
-                match core::mem::replace(&mut self.chain_end, call) {
-                    NONE => self.chain_start = call,
-                    before => slots[before as usize].successor = call,
-                }
-                true
-            }
-            Order::ByKey | Order::ByKeyOverlapping => self.link_by_key(slots, call, key),
-        }
-    }
-
-    #[inline(never)] // leaves the registers to the others
-    fn link_by_key<In, Out, E>(
-        &mut self,
-        slots: &mut [Call<In, Out, E>],
-        call: u32,
-        key: u64,
-    ) -> bool {
-        let before = self.keys.replace_last(key, call);
-        if before == NONE {
-            return true;
-        }
-        let before = &mut slots[before as usize];
-        before.successor = call;
-        let may_start =
-            !self.is_serial() || (before.state == State::Done && before.link != Link::Held);
-        slots[call as usize].link = if may_start { Link::Following } else { Link::Held };
-        may_start
-    }
-
-    /// Whether a call is invoked only when its predecessor has its outcome.
+    /// Whether an attempt starts only when the record's predecessor has its outcome.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn is_serial(&self) -> bool {
         self.order == Order::ByKey
     }
 
-    /// Puts a control element at the end. At the bound two adjacent watermarks merge; otherwise the
-    /// element is handed back.
+    /// Counts a new record in the last segment, and returns the segment's number.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn count_record(&mut self) -> u32 {
+        let number = self.front_number.wrapping_add(self.behind.len() as u32);
+        self.segment(number).records += 1;
+        number
+    }
+
+    /// Puts a new record at the end of its chain. Returns whether its attempt may start now.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn link_record<C: Call>(
+        &mut self,
+        slots: &mut [Record<C>],
+        slot: u32,
+        key: u64,
+    ) -> bool {
+        match self.order {
+            Order::Unordered => {
+                self.keys.note(slot, key);
+                true
+            }
+            Order::Ordered => {
+                self.keys.note(slot, key);
+                match core::mem::replace(&mut self.chain_end, slot) {
+                    NONE => self.chain_start = slot,
+                    before => slots[before as usize].successor = slot,
+                }
+                true
+            }
+            Order::ByKey | Order::ByKeyOverlapping => self.link_by_key(slots, slot, key),
+        }
+    }
+
+    #[inline(never)] // leaves the registers to the other orders
+    fn link_by_key<C: Call>(&mut self, slots: &mut [Record<C>], slot: u32, key: u64) -> bool {
+        let before = self.keys.replace_last(key, slot);
+        if before == NONE {
+            return true;
+        }
+        let before = &mut slots[before as usize];
+        before.successor = slot;
+        let may_start =
+            !self.is_serial() || (before.state() == State::Done && before.link != Link::Held);
+        slots[slot as usize].link = if may_start { Link::Following } else { Link::Held };
+        may_start
+    }
+
+    /// Puts a control element at the end. At the bound two adjacent watermarks merge; any other
+    /// element comes back (C3).
     pub(super) fn push_control(&mut self, control: Control, bound: usize) -> Result<(), Control> {
         if self.behind.len() < bound {
             let deadline = match &control {
@@ -172,7 +168,7 @@ impl<S: Storage> Queue<S> {
         }
         match (self.behind.back_mut(), &control) {
             (Some((Control::Watermark(last), segment)), Control::Watermark(new))
-                if segment.calls == 0 =>
+                if segment.records == 0 =>
             {
                 *last = (*last).max(*new);
                 Ok(())
@@ -181,64 +177,86 @@ impl<S: Storage> Queue<S> {
         }
     }
 
-    /// Notes that `call` is done; it leaves at once if its turn has come.
+    /// A record is done. If its predecessor has left, it may leave too.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn done<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
+    pub(super) fn done<C: Call>(&mut self, slots: &mut [Record<C>], slot: u32) {
         if self.order == Order::Ordered {
-            return;
+            return; // the state of the chain's first record says it all
         }
-        let slot = &slots[call as usize];
-        if slot.link == Link::First {
-            let number = slot.segment;
-            self.segment(number).ready.push_back(slots, call);
+        let record = &slots[slot as usize];
+        if record.link == Link::First {
+            let number = record.segment;
+            self.segment(number).ready.push_back(slots, slot);
         }
     }
 
-    /// Whether something leaves next.
+    /// Whether a record or a control element may leave.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn has_departure<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {
-        match self.front.calls {
+    pub(super) fn has_output<C: Call>(&self, slots: &[Record<C>]) -> bool {
+        match self.front.records {
             0 => self.behind.len() > 0,
-            _ if self.order == Order::Ordered => self.chain_start_is_done(slots),
+            _ if self.order == Order::Ordered => self.is_head_done(slots),
             _ => !self.front.ready.is_empty(),
         }
     }
 
-    /// The call that leaves next, done or not, if that is decided: when ordered, and there are calls.
+    /// Ordered: the record that leaves next, done or not.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn next_to_leave(&self) -> Option<u32> {
+    pub(super) fn head(&self) -> Option<u32> {
         (self.chain_start != NONE).then_some(self.chain_start)
     }
 
-    /// When ordered, and there are calls: nothing but this decides about the next one.
+    /// Ordered, with a record in flight: whether it may leave.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn chain_start_is_done<In, Out, E>(&self, slots: &[Call<In, Out, E>]) -> bool {
-        slots[self.chain_start as usize].state == State::Done
+    fn is_head_done<C: Call>(&self, slots: &[Record<C>]) -> bool {
+        slots[self.chain_start as usize].state() == State::Done
     }
 
-    /// The call that leaves next; `None` if none does, or a control element before it.
+    /// Takes the next record that may leave. `None` if there is none, or a control element leaves before it.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn pop_call<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>]) -> Option<u32> {
-        if self.front.calls == 0 {
+    pub(super) fn pop_record<C: Call>(&mut self, slots: &mut [Record<C>]) -> Option<u32> {
+        if self.front.records == 0 {
             return None;
         }
-        let call = match self.order {
-            Order::Ordered if self.chain_start_is_done(slots) => self.chain_start,
+        let slot = match self.order {
+            Order::Ordered if self.is_head_done(slots) => self.chain_start,
             Order::Ordered => NONE,
             _ => self.front.ready.pop_front(slots),
         };
-        if call == NONE {
+        if slot == NONE {
             return None;
         }
-        self.front.calls -= 1;
-        self.end_of_turn(slots, call);
-        Some(call)
+        self.front.records -= 1;
+        self.unlink(slots, slot);
+        Some(slot)
     }
 
-    /// The control element that leaves next; `None` if none does, or a call before it.
-    #[inline(never)] // the seldom one of two ways out of a function that is inlined
+    /// A record leaves its chain, and its successor may follow.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn unlink<C: Call>(&mut self, slots: &mut [Record<C>], slot: u32) {
+        let successor = slots[slot as usize].successor;
+        match self.order {
+            Order::Unordered => {}
+            Order::Ordered => {
+                self.chain_start = successor;
+                if successor == NONE {
+                    self.chain_end = NONE;
+                }
+            }
+            _ if successor == NONE => self.keys.remove_last(slot),
+            _ => {
+                slots[successor as usize].link = Link::First;
+                if slots[successor as usize].state() == State::Done {
+                    self.done(slots, successor);
+                }
+            }
+        }
+    }
+
+    /// Takes the next control element that may leave. `None` if there is none, or a record leaves before it.
+    #[inline(never)] // the less frequent way out of a function that is inlined
     pub(super) fn pop_control(&mut self) -> Option<Control> {
-        if self.front.calls > 0 {
+        if self.front.records > 0 {
             return None;
         }
         let (control, segment) = self.behind.pop_front()?;
@@ -249,21 +267,21 @@ impl<S: Storage> Queue<S> {
         Some(control)
     }
 
-    // Copied in one function, the compiler takes the two places for ones that may overlap, and links `memmove`:
-    // 650 bytes on a small processor, for twelve.
+    // A function of its own, so that the compiler sees two places that cannot overlap. Otherwise it links `memmove`, 650 bytes
+    // on a small processor, to copy twelve.
     #[inline(never)]
     fn begin(&mut self, segment: Segment) {
         self.front = segment;
         self.front_number = self.front_number.wrapping_add(1);
     }
 
-    /// When [`take_late_barrier`](Self::take_late_barrier) has something to do.
+    /// The instant from which [`take_late_barrier`](Self::take_late_barrier) has a barrier to give.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         self.drain_deadline
     }
 
-    /// A barrier whose time limit has passed, with its checkpoint failed. It leaves its place.
+    /// Takes a barrier whose time limit has passed, with its checkpoint failed (K3). Its position stays.
     pub(super) fn take_late_barrier(&mut self, now: Instant) -> Option<Barrier> {
         if self.drain_deadline? > now {
             return None;
@@ -295,41 +313,19 @@ impl<S: Storage> Queue<S> {
         self.behind.iter().enumerate().map(move |(index, (control, _))| (number(index), control))
     }
 
-    /// `call` leaves: its successor's turn has come.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    fn end_of_turn<In, Out, E>(&mut self, slots: &mut [Call<In, Out, E>], call: u32) {
-        let successor = slots[call as usize].successor;
-        match self.order {
-            Order::Unordered => {}
-            Order::Ordered => {
-                self.chain_start = successor;
-                if successor == NONE {
-                    self.chain_end = NONE;
-                }
-            }
-            _ if successor == NONE => self.keys.remove_last(call),
-            _ => {
-                slots[successor as usize].link = Link::First;
-                if slots[successor as usize].state == State::Done {
-                    self.done(slots, successor);
-                }
-            }
-        }
-    }
-
     #[cfg_attr(feature = "alloc", inline(always))]
     fn segment(&mut self, number: u32) -> &mut Segment {
         match number.wrapping_sub(self.front_number) {
             0 => &mut self.front,
             behind => match self.behind.get_mut(behind as usize - 1) {
                 Some((_, segment)) => segment,
-                None => unreachable!("a call names a segment that is there"),
+                None => unreachable!("a record's segment is in flight as long as the record"),
             },
         }
     }
 }
 
-/// The earlier of two instants that there may be.
+/// The earlier of two instants, where each may be absent.
 #[cfg_attr(feature = "alloc", inline(always))]
 pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {

@@ -1,166 +1,504 @@
-//! How an attempt ends, and its call with it or not.
+//! One record's life: its states, and the transitions between them.
+//!
+//! ```text
+//!            occupy           start             complete          vacate
+//!    Vacant --------> Queued -------> Running ------------> Done --------> Vacant
+//!                       ^              |   ^                 ^
+//!                       |     back_off |   | start           | fail: from Queued, Running, Backoff, Due
+//!                  halt |              v   |                 |
+//!                       +---------- Backoff -> Due ----------+
+//!                                     end_backoff
+//! ```
+//!
+//! This is the only file that assigns a state. A transition adjusts the counters that depend on it, so that they always
+//! agree with the states. The second half of the file is what the operator does around a transition: deadlines, the queue of
+//! attempts to start, the order of outcomes.
 
 use core::time::Duration;
 
+use super::Operator;
+use super::attempt::{Attempt, AttemptId};
+use super::call::{Call, ResultOf};
+use super::ending::Phase;
+use super::metrics::Counters;
 use super::order::earlier;
-use super::slab::{Link, State, Waiting};
-use super::{Operator, Phase};
+use super::slab::StartQueue;
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
 use crate::retry::{RetryBudget, RetryStrategy};
-use crate::storage::NONE;
-use crate::storage::Storage;
-use crate::time::{Instant, Span};
+use crate::storage::{NONE, Storage};
+use crate::time::{Instant, Span, Timestamp};
 
-/// What has ended with an attempt.
-pub(super) enum Ended {
-    /// Nothing else: it is tried again after a backoff.
-    Attempt,
-    /// The call, with its outcome.
-    Call,
-    /// Everything, with a failure that ends the job.
-    Job,
+/// A slot for one record in flight.
+pub(super) struct Record<C: Call> {
+    pub(super) input: Option<C::Input>,
+    /// The call's result. A completed call without one leaves without an outcome.
+    result: Option<ResultOf<C>>,
+    timestamp: i64,
+    request_id: u64,
+    /// When the first attempt started; of a restored call, as long ago as it had already taken. Of a queued call, when it came.
+    started: Instant,
+    /// A time counted from `started`. In `Queued`: the time that was spent before a restore. In `Backoff`: until the retry. In `Done`:
+    /// the whole call. A record in `Due` needs no time, and links the queue of attempts here ([`before`](Self::before)):
+    /// that saves eight bytes a slot.
+    spent: Span,
+    attempts: u32,
+    /// Counts attempts and calls of this slot, so that an old [`AttemptId`] names nothing any more (T5).
+    generation: u32,
+    /// The next record in the one list that this one is in: vacant slots, attempts to start, or outcomes that may leave.
+    pub(super) next: u32,
+    /// The next record of the same chain, which must not leave before this one.
+    pub(super) successor: u32,
+    pub(super) segment: u32,
+    state: State,
+    pub(super) link: Link,
+    has_timestamp: bool,
+    /// How many attempts a crash has interrupted, up to 255; an interrupted attempt is no failed attempt.
+    interrupted: u8,
 }
 
-impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
-where
-    R: RetryStrategy<In, Out, E>,
-    S: Storage,
-{
-    /// Ends the running attempt of a call: either the call is tried again, or this is its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The slot holds no record.
+    Vacant,
+    /// Its first attempt in this life has not started.
+    Queued,
+    Running,
+    Backoff,
+    /// Its backoff is over; its next attempt has not started.
+    Due,
+    /// The call has ended; the record waits until it may leave.
+    Done,
+}
+
+/// A record's position in its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// The first one: it may leave as soon as it is done.
+    First,
+    /// Its predecessor has not left.
+    Following,
+    /// Its predecessor has no outcome yet, and its attempt must not start before that (O3, one attempt a key).
+    Held,
+}
+
+/// A record that leaves its slot.
+pub(super) struct Leaving<C: Call> {
+    pub(super) input: Option<C::Input>,
+    pub(super) result: Option<ResultOf<C>>,
+    pub(super) timestamp: Option<Timestamp>,
+    pub(super) attempts: u32,
+    pub(super) elapsed: Span,
+    /// When the call ended.
+    pub(super) done: Instant,
+}
+
+/// The transitions.
+impl<C: Call> Record<C> {
+    pub(super) const VACANT: Self = Self {
+        input: None,
+        result: None,
+        timestamp: 0,
+        request_id: 0,
+        started: Instant::ZERO,
+        spent: Span::ZERO,
+        attempts: 0,
+        generation: 0,
+        next: NONE,
+        successor: NONE,
+        segment: 0,
+        state: State::Vacant,
+        link: Link::First,
+        has_timestamp: false,
+        interrupted: 0,
+    };
+
+    /// `Vacant` to `Queued`: a record comes.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn end_attempt(&mut self, index: u32, result: Result<Out, Failure<E>>) -> Ended {
-        let now = self.now;
-        let slot = self.calls.at(index);
-        let attempt = AttemptInfo {
-            number: slot.attempts,
-            retry: slot.retries(),
-            request_id: slot.request_id,
-            time_left: self.limits.deadline(slot.started).map(|deadline| deadline - now),
-        };
-        let delay =
-            slot.input.as_ref().and_then(|input| self.retry.next_delay(attempt, input, &result));
-        self.conclude_attempt(index, result, delay)
+    pub(super) fn occupy(
+        &mut self,
+        now: Instant,
+        (input, timestamp): (C::Input, Option<Timestamp>),
+        request_id: u64,
+        segment: u32,
+        counters: &mut Counters,
+    ) {
+        self.input = Some(input);
+        self.has_timestamp = timestamp.is_some();
+        self.timestamp = timestamp.map_or(0, Timestamp::as_millis);
+        self.request_id = request_id;
+        self.started = now;
+        self.spent = Span::ZERO;
+        self.attempts = 0;
+        self.interrupted = 0;
+        self.successor = NONE;
+        self.segment = segment;
+        self.link = Link::First;
+        self.state = State::Queued;
+        counters.queued += 1;
     }
 
-    /// The same, once the retry strategy has spoken.
+    /// `Queued` or `Due` to `Running`: an attempt starts.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn conclude_attempt(
-        &mut self,
-        index: u32,
-        result: Result<Out, Failure<E>>,
-        delay: Option<Duration>,
-    ) -> Ended {
-        self.running -= 1; // behind the user's code, which may panic
-        match delay {
-            Some(delay) if self.may_retry() => {
-                self.back_off(index, self.now.plus(Span::of(delay)));
-                Ended::Attempt
+    fn start(&mut self, now: Instant, counters: &mut Counters) {
+        if self.state == State::Queued {
+            self.started = now.back(self.spent);
+            counters.queued -= 1;
+        } else {
+            counters.in_backoff -= 1;
+        }
+        self.state = State::Running;
+        self.attempts = self.attempts.saturating_add(1);
+        self.generation = self.generation.wrapping_add(1);
+        counters.running += 1;
+        counters.attempts += 1;
+    }
+
+    /// `Running` to `Backoff`: the attempt has ended, and another one follows at `until`.
+    fn back_off(&mut self, until: Instant, counters: &mut Counters) {
+        self.spent = until.since(self.started);
+        self.state = State::Backoff;
+        counters.running -= 1;
+        counters.retried += 1;
+        counters.in_backoff += 1;
+    }
+
+    /// `Backoff` to `Due`.
+    fn end_backoff(&mut self) {
+        self.state = State::Due;
+    }
+
+    /// `Running` to `Done`: the attempt's result is the call's.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn complete(&mut self, now: Instant, result: ResultOf<C>, counters: &mut Counters) {
+        counters.running -= 1;
+        self.end(now, result, counters);
+    }
+
+    /// Any state but `Done` to `Done`, with a failure that is not an attempt's.
+    fn fail(&mut self, now: Instant, failure: Failure<C::Error>, counters: &mut Counters) {
+        match self.state {
+            State::Running => counters.running -= 1,
+            State::Backoff | State::Due => counters.in_backoff -= 1,
+            State::Queued => {
+                self.started = now.back(self.spent); // waiting for a first attempt takes no time of the call's (C5)
+                counters.queued -= 1;
             }
-            _ => {
-                let has_failed = result.is_err();
-                self.deposit(&result);
-                self.finish_call(index, result);
-                if has_failed && self.judge_failure(index) { Ended::Job } else { Ended::Call }
+            State::Done | State::Vacant => {}
+        }
+        self.end(now, Err(failure), counters);
+    }
+
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn end(&mut self, now: Instant, result: ResultOf<C>, counters: &mut Counters) {
+        counters.end(&result);
+        self.result = Some(result);
+        self.spent = now.passed_since(self.started);
+        self.generation = self.generation.wrapping_add(1);
+        self.state = State::Done;
+        counters.call_time.record_span(self.spent);
+    }
+
+    /// `Running`, `Backoff` or `Due` back to `Queued`, because the job has ended (F6): the record gets no outcome. A record in
+    /// another state stays in it. Returns whether it was one of the three.
+    pub(super) fn halt(&mut self, now: Instant, counters: &mut Counters) -> bool {
+        match self.state {
+            State::Running => {
+                self.interrupted = self.interrupted.saturating_add(1);
+                counters.running -= 1;
             }
+            State::Backoff | State::Due => counters.in_backoff -= 1,
+            State::Queued | State::Done | State::Vacant => return false,
+        }
+        self.spent = now.since(self.started);
+        self.state = State::Queued;
+        counters.queued += 1;
+        true
+    }
+
+    /// Takes the result away, and `Queued` to `Done`: the record leaves without an outcome. Returns whether it was `Queued`.
+    pub(super) fn discard(&mut self, counters: &mut Counters) -> bool {
+        self.result = None;
+        let was_queued = self.state == State::Queued;
+        if was_queued {
+            self.state = State::Done;
+            counters.queued -= 1;
+        }
+        was_queued
+    }
+
+    /// `Done` to `Vacant`: the record leaves.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn vacate(&mut self) -> Leaving<C> {
+        self.state = State::Vacant;
+        Leaving {
+            input: self.input.take(),
+            result: self.result.take(),
+            timestamp: self.timestamp(),
+            attempts: self.attempts,
+            elapsed: self.spent,
+            done: self.started.plus(self.spent),
         }
     }
 
-    /// What a call ends with: a success fills the budget for retries.
+    /// Of a restored record in `Queued`: the attempts and the time that it had before.
+    pub(super) fn restore(&mut self, attempts: u32, interrupted: u32, spent: Span) {
+        self.attempts = attempts;
+        self.interrupted = u8::try_from(interrupted).unwrap_or(u8::MAX);
+        self.spent = spent;
+    }
+
+    /// `Queued` to `Done`, of a [restored](Self::restore) record whose result was kept (K2).
+    pub(super) fn restore_done(
+        &mut self,
+        now: Instant,
+        result: Option<ResultOf<C>>,
+        counters: &mut Counters,
+    ) {
+        if let Some(result) = &result {
+            counters.end(result);
+        }
+        self.started = now.back(self.spent);
+        self.result = result;
+        self.state = State::Done;
+        counters.queued -= 1;
+    }
+
+    /// `Queued` to `Backoff`, of a [restored](Self::restore) record whose backoff ends at `until`.
+    pub(super) fn restore_backoff(
+        &mut self,
+        now: Instant,
+        until: Instant,
+        counters: &mut Counters,
+    ) {
+        self.started = now.back(self.spent);
+        self.spent = until.since(self.started);
+        self.state = State::Backoff;
+        counters.queued -= 1;
+        counters.in_backoff += 1;
+    }
+
+    /// Of a record in `Done` that has timed out: another result, once. `None` drops the record.
+    pub(super) fn replace_timeout(&mut self, result: Option<ResultOf<C>>, counters: &mut Counters) {
+        if !matches!(result, Some(Err(_))) {
+            counters.take_back_timeout();
+        }
+        self.result = result;
+        self.generation = self.generation.wrapping_add(1); // a second answer finds no call of its id
+    }
+}
+
+/// What can be read.
+impl<C: Call> Record<C> {
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn deposit(&mut self, result: &Result<Out, Failure<E>>) {
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The id of its latest attempt, where `slot` is the record's slot.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn id(&self, slot: u32) -> AttemptId {
+        AttemptId { request_id: self.request_id, slot, generation: self.generation }
+    }
+
+    pub(super) fn request_id(&self) -> u64 {
+        self.request_id
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(super) fn spent(&self) -> Span {
+        self.spent
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub(super) fn interrupted(&self) -> u32 {
+        u32::from(self.interrupted)
+    }
+
+    pub(super) fn result(&self) -> Option<&ResultOf<C>> {
+        self.result.as_ref()
+    }
+
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn timestamp(&self) -> Option<Timestamp> {
+        self.has_timestamp.then_some(Timestamp::from_millis(self.timestamp))
+    }
+
+    /// Whether the call has timed out, and that is its outcome.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.state == State::Done && matches!(self.result, Some(Err(Failure::TimedOut)))
+    }
+
+    /// What the function and the retry strategy are told about the latest attempt. `deadline` is the call's.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn info(&self, now: Instant, deadline: Option<Instant>) -> AttemptInfo {
+        let failed = self.attempts.saturating_sub(1).saturating_sub(self.interrupted());
+        AttemptInfo {
+            number: self.attempts,
+            retry: failed,
+            request_id: self.request_id,
+            time_left: deadline.map(|deadline| deadline - now),
+        }
+    }
+
+    /// Of a record in `Due` that waits for its attempt: the one before it in that queue.
+    pub(super) fn before(&self) -> u32 {
+        self.spent.as_nanos() as u32
+    }
+
+    /// Notes the record before this one in the queue of attempts to start, if this one is `Due`.
+    pub(super) fn set_before(&mut self, before: u32) {
+        if self.state == State::Due {
+            self.spent = Span::from_nanos(u64::from(before));
+        }
+    }
+}
+
+/// How far an attempt's end reaches.
+pub(super) enum Ended {
+    /// The attempt alone: the call is tried again after a backoff.
+    Attempt,
+    /// The call, with its outcome.
+    Call,
+    /// The job: the outcome is a failure that ends it (F6).
+    Job,
+}
+
+/// The transitions, with all that depends on them.
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// Starts an attempt of a record that is `Queued` or `Due`, and in no list.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn start(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
+        let now = self.now;
+        let record = self.records.at(slot);
+        record.start(now, &mut self.counters);
+        let deadline = self.limits.deadline(record.started);
+        let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
+        if let Some(first) = earlier(deadline, attempt_deadline) {
+            self.deadlines.set(slot, first);
+        }
+        let (id, info) = (record.id(slot), record.info(now, deadline));
+        record.input.as_ref().map(|input| Attempt { id, info, input })
+    }
+
+    /// The running attempt has ended: the call is tried again, or this is its result.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn end_attempt(&mut self, slot: u32, result: ResultOf<C>) -> Ended {
+        let record = self.records.at(slot);
+        let info = record.info(self.now, self.limits.deadline(record.started));
+        let delay =
+            record.input.as_ref().and_then(|input| self.retry.next_delay(info, input, &result));
+        self.end_attempt_with(slot, result, delay)
+    }
+
+    /// The same, where the retry strategy has answered already. It is the user's code and may panic, so no counter has
+    /// changed before it.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn end_attempt_with(
+        &mut self,
+        slot: u32,
+        result: ResultOf<C>,
+        delay: Option<Duration>,
+    ) -> Ended {
+        if let Some(delay) = delay
+            && self.may_retry()
+        {
+            self.back_off(slot, self.now.plus(Span::of(delay)));
+            return Ended::Attempt;
+        }
+        let has_failed = result.is_err();
+        self.credit(&result);
+        self.deadlines.cancel(slot);
+        self.records.at(slot).complete(self.now, result, &mut self.counters);
+        self.call_done(slot);
+        if has_failed && self.check_failure(slot) { Ended::Job } else { Ended::Call }
+    }
+
+    /// A call that succeeds pays into the retry budget (R7).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn credit(&mut self, result: &ResultOf<C>) {
         if let (Some(budget), Ok(_)) = (&mut self.budget, result) {
             budget.deposit();
         }
     }
 
-    pub(super) fn may_retry(&mut self) -> bool {
-        self.phase != Phase::LastAttempts && self.budget.as_mut().is_none_or(RetryBudget::withdraw)
+    fn may_retry(&mut self) -> bool {
+        self.ending.phase != Phase::LastAttempts
+            && self.budget.as_mut().is_none_or(RetryBudget::withdraw)
     }
 
-    pub(super) fn back_off(&mut self, index: u32, until: Instant) {
-        self.counters.retried += 1;
-        self.counters.in_backoff += 1;
-        let slot = self.calls.at(index);
-        slot.spent = until.since(slot.started);
-        slot.state = State::Backoff;
-        let deadline = self.limits.deadline(slot.started);
+    fn back_off(&mut self, slot: u32, until: Instant) {
+        self.records.at(slot).back_off(until, &mut self.counters);
+        self.set_backoff_deadline(slot, until);
+    }
+
+    /// A record in `Backoff` is due at `until`, or at the call's deadline if that is earlier.
+    pub(super) fn set_backoff_deadline(&mut self, slot: u32, until: Instant) {
+        let deadline = self.limits.deadline(self.records.at(slot).started);
         if let Some(first) = earlier(Some(until), deadline) {
-            self.deadlines.set(index, first);
+            self.deadlines.set(slot, first);
         }
     }
 
-    /// Ends a backoff.
-    pub(super) fn retry_now(&mut self, index: u32) {
-        let slot = self.calls.at(index);
-        slot.state = State::Due;
-        match self.limits.deadline(slot.started) {
-            Some(deadline) => self.deadlines.set(index, deadline),
-            None => self.deadlines.cancel(index),
+    /// The backoff is over: the record's next attempt may start.
+    pub(super) fn end_backoff(&mut self, slot: u32) {
+        let record = self.records.at(slot);
+        record.end_backoff();
+        match self.limits.deadline(record.started) {
+            Some(deadline) => self.deadlines.set(slot, deadline),
+            None => self.deadlines.cancel(slot),
         }
-        if self.calls.at(index).link != Link::Held {
-            self.waiting.push_back(self.calls.slots(), index);
+        if self.records.at(slot).link != Link::Held {
+            self.to_start.push_back(self.records.slots(), slot);
         }
     }
 
-    /// Ends a call that has no outcome, whatever it is doing.
+    /// Ends a call that has no outcome yet with a failure, whatever it is doing.
     #[cold]
-    pub(super) fn abandon(&mut self, index: u32, failure: Failure<E>) {
-        let now = self.now;
-        let slot = self.calls.at(index);
-        let waits = slot.state == State::Due && slot.link != Link::Held;
-        match slot.state {
-            State::Running => self.running -= 1,
-            State::Backoff | State::Due => self.counters.in_backoff -= 1,
-            State::Queued => {
-                slot.started = now.back(slot.spent); // no time was spent on it
-                self.counters.queued -= 1;
-            }
-            State::Done | State::Vacant => {}
+    pub(super) fn fail(&mut self, slot: u32, failure: Failure<C::Error>) {
+        let record = self.records.at(slot);
+        let is_waiting = record.state == State::Due && record.link != Link::Held;
+        if self.ending.phase == Phase::ShutDown {
+            self.to_start = StartQueue::EMPTY; // no attempt starts any more
+        } else if is_waiting {
+            self.to_start.remove(self.records.slots(), slot);
         }
-        if matches!(self.phase, Phase::ShutDown) {
-            self.waiting = Waiting::EMPTY; // none of them is invoked any more
-        } else if waits {
-            self.waiting.remove(self.calls.slots(), index);
-        }
-        self.finish_call(index, Err(failure));
+        self.deadlines.cancel(slot);
+        self.records.at(slot).fail(self.now, failure, &mut self.counters);
+        self.call_done(slot);
     }
 
+    /// The call has ended: its record leaves when its order allows, and the next attempt of its key may start.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn finish_call(&mut self, index: u32, result: Result<Out, Failure<E>>) {
-        self.deadlines.cancel(index);
-        self.counters.end(&result);
-        let slot = self.calls.at(index);
-        slot.finish(self.now, result);
-        self.counters.call_time.record_span(slot.spent);
-        self.call_done(index);
-    }
-
-    /// A call is done: it leaves when its turn comes, and may let its successor start.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn call_done(&mut self, index: u32) {
-        self.queue.done(self.calls.slots(), index);
-        if self.queue.is_serial() {
-            let slot = self.calls.at(index);
-            let (successor, link) = (slot.successor, slot.link);
+    pub(super) fn call_done(&mut self, slot: u32) {
+        self.order.done(self.records.slots(), slot);
+        if self.order.is_serial() {
+            let record = self.records.at(slot);
+            let (successor, link) = (record.successor, record.link);
             if link != Link::Held {
                 self.release(successor);
             }
         }
     }
 
-    /// All calls before `index` in its chain have their outcome. (One that a restore brought in backoff
-    /// can have had its own before them, because its time was over.)
-    pub(super) fn release(&mut self, mut index: u32) {
-        while index != NONE {
-            let slot = self.calls.at(index);
-            if slot.link == Link::Held {
-                slot.link = Link::Following;
+    /// All calls before `slot` in its chain have their outcome, so its attempt may start. A record that a restore brought in
+    /// backoff can have timed out before its predecessors ended: then the one behind it is released.
+    fn release(&mut self, mut slot: u32) {
+        while slot != NONE {
+            let record = self.records.at(slot);
+            if record.link == Link::Held {
+                record.link = Link::Following;
             }
-            match slot.state {
-                State::Done => index = slot.successor,
+            match record.state {
+                State::Done => slot = record.successor,
                 State::Queued | State::Due => {
-                    return self.waiting.push_back(self.calls.slots(), index);
+                    return self.to_start.push_back(self.records.slots(), slot);
                 }
                 _ => return,
             }

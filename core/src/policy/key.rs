@@ -87,7 +87,7 @@ impl<In, K: Hash, F: Fn(&In) -> K> KeySelector<In> for KeyBy<F> {
 }
 
 /// 64 bits for a key, as a policy's key function is hashed to: what an engine that has its keys already gives to
-/// [`push_with_key`](Operator::push_with_key), and what a rescaled checkpoint is split by. The same on
+/// [`push_with_key`](crate::Operator::push_with_key), and what a rescaled checkpoint is split by. The same on
 /// every run; on machines of another word size or byte order it may differ.
 ///
 /// It has no secret: keys with the same bits can be made on purpose, and share one order then. Against that, let the key

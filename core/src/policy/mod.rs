@@ -10,9 +10,8 @@ use core::time::Duration;
 pub use self::error::ConfigError;
 pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::order::Order;
-use crate::operator::Operator;
-use crate::retry::{NoRetry, RetryBudget, RetryStrategy};
-use crate::storage::{Fixed, Storage};
+use crate::retry::{NoRetry, RetryBudget};
+use crate::storage::Storage;
 
 /// How a stage waits: the capacity, the order, the timeouts and the retry strategy.
 ///
@@ -180,7 +179,7 @@ impl<R, F> AsyncWait<R, KeyBy<F>> {
 
 impl AsyncWait<NoRetry, GivenKey> {
     /// Ordered by key as [`ordered_by_key`](AsyncWait::ordered_by_key) is, for an operator whose engine has the keys
-    /// already: it is given them with [`push_with_key`](Operator::push_with_key), as 64 bits.
+    /// already: it is given them with [`push_with_key`](crate::Operator::push_with_key), as 64 bits.
     /// [`hash_key`] makes such bits of a key. A restore goes on with the keys that were saved.
     ///
     /// ```
@@ -220,62 +219,6 @@ impl<K> AsyncWait<NoRetry, K> {
     /// Sets when a call is tried again. Once only: the strategy is part of the type.
     pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K> {
         AsyncWait { settings: self.settings, retry: strategy, key: self.key }
-    }
-}
-
-impl<K: Copy> AsyncWait<NoRetry, K> {
-    /// The operator alone, with its tables in place, where it is built when the program is compiled: in a
-    /// `static` or a `const`. The strategy is given here ([`NoRetry`] for none), since [`retry`](Self::retry)
-    /// cannot be said there.
-    ///
-    /// A strategy cannot be checked when the program is compiled: ask
-    /// [`check_retry`](Operator::check_retry) once at the start if its settings might make no sense.
-    ///
-    /// ```
-    /// use core::time::Duration;
-    /// use std::sync::Mutex;
-    ///
-    /// use inflight_core::{AsyncWait, Fixed, FixedDelay, Instant, Operator, StreamElement};
-    ///
-    /// type Readings = Operator<u32, u32, (), FixedDelay, Fixed<16>>;
-    ///
-    /// static READINGS: Mutex<Readings> = Mutex::new(
-    ///     AsyncWait::ordered(16)
-    ///         .timeout(Duration::from_millis(200))
-    ///         .build_static(FixedDelay::new(Duration::from_millis(10)).max_retries(2))
-    ///         .checkpointed("readings", 1),
-    /// );
-    ///
-    /// let mut readings = READINGS.lock().unwrap();
-    /// readings.check_retry().unwrap();
-    /// readings.push(Instant::ZERO, StreamElement::value(7)).unwrap();
-    /// assert_eq!(readings.poll_attempt(Instant::ZERO).map(|call| *call.input), Some(7));
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// When a setting makes no sense; in a `static` or a `const` that is an error when the program is
-    /// compiled:
-    ///
-    /// ```compile_fail
-    /// use inflight_core::{AsyncWait, Fixed, NoRetry, Operator};
-    ///
-    /// const TOO_MANY: Operator<u32, u32, (), NoRetry, Fixed<16>> =
-    ///     AsyncWait::ordered(17).build_static(NoRetry);
-    /// # let _ = TOO_MANY;
-    /// ```
-    #[must_use]
-    pub const fn build_static<In, Out, E, R, const N: usize>(
-        self,
-        retry: R,
-    ) -> Operator<In, Out, E, R, Fixed<N>, K>
-    where
-        R: RetryStrategy<In, Out, E>,
-    {
-        match self.settings.check_for(N) {
-            Ok(()) => Operator::unchecked(self.settings, retry, self.key, None),
-            Err(_) => panic!("a setting makes no sense; `build_fixed` would say which"),
-        }
     }
 }
 
@@ -324,49 +267,6 @@ impl<R, K> AsyncWait<R, K> {
         self.settings.finish_policy = policy;
         self
     }
-
-    /// The operator alone, for people with an engine of their own. Its tables are on the heap. It asks the
-    /// policy's key function for each record's key:
-    ///
-    /// ```
-    /// use inflight_core::{AsyncWait, Instant, StreamElement};
-    ///
-    /// let policy = AsyncWait::ordered_by_key(9, |reading: &(u8, i32)| reading.0);
-    /// let mut op = policy.build_core::<_, (), ()>().unwrap();
-    /// for reading in [(1, 20), (1, 21), (2, 18)] {
-    ///     op.push(Instant::ZERO, StreamElement::value(reading)).unwrap();
-    /// }
-    /// let asked: Vec<_> =
-    ///     std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| *call.input)).collect();
-    /// assert_eq!(asked, [(1, 20), (2, 18)], "the second reading of sensor 1 waits for the first");
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] when a setting makes no sense.
-    #[cfg(feature = "alloc")]
-    pub fn build_core<In, Out, E>(
-        self,
-    ) -> Result<Operator<In, Out, E, R, crate::storage::Heap, K>, ConfigError>
-    where
-        R: RetryStrategy<In, Out, E>,
-    {
-        Operator::new(self.settings, self.retry, self.key)
-    }
-
-    /// The operator alone, with its tables in place and no allocator.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] when a setting makes no sense, also when the capacity is larger than `N`.
-    pub fn build_fixed<In, Out, E, const N: usize>(
-        self,
-    ) -> Result<Operator<In, Out, E, R, Fixed<N>, K>, ConfigError>
-    where
-        R: RetryStrategy<In, Out, E>,
-    {
-        Operator::new(self.settings, self.retry, self.key)
-    }
 }
 
 impl Settings {
@@ -384,7 +284,7 @@ impl Settings {
     }
 
     /// Whether one over a storage with that many places can.
-    const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
+    pub(crate) const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
         let capacity = self.max_capacity();
         if capacity > maximum {
             return Err(ConfigError::CapacityTooLarge { capacity, maximum });

@@ -1,92 +1,73 @@
-//! Records that pass: pulled between two turns while nothing is in flight, with a request that is ready when it is
-//! first polled, or at once after it has woken itself then. They need no place in the operator and no turn.
+//! The bypass: in a stage in place, while nothing is in flight, a record whose request is ready when it is
+//! first polled, or at once after it has woken itself then, needs no slot in the operator and no turn. That takes a third of the
+//! instructions.
 //!
-//! A stage in place does this. Elsewhere outcomes need a place anyway: the consumer comes for them later.
+//! Only a stage in place has it. Elsewhere outcomes need a slot anyway, because the consumer comes for them later.
 
-use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::Poll;
 use core::time::Duration;
 
-use futures_core::Stream;
-
-use super::{OutcomeOf, Stage, end_running};
-use crate::element::{IntoElement, StreamElement, StreamKind};
+use super::source::Pulled;
+use super::{Job, Stage};
+use crate::element::StreamElement;
 use crate::function::AsyncFunction;
-use crate::outcome::Failure;
-use crate::policy::KeySelector;
-use crate::requests::{Requests, StageStorage, StageWaker};
-use crate::retry::RetryStrategy;
+use crate::operator::{OutcomeOf, ResultOf};
+use crate::requests::{Requests, StageStorage};
 use crate::runtime::{RunRequest, Timer};
 use crate::time::Timestamp;
 
-/// How many records may pass between two turns: as many as are handed out between two turns otherwise, at most.
-const PASSING: usize = 32;
-
-impl<St, V, M, F, R, K, Q, T, S> Stage<St, V, M, F, R, K, Q, T, S>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-    T: Timer,
-    S: StageStorage,
-{
-    /// Whether the next record may pass.
+impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
+    /// Whether the next record may bypass the slots.
     #[inline(always)]
-    pub(super) fn may_pass(&self) -> bool {
-        S::Requests::<Q::Request>::BETWEEN_TURNS && self.passing > 0
+    pub(super) fn may_bypass(&self) -> bool {
+        S::Requests::<J::Request>::BETWEEN_TURNS && self.pace.may_bypass()
     }
 
-    /// Lets the next records pass, if it seems that they can.
+    /// Lets the next records bypass the slots, if it is likely that they can.
+    ///
+    /// Not while anything is in flight: that would start the requests of a window one at a time.
     #[inline]
-    pub(super) fn let_pass(self: Pin<&mut Self>) -> bool {
+    pub(super) fn allow_bypass(self: Pin<&mut Self>) -> bool {
         let this = self.project();
-        let lets_pass = S::Requests::<Q::Request>::BETWEEN_TURNS
-            && *this.ready_at_once
-            && *this.source_woken
-            && this.source.is_some()
+        let may_bypass = S::Requests::<J::Request>::BETWEEN_TURNS
+            && this.pace.expects_bypass()
+            && this.source.is_ready()
             && this.operator.is_empty();
-        if lets_pass {
-            *this.passing = PASSING;
+        if may_bypass {
+            this.pace.allow_bypass();
         }
-        lets_pass
+        may_bypass
     }
 
-    /// Pulls a record and starts its first attempt; its outcome, if it passes. Otherwise whatever has come has been taken
-    /// in, and no more records pass until a turn lets them.
+    /// Pulls a record, starts its first attempt, and returns its outcome. `None` if it needs a slot after all, which it has then; or if
+    /// something else than a record came. No more records bypass the slots in this case, until a turn allows it.
     #[inline(always)]
-    pub(super) fn pass(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Option<(OutcomeOf<V, F>, Option<Timestamp>)> {
+    pub(super) fn bypass(mut self: Pin<&mut Self>) -> Option<(OutcomeOf<J>, Option<Timestamp>)> {
         let mut this = self.as_mut().project();
-        let passing = core::mem::take(this.passing);
-        let source = this.source.as_mut().as_pin_mut()?;
+        let permission = this.pace.take_bypasses();
+        if this.source.is_closed() {
+            return None;
+        }
         let slot = this.operator.vacant_slot()?;
-        *this.in_turn = true; // what panics below has taken a record with it
-        let polled = this.requests.with_own(StageWaker::Source, |cx| source.poll_next(cx));
-        let (value, timestamp) = match polled.map(|item| item.map(IntoElement::into_element)) {
-            Poll::Ready(Some(StreamElement::Record { value, timestamp })) => (value, timestamp),
+        *this.in_turn = true; // a panic below loses the record that it has pulled
+        let (value, timestamp) = match this.source.as_mut().pull(&*this.requests) {
+            Pulled::Element(StreamElement::Record { value, timestamp }) => (value, timestamp),
             other => {
                 self.no_record(other);
                 return None;
             }
         };
         let attempt = this.operator.first_attempt();
-        let request = this.launch.launch(|| this.function.invoke(&value, attempt));
+        let request = this.run_request.launch(|| this.function.invoke(&value, attempt));
         let first = match this.requests.as_mut().start_alone(slot, request) {
             Poll::Ready(result) => match this.operator.second_attempt_in(&value, &result) {
                 None => {
                     *this.in_turn = false;
-                    *this.passing = passing - 1;
-                    let outcome = this.operator.pass(value, result);
+                    this.pace.bypassed(permission);
+                    let outcome = this.operator.bypass(value, result);
                     if outcome.result.is_err() && this.operator.has_failed() {
-                        *this.passing = 0;
+                        this.pace.forbid_bypass();
                     }
                     return Some((outcome, timestamp));
                 }
@@ -94,61 +75,50 @@ where
             },
             Poll::Pending => None,
         };
-        self.take_place(cx, (value, timestamp), first);
+        self.take_slot((value, timestamp), first);
         None
     }
 
-    /// The source has something else than a record, or nothing.
+    /// The source has a control element, or nothing.
     #[cold]
     #[inline(never)]
-    fn no_record(self: Pin<&mut Self>, polled: Poll<Option<StreamElement<V>>>) {
-        let mut this = self.project();
-        let now = this.operator.now(); // nothing is inside, so nothing counts from here
-        match polled {
-            Poll::Ready(Some(control)) => {
+    fn no_record(self: Pin<&mut Self>, pulled: Pulled<J::Input>) {
+        let this = self.project();
+        let now = this.operator.now(); // nothing is in flight, so no time counts from here
+        match pulled {
+            Pulled::Element(control) => {
                 let pushed = this.operator.push(now, control);
-                debug_assert!(pushed.is_ok(), "there was room for it");
+                debug_assert!(pushed.is_ok(), "nothing is in flight, so there is room");
             }
-            Poll::Ready(None) => {
-                this.source.set(None);
-                this.operator.finish(now);
-            }
-            Poll::Pending => {
-                // What comes next is pulled in a turn, as much as there is room for, and asked for all at once.
-                *this.source_woken = false;
-                *this.ready_at_once = false;
-            }
+            Pulled::End => this.operator.finish(now),
+            // The next records are pulled in a turn, as many as there is room for, and their requests start together.
+            Pulled::Nothing => this.pace.started(false),
         }
         *this.in_turn = false;
     }
 
-    /// A record that does not pass is given a place. Its first attempt runs, or has ended and another one is wanted.
+    /// Gives a slot to a record that cannot bypass the slots. Its first attempt is running, or has ended and another one is wanted.
+    ///
+    /// A request may also say that it is pending because the task's ration of polls is spent, on a runtime that has one. It has
+    /// asked to be woken then, and the next turn polls it with that ration suspended.
     #[cold]
     #[inline(never)]
-    fn take_place(
+    fn take_slot(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        (value, timestamp): (V, Option<Timestamp>),
-        first: Option<(Result<F::Output, Failure<F::Error>>, Duration)>,
+        (value, timestamp): (J::Input, Option<Timestamp>),
+        first: Option<(ResultOf<J>, Duration)>,
     ) {
-        let is_ration_spent = T::is_ration_spent();
-        let mut this = self.project();
-        // The last turn can have been long ago: whoever polls the stage may have been busy with what passed before.
-        this.operator.advance(this.timer.now());
-        let key = this.key.key_of(&value);
-        let Some(call) = this.operator.push_and_call(key, value, timestamp) else {
+        let this = self.project();
+        // The last turn can have been long ago, if the consumer was busy with outcomes that bypassed the slots.
+        let now = this.alarm.now();
+        let element = StreamElement::Record { value, timestamp };
+        let Ok(Some(attempt)) = this.operator.push_start(now, element) else {
             unreachable!("nothing else is in flight, and no limit is zero");
         };
-        let slot = call.id.slot();
-        *this.ready_at_once = first.is_some();
+        let slot = attempt.id.slot();
+        this.pace.started(first.is_some());
         if let Some((result, delay)) = first {
             this.operator.end_first_attempt(slot, result, delay);
-        } else if is_ration_spent {
-            let polled = T::turn(cx, |_| this.requests.as_mut().poll(slot));
-            if let Some(Poll::Ready(result)) = polled {
-                *this.ready_at_once = true;
-                let _ = end_running(this.operator, slot, result);
-            }
         }
         *this.in_turn = false;
     }

@@ -1,36 +1,26 @@
-//! A stage that hands its outcomes to an asynchronous function, in one task.
+//! A stage and its consumer as one future.
 
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{OutcomeOf, Stage, StageError, TURNS_BEFORE_YIELD, Turn};
-use crate::element::{IntoElement, StreamKind};
-use crate::function::AsyncFunction;
-use crate::outcome::Failure;
-use crate::policy::KeySelector;
+use super::drive::{Consumer, Delivered, Sink, drive};
+use super::stream::ItemOf;
+use super::{Job, Stage, StageError};
+use crate::element::StreamKind;
 use crate::requests::StageStorage;
-use crate::retry::RetryStrategy;
-use crate::runtime::{RunRequest, Timer};
+use crate::runtime::Timer;
 
-impl<St, V, M, F, R, K, Q, T, S> Stage<St, V, M, F, R, K, Q, T, S>
-where
-    M: StreamKind,
-    K: KeySelector<V>,
-    F: AsyncFunction<V>,
-    Q: RunRequest<F::Future>,
-    S: StageStorage,
-{
+impl<J: Job, T, S: StageStorage> Stage<J, T, S> {
     /// Hands every element that comes out to `consumer`, one at a time: a future to be awaited in a task
     /// of one's own. It ends with the stage.
     ///
     /// Requests make progress also while the consumer is busy with an earlier element, as in a stage on a
-    /// task of its own, and no buffer lies between the two: what the consumer has not come to waits in the
-    /// stage and counts against its capacity. To hand elements to another task, let the consumer send them
+    /// task of its own, and no buffer lies between the two: further outcomes wait in the
+    /// stage and count against its capacity. To hand elements to another task, let the consumer send them
     /// into a channel.
     ///
     /// Cancellation: dropping it cancels everything in flight, and the consumer with the element that it
@@ -45,7 +35,7 @@ where
     /// A panic in a request or in the consumer comes out of it, and polling it again then panics.
     pub fn run<C, Fut>(self, consumer: C) -> Run<Self, C, Fut>
     where
-        C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
+        C: FnMut(ItemOf<J>) -> Fut,
         Fut: Future<Output = ()>,
     {
         Run { stage: self, consumer, busy: None, in_poll: false }
@@ -59,7 +49,7 @@ pin_project! {
         #[pin]
         stage: G,
         consumer: C,
-        // With an element.
+        // At work on an element.
         #[pin]
         busy: Option<Fut>,
         // Still when a poll begins: the one before has panicked.
@@ -74,86 +64,63 @@ impl<G, C, Fut> Run<G, C, Fut> {
     }
 }
 
-impl<St, V, M, F, R, K, Q, T, S, C, Fut> Future for Run<Stage<St, V, M, F, R, K, Q, T, S>, C, Fut>
+impl<J, T, S, C, Fut> Future for Run<Stage<J, T, S>, C, Fut>
 where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    J: Job,
     T: Timer,
     S: StageStorage,
-    C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
+    C: FnMut(ItemOf<J>) -> Fut,
     Fut: Future<Output = ()>,
 {
-    type Output = Result<(), StageError<F::Error>>;
+    type Output = Result<(), StageError<J::Error>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let in_poll = self.as_mut().project().in_poll;
-        assert!(!core::mem::replace(in_poll, true), "a stage was polled again after a panic");
-        let polled = self.as_mut().poll_turns(cx);
-        *self.project().in_poll = false;
-        polled
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        assert!(!core::mem::replace(this.in_poll, true), "a stage was polled again after a panic");
+        let (consumer, mut busy) = (this.consumer, this.busy);
+        // Polled once is enough: it wakes this task when it can go on.
+        let is_free = poll_busy(busy.as_mut(), cx);
+        let ended = drive(this.stage.as_mut(), cx, &mut FunctionSink { consumer, busy, is_free });
+        *this.in_poll = false;
+        ended.map(|_| this.stage.take_failure())
     }
 }
 
-impl<St, V, M, F, R, K, Q, T, S, C, Fut> Run<Stage<St, V, M, F, R, K, Q, T, S>, C, Fut>
+/// Calls the consumer's function with each element, one at a time.
+struct FunctionSink<'a, C, Fut> {
+    consumer: &'a mut C,
+    busy: Pin<&'a mut Option<Fut>>,
+    is_free: bool,
+}
+
+impl<J, T, S, C, Fut> Sink<J, T, S> for FunctionSink<'_, C, Fut>
 where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    J: Job,
     T: Timer,
     S: StageStorage,
-    C: FnMut(M::Item<OutcomeOf<V, F>>) -> Fut,
+    C: FnMut(ItemOf<J>) -> Fut,
     Fut: Future<Output = ()>,
 {
-    fn poll_turns(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), StageError<F::Error>>> {
-        let mut this = self.project();
-        // Once a poll is enough: whatever the consumer waits for wakes this task.
-        let mut is_free = poll_busy(this.busy.as_mut(), cx);
-        for _ in 0..TURNS_BEFORE_YIELD {
-            let turn = this.stage.as_mut().turn(cx, false, |_| {});
-            let mut leaves = false;
-            // Also when what leaves is a dropped record, or the place of a failed barrier: nothing is handed over then.
-            while is_free && this.stage.as_mut().has_output() {
-                leaves = true;
-                let element = this.stage.as_mut().poll_output();
-                if let Some(item) = element.and_then(M::from_element) {
-                    this.busy.set(Some((this.consumer)(item)));
-                    is_free = poll_busy(this.busy.as_mut(), cx);
-                }
-            }
-            match turn {
-                Turn::End if is_free => {
-                    let failure = this.stage.as_mut().take_failure();
-                    return Poll::Ready(failure.map_or(Ok(()), Err));
-                }
-                Turn::End => return Poll::Pending,
-                // What has left may have made room, or been the last.
-                Turn::Idle if !leaves => {
-                    this.stage.as_mut().rest(Turn::Idle, cx);
-                    return Poll::Pending;
-                }
-                Turn::Idle | Turn::Busy => {}
+    fn deliver(&mut self, mut stage: Pin<&mut Stage<J, T, S>>, cx: &mut Context<'_>) -> Delivered {
+        let mut delivered = Delivered::Nothing;
+        // A dropped record, or the position of a failed barrier, leaves without an element, and makes room all the same.
+        while self.is_free && stage.as_mut().has_output() {
+            delivered = Delivered::Something;
+            let element = stage.as_mut().poll_output();
+            if let Some(item) = element.and_then(J::Kind::from_element) {
+                self.busy.set(Some((self.consumer)(item)));
+                self.is_free = poll_busy(self.busy.as_mut(), cx);
             }
         }
-        this.stage.as_mut().rest(Turn::Busy, cx);
-        Poll::Pending
+        delivered
+    }
+
+    fn consumer(&self) -> Consumer {
+        if self.is_free { Consumer::Free } else { Consumer::Busy }
     }
 }
 
-/// Whether the consumer is free for another element.
+/// Polls the consumer's future. Returns whether the consumer is free for another element.
 fn poll_busy<Fut>(mut busy: Pin<&mut Option<Fut>>, cx: &mut Context<'_>) -> bool
 where
     Fut: Future<Output = ()>,

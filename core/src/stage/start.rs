@@ -2,30 +2,31 @@
 
 use core::fmt;
 use core::future::Future;
-use core::marker::PhantomData;
-use core::pin::Pin;
-use core::task::{Context, Poll};
 
 use futures_core::Stream;
+#[cfg(feature = "checkpoint")]
 use serde::Serialize;
+#[cfg(feature = "checkpoint")]
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "alloc")]
+use super::ring::ring;
+#[cfg(feature = "alloc")]
+use super::{Driver, SpawnedStage};
+use super::{Job, SpawningRequests, Stage, StartError};
+#[cfg(feature = "checkpoint")]
 use crate::checkpoint::Checkpoint;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::AsyncFunction;
-use crate::operator::{Checkpointing, Operator, RestoreError};
+#[cfg(feature = "alloc")]
+use crate::operator::OutcomeOf;
+use crate::operator::{Checkpointing, Operator};
 use crate::outcome::Failure;
-use crate::policy::{AsyncWait, ConfigError, KeySelector, Unkeyed};
+use crate::policy::{AsyncWait, KeySelector};
 use crate::requests::StageStorage;
 use crate::retry::RetryStrategy;
-use crate::runtime::{InPlace, NoRuntime, RunRequest, Runtime, SpawnEach, Spawner, Timer};
-#[cfg(feature = "alloc")]
-use crate::stage::Driver;
-#[cfg(feature = "alloc")]
-use crate::stage::OutcomeOf;
-use crate::stage::Stage;
-#[cfg(feature = "alloc")]
-use crate::stage::ring::{SpawnedStage, handoff};
+use crate::runtime::{InPlace, Runtime, SpawnEach, Spawner, Timer};
+use crate::stage::job::FutureOf;
 #[cfg(feature = "alloc")]
 use crate::storage::Heap;
 
@@ -33,11 +34,11 @@ use crate::storage::Heap;
 pub trait AsyncWaitExt: Stream + Sized {
     /// Asks `function` for each record, many at a time, as `policy` says.
     ///
-    /// The closure gets a reference to the record and returns a future that owns what it needs:
-    /// clone that outside of the `async move` block. The record itself comes back with the outcome.
+    /// The closure gets a reference to the record and returns a future that owns its data:
+    /// clone them outside of the `async move` block. The record itself comes back with the outcome.
     ///
     /// Works on streams of plain values, and on streams of [`StreamElement`]s (annotate the
-    /// closure's parameter there); outcomes come in the same shape. Nothing runs until the result is
+    /// closure's parameter there); outcomes come in the same kind of stream. Nothing runs until the result is
     /// given a runtime: `.spawn(..)`, `.in_place(..)`.
     ///
     /// [`StreamElement`]: crate::StreamElement
@@ -45,9 +46,10 @@ pub trait AsyncWaitExt: Stream + Sized {
         self,
         policy: AsyncWait<R, K>,
         function: F,
-    ) -> StageBuilder<'c, Self, V, M, F, R, K, InPlace>
+    ) -> StageBuilder<'c, (Self, V, M, F, R, K, InPlace)>
     where
         Self::Item: IntoElement<V, M>,
+        M: StreamKind,
         F: FnMut(&V) -> Fut,
         Fut: Future<Output = Result<Out, E>>,
         R: RetryStrategy<V, Out, E>,
@@ -62,9 +64,10 @@ pub trait AsyncWaitExt: Stream + Sized {
         self,
         policy: AsyncWait<R, K>,
         function: F,
-    ) -> StageBuilder<'c, Self, V, M, F, R, K, InPlace>
+    ) -> StageBuilder<'c, (Self, V, M, F, R, K, InPlace)>
     where
         Self::Item: IntoElement<V, M>,
+        M: StreamKind,
         F: AsyncFunction<V>,
         R: RetryStrategy<V, F::Output, F::Error>,
         K: KeySelector<V>,
@@ -77,51 +80,41 @@ impl<St: Stream> AsyncWaitExt for St {}
 
 /// A stage that has everything but a runtime. It is not a stream yet.
 #[must_use = "a stage needs a runtime: say `.spawn(..)?` or `.in_place(..)?`"]
-pub struct StageBuilder<'c, St, V, M, F, R, K, Q>
-where
-    F: AsyncFunction<V>,
-{
-    source: St,
-    policy: AsyncWait<R, K>,
-    function: F,
-    launch: Q,
-    checkpointing: Option<Checkpointing<V, F::Output, F::Error>>,
+pub struct StageBuilder<'c, J: Job> {
+    source: J::Source,
+    policy: AsyncWait<J::Retry, J::Key>,
+    function: J::Function,
+    run_request: J::RunRequest,
+    checkpointing: Option<Checkpointing<J::Input, J::Output, J::Error>>,
     restore: Option<&'c Checkpoint>,
-    ends_the_job: Option<fn(&Failure<F::Error>) -> bool>,
-    shape: PhantomData<fn() -> M>,
+    fail_fast: Option<fn(&Failure<J::Error>) -> bool>,
 }
 
-impl<'c, St, V, M, F, R, K, Q> StageBuilder<'c, St, V, M, F, R, K, Q>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-{
-    fn new(source: St, policy: AsyncWait<R, K>, function: F) -> Self
+impl<'c, J: Job> StageBuilder<'c, J> {
+    fn new(source: J::Source, policy: AsyncWait<J::Retry, J::Key>, function: J::Function) -> Self
     where
-        Q: Default,
+        J::RunRequest: Default,
     {
-        let (launch, shape) = (Q::default(), PhantomData);
-        let (checkpointing, restore, ends_the_job) = (None, None, None);
-        Self { source, policy, function, launch, checkpointing, restore, ends_the_job, shape }
+        let run_request = J::RunRequest::default();
+        let (checkpointing, restore, fail_fast) = (None, None, None);
+        Self { source, policy, function, run_request, checkpointing, restore, fail_fast }
     }
 
     /// Lets the stage take snapshots when a barrier passes, under the name `name`. `schema` is the
-    /// version of `V`'s serialised form: raise it when that changes.
+    /// version of the record's serialised form: raise it when that changes.
     ///
     /// A call that is done but not handed on is kept as its input, and called anew after a restore. To keep
     /// its result, or to read records of an older version, say
     /// [`checkpointed_with`](Self::checkpointed_with).
+    #[cfg(feature = "checkpoint")]
     pub fn checkpointed(self, name: &'static str, schema: u32) -> Self
     where
-        V: Serialize + DeserializeOwned,
+        J::Input: Serialize + DeserializeOwned,
     {
         self.checkpointed_with(Checkpointing::new(name, schema))
     }
 
-    /// Lets the stage take snapshots when a barrier passes, as `how` says. The last one said counts.
+    /// Lets the stage take snapshots when a barrier passes, as `how` says. A second call replaces the first.
     ///
     /// ```
     /// # #[cfg(feature = "alloc")]
@@ -152,25 +145,27 @@ where
     /// let stage = ids.async_wait(AsyncWait::ordered(64), lookup).keeping_results();
     /// # }
     /// ```
-    pub fn checkpointed_with(mut self, how: Checkpointing<V, F::Output, F::Error>) -> Self {
+    #[cfg(feature = "checkpoint")]
+    pub fn checkpointed_with(mut self, how: Checkpointing<J::Input, J::Output, J::Error>) -> Self {
         self.checkpointing = Some(how);
         self
     }
 
-    /// Takes up what was in flight when `checkpoint` was taken, before any new input. `None` starts
+    /// Takes up the elements that were in flight when `checkpoint` was taken, before any new input (K5). `None` starts
     /// with nothing in flight.
+    #[cfg(feature = "checkpoint")]
     pub fn restore(mut self, checkpoint: Option<&'c Checkpoint>) -> Self {
         self.restore = checkpoint;
         self
     }
 
-    /// Lets a failure for which `ends_the_job` holds end the stage, at once: its outcome does not wait for calls that are
-    /// still under way, and is the last that comes.
+    /// Lets a failure for which `ends_the_job` holds end the stage at once: its outcome does not wait for calls that are
+    /// still running, and is the last one (F6).
     ///
-    /// Every other failure is a record's outcome and waits for its turn: in an ordered stage for all calls before it,
-    /// however slow they are. For one after which nothing can go on (the password is wrong, the service says that
-    /// it has never heard of us) that is too late. When a call ends with such a one, after its retries, all running
-    /// requests are cancelled and the source is dropped. Outcomes that have their turn already still come, then this
+    /// Every other failure is a record's outcome and keeps its order: in an ordered stage it waits for all calls before it,
+    /// however slow they are. That is too late for a failure after which nothing can go on (the password is wrong). When a call
+    /// ends with such a failure, after its retries, all running
+    /// requests are cancelled and the source is dropped. Outcomes that may leave already still come, then this
     /// one, and the stream ends; [`end`](crate::Stage::end) says [`StageError::Failed`](crate::StageError::Failed). All other records in
     /// flight are lost, as when the stage is dropped ([`Metrics::dropped`](crate::Metrics::dropped)), and so are the control
     /// elements among them.
@@ -222,46 +217,25 @@ where
     /// # Ok::<_, inflight_core::StartError>(())
     /// ```
     #[cfg(feature = "alloc")]
-    pub fn fail_fast(mut self, ends_the_job: fn(&Failure<F::Error>) -> bool) -> Self {
-        self.ends_the_job = Some(ends_the_job);
+    pub fn fail_fast(mut self, ends_the_job: fn(&Failure<J::Error>) -> bool) -> Self {
+        self.fail_fast = Some(ends_the_job);
         self
     }
 
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
-    /// busy, and so that a panic in one is that record's failure and no other's, whether it comes in the future or in
+    /// busy, and so that a panic in one is that record's failure and no other's (F3), whether it comes in the future or in
     /// the closure that makes it. A panic in a key function, in a retry strategy's predicate, in `on_timeout` or in
     /// the source still ends the stage.
-    pub fn spawn_requests<S>(self, spawner: S) -> StageBuilder<'c, St, V, M, F, R, K, SpawnEach<S>>
+    pub fn spawn_requests<S>(self, spawner: S) -> StageBuilder<'c, SpawningRequests<J, S>>
     where
-        S: Spawner<F::Future>,
+        J: Job<RunRequest = InPlace>,
+        S: Spawner<FutureOf<J>>,
     {
-        let Self { source, policy, function, checkpointing, restore, ends_the_job, shape, .. } =
-            self;
-        let launch = SpawnEach(spawner);
-        StageBuilder {
-            source,
-            policy,
-            function,
-            launch,
-            checkpointing,
-            restore,
-            ends_the_job,
-            shape,
-        }
+        let Self { source, policy, function, checkpointing, restore, fail_fast, .. } = self;
+        let run_request = SpawnEach(spawner);
+        StageBuilder { source, policy, function, run_request, checkpointing, restore, fail_fast }
     }
-}
 
-impl<'c, St, V, M, F, R, K, Q> StageBuilder<'c, St, V, M, F, R, K, Q>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-{
     /// Starts the stage on a task of its own. Requests make progress also while the consumer is busy
     /// with an earlier outcome.
     ///
@@ -275,24 +249,24 @@ where
         runtime: Rt,
     ) -> Result<
         SpawnedStage<
-            OutcomeOf<V, F>,
-            F::Error,
-            M,
-            <Rt as Spawner<Driver<St, V, M, F, R, K, Q, Rt::Timer>>>::Handle,
+            OutcomeOf<J>,
+            J::Error,
+            J::Kind,
+            <Rt as Spawner<Driver<J, Rt::Timer>>>::Handle,
         >,
         StartError,
     >
     where
-        Rt: Runtime + Spawner<Driver<St, V, M, F, R, K, Q, <Rt as Runtime>::Timer>>,
+        Rt: Runtime + Spawner<Driver<J, <Rt as Runtime>::Timer>>,
     {
         let (capacity, most) = (self.policy.settings.capacity, self.policy.settings.max_capacity());
         let stage = self.in_place(&runtime)?;
-        let (outlet, inlet) = handoff(capacity, most, stage.consumer_waker());
+        let (outlet, inlet) = ring(capacity, most, stage.consumer_waker());
         let task = runtime.spawn(Driver::new(stage, outlet));
         Ok(SpawnedStage::new(inlet, task))
     }
 
-    /// The stage as a stream that is driven by whoever polls it, without a task, on the heap.
+    /// The stage as a stream that its consumer drives by polling it, without a task, on the heap.
     ///
     /// # Errors
     ///
@@ -301,17 +275,17 @@ where
     pub fn in_place<Rt: Runtime>(
         self,
         runtime: Rt,
-    ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer, Heap>, StartError> {
+    ) -> Result<Stage<J, Rt::Timer, Heap>, StartError> {
         const { accepts_wakers_of::<Rt, Heap>() }; // also here: the compiler shows whose call it was
         self.in_place_over(runtime, Heap)
     }
 
-    /// The stage as a stream that is driven by whoever polls it, without a task, in a storage of one's
+    /// The stage as a stream that its consumer drives by polling it, without a task, in a storage of one's
     /// choice: [`Fixed<N>`](crate::Fixed) for `N` records at most and no allocator, or a
     /// [`&'static WakeTable<N>`](crate::WakeTable) for the same with exact wake-ups.
     ///
     /// All of the stage is in the value that this returns, so it must be pinned to be polled: with
-    /// `core::pin::pin!`, or as a part of a task. How large it is, [`docs/bare-metal.md`] says as a formula, and
+    /// `core::pin::pin!`, or as a part of a task. [`docs/bare-metal.md`] gives its size as a formula, and
     /// `size_of_val` of the stage exactly. Room for keys is in it only with a key function, and room for control
     /// elements only over a stream that can have some.
     ///
@@ -329,7 +303,7 @@ where
         self,
         runtime: Rt,
         storage: S,
-    ) -> Result<Stage<St, V, M, F, R, K, Q, Rt::Timer, S>, StartError>
+    ) -> Result<Stage<J, Rt::Timer, S>, StartError>
     where
         Rt: Runtime,
         S: StageStorage,
@@ -338,19 +312,18 @@ where
         let AsyncWait { settings, retry, key } = self.policy;
         settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
-        let mut operator = Operator::unchecked(settings, retry, Unkeyed, self.checkpointing);
+        let mut operator = Operator::unchecked(settings, retry, key, self.checkpointing);
         #[cfg(feature = "alloc")]
-        if let Some(ends_the_job) = self.ends_the_job {
+        if let Some(ends_the_job) = self.fail_fast {
             operator = operator.fail_fast(ends_the_job);
         }
+        #[cfg(feature = "checkpoint")]
         if let Some(checkpoint) = self.restore {
-            let key_of = |_: &_, input: &V, _| key.key_of(input);
-            let restored = operator.restore_with_keys(timer.now(), checkpoint, key_of);
-            restored.map_err(StartError::Restore)?;
+            operator.restore(timer.now(), checkpoint).map_err(StartError::Restore)?;
         }
         let requests = storage.requests(operator.max_capacity());
         let requests = requests.ok_or(StartError::WakeTableInUse)?;
-        Ok(Stage::new(self.source, operator, self.function, key, self.launch, timer, requests))
+        Ok(Stage::new(self.source, operator, self.function, self.run_request, timer, requests))
     }
 }
 
@@ -363,69 +336,9 @@ const fn accepts_wakers_of<Rt: Runtime, S: StageStorage>() {
     );
 }
 
-impl<St, V, M, F, R, K, Q> fmt::Debug for StageBuilder<'_, St, V, M, F, R, K, Q>
-where
-    F: AsyncFunction<V>,
-{
+impl<J: Job> fmt::Debug for StageBuilder<'_, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.policy.settings;
         f.debug_struct("StageBuilder").field("settings", settings).finish_non_exhaustive()
-    }
-}
-
-/// The next element of a stage: what its `next` returns.
-#[must_use = "futures do nothing unless they are awaited"]
-#[derive(Debug)]
-pub struct Next<'a, S>(&'a mut S);
-
-impl<'a, S> Next<'a, S> {
-    pub(crate) fn new(stage: &'a mut S) -> Self {
-        Self(stage)
-    }
-}
-
-impl<S: Stream + Unpin> Future for Next<'_, S> {
-    type Output = Option<S::Item>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut *self.0).poll_next(cx)
-    }
-}
-
-/// Why a stage could not be started.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting of the policy makes no sense.
-    Config(ConfigError),
-    /// There is no runtime here.
-    NoRuntime(NoRuntime),
-    /// The checkpoint cannot be restored.
-    Restore(RestoreError),
-    /// Another stage uses the [`WakeTable`](crate::WakeTable).
-    WakeTableInUse,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => write!(f, "the stage's policy: {error}"),
-            Self::NoRuntime(error) => error.fmt(f),
-            Self::Restore(error) => write!(f, "restoring the stage: {error}"),
-            Self::WakeTableInUse => f.write_str("the wake table is in use by another stage"),
-        }
-    }
-}
-
-impl core::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        // `Display` already says what the error inside says, so the chain goes on behind it.
-        match self {
-            Self::Config(error) => error.source(),
-            Self::NoRuntime(error) => error.source(),
-            Self::Restore(error) => error.source(),
-            Self::WakeTableInUse => None,
-        }
     }
 }

@@ -3,65 +3,129 @@
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll, Waker, ready};
 use core::time::Duration;
 
-use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{OutcomeOf, Stage, StageError, Stop, TURNS_BEFORE_YIELD, Turn};
-use crate::element::{IntoElement, StreamKind};
-use crate::function::AsyncFunction;
-use crate::operator::Metrics;
-use crate::outcome::Failure;
-use crate::policy::KeySelector;
+use super::drive::{Consumer, Delivered, Sink, drive};
+use super::handle::Command;
+use super::ring::Outlet;
+use super::{Job, Stage, StageError, Stop};
+use crate::operator::{Metrics, OutcomeOf};
 use crate::requests::StageWaker;
-use crate::retry::RetryStrategy;
-use crate::runtime::{RunRequest, Timer};
-use crate::stage::handle::Command;
-use crate::stage::ring::Outlet;
+use crate::runtime::Timer;
 use crate::storage::Heap;
 use crate::time::Instant;
 
 /// How often the histograms and the age of the oldest record are published.
 const FULL_NUMBERS_EVERY: Duration = Duration::from_millis(50);
 
-impl<St, V, M, F, R, K, Q, T> Stage<St, V, M, F, R, K, Q, T, Heap>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-    T: Timer,
-{
+pin_project! {
+    /// Drives a stage and hands over its outputs: the future that is spawned.
+    pub struct Driver<J, T>
+    where
+        J: Job,
+    {
+        #[pin]
+        stage: Stage<J, T, Heap>,
+        ring: RingSink<J>,
+        // When all numbers were published.
+        published: Instant,
+    }
+}
+
+/// Hands outputs over through a ring.
+struct RingSink<J: Job> {
+    outlet: Outlet<J::Kind, OutcomeOf<J>>,
+    /// The capacity has changed in this turn.
+    was_resized: bool,
+}
+
+impl<J: Job, T: Timer> Sink<J, T, Heap> for RingSink<J> {
+    fn listen(&mut self, mut stage: Pin<&mut Stage<J, T, Heap>>) {
+        self.was_resized = false;
+        while let Some(command) = self.outlet.control().next_command() {
+            if let Command::Capacity(capacity) = command {
+                self.outlet.resize(capacity);
+                self.was_resized = true;
+            }
+            stage.as_mut().apply(command);
+        }
+        // Outputs in the ring count against the capacity.
+        stage.project().operator.set_undelivered(self.outlet.undelivered());
+    }
+
+    fn deliver(
+        &mut self,
+        mut stage: Pin<&mut Stage<J, T, Heap>>,
+        _: &mut Context<'_>,
+    ) -> Delivered {
+        let has_left = self.outlet.give(|undelivered| {
+            stage.as_mut().project().operator.set_undelivered(undelivered);
+            stage.as_mut().has_output().then(|| stage.as_mut().poll_output())
+        });
+        // A consumer that was taking an output meanwhile has seen the old capacity, and this task sees what it took in the
+        // next turn: without a barrier for each record neither sees at once what the other has just written.
+        if has_left || self.was_resized { Delivered::Something } else { Delivered::Nothing }
+    }
+
+    // Asked after each turn: the turn may have collected the wake-up that announces this.
+    fn consumer(&self) -> Consumer {
+        if self.outlet.is_abandoned() { Consumer::Gone } else { Consumer::Free }
+    }
+}
+
+impl<J: Job, T: Timer> Future for Driver<J, T> {
+    type Output = Result<(), StageError<J::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        let is_gone = this.ring.outlet.is_abandoned();
+        let ended = match is_gone {
+            true => Poll::Ready(()),
+            false => drive(this.stage.as_mut(), cx, this.ring).map(|_| ()),
+        };
+        self.as_mut().publish(ended.is_ready());
+        ready!(ended);
+        Poll::Ready(self.project().stage.take_failure())
+    }
+}
+
+impl<J: Job, T: Timer> Driver<J, T> {
+    pub(super) fn new(stage: Stage<J, T, Heap>, outlet: Outlet<J::Kind, OutcomeOf<J>>) -> Self {
+        let ring = RingSink { outlet, was_resized: false };
+        Self { stage, ring, published: Instant::ZERO }
+    }
+
+    /// Publishes the stage's numbers: the quick ones after every poll, all of them now and then,
+    /// and less often the more slots have to be looked at for them.
+    fn publish(self: Pin<&mut Self>, last: bool) {
+        let mut this = self.project();
+        let operator = this.stage.as_mut().project().operator;
+        let now = operator.now();
+        let every = FULL_NUMBERS_EVERY * (1 + operator.in_flight() as u32 / 10_000);
+        let all = last || now - *this.published >= every;
+        if all {
+            *this.published = now;
+            operator.forget_vacant();
+        }
+        let numbers: Metrics =
+            if all { operator.metrics(now) } else { operator.quick_metrics(now) };
+        this.ring.outlet.control().publish(&numbers, all);
+    }
+}
+
+impl<J: Job, T: Timer> Stage<J, T, Heap> {
     /// A waker that gives the stage another turn.
-    pub(crate) fn consumer_waker(&self) -> Waker {
+    pub(super) fn consumer_waker(&self) -> Waker {
         self.requests.own_waker(StageWaker::Consumer)
     }
 
-    /// When the last turn was.
-    fn last_turn(&self) -> Instant {
-        self.operator.now()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.operator.in_flight()
-    }
-
-    /// The numbers of now; without the age of the oldest record unless `all`.
-    fn numbers(&self, all: bool) -> Metrics {
-        let now = self.last_turn();
-        if all { self.operator.metrics(now) } else { self.operator.cheap_metrics(now) }
-    }
-
-    fn apply(self: Pin<&mut Self>, order: Command) {
+    fn apply(self: Pin<&mut Self>, command: Command) {
         let this = self.project();
-        // What was asked for has been checked.
-        match order {
+        // The handle has checked the numbers.
+        match command {
             Command::Capacity(capacity) => _ = this.operator.set_capacity(capacity),
             Command::MaxRunning(attempts) => _ = this.operator.set_max_running(attempts),
             Command::Stop(limit) => *this.stop = Some(Stop::Asked(limit)),
@@ -69,133 +133,7 @@ where
     }
 }
 
-pin_project! {
-    /// Drives a stage and hands over what comes out of it: the future that is spawned.
-    pub struct Driver<St, V, M, F, R, K, Q, T>
-    where
-        M: StreamKind,
-        K: KeySelector<V>,
-        F: AsyncFunction<V>,
-        Q: RunRequest<F::Future>,
-    {
-        #[pin]
-        stage: Stage<St, V, M, F, R, K, Q, T, Heap>,
-        outlet: Outlet<M, OutcomeOf<V, F>>,
-        // When all numbers were published.
-        published: Instant,
-    }
-}
-
-impl<St, V, M, F, R, K, Q, T> Future for Driver<St, V, M, F, R, K, Q, T>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-    T: Timer,
-{
-    type Output = Result<(), StageError<F::Error>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = self.as_mut().poll_turns(cx);
-        self.publish(ended.is_ready());
-        ended
-    }
-}
-
-impl<St, V, M, F, R, K, Q, T> Driver<St, V, M, F, R, K, Q, T>
-where
-    St: Stream,
-    St::Item: IntoElement<V, M>,
-    M: StreamKind,
-    F: AsyncFunction<V>,
-    R: RetryStrategy<V, F::Output, F::Error>,
-    K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
-    T: Timer,
-{
-    pub(crate) fn new(
-        stage: Stage<St, V, M, F, R, K, Q, T, Heap>,
-        outlet: Outlet<M, OutcomeOf<V, F>>,
-    ) -> Self {
-        Self { stage, outlet, published: Instant::ZERO }
-    }
-
-    fn poll_turns(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), StageError<F::Error>>> {
-        let mut this = self.project();
-        if this.outlet.is_abandoned() {
-            return Poll::Ready(Ok(()));
-        }
-        for _ in 0..TURNS_BEFORE_YIELD {
-            let mut resized = false;
-            let turn = this.stage.as_mut().turn(cx, false, |mut stage| {
-                while let Some(order) = this.outlet.control().next_command() {
-                    if let Command::Capacity(capacity) = order {
-                        this.outlet.resize(capacity);
-                        resized = true;
-                    }
-                    stage.as_mut().apply(order);
-                }
-                // What the consumer has not taken counts against the capacity.
-                stage.operator().set_held(this.outlet.held());
-            });
-            let operator = this.stage.as_mut().operator();
-            let leaves = this.outlet.give(|held| {
-                operator.set_held(held);
-                operator.admit(); // what leaves makes room for what a restore has brought
-                operator.has_output().then(|| operator.poll_output())
-            });
-            match turn {
-                Turn::End => {
-                    let failure = this.stage.as_mut().take_failure();
-                    return Poll::Ready(failure.map_or(Ok(()), Err));
-                }
-                // The turn may have collected the wake-up that announces this.
-                Turn::Idle if this.outlet.is_abandoned() => return Poll::Ready(Ok(())),
-                // What has left may have made room, or been the last.
-                // A consumer that was taking something meanwhile has seen the old size, and what it has taken is seen in the next
-                // turn: without a barrier for each record neither sees at once what the other has just written.
-                Turn::Idle if !leaves && !resized => {
-                    this.stage.as_mut().rest(Turn::Idle, cx);
-                    return Poll::Pending;
-                }
-                Turn::Idle | Turn::Busy => {}
-            }
-        }
-        this.stage.as_mut().rest(Turn::Busy, cx);
-        Poll::Pending
-    }
-
-    /// Lets others read the stage's numbers: the cheap ones after every poll, the others now and then,
-    /// and the seldomer the more places have to be looked at for them.
-    fn publish(self: Pin<&mut Self>, last: bool) {
-        let mut this = self.project();
-        let now = this.stage.last_turn();
-        let every = FULL_NUMBERS_EVERY * (1 + this.stage.in_flight() as u32 / 10_000);
-        let all = last || now - *this.published >= every;
-        if all {
-            *this.published = now;
-            this.stage.as_mut().operator().forget_vacant();
-        }
-        this.outlet.control().publish(&this.stage.numbers(all), all);
-    }
-}
-
-impl<St, V, M, F, R, K, Q, T> fmt::Debug for Driver<St, V, M, F, R, K, Q, T>
-where
-    M: StreamKind,
-    K: KeySelector<V>,
-    F: AsyncFunction<V>,
-    Q: RunRequest<F::Future>,
-{
+impl<J: Job, T> fmt::Debug for Driver<J, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("stage", &self.stage).finish_non_exhaustive()
     }

@@ -4,7 +4,7 @@
 
 use inflight_core::{
     AsyncWait, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
-    Expired, Fixed, Full, Heap, Instant, KeyBy, NoRetry, Operator, Outcome, RestoreError,
+    Expired, Fixed, Heap, Instant, KeyBy, NoRetry, Operator, Outcome, PushError, RestoreError,
     StreamElement, TimeoutAction,
 };
 
@@ -21,8 +21,8 @@ pub(crate) type Element = StreamElement<Outcome<Record, u32, u32>>;
 type Key = KeyBy<fn(&Record) -> u32>;
 
 pub(crate) enum Subject {
-    Heap(Box<Operator<Record, u32, u32, Strategy, Heap, Key>>),
-    InPlace(Box<Operator<Record, u32, u32, Strategy, Fixed<PLACES>, Key>>),
+    Heap(Box<Operator<(Record, u32, u32, Strategy, Key), Heap>>),
+    InPlace(Box<Operator<(Record, u32, u32, Strategy, Key), Fixed<PLACES>>>),
 }
 
 /// Does the same with the operator over either storage.
@@ -72,18 +72,17 @@ impl Subject {
         now: i64,
         element: StreamElement<Record>,
     ) -> Result<(), StreamElement<Record>> {
-        operator!(self, operator => operator.push(at(now), element))
-            .map_err(|Full(element)| element)
+        operator!(self, operator => operator.push(at(now), element)).map_err(PushError::into_inner)
     }
 
     pub(crate) fn poll_attempt(&mut self, now: i64) -> Option<Started> {
         let call = operator!(self, operator => operator.poll_attempt(at(now)))?;
         Some(Started {
             id: call.id,
-            request: call.attempt.request_id,
+            request: call.info.request_id,
             number: call.input.number,
-            attempt: call.attempt.number,
-            time_left: call.attempt.time_left.map(|left| left.as_nanos() as i64),
+            attempt: call.info.number,
+            time_left: call.info.time_left.map(|left| left.as_nanos() as i64),
         })
     }
 
@@ -186,8 +185,8 @@ impl Subject {
 
 fn checkpointed<S: inflight_core::Storage>(
     setup: &Setup,
-    operator: Result<Operator<Record, u32, u32, Strategy, S, Key>, ConfigError>,
-) -> Box<Operator<Record, u32, u32, Strategy, S, Key>> {
+    operator: Result<Operator<(Record, u32, u32, Strategy, Key), S>, ConfigError>,
+) -> Box<Operator<(Record, u32, u32, Strategy, Key), S>> {
     let mut operator = operator.expect("the settings make sense");
     if setup.checkpointed {
         let how = Checkpointing::new(NAME, 1);

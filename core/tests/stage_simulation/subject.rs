@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Failure, Fixed, Heap,
-    IntoElement, JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, RunRequest, SpawnedStage,
-    Stage, StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
+    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Fixed, Heap, IntoElement, Job,
+    JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, SpawnedStage, Stage, StageBuilder,
+    StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
 };
 
 use crate::consumer::{Busy, Consumer};
-use crate::function::{Function, Request};
+use crate::function::Function;
 use crate::plan::{HUGE_PLACES, Home, Mode, PLACES, Plan};
 use crate::runtime::{Tasks, Virtual, VirtualTimer};
-use crate::setup::{Order, Strategy};
+use crate::setup::Order;
 use crate::source::Source;
 use crate::values::Record;
 
@@ -114,18 +114,10 @@ where
     }
 }
 
-fn run<M, K, Q>(
-    stage: StageBuilder<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
-    runtime: &Virtual,
-    has_task: bool,
-) -> Box<dyn Subject>
+fn run<J>(stage: StageBuilder<'_, J>, runtime: &Virtual, has_task: bool) -> Box<dyn Subject>
 where
-    M: Shaped + 'static,
-    K: KeySelector<Record> + 'static,
-    Source<M>: Stream + Unpin,
-    <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: RunRequest<Request> + 'static,
-    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
+    J: Job<Input = Record, Output = u32, Error = u32, Kind: Shaped> + 'static,
+    J::Source: Unpin,
 {
     let runtime = runtime.clone();
     let plan = runtime.watch.look().plan;
@@ -154,18 +146,9 @@ fn forever<T: Default + Any + Send + Sync>() -> &'static T {
     kept
 }
 
-fn in_place_over<M, K, Q, S>(
-    stage: StageBuilder<'_, Source<M>, Record, M, Function, Strategy, K, Q>,
-    runtime: Virtual,
-    storage: S,
-) -> Box<dyn Subject>
+fn in_place_over<J, S>(stage: StageBuilder<'_, J>, runtime: Virtual, storage: S) -> Box<dyn Subject>
 where
-    M: Shaped + 'static,
-    K: KeySelector<Record> + 'static,
-    Source<M>: Stream + Unpin,
-    <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: RunRequest<Request> + 'static,
-    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
+    J: Job<Input = Record, Output = u32, Error = u32, Kind: Shaped> + 'static,
     S: StageStorage + 'static,
 {
     let mut consumer = Consumer::new(&runtime);
@@ -173,7 +156,7 @@ where
     let stage = stage.in_place_over(runtime, storage).expect("the settings make sense");
     match is_run {
         true => {
-            let run = stage.run(move |item| consumer.take(M::element(item)));
+            let run = stage.run(move |item| consumer.take(J::Kind::element(item)));
             Box::new(Running { run: Box::pin(run), end: None })
         }
         false => Box::new(Box::pin(stage)),
@@ -186,19 +169,11 @@ struct Running<R> {
     end: Option<Result<(), StageError<u32>>>,
 }
 
-impl<M, K, Q, S, C> Subject
-    for Running<
-        Run<Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer, S>, C, Busy>,
-    >
+impl<J, S, C> Subject for Running<Run<Stage<J, VirtualTimer, S>, C, Busy>>
 where
+    J: Job<Input = Record, Output = u32, Error = u32, Kind: Shaped>,
     S: StageStorage,
-    M: Shaped,
-    K: KeySelector<Record>,
-    Source<M>: Stream + Unpin,
-    <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: RunRequest<Request>,
-    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
-    C: FnMut(M::Item<Out>) -> Busy,
+    C: FnMut(<J::Kind as StreamKind>::Item<Out>) -> Busy,
 {
     /// The consumer has the elements: there is only the end to be told.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
@@ -229,19 +204,13 @@ where
     }
 }
 
-impl<M, K, Q, S> Subject
-    for Pin<Box<Stage<Source<M>, Record, M, Function, Strategy, K, Q, VirtualTimer, S>>>
+impl<J, S> Subject for Pin<Box<Stage<J, VirtualTimer, S>>>
 where
+    J: Job<Input = Record, Output = u32, Error = u32, Kind: Shaped>,
     S: StageStorage,
-    M: Shaped,
-    K: KeySelector<Record>,
-    Source<M>: Stream + Unpin,
-    <Source<M> as Stream>::Item: IntoElement<Record, M>,
-    Q: RunRequest<Request>,
-    Q::Request: Future<Output = Result<u32, Failure<u32>>>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>> {
-        self.as_mut().poll_next(cx).map(|item| item.map(M::element))
+        self.as_mut().poll_next(cx).map(|item| item.map(J::Kind::element))
     }
 
     fn end(&self) -> Option<Result<(), StageError<u32>>> {

@@ -178,7 +178,7 @@ impl Plan {
         Some(expected)
     }
 
-    fn operator<In: Record, S: Built>(&self) -> Operator<In, Out, Error, Strategy, S, GivenKey> {
+    fn operator<In: Record, S: Built>(&self) -> Operator<(In, Out, Error, Strategy, GivenKey), S> {
         let how = self.policy.checkpointing::<In>();
         let how = if self.migrating { how.migrating(In::migrate) } else { how };
         let mut op = self.policy.build::<In, S>(how);
@@ -229,7 +229,7 @@ impl Plan {
     /// What was restored is what a snapshot holds, and restores to the same again.
     fn check_snapshot<In: Record, S: Built>(
         &self,
-        op: &mut Operator<In, Out, Error, Strategy, S, GivenKey>,
+        op: &mut Operator<(In, Out, Error, Strategy, GivenKey), S>,
         expected: &[Element<In>],
     ) {
         let section = snapshot(op, self.now);
@@ -273,7 +273,7 @@ impl Plan {
     /// Drives an operator to the end: what was restored comes out once each, and in order.
     fn drive<In: Record, S: Built>(
         &self,
-        mut op: Operator<In, Out, Error, Strategy, S, GivenKey>,
+        mut op: Operator<(In, Out, Error, Strategy, GivenKey), S>,
         expected: &[Element<In>],
     ) {
         let mut now = self.now.max(Instant::ZERO);
@@ -289,7 +289,7 @@ impl Plan {
             while let Some(call) = op.poll_attempt(now) {
                 attempts_left =
                     attempts_left.checked_sub(1).expect("no more attempts than allowed");
-                check_attempt(expected, call.attempt.request_id, call.attempt.number, call.input);
+                check_attempt(expected, call.info.request_id, call.info.number, call.input);
                 running.push(call.id);
             }
             assert!(op.in_flight() <= self.policy.capacity);

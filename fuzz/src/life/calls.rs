@@ -18,7 +18,7 @@ impl<S: Built> Life<'_, '_, S> {
         };
         assert!(running < self.max_running && self.phase != Phase::ShutDown);
         self.counts.attempts += 1;
-        let (id, attempt, input) = (call.id, call.attempt, call.input.0);
+        let (id, attempt, input) = (call.id, call.info, call.input.0);
 
         let at = self.find(input).expect("the record went in and has not come out");
         let (before, rest) = self.items.split_at_mut(at);

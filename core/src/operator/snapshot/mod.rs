@@ -1,14 +1,20 @@
-//! What is in flight, as bytes and back.
+//! Snapshots: the elements in flight as bytes, and back.
 
+mod backlog;
+mod codec;
+mod error;
+mod format;
+#[cfg(feature = "checkpoint")]
 mod read;
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 mod rescale;
+#[cfg(feature = "checkpoint")]
 mod write;
 
-pub use self::read::RestoreError;
-pub(super) use self::read::Saved;
-#[cfg(feature = "alloc")]
+pub(super) use self::backlog::Saved;
+pub use self::codec::Checkpointing;
+pub use self::error::RestoreError;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::rescale::holds_anything;
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::rescale::{merge_snapshots, split_snapshot};
-pub use self::write::Checkpointing;

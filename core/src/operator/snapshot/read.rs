@@ -1,28 +1,20 @@
-//! What was in flight, from bytes.
+//! A snapshot's elements, from bytes.
 
-use core::fmt;
-
-use super::write::{Checkpointing, Entry, Header, MAGIC, Progress, SavedCall, read};
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::envelope::{self, FormatError};
+use super::RestoreError;
+use super::backlog::Saved;
+use super::codec::Checkpointing;
+use super::format::{Entry, Header, MAGIC, Progress, SavedCall, read, split_length};
+use crate::checkpoint::{Checkpoint, envelope};
 use crate::element::Status;
-use crate::operator::order::{Control, earlier};
-use crate::operator::slab::State;
-use crate::operator::{Operator, Phase};
-use crate::outcome::Failure;
+use crate::operator::call::Call;
+use crate::operator::order::Control;
+use crate::operator::output::EventTime;
+use crate::operator::{Operator, RequestIds};
 use crate::policy::KeySource;
-use crate::retry::RetryStrategy;
 use crate::storage::{Queue as _, Storage};
-use crate::time::{Instant, Span};
+use crate::time::Instant;
 
-/// An element that a restore brought.
-pub(in crate::operator) enum Saved<In, Out, E> {
-    /// With its result, if that was kept.
-    Record(In, SavedCall, Option<Result<Out, Failure<E>>>),
-    Control(Control),
-}
-
-/// A snapshot's bytes, opened and not yet read.
+/// The entries of a snapshot, which are read one at a time.
 struct Entries<'a, In, Out, E> {
     codec: Checkpointing<In, Out, E>,
     /// The schema version that they were written under.
@@ -30,13 +22,9 @@ struct Entries<'a, In, Out, E> {
     rest: &'a [u8],
 }
 
-impl<In, Out, E, R, S, K> Operator<In, Out, E, R, S, K>
-where
-    R: RetryStrategy<In, Out, E>,
-    S: Storage,
-{
-    /// Takes up what was in flight when `checkpoint` was taken, before any new input. With a smaller
-    /// capacity the rest waits for places, in order, and [`push`](Self::push) is refused until all
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// Takes up the elements that were in flight when `checkpoint` was taken, before any new input (K5). With a smaller
+    /// capacity the rest waits for slots, in order, and [`push`](Self::push) is refused until all
     /// have one.
     ///
     /// An attempt that was running counts as made and is followed by another one. The time that the
@@ -47,19 +35,8 @@ where
     /// [`RestoreError`]; the operator is unchanged then.
     pub fn restore(&mut self, now: Instant, checkpoint: &Checkpoint) -> Result<(), RestoreError>
     where
-        K: KeySource<In>,
+        C::Key: KeySource<C::Input>,
     {
-        self.restore_with_keys(now, checkpoint, K::key_again)
-    }
-
-    /// The same with keys from elsewhere: `key_of` is given an input and the key that was saved with it. That is
-    /// another one, or none, if the policy has changed.
-    pub(crate) fn restore_with_keys(
-        &mut self,
-        now: Instant,
-        checkpoint: &Checkpoint,
-        key_of: impl Fn(&K, &In, u64) -> u64,
-    ) -> Result<(), RestoreError> {
         self.advance(now);
         let codec = self.checkpointing.ok_or(RestoreError::NotCheckpointed)?;
         if !self.is_empty() {
@@ -70,24 +47,18 @@ where
         let (schema, body) = envelope::open(section, MAGIC).map_err(RestoreError::Format)?;
         let (header, rest) = read::<Header>(body)?;
         let entries = Entries { codec, schema, rest };
-        // Once over everything before anything is taken up: all of it or nothing.
+        // All entries are read once before any is taken up: so all of them are, or none (K6).
         self.check(header, entries)?;
-        self.next_request_id = header.next_request_id;
-        self.request_id_step = header.request_id_step;
-        self.watermark = header.watermark;
-        self.idle = header.idle;
-        self.take_up(entries, key_of)?;
+        self.ids = RequestIds { next: header.next_request_id, step: header.request_id_step };
+        self.event_time = EventTime { watermark: header.watermark, idle: header.idle };
+        self.take_up(entries)?;
         #[cfg(feature = "alloc")] // for the pipeline
         checkpoint.note_restored(name);
         Ok(())
     }
 
     /// Whether all entries can be read, and have room.
-    fn check(
-        &self,
-        header: Header,
-        mut entries: Entries<'_, In, Out, E>,
-    ) -> Result<(), RestoreError> {
+    fn check(&self, header: Header, mut entries: EntriesOf<'_, C>) -> Result<(), RestoreError> {
         let (mut records, mut controls) = (0_u64, 0_u64);
         while let Some(saved) = entries.next()? {
             match saved {
@@ -105,98 +76,28 @@ where
         }
     }
 
-    fn take_up(
-        &mut self,
-        mut entries: Entries<'_, In, Out, E>,
-        key_of: impl Fn(&K, &In, u64) -> u64,
-    ) -> Result<(), RestoreError> {
+    fn take_up(&mut self, mut entries: EntriesOf<'_, C>) -> Result<(), RestoreError>
+    where
+        C::Key: KeySource<C::Input>,
+    {
         while let Some(mut saved) = entries.next()? {
             if let Saved::Record(input, call, _) = &mut saved {
-                call.key = key_of(&self.key, input, call.key);
+                call.key = self.key.key_again(input, call.key); // the policy's key may have changed
             }
             let admitted = match self.backlog.len() {
                 0 => self.admit_saved(saved),
-                _ => Err(saved), // others wait before it
+                _ => Err(saved), // other elements wait before it
             };
             if let Err(saved) = admitted {
-                let _ = self.backlog.push_back(saved); // there is room for it: that was counted
+                let _ = self.backlog.push_back(saved); // `check` has counted the room
             }
         }
         Ok(())
     }
-
-    #[cold]
-    pub(in crate::operator) fn admit_backlog(&mut self) {
-        while let Some(saved) = self.backlog.pop_front() {
-            if let Err(saved) = self.admit_saved(saved) {
-                let _ = self.backlog.push_front(saved); // where it came from there is room
-                return;
-            }
-        }
-    }
-
-    /// Gives a place to a restored element, or hands it back when there is none.
-    fn admit_saved(&mut self, saved: Saved<In, Out, E>) -> Result<(), Saved<In, Out, E>> {
-        match saved {
-            Saved::Record(input, call, result) if self.has_room_for_record() => {
-                match self.place(input, call.timestamp, call.request_id, call.key) {
-                    Ok((index, may_start)) => {
-                        self.take_up_call(index, may_start, call, result);
-                        Ok(())
-                    }
-                    Err(input) => Err(Saved::Record(input, call, result)),
-                }
-            }
-            // In a stream of plain values nobody is handed one.
-            Saved::Control(_) if !S::HOLDS_CONTROLS => Ok(()),
-            Saved::Control(control) => {
-                self.queue.push_control(control, self.limits.capacity).map_err(Saved::Control)
-            }
-            saved => Err(saved),
-        }
-    }
-
-    /// Goes on with a call that has just been given its place.
-    fn take_up_call(
-        &mut self,
-        index: u32,
-        may_start: bool,
-        saved: SavedCall,
-        result: Option<Result<Out, Failure<E>>>,
-    ) {
-        let (now, timeout) = (self.now, self.limits.timeout);
-        let spent = Span::from_nanos(saved.spent);
-        let slot = self.calls.at(index);
-        slot.attempts = saved.attempts;
-        slot.set_interrupted(saved.interrupted);
-        slot.spent = spent;
-        match saved.progress {
-            Progress::Done | Progress::Dropped => {
-                slot.started = now.back(spent);
-                if let Some(result) = &result {
-                    self.counters.end(result);
-                }
-                slot.result = result;
-                slot.state = State::Done;
-                self.call_done(index);
-                let _ = self.judge_failure(index);
-            }
-            Progress::Backoff(rest) if self.phase != Phase::LastAttempts => {
-                let retry = now.plus(Span::from_nanos(rest));
-                slot.started = now.back(spent);
-                slot.spent = retry.since(slot.started);
-                slot.state = State::Backoff;
-                let deadline = timeout.map(|timeout| slot.started.plus(timeout));
-                if let Some(first) = earlier(Some(retry), deadline) {
-                    self.deadlines.set(index, first);
-                }
-                self.counters.in_backoff += 1;
-            }
-            Progress::Waiting | Progress::Backoff(_) => self.queue_call(index, may_start),
-        }
-        self.end_if_shut_down(index);
-    }
 }
+
+/// The entries of a snapshot for calls of the types `C`.
+type EntriesOf<'a, C> = Entries<'a, <C as Call>::Input, <C as Call>::Output, <C as Call>::Error>;
 
 impl<In, Out, E> Clone for Entries<'_, In, Out, E> {
     fn clone(&self) -> Self {
@@ -241,7 +142,7 @@ impl<'a, In, Out, E> Entries<'a, In, Out, E> {
                 Some(results) if found == expected => {
                     result = Some((results.read)(bytes).ok_or(RestoreError::Damaged)?);
                 }
-                // A result that cannot be used: the record is called anew.
+                // A result of another schema, or one that is not wanted: the record is called anew (K2).
                 _ => {
                     call = SavedCall { progress: Progress::Waiting, attempts: 0, spent: 0, ..call };
                     call.interrupted = 0;
@@ -251,97 +152,10 @@ impl<'a, In, Out, E> Entries<'a, In, Out, E> {
         Ok(Saved::Record(input, call, result))
     }
 
-    /// What stands behind its length.
+    /// The bytes that stand behind their length.
     fn bytes(&mut self) -> Result<&'a [u8], RestoreError> {
         let (bytes, rest) = split_length(self.rest)?;
         self.rest = rest;
         Ok(bytes)
-    }
-}
-
-/// What stands behind its length, and what is behind that.
-pub(in crate::operator) fn split_length(bytes: &[u8]) -> Result<(&[u8], &[u8]), RestoreError> {
-    let (length, rest) = bytes.split_first_chunk().ok_or(RestoreError::Damaged)?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(RestoreError::Damaged)
-}
-
-/// Why an operator could not take up what a checkpoint holds. It is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The stage takes no snapshots: say `.checkpointed(name, schema)` on it first.
-    NotCheckpointed,
-    /// Elements are in flight already.
-    NotEmpty,
-    /// The checkpoint has no section of the stage's name.
-    Missing {
-        /// The stage's name.
-        name: &'static str,
-    },
-    /// The section is no snapshot of an operator, or no longer one.
-    Format(FormatError),
-    /// The records were saved in another version of their type, and it is newer, or there is no
-    /// migration function.
-    Schema {
-        /// The version in the snapshot.
-        found: u32,
-        /// The stage's version.
-        expected: u32,
-    },
-    /// The migration function could not read a record.
-    Migration {
-        /// The version in the snapshot.
-        found: u32,
-        /// The stage's version.
-        expected: u32,
-    },
-    /// The content does not fit the record type although the checksum is right. Has the type changed
-    /// and its schema version not?
-    Damaged,
-    /// A checkpoint cannot be split into, or merged from, no parts at all.
-    NoParts,
-    /// More is in the snapshot than a storage in place has room for.
-    TooMany {
-        /// Records in the snapshot, or control elements, whichever are more.
-        found: u64,
-        /// How many of them there is room for.
-        room: u64,
-    },
-}
-
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotCheckpointed => f.write_str("the stage takes no snapshots"),
-            Self::NotEmpty => f.write_str("elements are in flight already"),
-            Self::Missing { name } => write!(f, "the checkpoint has no section \"{name}\""),
-            Self::Format(error) => write!(f, "the snapshot cannot be read: {error}"),
-            Self::Schema { found, expected } => write!(
-                f,
-                "the records were saved under schema version {found}, the stage has {expected}, \
-                 and there is no migration function from the one to the other"
-            ),
-            Self::Migration { found, expected } => write!(
-                f,
-                "a record of schema version {found} could not be migrated to version {expected}"
-            ),
-            Self::Damaged => f.write_str(
-                "the snapshot does not fit the record type; \
-                 has the type changed and its schema version not?",
-            ),
-            Self::NoParts => f.write_str("a checkpoint needs at least one part"),
-            Self::TooMany { found, room } => {
-                write!(f, "{found} elements are in the snapshot, there is room for {room}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for RestoreError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Format(error) => Some(error),
-            _ => None,
-        }
     }
 }

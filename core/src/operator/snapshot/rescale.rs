@@ -4,8 +4,8 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::read::{RestoreError, split_length};
-use super::write::{Entry, Header, MAGIC, Progress, SavedCall, read};
+use super::RestoreError;
+use super::format::{Entry, Header, MAGIC, Progress, SavedCall, read, split_length};
 use crate::checkpoint::envelope::{self, HEADER_LEN};
 use crate::time::Timestamp;
 

@@ -12,12 +12,12 @@ use core::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 
+use super::handle::{Control, StageHandle};
 use crate::element::{StreamElement, StreamKind};
 use crate::operator::Metrics;
 use crate::runtime::JoinError;
 use crate::stage::Next;
 use crate::stage::StageError;
-use crate::stage::handle::{Control, StageHandle};
 use crate::sync::{AtomicUsize, AtomicWaker, Consumer, Ordering, Producer, RingBuffer};
 
 #[cfg(all(test, loom))]
@@ -25,19 +25,19 @@ mod loom_tests;
 
 /// The two ends of a buffer for at most `max_capacity` records and as many control elements, at first
 /// for `capacity`. `producer` wakes the producing end when there is credit.
-pub(crate) fn handoff<M: StreamKind, O>(
+pub(crate) fn ring<M: StreamKind, O>(
     capacity: usize,
     max_capacity: usize,
     producer: Waker,
 ) -> (Outlet<M, O>, Inlet<M, O>) {
-    let (ring, taken_from) = RingBuffer::new(max_capacity.saturating_mul(2));
+    let (producing, consuming) = RingBuffer::new(max_capacity.saturating_mul(2));
     let control = Arc::new(Control::new(max_capacity));
     let (taken, consumer) = (AtomicUsize::new(0), AtomicWaker::new());
     let credit_after = AtomicUsize::new(credit_after(capacity));
     let shared = Arc::new(Shared { taken, credit_after, consumer, control });
-    let outlet = Outlet { ring, given: 0, shared: Waking(Arc::clone(&shared)) };
+    let outlet = Outlet { ring: producing, given: 0, shared: Waking(Arc::clone(&shared)) };
     let producer = WakeOnDrop(producer);
-    let inlet = Inlet { ring: taken_from, taken: 0, told: 0, shared, producer };
+    let inlet = Inlet { ring: consuming, taken: 0, told: 0, shared, producer };
     (outlet, inlet)
 }
 
@@ -74,7 +74,7 @@ impl Drop for Waking {
 
 impl<M: StreamKind, O> Outlet<M, O> {
     /// Records that were given and not yet taken.
-    pub(crate) fn held(&self) -> usize {
+    pub(crate) fn undelivered(&self) -> usize {
         self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
     }
 
@@ -91,16 +91,16 @@ impl<M: StreamKind, O> Outlet<M, O> {
         mut next: impl FnMut(usize) -> Option<Option<StreamElement<O>>>,
     ) -> bool {
         let (mut leaves, mut given) = (false, false);
-        let mut held = self.held();
+        let mut undelivered = self.undelivered();
         while !self.ring.is_full()
-            && let Some(element) = next(held)
+            && let Some(element) = next(undelivered)
         {
             leaves = true;
             let Some(item) = element.and_then(M::from_element) else { continue };
             given = true;
             let records = usize::from(M::is_record(&item));
             self.given = self.given.wrapping_add(records);
-            held += records;
+            undelivered += records;
             let pushed = self.ring.push(item);
             debug_assert!(pushed.is_ok(), "there was room a moment ago");
         }

@@ -1,0 +1,132 @@
+//! How much may be in flight, and for how long.
+
+use super::Operator;
+use super::call::Call;
+use super::ending::Phase;
+use crate::policy::{ConfigError, FinishPolicy, Settings, check_capacity, check_max_running};
+use crate::retry::RetryStrategy;
+use crate::storage::{Queue as _, Storage};
+use crate::time::{Instant, Span};
+
+/// The policy's settings, as the operator asks for them.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) capacity: usize,
+    max_capacity: usize,
+    max_running: usize,
+    /// Records that have left the operator and still count against its capacity.
+    undelivered: usize,
+    pub(super) timeout: Option<Span>,
+    pub(super) attempt_timeout: Option<Span>,
+    pub(super) last_attempt: bool,
+}
+
+impl Limits {
+    pub(super) const fn new(settings: &Settings) -> Self {
+        Self {
+            capacity: settings.capacity,
+            max_capacity: settings.max_capacity(),
+            max_running: match settings.max_running {
+                Some(attempts) => attempts,
+                None => usize::MAX,
+            },
+            undelivered: 0,
+            timeout: Span::of_some(settings.timeout),
+            attempt_timeout: Span::of_some(settings.attempt_timeout),
+            last_attempt: matches!(settings.finish_policy, FinishPolicy::LastAttempt),
+        }
+    }
+
+    /// When a call that started then has to be over (T1).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn deadline(&self, started: Instant) -> Option<Instant> {
+        self.timeout.map(|timeout| started.plus(timeout))
+    }
+}
+
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// How many records would be taken in at `now`; zero also when a control element would not be. Records that a restore has
+    /// brought get a slot first, and their time counts from `now`.
+    ///
+    /// Pull no more from a source than this, and no [`push`](Self::push) is refused (C4).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn room(&mut self, now: Instant) -> usize {
+        self.advance(now);
+        self.admit();
+        let takes_all = self.order.controls() < self.limits.capacity
+            && self.overtaking.is_none()
+            && self.backlog.len() == 0
+            && self.ending.phase == Phase::Open;
+        if takes_all {
+            self.limits.capacity.saturating_sub(self.records.len() + self.limits.undelivered)
+        } else {
+            0
+        }
+    }
+
+    /// Whether a record has room (C2).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn has_room_for_record(&self) -> bool {
+        self.records.len() + self.limits.undelivered < self.limits.capacity
+    }
+
+    /// Whether one more attempt may run (C7).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn may_run(&self) -> bool {
+        self.counters.running < self.limits.max_running
+    }
+
+    /// Counts this many records against the capacity that have left the operator and that its consumer has not taken: those in
+    /// a buffer between the two. It replaces the number given before; at first it is zero.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn set_undelivered(&mut self, records: usize) {
+        self.limits.undelivered = records;
+    }
+
+    /// Changes how many records may be in flight. A lower capacity takes effect as records leave (C8).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero, or more than the policy's
+    /// [`max_capacity`](crate::AsyncWait::max_capacity).
+    pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
+        check_capacity(capacity, self.limits.max_capacity)?;
+        self.limits.capacity = capacity;
+        match self.records.len() < capacity {
+            true => self.counters.not_full(self.now),
+            false => self.counters.full(self.now),
+        }
+        Ok(())
+    }
+
+    /// Changes how many attempts may run at once. A lower limit takes effect as attempts end (C8).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is zero.
+    pub fn set_max_running(&mut self, attempts: usize) -> Result<(), ConfigError> {
+        check_max_running(attempts)?;
+        self.limits.max_running = attempts;
+        Ok(())
+    }
+
+    /// The most records in flight.
+    pub fn capacity(&self) -> usize {
+        self.limits.capacity
+    }
+
+    /// The highest capacity that [`set_capacity`](Self::set_capacity) accepts.
+    pub fn max_capacity(&self) -> usize {
+        self.limits.max_capacity
+    }
+
+    /// Whether the retry strategy's settings make sense. Every way to build an operator asks this but
+    /// [`build_static`](crate::AsyncWait::build_static).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when they do not.
+    pub fn check_retry(&self) -> Result<(), ConfigError> {
+        self.retry.check()
+    }
+}

@@ -1,0 +1,95 @@
+//! How elements come out.
+
+use core::time::Duration;
+
+use super::Operator;
+use super::call::{Call, OutcomeOf};
+use super::order::Control;
+use crate::element::{Status, StreamElement};
+use crate::outcome::Outcome;
+use crate::storage::{Queue as _, Storage};
+use crate::time::Timestamp;
+
+/// An outcome, and the timestamp of its record.
+pub(super) type Emitted<C> = (OutcomeOf<C>, Option<Timestamp>);
+
+/// The last watermark that has left, and whether the stream was idle then.
+pub(super) struct EventTime {
+    pub(super) watermark: Option<Timestamp>,
+    pub(super) idle: bool,
+}
+
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// The next element to hand on, if there is one.
+    ///
+    /// An element that leaves makes room for a record that a restore has brought, so ask
+    /// [`poll_attempt`](Self::poll_attempt) again afterwards, also when the answer was `None`.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn poll_output(&mut self) -> Option<StreamElement<OutcomeOf<C>>> {
+        if self.overtaking.is_some() {
+            return self.poll_overtaking();
+        }
+        if self.backlog.len() > 0 {
+            self.admit_backlog();
+            if self.overtaking.is_some() {
+                return self.poll_overtaking(); // a restored failure that ends the job (F6)
+            }
+        }
+        loop {
+            if let Some(slot) = self.order.pop_record(self.records.slots()) {
+                match self.take_record(slot) {
+                    Some((value, timestamp)) => {
+                        return Some(StreamElement::Record { value, timestamp });
+                    }
+                    None => continue, // it was dropped
+                }
+            }
+            match self.order.pop_control()? {
+                Control::Failed => {}
+                control => return self.emit_control(control),
+            }
+        }
+    }
+
+    /// Whether [`poll_output`](Self::poll_output) has something to give or to discard: also a record that was
+    /// dropped, or the position of a barrier that has failed.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn has_output(&self) -> bool {
+        self.overtaking.is_some() || self.order.has_output(self.records.all())
+    }
+
+    /// The slot of the record for which all others wait: in an ordered operator the one whose outcome leaves next, whether its
+    /// call is done or not. A caller that looks at this attempt's request first keeps the outcomes behind it in the cache for less time.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn head_slot(&self) -> Option<usize> {
+        self.order.head().map(|slot| slot as usize)
+    }
+
+    /// Takes a record out. `None` if it was dropped.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn take_record(&mut self, slot: u32) -> Option<Emitted<C>> {
+        let now = self.now;
+        let leaving = self.records.vacate(slot);
+        self.counters.ordering_delay.record_span(now.passed_since(leaving.done));
+        if self.counters.is_full() && self.records.len() < self.limits.capacity {
+            self.counters.not_full(now);
+        }
+        let (attempts, elapsed) = (leaving.attempts, Duration::from(leaving.elapsed));
+        let (Some(input), Some(result)) = (leaving.input, leaving.result) else {
+            self.counters.dropped += 1;
+            return None;
+        };
+        self.counters.emitted += 1;
+        Some((Outcome { input, result, attempts, elapsed }, leaving.timestamp))
+    }
+
+    /// A control element leaves.
+    pub(super) fn emit_control(&mut self, control: Control) -> Option<StreamElement<OutcomeOf<C>>> {
+        match &control {
+            Control::Watermark(timestamp) => self.event_time.watermark = Some(*timestamp),
+            Control::Status(status) => self.event_time.idle = *status == Status::Idle,
+            Control::Barrier(..) | Control::Failed => {}
+        }
+        control.into_element()
+    }
+}

@@ -1,0 +1,80 @@
+//! Restored elements: they get slots in their order, before any new input (K5).
+
+use super::format::{Progress, SavedCall};
+use crate::operator::Operator;
+use crate::operator::call::{Call, ResultOf};
+use crate::operator::ending::Phase;
+use crate::operator::order::Control;
+use crate::outcome::Failure;
+use crate::storage::{Queue as _, Storage};
+use crate::time::Span;
+
+/// A restored element.
+pub(in crate::operator) enum Saved<In, Out, E> {
+    /// A record, and its result if that was kept.
+    Record(In, SavedCall, Option<Result<Out, Failure<E>>>),
+    Control(Control),
+}
+
+/// A restored element of the types `C`.
+pub(super) type SavedOf<C> = Saved<<C as Call>::Input, <C as Call>::Output, <C as Call>::Error>;
+
+impl<C: Call, S: Storage> Operator<C, S> {
+    #[cold]
+    pub(in crate::operator) fn admit_backlog(&mut self) {
+        while let Some(saved) = self.backlog.pop_front() {
+            if let Err(saved) = self.admit_saved(saved) {
+                let _ = self.backlog.push_front(saved); // it came out of there a moment ago
+                return;
+            }
+        }
+    }
+
+    /// Gives a slot to a restored element, or hands it back when there is none.
+    pub(super) fn admit_saved(&mut self, saved: SavedOf<C>) -> Result<(), SavedOf<C>> {
+        match saved {
+            Saved::Record(input, call, result) if self.has_room_for_record() => {
+                match self.place((input, call.timestamp), call.request_id, call.key) {
+                    Ok((slot, may_start)) => {
+                        self.resume(slot, may_start, call, result);
+                        Ok(())
+                    }
+                    Err(input) => Err(Saved::Record(input, call, result)),
+                }
+            }
+            // A stream of plain values has no consumer for it.
+            Saved::Control(_) if !S::HOLDS_CONTROLS => Ok(()),
+            Saved::Control(control) => {
+                self.order.push_control(control, self.limits.capacity).map_err(Saved::Control)
+            }
+            saved => Err(saved),
+        }
+    }
+
+    /// Goes on with a call where it was when the snapshot was taken.
+    fn resume(
+        &mut self,
+        slot: u32,
+        may_start: bool,
+        saved: SavedCall,
+        result: Option<ResultOf<C>>,
+    ) {
+        let now = self.now;
+        let record = self.records.at(slot);
+        record.restore(saved.attempts, saved.interrupted, Span::from_nanos(saved.spent));
+        match saved.progress {
+            Progress::Done | Progress::Dropped => {
+                record.restore_done(now, result, &mut self.counters);
+                self.call_done(slot);
+                let _ = self.check_failure(slot);
+            }
+            Progress::Backoff(rest) if self.ending.phase != Phase::LastAttempts => {
+                let until = now.plus(Span::from_nanos(rest));
+                record.restore_backoff(now, until, &mut self.counters);
+                self.set_backoff_deadline(slot, until);
+            }
+            Progress::Waiting | Progress::Backoff(_) => self.queue_start(slot, may_start),
+        }
+        self.end_if_over(slot);
+    }
+}

@@ -1,0 +1,174 @@
+//! Deadlines that pass: of attempts, calls, backoffs and barriers.
+
+use super::Operator;
+use super::attempt::{AttemptId, Expired};
+use super::call::{Call, ResultOf};
+use super::ending::Overtaking;
+use super::order::earlier;
+use super::record::State;
+use crate::function::TimeoutAction;
+use crate::outcome::Failure;
+use crate::storage::{NONE, Storage};
+use crate::time::Instant;
+
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// Handles deadlines that have passed at `now`: of attempts and calls that took too long, and of backoffs that are over.
+    /// Returns an attempt that has expired, whose request should be cancelled. Call it until it returns `None`.
+    ///
+    /// Hand completions in first (T4). An engine that may find answers which its runtime has not delivered yet calls
+    /// [`expire`](Self::expire) instead, of which this is the short form.
+    pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
+        self.advance(now);
+        self.expire(now, self.now, |_| None)
+    }
+
+    /// Handles deadlines that have passed at `now`, but no deadline of a running attempt or of a barrier that is later than `delivered`: the
+    /// instant up to which all answers that had come have been handed in (T6). Returns an attempt that has expired, whose request
+    /// should be cancelled. Call it until it returns `None`.
+    ///
+    /// `last_look` is asked once about each running attempt that is about to expire. A result that it returns counts as handed in
+    /// before the deadline (T4). It may be a failure that ends the job; ask [`has_failed`](Self::has_failed) afterwards.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, Instant, StreamElement};
+    ///
+    /// let policy = AsyncWait::ordered(4).timeout(Duration::from_millis(10));
+    /// let mut op = policy.build_core::<u32, u32, ()>().unwrap();
+    /// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
+    /// let attempt = op.poll_attempt(Instant::ZERO).map(|attempt| attempt.id);
+    ///
+    /// // The thread was busy for 50 ms. Until the event loop has been polled, nothing is known of what came meanwhile.
+    /// let now = Instant::ZERO + Duration::from_millis(50);
+    /// assert_eq!(op.expire(now, Instant::ZERO, |_| None), None);
+    /// // It has been polled, and the answer is there.
+    /// assert_eq!(op.expire(now, now, |id| (Some(id) == attempt).then_some(Ok(42))), None);
+    /// assert!(op.poll_output().is_some());
+    /// # }
+    /// ```
+    #[cfg_attr(feature = "alloc", inline)]
+    pub fn expire(
+        &mut self,
+        now: Instant,
+        delivered: Instant,
+        mut last_look: impl FnMut(AttemptId) -> Option<ResultOf<C>>,
+    ) -> Option<Expired> {
+        self.advance(now);
+        if self.ending.undecided != NONE {
+            self.decide();
+        }
+        if self.overtaking.is_none() {
+            let barrier = self.order.take_late_barrier(delivered.min(self.now));
+            self.overtaking = barrier.map(Overtaking::Barrier);
+        }
+        while let Some(slot) = self.first_due(delivered) {
+            let record = self.records.at(slot);
+            if record.state() == State::Running
+                && let Some(result) = last_look(record.id(slot))
+            {
+                let _ = self.end_attempt(slot, result);
+                continue;
+            }
+            let expired = self.expire_slot(slot);
+            if expired.is_some() {
+                return expired;
+            }
+        }
+        None
+    }
+
+    /// The record that is due first at the latest instant seen. A running attempt whose deadline is later than `delivered` is
+    /// passed over; a backoff ends by the clock, since no answer could change that.
+    #[cfg_attr(feature = "alloc", inline)]
+    fn first_due(&mut self, delivered: Instant) -> Option<u32> {
+        let records = self.records.all();
+        let is_running = |slot: u32| records[slot as usize].state() == State::Running;
+        self.deadlines.first_due(self.now, delivered, is_running)
+    }
+
+    /// Handles the deadline of a record that is due: its call or its attempt has expired, or its backoff is over.
+    fn expire_slot(&mut self, slot: u32) -> Option<Expired> {
+        self.deadlines.cancel(slot);
+        let record = self.records.at(slot);
+        let (id, state) = (record.id(slot), record.state());
+        let deadline = self.limits.deadline(record.started());
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.fail(slot, Failure::TimedOut);
+            self.note_timeout(slot);
+            return Some(Expired::Call(id));
+        }
+        if state == State::Running {
+            let _ = self.end_attempt(slot, Err(Failure::AttemptTimedOut));
+            return Some(Expired::Attempt(id));
+        }
+        self.end_backoff(slot);
+        None
+    }
+
+    /// The earliest instant at which [`handle_deadline`](Self::handle_deadline) has something to do (T7).
+    #[cfg_attr(feature = "alloc", inline)]
+    pub fn poll_deadline(&self) -> Option<Instant> {
+        match self.order.drain_deadline() {
+            // A barrier that is about to leave already holds the next one up.
+            Some(deadline) if self.overtaking.is_none() => {
+                earlier(Some(deadline), self.deadlines.earliest())
+            }
+            _ => self.deadlines.earliest(),
+        }
+    }
+
+    /// Decides the outcome of a record whose call has just timed out
+    /// ([`Expired::Call`](super::Expired::Call)), from its input (T3). Without this it fails. Returns `false`
+    /// if `id` names no such call, its outcome has left already, or the job has ended. Call it before
+    /// [`poll_output`](Self::poll_output).
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, Expired, Instant, StreamElement, TimeoutAction};
+    ///
+    /// let policy = AsyncWait::ordered(4).timeout(Duration::from_secs(1));
+    /// let mut op = policy.build_core::<u32, u32, ()>().unwrap();
+    /// op.push(Instant::ZERO, StreamElement::value(20)).unwrap();
+    /// assert!(op.poll_attempt(Instant::ZERO).is_some());
+    ///
+    /// let late = op.poll_deadline().unwrap();
+    /// while let Some(expired) = op.handle_deadline(late) {
+    ///     // Cancel the request; and if the whole call is over:
+    ///     if let Expired::Call(id) = expired {
+    ///         op.resolve_timeout(id, |input| TimeoutAction::Output(*input));
+    ///     }
+    /// }
+    /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
+    /// assert_eq!(value.result, Ok(20));
+    /// # }
+    /// ```
+    pub fn resolve_timeout(
+        &mut self,
+        id: AttemptId,
+        decide: impl FnOnce(&C::Input) -> TimeoutAction<C::Output>,
+    ) -> bool {
+        if self.has_failed() {
+            return false;
+        }
+        // The generation went up by one when the call ended.
+        let ended = AttemptId { generation: id.generation.wrapping_add(1), ..id };
+        let slots = self.records.slots();
+        let Some(record) = slots.get_mut(id.slot()) else { return false };
+        if record.id(id.slot) != ended || !record.has_timed_out() {
+            return false;
+        }
+        let Some(input) = &record.input else { return false };
+        let result = match decide(input) {
+            TimeoutAction::Fail => Some(Err(Failure::TimedOut)),
+            TimeoutAction::Output(output) => Some(Ok(output)),
+            TimeoutAction::Drop => None,
+        };
+        record.replace_timeout(result, &mut self.counters);
+        if self.ending.undecided == id.slot {
+            self.decide();
+        }
+        true
+    }
+}

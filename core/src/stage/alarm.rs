@@ -1,0 +1,106 @@
+//! The stage's timer, and how far deadlines may be handled.
+//!
+//! A clock alone must not expire a request (T6). When the thread was busy, answers that came meanwhile still lie in the runtime's timers
+//! and sockets, while the clock says that their deadlines have passed. So the runtime's own timer has to fire first, among everything else
+//! that the runtime delivers; and the task has to give way once after that, so that answers that come by way of other tasks are handed over.
+//! `delivered` is the latest deadline of which that is true.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::requests::{Requests, StageWaker};
+use crate::runtime::Timer;
+use crate::time::Instant;
+
+/// After a gap, so many deadlines that have passed are handled one after the other, each after another pass of the executor:
+/// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
+/// neighbours that compute.
+const ONE_BY_ONE: u8 = 16;
+
+pin_project! {
+    pub(super) struct Alarm<T> {
+        #[pin]
+        timer: T,
+        is_woken: bool,
+        // The instant that the timer is armed for.
+        armed: Option<Instant>,
+        delivered: Instant,
+        one_by_one: u8,
+    }
+}
+
+impl<T: Timer> Alarm<T> {
+    pub(super) fn new(timer: T) -> Self {
+        Self {
+            timer,
+            is_woken: false,
+            armed: None,
+            delivered: Instant::ZERO,
+            one_by_one: ONE_BY_ONE,
+        }
+    }
+
+    /// The present.
+    #[inline(always)]
+    pub(super) fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    /// The latest deadline of a running request that may be handled.
+    #[inline(always)]
+    pub(super) fn delivered(&self) -> Instant {
+        self.delivered
+    }
+
+    /// The timer has been woken.
+    #[inline(always)]
+    pub(super) fn wake(self: Pin<&mut Self>) {
+        *self.project().is_woken = true;
+    }
+
+    /// Arms the timer for `deadline`, the earliest there is, and polls it if it may have fired. Returns whether it has: then
+    /// the stage gives way once and takes another turn.
+    ///
+    /// When many deadlines have passed at `now`, it is armed for the present instead, so that they are handled together.
+    ///
+    /// It is armed again only after it has fired or for an earlier deadline, never because the earliest one was met: that makes about one
+    /// call of the runtime for each timeout, not one for each record.
+    pub(super) fn poll<F, R>(
+        self: Pin<&mut Self>,
+        deadline: Option<Instant>,
+        now: Instant,
+        requests: &R,
+    ) -> bool
+    where
+        F: Future,
+        R: Requests<F>,
+    {
+        let mut this = self.project();
+        if deadline.is_none_or(|deadline| deadline > now) {
+            *this.one_by_one = ONE_BY_ONE;
+        }
+        if let Some(deadline) = deadline {
+            let at = if *this.one_by_one > 0 { deadline } else { deadline.max(now) };
+            if this.armed.is_none_or(|armed| at < armed) {
+                this.timer.as_mut().arm(Some(at));
+                *this.armed = Some(at);
+                *this.is_woken = true;
+            }
+        }
+        let Some(armed) = *this.armed else { return false };
+        if !core::mem::take(this.is_woken) {
+            return false;
+        }
+        let timer = this.timer;
+        let poll = |cx: &mut Context<'_>| timer.poll(cx);
+        if let Poll::Pending = requests.with_own(StageWaker::Timer, poll) {
+            return false;
+        }
+        *this.armed = None;
+        *this.delivered = armed.max(*this.delivered);
+        *this.one_by_one = this.one_by_one.saturating_sub(1);
+        true
+    }
+}

@@ -1,0 +1,107 @@
+//! The types of a stage, under one name.
+
+use core::fmt;
+use core::future::Future;
+use core::marker::PhantomData;
+
+use futures_core::Stream;
+
+use crate::element::{IntoElement, StreamKind};
+use crate::function::AsyncFunction;
+use crate::operator::Call;
+use crate::operator::call::sealed::Sealed;
+use crate::outcome::Failure;
+use crate::policy::KeySelector;
+use crate::retry::RetryStrategy;
+use crate::runtime::{RequestOnTask, RunRequest, SpawnEach, Spawner};
+
+/// The types of a stage, under one name. Sealed: [`async_wait`](crate::AsyncWaitExt::async_wait) makes it, as a tuple of the
+/// source, the record, the kind of stream, the function, the retry strategy, the key, and how requests run.
+///
+/// Code that is generic over stages says `J: Job`, and finds each type by its name:
+///
+/// ```
+/// use core::pin::Pin;
+/// use inflight_core::{Fixed, Job, Stage, Timer};
+///
+/// /// Stops a stage on the board when the battery is low.
+/// fn watch<J: Job, T: Timer>(stage: Pin<&mut Stage<J, T, Fixed<16>>>, battery_is_low: bool) {
+///     if battery_is_low {
+///         stage.stop();
+///     }
+/// }
+/// ```
+pub trait Job: Call<Key: KeySelector<<Self as Call>::Input>> {
+    /// Plain values, or elements.
+    type Kind: StreamKind;
+    /// The stream of records.
+    type Source: Stream<Item: IntoElement<Self::Input, Self::Kind>>;
+    /// The user's function.
+    type Function: AsyncFunction<Self::Input, Output = Self::Output, Error = Self::Error>;
+    /// How requests run: polled by the stage, or each on a task of its own.
+    type RunRequest: RunRequest<FutureOf<Self>, Request = Self::Request>;
+    /// A request, as the stage polls it.
+    type Request: Future<Output = Result<Self::Output, Failure<Self::Error>>>;
+}
+
+/// What the function of a stage returns.
+pub(crate) type FutureOf<J> = <<J as Job>::Function as AsyncFunction<<J as Call>::Input>>::Future;
+
+impl<St, V, M, F, R, K, Q> Call for (St, V, M, F, R, K, Q)
+where
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+{
+    type Input = V;
+    type Output = F::Output;
+    type Error = F::Error;
+    type Retry = R;
+    type Key = K;
+}
+
+impl<St, V, M, F, R, K, Q> Job for (St, V, M, F, R, K, Q)
+where
+    St: Stream,
+    St::Item: IntoElement<V, M>,
+    M: StreamKind,
+    F: AsyncFunction<V>,
+    R: RetryStrategy<V, F::Output, F::Error>,
+    K: KeySelector<V>,
+    Q: RunRequest<F::Future>,
+    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+{
+    type Kind = M;
+    type Source = St;
+    type Function = F;
+    type RunRequest = Q;
+    type Request = Q::Request;
+}
+
+impl<St, V, M, F, R, K, Q> Sealed for (St, V, M, F, R, K, Q) {}
+
+/// The job `J` with each attempt on a task of its own, spawned by an `S`. A type without values.
+pub struct SpawningRequests<J, S>(PhantomData<fn() -> (J, S)>);
+
+impl<J, S> fmt::Debug for SpawningRequests<J, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SpawningRequests")
+    }
+}
+
+impl<J: Call, S> Call for SpawningRequests<J, S> {
+    type Input = J::Input;
+    type Output = J::Output;
+    type Error = J::Error;
+    type Retry = J::Retry;
+    type Key = J::Key;
+}
+
+impl<J: Job, S: Spawner<FutureOf<J>>> Job for SpawningRequests<J, S> {
+    type Kind = J::Kind;
+    type Source = J::Source;
+    type Function = J::Function;
+    type RunRequest = SpawnEach<S>;
+    type Request = RequestOnTask<S::Handle>;
+}
+
+impl<J, S> Sealed for SpawningRequests<J, S> {}

@@ -1,0 +1,286 @@
+//! How much a stage does at a time: all budgets and constants, and the state that they need. Pure: no clock, no requests.
+//!
+//! A *turn* is the unit of work: the clock is read once, woken requests are polled, deadlines are handled, new
+//! requests start. Between two turns outcomes are handed out, which is cheap. A *poll* of the stage is a few turns, so that the stage's
+//! neighbours on the executor have their time (L5).
+
+use crate::requests::TURN_BUDGET;
+
+/// Turns in a poll, at most.
+const TURNS_PER_POLL: usize = 8;
+
+/// The part of a turn's budget that is kept for new requests.
+const NEW_REQUESTS: usize = TURN_BUDGET / 4;
+
+/// Above this many completed calls that wait to be handed out, a turn polls 32 requests instead of 96, to keep the slots it touches in
+/// cache.
+const MANY_DONE: usize = 1024;
+
+/// Turns in a row that leave a request woken before deadlines are handled all the same.
+const NOISY_TURNS: usize = 8;
+
+/// Records that may bypass the slots between two turns.
+const BYPASSES: usize = 32;
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// There is more to do.
+    Busy,
+    /// There is nothing to do until something is woken.
+    Idle,
+    /// The stage has ended.
+    End,
+}
+
+/// How many of the woken requests a turn has polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Polled {
+    /// All, including those that were woken meanwhile.
+    All,
+    /// All that were woken before the scan that has ended now began; and requests have kept waking for [`NOISY_TURNS`] turns.
+    Scan,
+    /// As many as a turn may poll.
+    Some,
+}
+
+/// What a stage remembers from turn to turn.
+#[derive(Debug)]
+pub(super) struct Pace {
+    turns_left: usize,
+    outputs_left: usize,
+    bypasses_left: usize,
+    /// Whether the request that was started last was ready at once, as those of records that can bypass the slots are.
+    ready_at_once: bool,
+    noisy_turns: usize,
+}
+
+impl Pace {
+    pub(super) const fn new() -> Self {
+        Self {
+            turns_left: TURNS_PER_POLL,
+            outputs_left: 0,
+            bypasses_left: 0,
+            ready_at_once: true,
+            noisy_turns: 0,
+        }
+    }
+
+    /// Whether the poll may take one more turn. After it a quarter of the window, at most 32 outputs, may be handed out before the
+    /// next one: so the window is refilled while most of it is still in flight.
+    pub(super) fn take_turn(&mut self, capacity: usize) -> bool {
+        let Some(left) = self.turns_left.checked_sub(1) else { return false };
+        self.turns_left = left;
+        self.outputs_left = (capacity / 4).clamp(1, 32);
+        self.bypasses_left = 0;
+        true
+    }
+
+    /// The poll ends.
+    pub(super) fn end_poll(&mut self) {
+        self.turns_left = TURNS_PER_POLL;
+    }
+
+    /// Whether an output may be handed out before the next turn.
+    #[inline(always)]
+    pub(super) fn may_hand_out(&self) -> bool {
+        self.outputs_left > 0
+    }
+
+    #[inline(always)]
+    pub(super) fn handed_out(&mut self) {
+        self.outputs_left -= 1;
+    }
+
+    /// Whether it is likely that the next record can bypass the slots.
+    #[inline(always)]
+    pub(super) fn expects_bypass(&self) -> bool {
+        self.ready_at_once
+    }
+
+    /// Lets the next records bypass the slots.
+    pub(super) fn allow_bypass(&mut self) {
+        self.bypasses_left = BYPASSES;
+    }
+
+    #[inline(always)]
+    pub(super) fn may_bypass(&self) -> bool {
+        self.bypasses_left > 0
+    }
+
+    /// Takes the permission to bypass away, and returns it. The next record gives it [back](Self::bypassed) if it needs no slot.
+    #[inline(always)]
+    pub(super) fn take_bypasses(&mut self) -> usize {
+        core::mem::take(&mut self.bypasses_left)
+    }
+
+    /// A record has bypassed the slots, with this permission.
+    #[inline(always)]
+    pub(super) fn bypassed(&mut self, permission: usize) {
+        self.bypasses_left = permission - 1;
+    }
+
+    /// No record bypasses the slots before the next turn.
+    pub(super) fn forbid_bypass(&mut self) {
+        self.bypasses_left = 0;
+    }
+
+    /// A request has started. A request that is ready at once makes bypasses likely.
+    #[inline(always)]
+    pub(super) fn started(&mut self, ready_at_once: bool) {
+        self.ready_at_once = ready_at_once;
+    }
+
+    /// All woken requests were polled.
+    #[inline(always)]
+    pub(super) fn polled_all(&mut self) -> Polled {
+        self.noisy_turns = 0;
+        Polled::All
+    }
+
+    /// The budget for woken requests is spent. `scanned` says whether a scan of the wake set has ended in this turn.
+    ///
+    /// Deadlines wait until no request is woken, because a woken request may have its answer (T6). A stage in which some request is always
+    /// woken would wait for ever. So after some turns the end of a scan is enough.
+    pub(super) fn polled_some(&mut self, scanned: bool) -> Polled {
+        self.noisy_turns += 1;
+        if !scanned || self.noisy_turns < NOISY_TURNS {
+            return Polled::Some;
+        }
+        self.noisy_turns = 0;
+        Polled::Scan
+    }
+}
+
+/// How many requests a turn may still poll or start.
+#[derive(Debug)]
+pub(super) struct Budget(usize);
+
+impl Budget {
+    /// For a table whose turns have the budget `table`, with this many calls `done`, of which some may be handed out or not.
+    #[inline]
+    pub(super) fn new(table: usize, done: usize, has_output: impl FnOnce() -> bool) -> Self {
+        Self(table - if done > MANY_DONE && has_output() { TURN_BUDGET / 2 } else { 0 })
+    }
+
+    /// Whether one more woken request may be polled.
+    #[inline(always)]
+    pub(super) fn is_enough_for_woken(&self) -> bool {
+        self.0 > NEW_REQUESTS
+    }
+
+    /// Whether one more request may start, or one more element be pulled.
+    #[inline(always)]
+    pub(super) fn is_left(&self) -> bool {
+        self.0 > 0
+    }
+
+    /// A request was polled or started, or an element pulled.
+    #[inline(always)]
+    pub(super) fn spend(&mut self) {
+        self.0 -= 1;
+    }
+
+    /// A request was polled because it was due. That is never put off; it only leaves less for new requests.
+    pub(super) fn overdraw(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // L5: a poll has a bounded number of turns, and the next poll has as many again.
+    #[test]
+    fn a_poll_ends_after_some_turns() {
+        let mut pace = Pace::new();
+        for _ in 0..3 {
+            let turns = core::iter::from_fn(|| pace.take_turn(100).then_some(())).count();
+            assert_eq!(turns, TURNS_PER_POLL);
+            assert!(!pace.take_turn(100));
+            pace.end_poll();
+        }
+    }
+
+    // L5: in any window some outputs are handed out between two turns, and never more than a quarter of it or 32.
+    #[test]
+    fn a_part_of_the_window_leaves_between_two_turns() {
+        for (capacity, outputs) in [(1, 1), (4, 1), (8, 2), (100, 25), (1_000_000, 32)] {
+            let mut pace = Pace::new();
+            assert!(!pace.may_hand_out() && pace.take_turn(capacity));
+            for _ in 0..outputs {
+                assert!(pace.may_hand_out());
+                pace.handed_out();
+            }
+            assert!(!pace.may_hand_out(), "{capacity}");
+        }
+    }
+
+    // T6: deadlines are handled at once when nothing is woken, and in a bounded number of turns when something always is.
+    #[test]
+    fn noise_puts_deadlines_off_for_a_bounded_number_of_turns() {
+        let mut pace = Pace::new();
+        let mut turns = 0;
+        while pace.polled_some(true) == Polled::Some {
+            turns += 1;
+        }
+        assert_eq!(turns, NOISY_TURNS - 1);
+        // It begins anew, and quiet turns do not count.
+        assert_eq!(pace.polled_some(true), Polled::Some);
+        assert_eq!(pace.polled_all(), Polled::All);
+        for _ in 1..NOISY_TURNS {
+            assert_eq!(pace.polled_some(true), Polled::Some);
+        }
+        // Not before a scan has ended: a request may have been woken that was not polled yet.
+        assert_eq!(pace.polled_some(false), Polled::Some);
+        assert_eq!(pace.polled_some(true), Polled::Scan);
+    }
+
+    // L5: woken requests leave a part of the budget to new ones, and requests that are due take none away from themselves.
+    #[test]
+    fn new_requests_have_their_share() {
+        let mut budget = Budget::new(TURN_BUDGET, 0, || true);
+        let mut polled = 0;
+        while budget.is_enough_for_woken() {
+            budget.spend();
+            polled += 1;
+        }
+        assert_eq!(polled, TURN_BUDGET - NEW_REQUESTS);
+        for _ in 0..2 * TURN_BUDGET {
+            budget.overdraw();
+        }
+        assert!(!budget.is_left());
+    }
+
+    #[test]
+    fn fewer_requests_are_polled_while_many_outcomes_wait() {
+        let woken = |done, has_output| {
+            let mut budget = Budget::new(TURN_BUDGET, done, || has_output);
+            core::iter::from_fn(|| budget.is_enough_for_woken().then(|| budget.spend())).count()
+        };
+        assert_eq!(woken(MANY_DONE, true), 96);
+        assert_eq!(
+            woken(MANY_DONE + 1, false),
+            96,
+            "no outcome may leave: polling is all there is to do"
+        );
+        assert_eq!(woken(MANY_DONE + 1, true), 32);
+    }
+
+    #[test]
+    fn bypasses_end_with_the_first_record_that_needs_a_slot() {
+        let mut pace = Pace::new();
+        pace.allow_bypass();
+        for _ in 0..BYPASSES {
+            assert!(pace.may_bypass());
+            let permission = pace.take_bypasses();
+            assert!(
+                !pace.may_bypass(),
+                "a record that does not come back takes the permission with it"
+            );
+            pace.bypassed(permission);
+        }
+        assert!(!pace.may_bypass());
+    }
+}

@@ -1,0 +1,289 @@
+//! One turn of a stage: the unit of its work.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::pace::{Budget, Polled, Turn};
+use super::source::Pulled;
+use super::{Job, OperatorOf, Phase, Stage, StageError, Stop};
+use crate::function::AsyncFunction;
+use crate::operator::{Completion, Expired, ResultOf};
+use crate::requests::{Requests, StageStorage, StageWaker, WakeEvent};
+use crate::runtime::{RunRequest, Timer};
+use crate::time::Instant;
+
+impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
+    /// Reads the clock once, polls woken requests, handles deadlines, and starts requests. With `may_bypass` it leaves the next
+    /// records to the [bypass](Self::bypass), if they may use it.
+    ///
+    /// `listen` reads what other tasks have written and announced by a wake-up of the stage. It is called after the wake-ups
+    /// have been collected, and before anything depends on it. Read earlier, a value could be out of date, and the
+    /// wake-up that announces the new one would be gone.
+    pub(super) fn turn(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        may_bypass: bool,
+        listen: impl FnOnce(Pin<&mut Self>),
+    ) -> Turn {
+        self.as_mut().project().requests.begin(cx);
+        T::turn(cx, |_| {
+            let mut stage = self;
+            assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
+            *stage.as_mut().project().in_turn = true;
+            let turn = stage.as_mut().work(may_bypass, listen);
+            *stage.project().in_turn = false;
+            turn
+        })
+    }
+
+    fn work(
+        mut self: Pin<&mut Self>,
+        may_bypass: bool,
+        listen: impl FnOnce(Pin<&mut Self>),
+    ) -> Turn {
+        let now = self.alarm.now();
+        if self.operator.has_failed() {
+            self.as_mut().fail(); // a bypassing record has, or a restored one
+        }
+        let operator = &self.operator;
+        let table = S::Requests::<J::Request>::TURN_BUDGET;
+        let mut budget = Budget::new(table, operator.done(), || operator.has_output());
+        let polled = self.as_mut().poll_woken(now, &mut budget);
+        listen(self.as_mut());
+        if self.stop.is_some() {
+            self.as_mut().stop_input(now);
+        }
+        if self.phase != Phase::Running {
+            return self.open_or_close();
+        }
+        if polled != Polled::Some {
+            self.as_mut().handle_deadlines(now, polled, &mut budget);
+        }
+        if polled == Polled::All && may_bypass && self.as_mut().allow_bypass() {
+            return Turn::Busy;
+        }
+        self.as_mut().start_requests(now, &mut budget);
+        if self.operator.has_failed() {
+            self.as_mut().fail();
+        }
+        if self.source.is_closed() && self.operator.is_empty() {
+            let this = self.as_mut().project();
+            (*this.phase, *this.function_woken) = (Phase::Closing, true);
+            return self.open_or_close();
+        }
+        if polled == Polled::All && budget.is_left() { Turn::Idle } else { Turn::Busy }
+    }
+
+    /// Polls woken requests, until none is woken or the budget for them is spent.
+    #[inline]
+    fn poll_woken(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) -> Polled {
+        let mut this = self.project();
+        // A scan that begins now sees everything that is woken. One that goes on may have left wake-ups behind itself.
+        let mut sees_all = this.requests.is_between_passes();
+        let mut scanned = false;
+        if sees_all && let Some(slot) = this.operator.head_slot() {
+            // In a large ordered window, completing the other calls first only fills the cache with outcomes that wait.
+            this.requests.as_mut().begin_at(slot);
+        }
+        while budget.is_enough_for_woken() {
+            match this.requests.as_mut().next_woken() {
+                None if sees_all => return this.pace.polled_all(),
+                None => {
+                    (sees_all, scanned) = (true, true); // one more scan
+                    continue;
+                }
+                Some(WakeEvent::Own(StageWaker::Source)) => this.source.as_mut().wake(),
+                Some(WakeEvent::Own(StageWaker::Timer)) => this.alarm.as_mut().wake(),
+                Some(WakeEvent::Own(StageWaker::Function)) => *this.function_woken = true,
+                Some(WakeEvent::Own(StageWaker::Consumer)) => {}
+                Some(WakeEvent::Request(slot)) => {
+                    budget.spend();
+                    if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot)
+                        && complete::<J, S>(this.operator, now, slot, result) == Completion::Final
+                    {
+                        return Polled::Some;
+                    }
+                }
+            }
+            sees_all = false; // a request may have been woken by the poll
+        }
+        this.pace.polled_some(scanned)
+    }
+
+    /// Handles the deadlines that have passed (T4, T6): up to the instant of which the runtime has delivered everything, and
+    /// after all woken requests were polled. After a mere [scan](Polled::Scan), a request that has been woken since is polled once more before it
+    /// expires.
+    #[inline]
+    fn handle_deadlines(self: Pin<&mut Self>, now: Instant, polled: Polled, budget: &mut Budget) {
+        let mut this = self.project();
+        let delivered = this.alarm.delivered();
+        loop {
+            let requests = &mut this.requests;
+            let expired = this.operator.expire(now, delivered, |id| {
+                // When all woken requests were polled, only cancellations below have woken some since. These would start after
+                // their own deadline.
+                if polled != Polled::Scan || !requests.as_mut().take_woken(id.slot()) {
+                    return None;
+                }
+                budget.overdraw();
+                match requests.as_mut().poll(id.slot()) {
+                    Some(Poll::Ready(result)) => Some(result),
+                    _ => None,
+                }
+            });
+            let Some(expired) = expired else { return };
+            this.requests.as_mut().remove(expired.id().slot());
+            if let Expired::Call(id) = expired {
+                this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
+            }
+        }
+    }
+
+    /// Starts the requests of attempts that are due, and of new records while there is room for them.
+    #[inline]
+    fn start_requests(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) {
+        let mut this = self.project();
+        let mut room = this.operator.room(now);
+        while budget.is_left() {
+            let attempt = if this.operator.has_attempt() {
+                this.operator.poll_attempt(now)
+            } else if room == 0 || !this.source.is_ready() {
+                return;
+            } else {
+                match this.source.as_mut().pull(&*this.requests) {
+                    Pulled::Element(element) => {
+                        room = if element.is_record() { room - 1 } else { 0 };
+                        let Ok(attempt) = this.operator.push_start(now, element) else {
+                            unreachable!("there was room for it");
+                        };
+                        attempt
+                    }
+                    Pulled::End => {
+                        this.operator.finish(now);
+                        continue;
+                    }
+                    Pulled::Nothing => return,
+                }
+            };
+            budget.spend(); // also for an element that starts no request: the budget bounds how much is pulled
+            let Some(attempt) = attempt else {
+                room = this.operator.room(now);
+                continue;
+            };
+            let slot = attempt.id.slot();
+            let run = || this.function.invoke(attempt.input, attempt.info);
+            let request = this.run_request.launch(run);
+            let polled = this.requests.as_mut().start(slot, request);
+            this.pace.started(polled.is_ready());
+            if let Poll::Ready(result) = polled
+                && complete::<J, S>(this.operator, now, slot, result) == Completion::Final
+            {
+                return;
+            }
+        }
+    }
+
+    /// Opens or closes the function.
+    #[cold]
+    fn open_or_close(self: Pin<&mut Self>) -> Turn {
+        let mut this = self.project();
+        if *this.phase == Phase::Ended {
+            return Turn::End;
+        }
+        if !core::mem::take(this.function_woken) {
+            return Turn::Idle;
+        }
+        let (requests, function) = (this.requests, this.function);
+        if *this.phase == Phase::Opening {
+            match requests.with_own(StageWaker::Function, |cx| function.poll_open(cx)) {
+                Poll::Pending => return Turn::Idle,
+                Poll::Ready(Ok(())) => {
+                    *this.phase = Phase::Running;
+                    return Turn::Busy;
+                }
+                Poll::Ready(Err(error)) => {
+                    *this.failure = Some(StageError::Open(error));
+                    this.source.as_mut().close();
+                    *this.phase = Phase::Closing;
+                }
+            }
+        }
+        match requests.with_own(StageWaker::Function, |cx| function.poll_close(cx)) {
+            Poll::Pending => Turn::Idle,
+            Poll::Ready(()) => {
+                *this.phase = Phase::Ended;
+                Turn::End
+            }
+        }
+    }
+
+    /// A failure has ended the job: no more input, and no more requests (F6).
+    #[cold]
+    fn fail(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.source.as_mut().close();
+        this.requests.clear();
+        this.failure.get_or_insert(StageError::Failed);
+        if *this.phase == Phase::Opening {
+            *this.phase = Phase::Running; // only to hand on restored outcomes
+        }
+    }
+
+    /// The stage was asked to stop: no more input, and calls in flight end when their time is over.
+    #[cold]
+    fn stop_input(self: Pin<&mut Self>, now: Instant) {
+        let mut this = self.project();
+        this.source.as_mut().close();
+        this.operator.finish(now);
+        *this.stop = match *this.stop {
+            Some(Stop::Asked(limit)) => limit.map(|limit| Stop::Until(now + limit)),
+            stop => stop,
+        };
+        // As for every deadline of a running request: not before the runtime has delivered (T6).
+        if matches!(this.stop, Some(Stop::Until(end)) if *end <= this.alarm.delivered()) {
+            *this.stop = None;
+            this.requests.as_mut().clear();
+            this.operator.shut_down(now);
+            if *this.phase == Phase::Opening {
+                *this.phase = Phase::Running; // only to hand on restored outcomes
+            }
+        }
+    }
+
+    /// Ends the poll and makes sure of another turn: at once when there is more to do, otherwise when something is
+    /// woken.
+    pub(super) fn end_poll(self: Pin<&mut Self>, turn: Turn, cx: &mut Context<'_>) {
+        let mut this = self.project();
+        this.pace.end_poll();
+        let stop = match this.stop {
+            Some(Stop::Until(end)) => Some(*end),
+            _ => None,
+        };
+        let deadline = match this.phase {
+            Phase::Running => this.operator.poll_deadline(),
+            _ => None, // restored calls wait until the function is open
+        };
+        let deadline = deadline.into_iter().chain(stop).min();
+        let now = this.operator.now();
+        let has_fired = this.alarm.as_mut().poll(deadline, now, &*this.requests);
+        if has_fired || turn != Turn::Idle || !this.requests.sleep(cx) {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// A request in this slot has completed. The operator's code for that is long and inlined; without a heap there is one copy
+/// of it, since flash counts for more than speed there.
+#[cfg_attr(feature = "alloc", inline(always))]
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+pub(super) fn complete<J: Job, S: StageStorage>(
+    operator: &mut OperatorOf<J, S>,
+    now: Instant,
+    slot: usize,
+    result: ResultOf<J>,
+) -> Completion {
+    match operator.attempt_in(slot) {
+        Some(id) => operator.handle_completion(now, id, result),
+        None => Completion::Late,
+    }
+}
