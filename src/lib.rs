@@ -12,7 +12,7 @@ pub use inflight_embassy::{Embassy, EmbassyAnyWaker, EmbassyTimer};
 pub use inflight_lines as lines;
 #[cfg(feature = "metrics")]
 pub use inflight_metrics::StageMetrics;
-#[cfg(feature = "serde")]
+#[cfg(feature = "settings")]
 pub use inflight_settings as settings;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
