@@ -3,17 +3,31 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+extern crate std;
+
 #[cfg(feature = "callback")]
-pub use inflight_callback as callback;
+pub mod callback;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "settings")]
+pub mod settings;
+#[cfg(feature = "tower")]
+mod tower;
+#[cfg(feature = "tracing")]
+mod tracing;
+
+#[cfg(feature = "metrics")]
+pub use self::metrics::StageMetrics;
+#[cfg(feature = "tower")]
+pub use self::tower::{FromService, ServiceCall, from_service};
+#[cfg(feature = "tracing")]
+pub use self::tracing::{TraceMetrics, Traced, TracedRequest, trace_outcome, traced};
 pub use inflight_core::*;
 #[cfg(feature = "embassy")]
 pub use inflight_embassy::{Embassy, EmbassyAnyWaker, EmbassyTimer};
 #[cfg(feature = "lines")]
 pub use inflight_lines as lines;
-#[cfg(feature = "metrics")]
-pub use inflight_metrics::StageMetrics;
-#[cfg(feature = "settings")]
-pub use inflight_settings as settings;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
@@ -26,10 +40,6 @@ pub use inflight_store_object::{ObjectCheckpointStore, ObjectStoreError};
 pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]
 pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
-#[cfg(feature = "tower")]
-pub use inflight_tower::{FromService, ServiceCall, from_service};
-#[cfg(feature = "tracing")]
-pub use inflight_tracing::{TraceMetrics, Traced, TracedRequest, trace_outcome, traced};
 
 /// What most users need: `use inflight::prelude::*`.
 pub mod prelude {

@@ -7,11 +7,11 @@ use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use inflight_callback::{
+use inflight::callback::{
     CallbackError, CompletionHandle, CompletionTable, Handle, Lateness, TableHandle, TooLate,
     with_callback, with_callback_in,
 };
-use inflight_core::{AsyncFunction, AttemptInfo};
+use inflight::{AsyncFunction, AttemptInfo};
 
 type Answer = Result<u32, &'static str>;
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::Stream;
-use inflight_callback::{CallbackError, CompletionTable, Lateness, TableHandle, with_callback_in};
-use inflight_core::{
+use inflight::callback::{CallbackError, CompletionTable, Lateness, TableHandle, with_callback_in};
+use inflight::{
     AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, NoRuntime, Runtime, Timer,
 };
 

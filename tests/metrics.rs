@@ -5,9 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::stream;
-use inflight_core::{AsyncWait, AsyncWaitExt, FixedDelay, Metrics, with_attempt};
-use inflight_metrics::StageMetrics;
-use inflight_tokio::Tokio;
+use inflight::StageMetrics;
+use inflight::Tokio;
+use inflight::{AsyncWait, AsyncWaitExt, FixedDelay, Metrics, with_attempt};
 use metrics::Unit;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -172,7 +172,8 @@ fn the_table_in_the_docs_says_what_the_recorder_is_told() {
         format!("| `{name}` | {kind} | {unit} | {what} |")
     });
     let told: Vec<_> = told.collect();
-    let rows = include_str!("../src/lib.rs").lines().filter_map(|line| line.strip_prefix("/// "));
+    let rows =
+        include_str!("../src/metrics/mod.rs").lines().filter_map(|line| line.strip_prefix("/// "));
     let mut rows: Vec<_> = rows.filter(|row| row.starts_with("| `")).collect();
     rows.sort_unstable();
     assert_eq!(rows, told);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use inflight_core::AsyncWait;
-use inflight_settings::{Backoff, Budget, Finish, Order, Problem, Settings};
+use inflight::AsyncWait;
+use inflight::settings::{Backoff, Budget, Finish, Order, Problem, Settings};
 
 fn full() -> Settings {
     let mut retry = Backoff::new(Duration::from_millis(50));
@@ -46,7 +46,7 @@ fn every_setting_reaches_the_policy_and_the_others_are_the_builders() {
     let settings: Settings = toml::from_str("capacity = 5\n[retry]\ninitial = \"50ms\"").unwrap();
     let policy = settings.policy().expect("it makes sense");
     assert_eq!(shown(policy), shown(AsyncWait::ordered(5)));
-    let backoff = inflight_core::ExponentialBackoff::new(Duration::from_millis(50));
+    let backoff = inflight::ExponentialBackoff::new(Duration::from_millis(50));
     assert_eq!(shown(settings.backoff()), shown(backoff));
 
     let key = |record: &u32| *record;
@@ -56,8 +56,8 @@ fn every_setting_reaches_the_policy_and_the_others_are_the_builders() {
         .attempt_timeout(Duration::from_micros(7))
         .max_running(10)
         .max_capacity(1_000)
-        .retry_budget(inflight_core::RetryBudget::new(100, 0.1))
-        .finish_policy(inflight_core::FinishPolicy::LastAttempt);
+        .retry_budget(inflight::RetryBudget::new(100, 0.1))
+        .finish_policy(inflight::FinishPolicy::LastAttempt);
     assert_eq!(shown(full().policy_by_key(key).expect("it makes sense")), shown(expected));
     let backoff =
         backoff.factor(1.5).max_delay(Duration::from_secs(90)).jitter(0.25, 7).max_retries(5);

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use inflight_core::{AsyncWait, AsyncWaitExt, Failure, FixedDelay, Outcome};
-use inflight_tokio::Tokio;
-use inflight_tower::from_service;
+use inflight::Tokio;
+use inflight::from_service;
+use inflight::{AsyncWait, AsyncWaitExt, Failure, FixedDelay, Outcome};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tower::limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer};
@@ -169,8 +169,8 @@ fn whoever_leaves_the_line_the_next_one_moves_up() {
         let mut function = from_service(strict, |n: &u32, _| *n);
         let mut place = |millis| {
             let attempt =
-                inflight_core::AttemptInfo { number: 1, retry: 0, request_id: 0, time_left: None };
-            inflight_core::AsyncFunction::invoke(&mut function, &millis, attempt)
+                inflight::AttemptInfo { number: 1, retry: 0, request_id: 0, time_left: None };
+            inflight::AsyncFunction::invoke(&mut function, &millis, attempt)
         };
         let running = tokio::spawn(place(100));
         let first = tokio::spawn(place(1));

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream;
-use inflight_core::{
+use inflight::Tokio;
+use inflight::{
     AsyncWait, AsyncWaitExt, FixedDelay, Metrics, TimeoutAction, with_attempt, with_timeout_action,
 };
-use inflight_tokio::Tokio;
-use inflight_tracing::{TraceMetrics, trace_outcome, traced};
+use inflight::{TraceMetrics, trace_outcome, traced};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::mem::size_of;
 
 use futures::stream;
-use inflight_core::{AsyncWait, AsyncWaitExt};
-use inflight_tokio::Tokio;
-use inflight_tracing::{TracedRequest, traced};
+use inflight::Tokio;
+use inflight::{AsyncWait, AsyncWaitExt};
+use inflight::{TracedRequest, traced};
 use tracing::Span;
 use tracing_subscriber::Registry;
 

@@ -9,7 +9,7 @@ pub enum Lateness {
     /// The attempt has been completed before.
     AlreadyCompleted,
     /// The attempt is over: it has timed out, or the stage is gone. Or it has been completed and the stage has the
-    /// result: a [`CompletionTable`](crate::CompletionTable) does not remember that, it has given the place away.
+    /// result: a [`CompletionTable`](super::CompletionTable) does not remember that, it has given the place away.
     NobodyWaits,
 }
 

@@ -8,10 +8,10 @@ use core::task::{Context, Poll};
 
 use inflight_core::{AsyncFunction, AttemptInfo};
 
-use crate::handle::{Handle, Place};
+use super::handle::{Handle, Place};
 #[cfg(feature = "std")]
-use crate::heap::{CompletionHandle, OnHeap};
-use crate::table::{CompletionTable, TableHandle};
+use super::heap::{CompletionHandle, OnHeap};
+use super::table::{CompletionTable, TableHandle};
 
 /// How an attempt of a client that calls back fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use core::fmt;
 
 use inflight_core::AttemptInfo;
 
-use crate::cell::{Cell, TooLate};
+use super::cell::{Cell, Lateness, TooLate};
 
 /// Where handles and futures meet.
 #[doc(hidden)]
@@ -17,17 +17,16 @@ pub trait Place<T>: Clone + Unpin {
     fn close(&self);
 }
 
-/// Completes an attempt: a [`TableHandle`](crate::TableHandle) or, with the feature `std`, a `CompletionHandle`.
+/// Completes an attempt: a [`TableHandle`](super::TableHandle) or, with the feature `std`, a `CompletionHandle`.
 ///
 /// It does so once, from anywhere. Clones complete the same attempt, and the first one wins.
 ///
 /// When all clones are dropped and none has completed it, the attempt fails with
-/// [`CallbackError::Dropped`](crate::CallbackError::Dropped).
+/// [`CallbackError::Dropped`](super::CallbackError::Dropped).
 ///
 /// ```
-/// # #[cfg(feature = "std")] {
-/// use inflight_callback::{CompletionHandle, Lateness, with_callback};
-/// use inflight_core::{AsyncFunction, AttemptInfo};
+/// use inflight::callback::{CompletionHandle, Lateness, with_callback};
+/// use inflight::{AsyncFunction, AttemptInfo};
 ///
 /// let mut kept = None;
 /// let mut function = with_callback(|_: &u32, handle: CompletionHandle<u32, ()>| {
@@ -41,7 +40,6 @@ pub trait Place<T>: Clone + Unpin {
 /// assert_eq!(handle.complete(Ok(5)), Ok(()));
 /// assert_eq!(handle.complete(Ok(6)).unwrap_err().reason, Lateness::AlreadyCompleted);
 /// # drop(waiting);
-/// # }
 /// ```
 pub struct Handle<Out, E, P: Place<Result<Out, E>>> {
     place: P,
@@ -73,9 +71,7 @@ impl<Out, E, P: Place<Result<Out, E>>> Handle<Out, E, P> {
                 Ok(())
             }
             (Some(Err(late)), _) => Err(late),
-            (None, Some(result)) => {
-                Err(TooLate { result, reason: crate::cell::Lateness::NobodyWaits })
-            }
+            (None, Some(result)) => Err(TooLate { result, reason: Lateness::NobodyWaits }),
             (None, None) => unreachable!("what was taken was handed over"),
         }
     }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cell::Cell;
-use crate::function::Places;
-use crate::handle::{Handle, Place};
+use super::cell::Cell;
+use super::function::Places;
+use super::handle::{Handle, Place};
 
 /// Handles are on the heap, one allocation an attempt.
 #[derive(Clone, Copy, Debug, Default)]

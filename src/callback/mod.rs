@@ -6,11 +6,10 @@
 //! handles can be completed by an interrupt.
 //!
 //! ```
-//! # #[cfg(feature = "std")] {
 //! use futures::StreamExt;
-//! use inflight_callback::with_callback;
-//! use inflight_core::{AsyncWait, AsyncWaitExt};
-//! # use inflight_smol::Smol;
+//! use inflight::callback::with_callback;
+//! use inflight::{AsyncWait, AsyncWaitExt};
+//! # use inflight::Smol;
 //!
 //! // A client that takes a function to call when the answer is there, on a thread of its own.
 //! fn ask(key: u32, then: impl FnOnce(Result<u32, ()>) + Send + 'static) {
@@ -30,14 +29,7 @@
 //! let answers: Vec<_> = stage.spawn(Smol(&executor)).unwrap().map(|done| done.result).collect().await;
 //! assert_eq!(answers, [Ok(10), Ok(20), Ok(30)]);
 //! # }));
-//! # }
 //! ```
-#![no_std]
-#![cfg_attr(docsrs, feature(doc_cfg))]
-#![forbid(unsafe_code)]
-
-#[cfg(feature = "std")]
-extern crate std;
 
 mod cell;
 mod function;

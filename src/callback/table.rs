@@ -5,9 +5,9 @@ use core::fmt;
 
 use critical_section::Mutex;
 
-use crate::cell::Cell;
-use crate::function::Places;
-use crate::handle::{Handle, Place};
+use super::cell::Cell;
+use super::function::Places;
+use super::handle::{Handle, Place};
 
 /// As many places as attempts can run at once, for handles that may be completed by an interrupt, without an
 /// allocator. It lives in a `static`.
@@ -16,7 +16,7 @@ use crate::handle::{Handle, Place};
 /// user's runs in it. The program must have an implementation of `critical-section`.
 ///
 /// ```
-/// use inflight_callback::{CompletionTable, TableHandle, with_callback_in};
+/// use inflight::callback::{CompletionTable, TableHandle, with_callback_in};
 ///
 /// static ANSWERS: CompletionTable<Result<u16, ()>, 16> = CompletionTable::new();
 ///

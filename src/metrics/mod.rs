@@ -1,12 +1,11 @@
 //! The numbers of a stage through the [`metrics`] facade: see [`StageMetrics`].
-#![forbid(unsafe_code)]
 
 mod names;
 
 use std::fmt;
 
+use ::metrics::{Counter, Gauge, Histogram, Label, SharedString};
 use inflight_core::Metrics;
-use metrics::{Counter, Gauge, Histogram, Label, SharedString};
 
 use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 
@@ -41,18 +40,16 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// those of the stage before it. Give it another name, or count on from there if that is what you want to see.
 ///
 /// **Histograms** get one value for each call. The stage keeps how many durations fell between two powers of two
-/// nanoseconds ([`inflight_core::Histogram`]), so the value is the upper bound of that bucket: up to twice the
-/// true duration, never less, as with [`quantile`](inflight_core::Histogram::quantile). Buckets of a recorder's own
+/// nanoseconds ([`crate::Histogram`]), so the value is the upper bound of that bucket: up to twice the
+/// true duration, never less, as with [`quantile`](crate::Histogram::quantile). Buckets of a recorder's own
 /// that are powers of two apart lose nothing more.
 ///
 /// ```
-/// use inflight_core::{AsyncWait, AsyncWaitExt};
-/// use inflight_metrics::StageMetrics;
-/// use inflight_tokio::Tokio;
+/// use inflight::{AsyncWait, AsyncWaitExt, StageMetrics, Tokio};
 /// use std::time::Duration;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), inflight_core::StartError> {
+/// # async fn main() -> Result<(), inflight::StartError> {
 /// let mut squares = futures::stream::iter(0..1000_u64)
 ///     .async_wait(AsyncWait::ordered(100), |n| std::future::ready(Ok::<_, ()>(n * n)))
 ///     .spawn(Tokio)?;
@@ -82,7 +79,7 @@ impl StageMetrics {
     /// `stage = name`. Install the recorder first: without one, everything that follows does nothing.
     pub fn new(name: impl Into<SharedString>) -> Self {
         names::describe();
-        let labels = vec![Label::new("stage", name.into())];
+        let labels = std::vec![Label::new("stage", name.into())];
         Self {
             gauges: GAUGES.map(|gauge| metrics::gauge!(gauge.name, labels.clone())),
             counters: COUNTERS.map(|counter| metrics::counter!(counter.name, labels.clone())),

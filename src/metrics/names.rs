@@ -1,7 +1,7 @@
 //! What the numbers are called, in which unit they are, and where they come from.
 
+use ::metrics::Unit;
 use inflight_core::{Histogram, Metrics};
-use metrics::Unit;
 
 pub(crate) struct Named<T> {
     pub(crate) name: &'static str,

@@ -1,5 +1,6 @@
 //! Durations as people write them, with the field's name in what is said about one that cannot be read.
 
+use std::string::{String, ToString as _};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer, de};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use inflight_core::ConfigError;
 
-use crate::Settings;
+use super::Settings;
 
 /// A setting that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq)]

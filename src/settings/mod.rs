@@ -4,7 +4,7 @@
 //! turned into a policy by [`policy`](Settings::policy), which checks it, and its messages name the field.
 //!
 //! ```
-//! use inflight_settings::Settings;
+//! use inflight::settings::Settings;
 //!
 //! # #[derive(Debug)]
 //! # struct Busy;
@@ -28,8 +28,6 @@
 //! assert_eq!(error.to_string(), "capacity: the capacity is zero; it must be at least 1");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![cfg_attr(docsrs, feature(doc_cfg))]
-#![forbid(unsafe_code)]
 
 mod duration;
 mod error;

@@ -1,5 +1,4 @@
 //! Any [tower](https://docs.rs/tower) service as the function of a stage: see [`from_service`].
-#![forbid(unsafe_code)]
 
 mod line;
 
@@ -27,7 +26,7 @@ use self::line::{Line, Place};
 /// dropped while it waits leaves the line, and the next one moves up.
 ///
 /// **The wait counts** against the stage's timeouts, as the attempt has started. Let
-/// [`AsyncWait::max_running`](inflight_core::AsyncWait::max_running) be no larger than what the service lets
+/// [`AsyncWait::max_running`](crate::AsyncWait::max_running) be no larger than what the service lets
 /// through at once, and nothing waits there.
 ///
 /// **A limit that is shared** with users of the service outside of this stage (a `GlobalConcurrencyLimit`, clones)
@@ -36,14 +35,12 @@ use self::line::{Line, Place};
 /// An error of `poll_ready` is the failure of the attempt that asked, as one of `call` is.
 ///
 /// ```
-/// use inflight_core::{AsyncWait, AsyncWaitExt};
-/// use inflight_tokio::Tokio;
-/// use inflight_tower::from_service;
+/// use inflight::{AsyncWait, AsyncWaitExt, Tokio, from_service};
 /// use std::time::Duration;
 /// use tower::{ServiceBuilder, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), inflight_core::StartError> {
+/// # async fn main() -> Result<(), inflight::StartError> {
 /// let service = ServiceBuilder::new()
 ///     .rate_limit(10, Duration::from_secs(1))
 ///     .service(service_fn(async |place: String| Ok::<_, std::io::Error>(place.len())));

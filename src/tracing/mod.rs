@@ -1,13 +1,12 @@
 //! Spans and events of a stage's calls, for [`tracing`]: see [`traced`].
-#![forbid(unsafe_code)]
 
 mod request;
 
 use std::fmt;
 use std::task::{Context, Poll};
 
+use ::tracing::field::Empty;
 use inflight_core::{AsyncFunction, AttemptInfo, Failure, Metrics, Outcome, TimeoutAction};
-use tracing::field::Empty;
 
 pub use self::request::TracedRequest;
 
@@ -33,12 +32,10 @@ pub use self::request::TracedRequest;
 /// that are ready at once).
 ///
 /// ```
-/// use inflight_core::{AsyncWait, AsyncWaitExt};
-/// use inflight_tokio::Tokio;
-/// use inflight_tracing::{trace_outcome, traced};
+/// use inflight::{AsyncWait, AsyncWaitExt, Tokio, trace_outcome, traced};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), inflight_core::StartError> {
+/// # async fn main() -> Result<(), inflight::StartError> {
 /// let ask = |n: &u64| std::future::ready(Ok::<_, String>(n * n));
 /// let mut squares = futures::stream::iter(0..10)
 ///     .async_wait_with(AsyncWait::ordered(100), traced("squares", |n: &u64| *n, ask))
@@ -165,8 +162,7 @@ pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Out
 /// Tells what can be seen in a stage's numbers alone: completions that came too late.
 ///
 /// ```
-/// use inflight_core::Metrics;
-/// use inflight_tracing::TraceMetrics;
+/// use inflight::{Metrics, TraceMetrics};
 ///
 /// let mut watch = TraceMetrics::new("squares");
 /// watch.look(&Metrics::default()); // of the stage or its handle, now and then

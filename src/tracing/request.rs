@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use ::tracing::Span;
 use pin_project_lite::pin_project;
-use tracing::Span;
 
 pin_project! {
     /// A request that is polled, and dropped, inside its span. Dropping it cancels it.
