@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use inflight::AsyncWait;
-use inflight::settings::{Backoff, Budget, Finish, Order, Problem, Settings};
+use inflight::settings::{Backoff, Budget, Finish, Problem, Settings};
+use inflight::{AsyncWait, Order};
 
 fn full() -> Settings {
     let mut retry = Backoff::new(Duration::from_millis(50));
@@ -120,6 +120,10 @@ fn what_cannot_be_read_is_said_with_the_fields_name() {
         ("capacity = 9\nretry = { }", "initial"),
         ("capacity = 9\nretry_budget = { tokens = 1, per_success = 1.0, most = 4 }", "most"),
         ("capacity = 9\norder = \"random\"", "order"),
+        (
+            "capacity = 9\norder = \"random\"",
+            "`ordered`, `unordered`, `by-key`, `by-key-overlapping`",
+        ),
     ];
     for (file, said) in cases {
         let error = toml::from_str::<Settings>(file).expect_err(file).to_string();

@@ -21,6 +21,8 @@ pub enum Problem {
     Refused(ConfigError),
     /// An order by key is set, and the program has no key function.
     Unkeyed,
+    /// The order is one that a newer `inflight-core` has, and settings do not know it yet.
+    UnknownOrder,
 }
 
 impl SettingsError {
@@ -70,6 +72,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Refused(error) => error.fmt(f),
             Self::Unkeyed => f.write_str("this stage has no key that it could keep an order by"),
+            Self::UnknownOrder => f.write_str("settings do not know this order yet"),
         }
     }
 }

@@ -31,11 +31,12 @@
 
 mod duration;
 mod error;
+mod order;
 
 use std::time::Duration;
 
 use inflight_core::{
-    AsyncWait, ExponentialBackoff, FinishPolicy, KeyBy, NoRetry, RetryBudget, Unkeyed,
+    AsyncWait, ExponentialBackoff, FinishPolicy, KeyBy, NoRetry, Order, RetryBudget, Unkeyed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +52,9 @@ pub use self::error::{Problem, SettingsError};
 pub struct Settings {
     /// How many records may be in flight. The one field that must be there.
     pub capacity: usize,
-    /// In which order outcomes leave: as their inputs came, by default.
-    #[serde(default)]
+    /// The order in which outcomes leave, written as `"ordered"` (the default), `"unordered"`, `"by-key"` or
+    /// `"by-key-overlapping"`.
+    #[serde(default, with = "order::Named")]
     pub order: Order,
     /// How long a call may take, with all its attempts. Unbounded by default.
     #[serde(default, with = "duration::timeout", skip_serializing_if = "Option::is_none")]
@@ -75,22 +77,6 @@ pub struct Settings {
     /// What happens to calls in backoff when the input has ended: all their retries, by default.
     #[serde(default)]
     pub finish_policy: Finish,
-}
-
-/// The order in which outcomes leave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Order {
-    /// `"ordered"`: as their inputs came.
-    #[default]
-    Ordered,
-    /// `"unordered"`: as they come.
-    Unordered,
-    /// `"by-key"`: those of one key as their inputs came, and one attempt at a time for each key.
-    ByKey,
-    /// `"by-key-overlapping"`: the same, but attempts of one key may overlap.
-    ByKeyOverlapping,
 }
 
 /// The delays between attempts: [`ExponentialBackoff`] as data, with its defaults.
@@ -172,6 +158,7 @@ impl Settings {
             Order::ByKey | Order::ByKeyOverlapping => {
                 return Err(SettingsError::new("order", Problem::Unkeyed));
             }
+            _ => return Err(SettingsError::new("order", Problem::UnknownOrder)),
         };
         self.check()?;
         Ok(self.complete(policy))
@@ -197,6 +184,7 @@ impl Settings {
             Order::Unordered => AsyncWait::unordered(self.capacity).with_key(key),
             Order::ByKey => AsyncWait::ordered_by_key(self.capacity, key),
             Order::ByKeyOverlapping => AsyncWait::ordered_by_key(self.capacity, key).overlapping(),
+            _ => return Err(SettingsError::new("order", Problem::UnknownOrder)),
         }))
     }
 
