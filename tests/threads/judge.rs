@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use inflight::Order;
 use inflight::prelude::*;
 
-use super::plan::{Ask, Habit, KEYS, Late, Order};
+use super::plan::{Ask, Habit, KEYS, Late};
 use super::service::Refused;
 use super::source::{Control, Record};
 use super::tally::Tally;

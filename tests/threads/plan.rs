@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use inflight::Order;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt, SeedableRng};
@@ -65,16 +66,6 @@ pub enum Way {
     Stage,
     Requests,
     Both,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    Ordered,
-    Unordered,
-    /// Calls of one key may overlap.
-    ByKey,
-    /// One attempt at a time for each key.
-    SerialByKey,
 }
 
 /// How a request comes to its answer.
@@ -242,7 +233,7 @@ fn pick<T: Copy>(random: &mut StdRng, weighted: &[(u32, T)]) -> T {
 }
 
 fn pick_order(random: &mut StdRng) -> Order {
-    let orders = [Order::Ordered, Order::Unordered, Order::ByKey, Order::SerialByKey];
+    let orders = [Order::Ordered, Order::Unordered, Order::ByKeyOverlapping, Order::ByKey];
     pick(random, &[3, 2, 1, 1].into_iter().zip(orders).collect::<Vec<_>>())
 }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
-use inflight::AttemptInfo;
+use inflight::{AttemptInfo, Order};
 
-use super::plan::{Habit, KEYS, Order, Plan};
+use super::plan::{Habit, KEYS, Plan};
 
 /// Counters, and what was found to be wrong.
 pub struct Tally {
@@ -114,7 +114,7 @@ impl Tally {
         }
         let others = self.running[key as usize].fetch_add(1, SeqCst);
         // The task of an attempt that has timed out is cancelled, and gone when its runtime comes to it.
-        if self.plan.order == Order::SerialByKey && others > 0 && !self.plan.is_impatient() {
+        if self.plan.order == Order::ByKey && others > 0 && !self.plan.is_impatient() {
             self.wrong(format!("O3: record {record} with {others} running of its key {key}"));
         }
         Running { tally: Arc::clone(self), key, _alive: Alive::new(self) }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures::Stream;
 use inflight::prelude::*;
-use inflight::{Elements, Heap, Job, JoinError, KeyBy, StreamKind, Timer, Values};
+use inflight::{Elements, Heap, Job, JoinError, KeyBy, Order, StreamKind, Timer, Values};
 
 use super::consumer::stop;
-use super::plan::{On, Order, Plan, Way};
+use super::plan::{On, Plan, Way};
 use super::runtimes::EXECUTOR;
 use super::service::{Answer, Refused, Service};
 use super::source::{Record, Source};
@@ -62,8 +62,9 @@ fn policy(plan: &Plan) -> Policy {
     let policy = match plan.order {
         Order::Ordered => AsyncWait::ordered(plan.capacity).with_key(key),
         Order::Unordered => AsyncWait::unordered(plan.capacity).with_key(key),
-        Order::ByKey => AsyncWait::ordered_by_key(plan.capacity, key).overlapping(),
-        Order::SerialByKey => AsyncWait::ordered_by_key(plan.capacity, key),
+        Order::ByKeyOverlapping => AsyncWait::ordered_by_key(plan.capacity, key).overlapping(),
+        Order::ByKey => AsyncWait::ordered_by_key(plan.capacity, key),
+        order => unreachable!("no plan has {order:?}"),
     };
     let retry = FixedDelay::new(plan.backoff).max_retries(plan.retries);
     let mut policy = policy.retry(retry).max_capacity(plan.max_capacity);
