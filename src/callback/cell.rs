@@ -1,4 +1,4 @@
-//! What a handle and the future that waits for it share: who is first, and who is told that he is not.
+//! The state that an attempt's handles and its future share: the first result counts, later ones are handed back.
 
 use core::fmt;
 use core::task::{Context, Poll, Waker};
@@ -8,8 +8,8 @@ use core::task::{Context, Poll, Waker};
 pub enum Lateness {
     /// The attempt has been completed before.
     AlreadyCompleted,
-    /// The attempt is over: it has timed out, or the stage is gone. Or it has been completed and the stage has the
-    /// result: a [`CompletionTable`](super::CompletionTable) does not remember that, it has given the place away.
+    /// The attempt is over: it has timed out, or the stage is gone. Over a [`CompletionTable`](super::CompletionTable)
+    /// this also stands for a completed attempt whose result the stage has taken, since its place is free again.
     NobodyWaits,
 }
 
@@ -18,7 +18,7 @@ pub enum Lateness {
 pub struct TooLate<T> {
     /// The result.
     pub result: T,
-    /// Why.
+    /// The reason.
     pub reason: Lateness,
 }
 
@@ -39,8 +39,8 @@ impl<T> fmt::Display for TooLate<T> {
 
 impl<T: fmt::Debug> core::error::Error for TooLate<T> {}
 
-/// Shared by the handles of an attempt and its future, behind a lock. Nothing in it runs foreign code but the
-/// waker's clone, so that the lock may be one that keeps interrupts off.
+/// The state of one attempt, behind a lock. It runs no foreign code but the waker's `clone`, so that the lock may be a
+/// critical section, which keeps interrupts off.
 #[allow(unreachable_pub, missing_debug_implementations)]
 pub struct Cell<T> {
     state: State<T>,
@@ -52,7 +52,7 @@ enum State<T> {
     Completed(T),
     /// The future has the result.
     Taken,
-    /// All handles are gone, and none has completed it.
+    /// All handles were dropped without a result.
     Dropped,
     /// The future is gone.
     Over,
@@ -64,7 +64,7 @@ impl<T> Cell<T> {
         Self { state: State::Waiting(None), handles: 1 }
     }
 
-    /// Returns whom to wake.
+    /// Returns the waker of the future, to be woken outside of the lock.
     pub(crate) fn complete(&mut self, result: T) -> Result<Option<Waker>, TooLate<T>> {
         match &mut self.state {
             State::Waiting(waker) => {
@@ -83,8 +83,8 @@ impl<T> Cell<T> {
         matches!(self.state, State::Waiting(_))
     }
 
-    /// The result, or `None` when nobody is left who could complete it. And the waker that another one has
-    /// replaced: it is to be dropped outside of the lock, because its owner may hold handles himself.
+    /// Returns the result, or `None` if all handles were dropped without one; and the waker that this poll has
+    /// replaced. The caller drops that waker outside of the lock, since handles may be dropped with it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> (Poll<Option<T>>, Option<Waker>) {
         if let State::Waiting(waker) = &mut self.state {
             let same = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
@@ -102,7 +102,7 @@ impl<T> Cell<T> {
         self.handles += 1;
     }
 
-    /// Returns whom to wake.
+    /// Returns the waker of the future if this was the last handle, to be woken outside of the lock.
     pub(crate) fn remove_handle(&mut self) -> Option<Waker> {
         self.handles -= 1;
         match &mut self.state {
@@ -115,7 +115,7 @@ impl<T> Cell<T> {
         }
     }
 
-    /// The future is gone. Returns what is to be dropped, outside of the lock.
+    /// Notes that the future is gone. Returns the old state, to be dropped outside of the lock.
     pub(crate) fn close(&mut self) -> impl Sized + use<T> {
         let next = match self.state {
             State::Waiting(_) | State::Dropped | State::Over => State::Over,

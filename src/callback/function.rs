@@ -20,8 +20,8 @@ pub enum CallbackError<E> {
     Error(E),
     /// All its handles were dropped, and none had completed it.
     Dropped,
-    /// The [`CompletionTable`] has no vacant place; nothing was asked. Give it as many as attempts can run at
-    /// once: the stage's capacity, or its limit of running attempts.
+    /// The [`CompletionTable`] has no vacant place, so the request was not started. A table needs as many places as
+    /// attempts can run at once: the stage's capacity, or its limit of running attempts.
     TableFull,
 }
 
@@ -35,14 +35,14 @@ impl<E: fmt::Display> fmt::Display for CallbackError<E> {
     }
 }
 
-// As for `inflight_core::Failure`: also where the client's error is a box, which is no error itself.
+// The bound is not `Error`, as for `inflight_core::Failure`: a boxed error is not an `Error` itself.
 impl<E: fmt::Debug + fmt::Display> core::error::Error for CallbackError<E> {}
 
-/// A function for a stage out of one that starts something and returns: `start` is given the record and a
-/// [`CompletionHandle`], which is completed when the answer is there.
+/// Makes a stage's function of one that starts a request and returns: `start` gets the record and a
+/// [`CompletionHandle`], and the client completes the handle when it has the answer.
 ///
-/// `start` is called on the stage's task and must not block. When the attempt times out, nobody waits for the handle
-/// any more; [`is_wanted`](Handle::is_wanted) says so.
+/// `start` is called on the stage's task and must not block. Once the attempt has timed out,
+/// [`is_wanted`](Handle::is_wanted) is false.
 #[cfg(feature = "std")]
 pub fn with_callback<In, Out, E, F>(start: F) -> WithCallback<F, OnHeap, Out, E>
 where
@@ -62,7 +62,7 @@ where
     WithCallback { start, places: table, result: PhantomData }
 }
 
-/// Where attempts get their places.
+/// A source of places, one for each attempt.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 pub trait Places<T> {
@@ -88,7 +88,7 @@ where
     type Future = CallbackFuture<Out, E, P::Place>;
 
     fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future {
-        // First of all the future, which gives the place back when it is dropped: `start` may panic.
+        // The future comes first: if `start` panics, dropping the future gives the place back.
         let future = CallbackFuture { place: self.places.claim(), result: PhantomData };
         if let Some(place) = &future.place {
             (self.start)(input, Handle::new(place.clone(), attempt));
@@ -105,7 +105,7 @@ impl<F, P, Out, E> fmt::Debug for WithCallback<F, P, Out, E> {
 
 /// Waits for its attempt's handle to be completed.
 ///
-/// Cancellation: dropping it ends the attempt; whoever completes the handle then is told.
+/// Cancellation: dropping it ends the attempt; a later [`complete`](Handle::complete) is refused.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct CallbackFuture<Out, E, P: Place<Result<Out, E>>> {
     place: Option<P>,

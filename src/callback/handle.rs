@@ -6,22 +6,21 @@ use inflight_core::AttemptInfo;
 
 use super::cell::{Cell, Lateness, TooLate};
 
-/// Where handles and futures meet.
+/// A place for the state that one attempt's handles and its future share.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 pub trait Place<T>: Clone + Unpin {
-    /// Runs `with` on what is shared; `None` when it is about another attempt by now.
+    /// Runs `with` on the state; `None` if the place is another attempt's by now.
     fn with<R>(&self, with: impl FnOnce(&mut Cell<T>) -> R) -> Option<R>;
 
-    /// The future is gone.
+    /// Notes that the future is gone.
     fn close(&self);
 }
 
 /// Completes an attempt: a [`TableHandle`](super::TableHandle) or, with the feature `std`, a `CompletionHandle`.
 ///
-/// It does so once, from anywhere. Clones complete the same attempt, and the first one wins.
-///
-/// When all clones are dropped and none has completed it, the attempt fails with
+/// Any thread may complete it; an interrupt may complete a `TableHandle`. Clones complete the same attempt, and the first
+/// result counts. If all clones are dropped without a result, the attempt fails with
 /// [`CallbackError::Dropped`](super::CallbackError::Dropped).
 ///
 /// ```
@@ -57,7 +56,7 @@ impl<Out, E, P: Place<Result<Out, E>>> Handle<Out, E, P> {
         self.attempt
     }
 
-    /// Completes the attempt. Never blocks for longer than somebody else takes to do the same.
+    /// Completes the attempt. It holds a lock for a moment, and wakes the stage after that.
     ///
     /// # Errors
     ///
@@ -72,11 +71,11 @@ impl<Out, E, P: Place<Result<Out, E>>> Handle<Out, E, P> {
             }
             (Some(Err(late)), _) => Err(late),
             (None, Some(result)) => Err(TooLate { result, reason: Lateness::NobodyWaits }),
-            (None, None) => unreachable!("what was taken was handed over"),
+            (None, None) => unreachable!("a result is taken only to be handed over"),
         }
     }
 
-    /// Whether somebody waits for it still. If not, the client may stop working on it.
+    /// Whether the attempt still waits for a result. If not, the client may stop working on it.
     pub fn is_wanted(&self) -> bool {
         self.place.with(|cell| cell.is_waiting()).unwrap_or(false)
     }

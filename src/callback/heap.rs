@@ -7,14 +7,14 @@ use super::cell::Cell;
 use super::function::Places;
 use super::handle::{Handle, Place};
 
-/// Handles are on the heap, one allocation an attempt.
+/// Places on the heap, one allocation an attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OnHeap;
 
 /// The handle of an attempt, on the heap.
 pub type CompletionHandle<Out, E> = Handle<Out, E, PlaceOnHeap<Result<Out, E>>>;
 
-/// Where a handle and its future meet, on the heap.
+/// The place of one attempt, on the heap.
 pub struct PlaceOnHeap<T>(Arc<Mutex<Cell<T>>>);
 
 impl<T> Places<T> for OnHeap {
@@ -27,7 +27,7 @@ impl<T> Places<T> for OnHeap {
 
 impl<T> Place<T> for PlaceOnHeap<T> {
     fn with<R>(&self, with: impl FnOnce(&mut Cell<T>) -> R) -> Option<R> {
-        // Nothing panics while it is locked; and if it did, the cell would be as it was.
+        // Only a waker's `clone` could panic under the lock, and it runs before the cell changes.
         Some(with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 

@@ -1,9 +1,8 @@
 //! Clients that call back instead of returning a future, as functions of a stage.
 //!
-//! [`with_callback`] gives each attempt a [handle](Handle), to be completed once: from any thread. Whoever is
-//! first wins, and whoever comes later, or after the call has timed out, is told so and gets the result back.
-//! Without the standard library [`with_callback_in`] does the same over a [`CompletionTable`] in a `static`, whose
-//! handles can be completed by an interrupt.
+//! [`with_callback`] gives each attempt a [handle](Handle), which any thread may complete. The first result counts; one
+//! that comes later, or after the attempt has timed out, is handed back with the reason. Without the standard library
+//! [`with_callback_in`] does the same over a [`CompletionTable`] in a `static`, whose handles an interrupt may complete.
 //!
 //! ```
 //! use futures::StreamExt;
@@ -19,7 +18,7 @@
 //! let function = with_callback(|key: &u32, handle| {
 //!     ask(*key, move |answer| {
 //!         if let Err(late) = handle.complete(answer) {
-//!             eprintln!("nobody needs it any more: {late}");
+//!             eprintln!("the answer came too late: {late}");
 //!         }
 //!     });
 //! });

@@ -9,11 +9,11 @@ use super::cell::Cell;
 use super::function::Places;
 use super::handle::{Handle, Place};
 
-/// As many places as attempts can run at once, for handles that may be completed by an interrupt, without an
-/// allocator. It lives in a `static`.
+/// `N` places in a `static`, for handles that an interrupt may complete; no allocator is needed. There should be as many
+/// as attempts can run at once.
 ///
-/// Whoever completes a handle does so in a [critical section](critical_section), which is short: no code of the
-/// user's runs in it. The program must have an implementation of `critical-section`.
+/// Completing a handle takes a short [critical section](critical_section), in which no code of the user's runs. The
+/// program must have an implementation of `critical-section`.
 ///
 /// ```
 /// use inflight::callback::{CompletionTable, TableHandle, with_callback_in};
@@ -39,7 +39,7 @@ struct Table<T, const N: usize> {
 
 struct Slot<T> {
     cell: Cell<T>,
-    /// Of the attempt in it; the next one's is another, and there are enough for ever.
+    /// Counts the attempts that have had this slot, so that an old handle is told from a new one. It never wraps.
     generation: u64,
     /// The next vacant slot, if this is one.
     next: usize,
@@ -85,14 +85,14 @@ impl<T: 'static, const N: usize> Places<T> for &'static CompletionTable<T, N> {
         self.with(|table| {
             let number = table.vacant;
             let slot = table.slots.get_mut(number)?;
-            slot.cell = Cell::new(); // what was in it was dropped when it was vacated
+            slot.cell = Cell::new(); // the old state was dropped when the slot became vacant
             table.vacant = slot.next;
             Some(PlaceInTable { table: self, number, generation: slot.generation })
         })
     }
 }
 
-/// Where a handle and its future meet, in a table.
+/// The place of one attempt, in a table.
 pub struct PlaceInTable<T: 'static, const N: usize> {
     table: &'static CompletionTable<T, N>,
     number: usize,

@@ -70,7 +70,7 @@ pub struct StageMetrics {
     gauges: [Gauge; GAUGES.len()],
     counters: [Counter; COUNTERS.len()],
     histograms: [Histogram; HISTOGRAMS.len()],
-    /// What was handed on last.
+    /// The numbers that were handed on last: histograms get the difference.
     last: Metrics,
 }
 
@@ -89,10 +89,10 @@ impl StageMetrics {
         }
     }
 
-    /// Hands on the stage's numbers as of one moment: now and then, as often as they are scraped; and once
-    /// more at the end, or the last ones are missing.
+    /// Hands on the stage's numbers as of one moment. Call it as often as the recorder is scraped, and once more at the
+    /// end, or the last numbers are missing.
     ///
-    /// `now` has to be of the same stage each time, and not older than before.
+    /// `now` has to be of the same stage each time, and not older than the one before.
     pub fn record(&mut self, now: &Metrics) {
         for (gauge, named) in self.gauges.iter().zip(&GAUGES) {
             gauge.set((named.value)(now));

@@ -1,4 +1,4 @@
-//! What the numbers are called, in which unit they are, and where they come from.
+//! The name, unit, description and source of each number.
 
 use ::metrics::Unit;
 use inflight_core::{Histogram, Metrics};
@@ -6,12 +6,12 @@ use inflight_core::{Histogram, Metrics};
 pub(crate) struct Named<T> {
     pub(crate) name: &'static str,
     unit: Unit,
-    what: &'static str,
+    description: &'static str,
     pub(crate) value: T,
 }
 
-const fn named<T>(name: &'static str, unit: Unit, what: &'static str, value: T) -> Named<T> {
-    Named { name, unit, what, value }
+const fn named<T>(name: &'static str, unit: Unit, description: &'static str, value: T) -> Named<T> {
+    Named { name, unit, description, value }
 }
 
 pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 7] = [
@@ -97,15 +97,15 @@ pub(crate) const HISTOGRAMS: [Named<fn(&Metrics) -> &Histogram>; 2] = [
     ),
 ];
 
-/// Tells the recorder what each name means.
+/// Gives the recorder each name's unit and description.
 pub(crate) fn describe() {
-    for Named { name, unit, what, .. } in GAUGES {
-        metrics::describe_gauge!(name, unit, what);
+    for Named { name, unit, description, .. } in GAUGES {
+        metrics::describe_gauge!(name, unit, description);
     }
-    for Named { name, unit, what, .. } in COUNTERS {
-        metrics::describe_counter!(name, unit, what);
+    for Named { name, unit, description, .. } in COUNTERS {
+        metrics::describe_counter!(name, unit, description);
     }
-    for Named { name, unit, what, .. } in HISTOGRAMS {
-        metrics::describe_histogram!(name, unit, what);
+    for Named { name, unit, description, .. } in HISTOGRAMS {
+        metrics::describe_histogram!(name, unit, description);
     }
 }

@@ -1,4 +1,4 @@
-//! Durations as people write them, with the field's name in what is said about one that cannot be read.
+//! Durations as people write them. The error for one that cannot be read names the field.
 
 use std::string::{String, ToString as _};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is wrong with a setting.
+//! The error for a setting that makes no sense, which names the field.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ pub struct SettingsError {
     problem: Problem,
 }
 
-/// What is wrong with it.
+/// The problem with a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The policy would be refused.
+    /// The operator refuses the value.
     Refused(ConfigError),
     /// An order by key is set, and the program has no key function.
     Unkeyed,
@@ -55,7 +55,7 @@ impl SettingsError {
         self.field
     }
 
-    /// What is wrong with it.
+    /// The problem with it.
     pub fn problem(&self) -> Problem {
         self.problem
     }

@@ -1,7 +1,7 @@
 //! The policy of a stage as data, from whatever file a program is configured by.
 //!
-//! [`Settings`] is read and written by [serde]; durations are written as people do (`"250ms"`, `"1m 30s"`). It is
-//! turned into a policy by [`policy`](Settings::policy), which checks it, and its messages name the field.
+//! [`serde`] reads and writes [`Settings`], durations as people write them (`"250ms"`, `"1m 30s"`).
+//! [`policy`](Settings::policy) checks them and makes a policy of them; its errors name the field.
 //!
 //! ```
 //! use inflight::settings::Settings;
@@ -19,7 +19,7 @@
 //!     max_retries = 4
 //! "#;
 //! let settings: Settings = toml::from_str(file)?;
-//! // Which errors are retried is code, and is added here.
+//! // The choice of errors to retry is code, and is added here.
 //! let policy = settings.policy()?.retry(settings.backoff().when_error(|_: &Busy| true));
 //! # let _ = policy;
 //!
@@ -42,10 +42,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{Problem, SettingsError};
 
-/// Everything about a policy that is data. Fields that are left out have the defaults of
-/// [`AsyncWait`]; one that is not known is refused.
+/// The part of a policy that is data. A field that is left out has the default of [`AsyncWait`]; an unknown field is
+/// refused.
 ///
-/// Nothing is checked when it is read but its form; [`policy`](Self::policy) checks the rest.
+/// Reading checks the form alone; [`policy`](Self::policy) checks the values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -65,7 +65,7 @@ pub struct Settings {
     /// How many attempts may run at once: as many as records are in flight, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_running: Option<usize>,
-    /// Up to where the capacity can be raised later: not at all, by default.
+    /// How far the capacity can be raised later: not at all, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_capacity: Option<usize>,
     /// When and how often an attempt that failed is made again: never, by default.
@@ -111,7 +111,7 @@ pub struct Backoff {
 pub struct Budget {
     /// Retries that can be made at once.
     pub tokens: u32,
-    /// What each success gives back of one, 0 to 1.
+    /// The part of a token, 0 to 1, that each success gives back.
     pub per_success: f64,
 }
 
@@ -188,7 +188,7 @@ impl Settings {
         }))
     }
 
-    /// When and how often an attempt is made again: what [`retry`](Self::retry) says, and without that never.
+    /// The retry strategy that [`retry`](Self::retry) describes; without one it never retries.
     #[must_use]
     pub fn backoff(&self) -> ExponentialBackoff {
         let Some(retry) = &self.retry else {
@@ -226,7 +226,7 @@ impl Settings {
         })
     }
 
-    /// What makes sense is known where a policy is put to use, so one is, and thrown away.
+    /// An operator checks its policy when it is built, so this builds one and drops it.
     fn check(&self) -> Result<(), SettingsError> {
         let policy: AsyncWait<NoRetry, Unkeyed> = AsyncWait::ordered(self.capacity);
         let built = self.complete(policy).retry(self.backoff()).build_core::<(), (), ()>();
@@ -250,7 +250,7 @@ impl Backoff {
 }
 
 impl Budget {
-    /// So many retries at once, and each success gives back such a part of one.
+    /// A budget of `tokens` retries at once, to which each success gives back `per_success` of one.
     #[must_use]
     pub fn new(tokens: u32, per_success: f64) -> Self {
         Self { tokens, per_success }

@@ -1,4 +1,4 @@
-//! The line before a service: who may ask it for readiness, and in which order they are served.
+//! The line of attempts in front of a service: only the first one polls for readiness.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,19 +6,19 @@ use std::task::{Context, Poll, Waker};
 
 use tower_service::Service;
 
-/// A service and those who wait for it.
+/// A service and the attempts that wait for it.
 pub(crate) struct Line<S>(Arc<Mutex<Shared<S>>>);
 
 struct Shared<S> {
     service: S,
-    /// Those who wait, by the number they drew. The first asks for readiness.
+    /// The wakers of the waiting attempts, by number; the lowest is the first in line.
     waiting: BTreeMap<u64, Waker>,
     next_number: u64,
-    /// Makes a service that holds nothing of one that may.
+    /// Clones a service that may hold a permit, if it is to be released.
     renew: Option<fn(&S) -> S>,
 }
 
-/// One's place in the line; none yet before the first poll.
+/// An attempt's place in the line. It has a number while the attempt waits.
 pub(crate) struct Place<S> {
     line: Line<S>,
     number: Option<u64>,
@@ -43,7 +43,7 @@ impl<S> Line<S> {
         Place { line: Self(self.0.clone()), number: None }
     }
 
-    /// A service that has panicked is in a state of its own choosing; the line is in order.
+    /// Ignores poisoning: a panic is one of the service, and the line is consistent whenever the service runs.
     fn lock(&self) -> MutexGuard<'_, Shared<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +90,7 @@ impl<S> Drop for Place<S> {
         let mut shared = self.line.lock();
         let next = shared.leave(&mut self.number);
         let unused = if next.is_none() { shared.release() } else { None };
-        // Others' code runs unlocked: it may come back here.
+        // Services and wakers are foreign code, which may lock the line again.
         drop(shared);
         drop(unused);
         next.inspect(Waker::wake_by_ref);
@@ -98,7 +98,7 @@ impl<S> Drop for Place<S> {
 }
 
 impl<S> Shared<S> {
-    /// Whether who drew `number`, or has yet to draw one, has nobody before him.
+    /// Whether the place with this number is the first. A place without a number is the last.
     fn is_first(&self, number: Option<u64>) -> bool {
         self.waiting.first_key_value().is_none_or(|(first, _)| Some(*first) == number)
     }
@@ -114,7 +114,7 @@ impl<S> Shared<S> {
             .or_insert_with(|| cx.waker().clone());
     }
 
-    /// Leaves the line, if one stood in it. Returns whom to wake: who is the first now.
+    /// Takes a place out of the line. If it was the first, returns the waker of the next one.
     fn leave(&mut self, number: &mut Option<u64>) -> Option<Waker> {
         let number = number.take()?;
         let was_first = self.is_first(Some(number));
@@ -122,7 +122,7 @@ impl<S> Shared<S> {
         self.waiting.first_key_value().filter(|_| was_first).map(|(_, waker)| waker.clone())
     }
 
-    /// A service that nobody is left to use the readiness of, to be dropped.
+    /// Replaces a service that may hold a permit, if no attempt waits. Returns the old one, to be dropped unlocked.
     fn release(&mut self) -> Option<S> {
         let renew = self.renew.filter(|_| self.waiting.is_empty())?;
         let fresh = renew(&self.service);

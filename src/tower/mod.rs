@@ -13,17 +13,17 @@ use tower_service::Service;
 
 use self::line::{Line, Place};
 
-/// A function that asks `service`, with the request that `request` makes of each record and its attempt.
+/// A function that calls `service`, with the request that `request` makes of each record and its attempt.
 ///
-/// Rate limits, circuit breakers, load shedding, balancing: what the tower family has goes between the stage
-/// and the service, in a `tower::ServiceBuilder`. Timeouts and retries are better left to the stage, which knows
-/// what is in flight; [`AttemptInfo::request_id`] is what the service can tell repeats by.
+/// Rate limits, circuit breakers, load shedding and balancing go between the stage and the service, in a
+/// `tower::ServiceBuilder`. Leave timeouts and retries to the stage, which knows the records in flight. A service can
+/// recognise a repeated request by its [`AttemptInfo::request_id`].
 ///
-/// **Readiness.** All calls share the one `service`; it need not be `Clone`. An attempt asks it with `call` only
-/// when `poll_ready` has said that it may, in the same poll. So an attempt uses one permit of a limited service
-/// and holds none while it waits. Attempts that wait stand in line, the first to come is the first to be served,
-/// and only the first in line asks for readiness: what wakes it wakes the right one. An attempt that is
-/// dropped while it waits leaves the line, and the next one moves up.
+/// **Readiness.** All attempts share the one `service`; it need not be `Clone`. An attempt calls it in the same poll in
+/// which `poll_ready` has said that it may. So an attempt uses one permit of a limited service and holds none while it
+/// waits. Waiting attempts stand in a line, first come, first served. Only the first one polls for readiness, because a
+/// service wakes only the task that has polled it last. An attempt that is dropped while it waits leaves the line, and
+/// the next one moves up.
 ///
 /// **The wait counts** against the stage's timeouts, as the attempt has started. Let
 /// [`AsyncWait::max_running`](crate::AsyncWait::max_running) be no larger than what the service lets
@@ -32,7 +32,7 @@ use self::line::{Line, Place};
 /// **A limit that is shared** with users of the service outside of this stage (a `GlobalConcurrencyLimit`, clones)
 /// needs [`releasing`](FromService::releasing).
 ///
-/// An error of `poll_ready` is the failure of the attempt that asked, as one of `call` is.
+/// An error of `poll_ready` fails the attempt that has polled, as an error of `call` does.
 ///
 /// ```
 /// use inflight::{AsyncWait, AsyncWaitExt, Tokio, from_service};
@@ -70,12 +70,12 @@ pub struct FromService<S, M> {
 }
 
 impl<S: Clone, M> FromService<S, M> {
-    /// Gives back the readiness that nobody is left to use: for a service whose limit others share.
+    /// Releases a reserved permit that no waiting attempt can use any more. For a service whose limit others share.
     ///
-    /// A service that was asked for readiness may hold a permit, or a place in the queue for one, until it is
-    /// called. If the attempt that asked is dropped (it has timed out, say) and no other waits, those others
-    /// would miss that permit until the next record comes. With this the service is then replaced by a clone of
-    /// itself and dropped, permit and all. Clones of a service share its limits; that is tower's convention.
+    /// A service that was polled for readiness may hold a permit, or a place in the queue for one, until it is
+    /// called. If the attempt that has polled it is dropped (it has timed out, say) and no other waits, the others
+    /// would miss that permit until the next record comes. With `releasing` the service is then replaced by its clone
+    /// and dropped, with the permit. Clones of a service share its limits; that is tower's convention.
     #[must_use]
     pub fn releasing(mut self) -> Self {
         self.line = self.line.releasing();

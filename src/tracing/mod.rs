@@ -10,8 +10,8 @@ use inflight_core::{AsyncFunction, AttemptInfo, Failure, Metrics, Outcome, Timeo
 
 pub use self::request::TracedRequest;
 
-/// The same function, with a span for each time it is asked. `stage` is what the stage is called, `key` says by what
-/// a record is known; it is asked only when somebody listens.
+/// The same function, with a span for each attempt. `stage` is the name of the stage; `key` gives the name of a record,
+/// and is called only if a subscriber wants it.
 ///
 /// Everything has the target `inflight`.
 ///
@@ -21,15 +21,14 @@ pub use self::request::TracedRequest;
 /// | event in it | DEBUG | `retry` | `retry`: 1 for the first; `time_left` of the call's timeout, if it has one |
 /// | event | WARN | `timeout` | `stage`, `key`, `action`: `fail`, `output` or `drop` |
 ///
-/// A span is entered whenever its request is polled, so what the request says belongs to it; it ends with the request. Its
-/// `outcome` is `ok`, `error`, or `cancelled`: dropped before it had an answer, because an attempt or the call took
-/// too long, or the stage was dropped. The attempts of one call have the same `request_id`; that is also what
-/// their common time, backoffs included, is to be found by. What became of the call as a whole is known to who gets
-/// the outcome: [`trace_outcome`]. Late completions are known to the stage's numbers: [`TraceMetrics`].
+/// A span is entered whenever its request is polled, so the request's own events are inside it; it ends with the request.
+/// Its `outcome` is `ok`, `error`, or `cancelled`: dropped before it had an answer, because an attempt or the call took
+/// too long, or the stage was dropped. The attempts of one call have the same `request_id`, by which their common time,
+/// backoffs included, can be found. The end of a call as a whole shows in its outcome: [`trace_outcome`]. Late
+/// completions show in the stage's numbers: [`TraceMetrics`].
 ///
-/// With no subscriber, or one that wants nothing of this, neither the key nor anything else is made: what remains is a
-/// disabled span that goes along with its request, some 170 instructions an attempt (measured on x86-64, with requests
-/// that are ready at once).
+/// Without a subscriber, or with one that wants none of this, `key` is not called. A disabled span then goes along with
+/// each request and costs some 170 instructions an attempt (measured on x86-64, with requests that are ready at once).
 ///
 /// ```
 /// use inflight::{AsyncWait, AsyncWaitExt, Tokio, trace_outcome, traced};
@@ -55,7 +54,7 @@ where
     Traced { stage, key, function }
 }
 
-/// A function whose calls are seen. Returned by [`traced`].
+/// A function with a span for each attempt. Returned by [`traced`].
 #[derive(Clone)]
 pub struct Traced<K, F> {
     stage: &'static str,
@@ -125,9 +124,9 @@ impl<K, F> fmt::Debug for Traced<K, F> {
     }
 }
 
-/// Tells what became of a call as a whole, when its outcome has come out of the stage: the event `outcome` with the
-/// fields `stage`, `key`, `outcome`, `attempts` and `elapsed` (from the first attempt on, backoffs included). DEBUG if
-/// it has an output, else WARN. `outcome` is `ok`, `error`, `timed_out`, `attempt_timed_out`, `panicked`, `cancelled` or
+/// Reports the end of a call, once its outcome has left the stage: the event `outcome` with the fields `stage`, `key`,
+/// `outcome`, `attempts` and `elapsed` (from the first attempt on, backoffs included). DEBUG if there is an output, else
+/// WARN. `outcome` is `ok`, `error`, `timed_out`, `attempt_timed_out`, `panicked`, `cancelled` or
 /// `shut_down`.
 pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Outcome<In, Out, E>) {
     let outcome = match &done.result {
@@ -159,7 +158,7 @@ pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Out
     }
 }
 
-/// Tells what can be seen in a stage's numbers alone: completions that came too late.
+/// Reports completions that came too late, which only a stage's numbers show.
 ///
 /// ```
 /// use inflight::{Metrics, TraceMetrics};
@@ -174,13 +173,13 @@ pub struct TraceMetrics {
 }
 
 impl TraceMetrics {
-    /// Watches the stage that is called so.
+    /// Watches the stage of this name.
     pub const fn new(stage: &'static str) -> Self {
         Self { stage, late: 0 }
     }
 
-    /// Tells what has happened since the last time: the event `late_completions`, INFO, with the fields `stage` and `count`,
-    /// if there were any.
+    /// Reports the late completions since the last look, if there were any: the event `late_completions`, INFO, with the
+    /// fields `stage` and `count`.
     pub fn look(&mut self, now: &Metrics) {
         let count = now.late_completions.saturating_sub(self.late);
         self.late = now.late_completions;

@@ -12,7 +12,7 @@ pin_project! {
     /// A request that is polled, and dropped, inside its span. Dropping it cancels it.
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct TracedRequest<Fut> {
-        // Gone once it has its answer, where there is a span to tell it to.
+        // `None` once it has its answer, unless the span is disabled.
         #[pin]
         request: Option<Fut>,
         span: Span,
