@@ -81,10 +81,10 @@ impl StageMetrics {
         names::describe();
         let labels = std::vec![Label::new("stage", name.into())];
         Self {
-            gauges: GAUGES.map(|gauge| metrics::gauge!(gauge.name, labels.clone())),
-            counters: COUNTERS.map(|counter| metrics::counter!(counter.name, labels.clone())),
+            gauges: GAUGES.map(|gauge| ::metrics::gauge!(gauge.name, labels.clone())),
+            counters: COUNTERS.map(|counter| ::metrics::counter!(counter.name, labels.clone())),
             histograms: HISTOGRAMS
-                .map(|histogram| metrics::histogram!(histogram.name, labels.clone())),
+                .map(|histogram| ::metrics::histogram!(histogram.name, labels.clone())),
             last: Metrics::default(),
         }
     }

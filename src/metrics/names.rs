@@ -100,12 +100,12 @@ pub(crate) const HISTOGRAMS: [Named<fn(&Metrics) -> &Histogram>; 2] = [
 /// Gives the recorder each name's unit and description.
 pub(crate) fn describe() {
     for Named { name, unit, description, .. } in GAUGES {
-        metrics::describe_gauge!(name, unit, description);
+        ::metrics::describe_gauge!(name, unit, description);
     }
     for Named { name, unit, description, .. } in COUNTERS {
-        metrics::describe_counter!(name, unit, description);
+        ::metrics::describe_counter!(name, unit, description);
     }
     for Named { name, unit, description, .. } in HISTOGRAMS {
-        metrics::describe_histogram!(name, unit, description);
+        ::metrics::describe_histogram!(name, unit, description);
     }
 }

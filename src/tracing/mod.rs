@@ -77,7 +77,7 @@ where
     }
 
     fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future {
-        let span = tracing::debug_span!(
+        let span = ::tracing::debug_span!(
             target: "inflight",
             "call",
             stage = self.stage,
@@ -88,8 +88,8 @@ where
         );
         let request = span.in_scope(|| {
             if attempt.retry > 0 {
-                let time_left = attempt.time_left.map(tracing::field::debug);
-                tracing::debug!(name: "retry", target: "inflight", retry = attempt.retry, time_left, "retry");
+                let time_left = attempt.time_left.map(::tracing::field::debug);
+                ::tracing::debug!(name: "retry", target: "inflight", retry = attempt.retry, time_left, "retry");
             }
             self.function.invoke(input, attempt)
         });
@@ -98,7 +98,7 @@ where
 
     fn on_timeout(&mut self, input: &In) -> TimeoutAction<F::Output> {
         let action = self.function.on_timeout(input);
-        tracing::warn!(
+        ::tracing::warn!(
             name: "timeout",
             target: "inflight",
             stage = self.stage,
@@ -140,7 +140,7 @@ pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Out
     };
     macro_rules! tell {
         ($level:ident) => {
-            tracing::$level!(
+            ::tracing::$level!(
                 name: "outcome",
                 target: "inflight",
                 stage,
@@ -184,7 +184,7 @@ impl TraceMetrics {
         let count = now.late_completions.saturating_sub(self.late);
         self.late = now.late_completions;
         if count > 0 {
-            tracing::info!(
+            ::tracing::info!(
                 name: "late_completions",
                 target: "inflight",
                 stage = self.stage,
