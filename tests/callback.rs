@@ -231,6 +231,16 @@ fn errors_say_what_has_happened() {
 }
 
 #[test]
+fn a_handle_of_either_kind_prints_as_a_handle() {
+    static TABLE: CompletionTable<Answer, 1> = CompletionTable::new();
+    let (future, handle) = start!();
+    assert!(format!("{handle:?}").starts_with("Handle {"), "{handle:?}");
+    drop(future);
+    let (_future, handle) = start!(&TABLE);
+    assert!(format!("{:?}", handle.expect("there is a place")).starts_with("Handle {"));
+}
+
+#[test]
 fn what_was_not_taken_from_a_table_is_dropped_with_the_future() {
     static TABLE: CompletionTable<Result<Arc<()>, ()>, 1> = CompletionTable::new();
     let (counted, mut kept) = (Arc::new(()), None);

@@ -97,7 +97,7 @@ impl<Out, E, P: Place<Result<Out, E>>> Drop for Handle<Out, E, P> {
 
 impl<Out, E, P: Place<Result<Out, E>>> fmt::Debug for Handle<Out, E, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut handle = f.debug_struct("CompletionHandle");
+        let mut handle = f.debug_struct("Handle");
         handle.field("attempt", &self.attempt).field("is_wanted", &self.is_wanted()).finish()
     }
 }
