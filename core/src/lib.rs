@@ -1,7 +1,7 @@
 //! The operator of inflight and the driver over it.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![deny(unsafe_code)]
+#![deny(unsafe_code)] // only `requests/raw.rs` allows it
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -1,4 +1,4 @@
-//! Requests in place, at most a number that is known when the program is compiled.
+//! Requests in place: an array whose length is known at compile time, for programs without a heap.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -6,41 +6,41 @@ use core::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::{Requests, StageWaker, TURN_BUDGET, WakeEvent};
-use crate::requests::heap::{element, poll_in_place};
+use super::raw::pinned_element;
+use super::{Requests, StageWaker, TURN_BUDGET, WakeEvent, poll_in_place};
 
 pin_project! {
-    /// The requests themselves, an array of `Option<F>`, and how their wakes find their way.
+    /// A table of requests in place: an array of `Option<F>`, and a tracker of their wakes.
     ///
-    /// The source, the timer and the function are polled in every turn, with the waker of whoever polls
-    /// the stage: they may be such that accept no other.
+    /// Every turn polls the source, the timer and the function, with the waker of the task that polls the
+    /// stage: on some executors they accept no other.
     #[doc(hidden)]
     #[allow(missing_debug_implementations)]
     pub struct FixedRequests<A, W> {
         #[pin]
         requests: A,
-        wakes: W,
-        // Of the poll that this turn is in.
+        tracker: W,
+        // The waker of the task that polls the stage, from the current turn's context.
         parent: Waker,
-        // How many of the stage's own lanes this turn has handed out.
-        own: usize,
+        // How many of the stage's own events this turn has handed out.
+        own_events: usize,
     }
 }
 
-/// How the wakes of requests in place find their way.
+/// Makes the wakers of requests in place, and tells which requests to poll.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
-pub trait Wakes {
+pub trait WakeTracker {
     /// A turn begins.
     fn begin(&mut self);
-    /// Runs `poll` with the waker of a request.
+    /// Runs `poll` with the waker of the request in a slot.
     fn with_waker<T>(
         &self,
         slot: usize,
         parent: &Waker,
         poll: impl FnOnce(&mut Context<'_>) -> T,
     ) -> T;
-    /// A slot below `slots` that was woken.
+    /// The next slot to poll, below `slots`; `None` ends a pass.
     fn next(&mut self, slots: usize) -> Option<usize>;
     /// See [`Requests::take_woken`].
     fn take_woken(&mut self, slot: usize) -> bool;
@@ -49,30 +49,31 @@ pub trait Wakes {
 }
 
 impl<F, W, const N: usize> FixedRequests<[Option<F>; N], W> {
-    pub(super) fn new(wakes: W) -> Self {
+    pub(super) fn new(tracker: W) -> Self {
         let parent = Waker::noop().clone();
-        Self { requests: [const { None }; N], wakes, parent, own: 0 }
+        Self { requests: [const { None }; N], tracker, parent, own_events: 0 }
     }
 }
 
-impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<F>; N], W> {
-    // Every request can be polled once a turn, and there is still as much left as on the heap.
+impl<F: Future, W: WakeTracker, const N: usize> Requests<F> for FixedRequests<[Option<F>; N], W> {
+    // Enough to poll every request once, and then as much as a turn has on the heap.
     const TURN_BUDGET: usize = N.saturating_add(TURN_BUDGET);
-    // The parent's waker is known in a turn only; and where there is no heap, size counts for more than speed.
+    // Between turns there is no context, so the parent's waker may be out of date. And without a heap, small code matters more
+    // than speed.
     const BETWEEN_TURNS: bool = false;
 
     fn begin(self: Pin<&mut Self>, cx: &Context<'_>) {
         let this = self.project();
         this.parent.clone_from(cx.waker());
-        *this.own = 0;
-        this.wakes.begin();
+        *this.own_events = 0;
+        this.tracker.begin();
     }
 
     fn start(mut self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
-        let Some(mut place) = element(self.as_mut().project().requests, slot) else {
+        let Some(mut entry) = pinned_element(self.as_mut().project().requests, slot) else {
             unreachable!("the operator over this storage has no more slots than the table");
         };
-        place.set(Some(request));
+        entry.set(Some(request));
         self.poll(slot).unwrap_or(Poll::Pending)
     }
 
@@ -81,8 +82,8 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     }
 
     fn remove(self: Pin<&mut Self>, slot: usize) {
-        if let Some(mut place) = element(self.project().requests, slot) {
-            place.set(None);
+        if let Some(mut entry) = pinned_element(self.project().requests, slot) {
+            entry.set(None);
         }
     }
 
@@ -94,8 +95,8 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
 
     fn poll(self: Pin<&mut Self>, slot: usize) -> Option<Poll<F::Output>> {
         let this = self.project();
-        let place = element(this.requests, slot)?;
-        this.wakes.with_waker(slot, this.parent, |cx| poll_in_place(place, cx))
+        let entry = pinned_element(this.requests, slot)?;
+        this.tracker.with_waker(slot, this.parent, |cx| poll_in_place(entry, cx))
     }
 
     fn with_own<T>(&self, _: StageWaker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
@@ -103,19 +104,19 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     }
 
     fn is_between_passes(&self) -> bool {
-        true // of no consequence: the stage's own lanes come first in every turn
+        true // has no effect: every turn hands out the stage's own events first
     }
 
     fn next_woken(self: Pin<&mut Self>) -> Option<WakeEvent> {
         const OWN: [StageWaker; 3] = [StageWaker::Source, StageWaker::Timer, StageWaker::Function];
         let this = self.project();
-        if let Some(lane) = OWN.get(*this.own) {
-            *this.own += 1;
-            return Some(WakeEvent::Own(*lane));
+        if let Some(waker) = OWN.get(*this.own_events) {
+            *this.own_events += 1;
+            return Some(WakeEvent::Own(*waker));
         }
         loop {
-            let slot = this.wakes.next(N)?;
-            // A wake for a request that is gone is nobody's.
+            let slot = this.tracker.next(N)?;
+            // Skip an empty slot: its wake was for a request that has ended.
             if this.requests[slot].is_some() {
                 return Some(WakeEvent::Request(slot));
             }
@@ -123,24 +124,24 @@ impl<F: Future, W: Wakes, const N: usize> Requests<F> for FixedRequests<[Option<
     }
 
     fn take_woken(self: Pin<&mut Self>, slot: usize) -> bool {
-        self.project().wakes.take_woken(slot)
+        self.project().tracker.take_woken(slot)
     }
 
     fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
-        self.project().wakes.sleep(cx)
+        self.project().tracker.sleep(cx)
     }
 }
 
-/// Every request is polled in every turn, with the waker of whoever polls the stage. No wake can be missed,
-/// no matter who makes it, and nothing but that waker need be stored.
+/// Tracks nothing: every turn polls every request, with the waker of the task that polls the stage. So no wake
+/// can be missed, and requests may insist on their executor's own wakers.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct PollAll {
-    /// The next slot; past the last one, the turn has seen them all.
+    /// The next slot of this turn; at the number of slots, the turn has polled them all.
     next: usize,
 }
 
-impl Wakes for PollAll {
+impl WakeTracker for PollAll {
     fn begin(&mut self) {
         self.next = 0;
     }
@@ -161,11 +162,11 @@ impl Wakes for PollAll {
     }
 
     fn take_woken(&mut self, _: usize) -> bool {
-        false // it has been polled in this turn
+        false // this turn has polled it already
     }
 
     fn sleep(&mut self, _: &Context<'_>) -> bool {
-        // Whatever is pending was polled in this turn, and holds the waker.
+        // This turn has polled every pending request, so each of them holds the parent's waker.
         true
     }
 }

@@ -1,11 +1,22 @@
-//! Where a stage keeps its requests, and how it learns which of them to poll.
+//! The table of a stage's requests, and which of them it has to poll.
 //!
-//! A stage is written once, over [`Requests`]; a [`StageStorage`] says which table that is.
+//! The stage is generic over [`Requests`], and a [`StageStorage`] chooses the table: `HeapRequests` on the heap,
+//! [`FixedRequests`] in place. Some words that these files share:
+//!
+//! - A *slot* is a request's index in the table.
+//! - The *parent* is the task that polls the stage.
+//! - A *pass* is one drain of the wakes: it hands out everything that was woken before it began.
 
+#[forbid(unsafe_code)]
 mod fixed;
-mod heap;
 #[cfg(feature = "alloc")]
+#[forbid(unsafe_code)]
+mod heap;
+mod raw;
+#[cfg(feature = "alloc")]
+#[forbid(unsafe_code)]
 mod wake_bits;
+#[forbid(unsafe_code)]
 mod wake_table;
 
 use core::future::Future;
@@ -13,36 +24,35 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use self::fixed::{FixedRequests, PollAll};
-pub(crate) use self::wake_table::Lane;
 pub use self::wake_table::WakeTable;
 use self::wake_table::WakeTableGuard;
 use crate::storage::{Fixed, Storage};
 
-/// Requests polled and elements pulled in one turn, at most.
+/// The most requests that a turn polls and elements that it pulls, together.
 pub(crate) const TURN_BUDGET: usize = 128;
 
-/// What a stage lives in. Not to be implemented elsewhere.
+/// The storage of a stage and its requests. This trait is sealed.
 ///
-/// | | where | which requests are polled |
+/// | storage | requests are kept | requests that are polled |
 /// | --- | --- | --- |
 /// | `Heap` (feature `alloc`) | on the heap | those that were woken |
 /// | [`Fixed<N>`](Fixed) | in place, `N` at most | all, whenever the stage is polled |
 /// | [`&'static WakeTable<N>`](WakeTable) | in place, `N` at most | those that were woken |
 ///
-/// Where all are polled, each is polled once before timeouts are judged: a request that is ready after one
-/// more poll is not late, one that needs several polls in a row may be.
+/// `Fixed<N>` polls each request once before it judges timeouts. So a request that becomes ready in that poll is
+/// in time; a request that needs several polls in a row may time out.
 pub trait StageStorage: sealed::Sealed {
-    /// Where the operator keeps its tables.
+    /// The storage of the operator's tables.
     type Storage: Storage;
 
     #[doc(hidden)]
     type Requests<F: Future>: Requests<F>;
 
-    /// Whether requests are polled with wakers of the stage's, and not with that of whoever polls it.
+    /// Whether requests are polled with wakers that the stage makes. Otherwise they are polled with the parent's.
     #[doc(hidden)]
     const OWN_WAKERS: bool;
 
-    /// A table with room for `capacity` requests; `None` if this is in use by another stage.
+    /// A table with room for `capacity` requests; `None` if another stage uses this storage.
     #[doc(hidden)]
     fn requests<F: Future>(self, capacity: usize) -> Option<Self::Requests<F>>;
 }
@@ -59,11 +69,11 @@ mod sealed {
 #[cfg(feature = "alloc")]
 impl StageStorage for crate::storage::Heap {
     type Storage = Self;
-    type Requests<F: Future> = self::heap::Slots<F>;
+    type Requests<F: Future> = self::heap::HeapRequests<F>;
     const OWN_WAKERS: bool = true;
 
-    fn requests<F: Future>(self, capacity: usize) -> Option<self::heap::Slots<F>> {
-        Some(self::heap::Slots::new(capacity))
+    fn requests<F: Future>(self, capacity: usize) -> Option<self::heap::HeapRequests<F>> {
+        Some(self::heap::HeapRequests::new(capacity))
     }
 }
 
@@ -90,25 +100,26 @@ impl<const N: usize> StageStorage for &'static WakeTable<N> {
     }
 }
 
-/// A table of requests, at most one in each slot, that are polled in place; and what of a stage has been
-/// woken.
+/// A table of requests that are polled in place, at most one in each slot; and the wakes of a stage: those of its
+/// requests and those of its own wakers.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 pub trait Requests<F: Future> {
-    /// Requests polled and elements pulled in one turn, at most.
+    /// The most requests that a turn polls and elements that it pulls, together.
     const TURN_BUDGET: usize;
 
-    /// Whether requests can be started, and the stage's own lanes polled, also between turns.
+    /// Whether requests can be started, and the source polled, also between turns.
     const BETWEEN_TURNS: bool;
 
     /// A turn of the stage begins, in a poll with this context.
     fn begin(self: Pin<&mut Self>, cx: &Context<'_>);
 
-    /// Puts a request into a slot and polls it for the first time; one that is there already is dropped.
+    /// Puts a request into a slot and polls it for the first time. Drops the request that was there before.
     fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
 
-    /// The same for the only request there is. If there is a wake for its slot by then, it is polled once more: nobody
-    /// else is there whose turn it would be. The wake is handed out all the same, and may be one for who was there before.
+    /// Like [`Self::start`], when there is no other request. If the slot is woken after the first poll, polls the request once
+    /// more at once, since no other request has to wait for that. The wake is still handed out later. It
+    /// may be an old one, for a request that was in this slot before.
     fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
 
     /// Drops the request in a slot, if there is one.
@@ -120,30 +131,31 @@ pub trait Requests<F: Future> {
     /// Polls the request in a slot, and drops it when it is ready. `None` if there is none.
     fn poll(self: Pin<&mut Self>, slot: usize) -> Option<Poll<F::Output>>;
 
-    /// Runs `poll` with the waker of one of the stage's own lanes.
-    fn with_own<T>(&self, lane: StageWaker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T;
+    /// Runs `poll` with one of the stage's own wakers.
+    fn with_own<T>(&self, waker: StageWaker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T;
 
-    /// Whether the next `None` of `next_woken`, if it comes at once, means that nothing is woken; otherwise
-    /// it is the end of a pass that has left behind what was woken since.
+    /// Whether the next call of [`Self::next_woken`] begins a pass. If that call returns `None`, there are no wakes. The
+    /// `None` of a pass that began earlier says less: there may have been wakes since it began.
     fn is_between_passes(&self) -> bool;
 
-    /// Between passes: the next one begins near this slot, if the table is so large that it makes a difference.
+    /// Lets the next pass begin near this slot, where the table is large enough for that to matter. Must only be
+    /// called between passes.
     #[inline(always)]
     fn begin_at(self: Pin<&mut Self>, _slot: usize) {}
 
-    /// Something that has been woken since it was last handed out here; `None` when everything has been
-    /// handed out that was woken before the first call after the last `None`.
+    /// The next wake of this pass, or `None` at its end. A pass begins with the first call after the last
+    /// `None`, and hands out everything that was woken before it began.
     fn next_woken(self: Pin<&mut Self>) -> Option<WakeEvent>;
 
-    /// Takes a wake for this slot that was not handed out, if there is one.
+    /// Takes the wake of a slot, so that it will not be handed out, and returns whether there was one.
     fn take_woken(self: Pin<&mut Self>, slot: usize) -> bool;
 
-    /// Asks to be woken through `cx` at the next wake. Returns `false` when there has been one already:
-    /// then there is no sleep.
+    /// Registers the waker of `cx` for the next wake. Returns `false` if there are wakes that were not handed
+    /// out: then the stage must not sleep.
     fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool;
 }
 
-/// A lane of the stage's own.
+/// The stage's own wakers, one for each thing beside the requests that can wake the stage.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,11 +166,24 @@ pub enum StageWaker {
     Consumer,
 }
 
-/// What has been woken.
+/// A wake: of one of the stage's own wakers, or of the request in a slot.
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeEvent {
     Own(StageWaker),
     Request(usize),
+}
+
+/// Polls the request in a table's entry, if there is one, and drops it when it is ready.
+#[inline(always)]
+fn poll_in_place<F: Future>(
+    mut entry: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Option<Poll<F::Output>> {
+    let polled = entry.as_mut().as_pin_mut()?.poll(cx);
+    if polled.is_ready() {
+        entry.set(None);
+    }
+    Some(polled)
 }

@@ -1,91 +1,105 @@
-//! How a wake finds its way, without locks.
+//! The wake-up protocol on the heap, without locks.
 //!
-//! A wake sets the lane's bit in its block's word, and the block's bit in the summary unless it is set;
-//! the stage collects the bits, a word at a time. So a wake polls that request and no other,
-//! and however many wakes come while the stage is busy, its own task is woken at most once.
+//! Requests are grouped in blocks, and each block has a [`WakeWord`] with one bit, a *lane*, for each of its
+//! wakers. A [`WakeSet`] has a *summary* with one bit for each block. A wake sets its lane's bit, then its
+//! block's bit in the summary. The stage takes the bits out, first those of the summary, then those of the
+//! blocks ([`Drain`]). So it polls the requests that were woken and no others, and while it is busy, its
+//! own task is woken at most once, however many wakes arrive.
 //!
-//! All orderings are sequentially consistent: going to sleep and being woken each write one thing and then
-//! read the other's, and neither may read what was there before both. Checked with loom, below.
+//! All orderings are sequentially consistent. Going to sleep and waking each write one location and then
+//! read the one that the other writes; with weaker orderings both could read the old values, and the wake-up would be
+//! lost. The loom tests below check the protocol.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::task::Waker;
 
 use crate::sync::Ordering::SeqCst;
 use crate::sync::{AtomicBool, AtomicUsize, AtomicWaker, is_asleep, load};
 
-/// Lanes of a block: one machine word of bits.
-pub(crate) const LANES: usize = usize::BITS as usize;
+/// Lanes in a block: one machine word of bits.
+pub(super) const LANES: usize = usize::BITS as usize;
 
 /// The bits of one block.
-pub(crate) struct WakeWord {
+pub(super) struct WakeWord {
+    /// A bit for each lane that was woken.
     woken: AtomicUsize,
     /// The block's number, for its bit in the summary.
-    number: usize,
+    block: usize,
+    set: Arc<WakeSet>,
 }
 
 impl WakeWord {
-    pub(crate) fn new(number: usize) -> Self {
-        Self { woken: AtomicUsize::new(0), number }
+    /// The word of a block, by its number.
+    pub(super) fn new(block: usize, set: &Arc<WakeSet>) -> Self {
+        Self { woken: AtomicUsize::new(0), block, set: Arc::clone(set) }
     }
 
     /// Wakes a lane.
-    pub(crate) fn wake(&self, lane: usize, hub: &WakeSet) {
+    pub(super) fn wake(&self, lane: usize) {
+        let set = &*self.set;
         let bit = 1 << lane;
+        // The bit may still be set by an earlier wake. Then that wake sets the summary bit, if it has not done
+        // so yet, and the stage takes the lane's bit later: it will poll the request after this wake, too.
         if self.woken.fetch_or(bit, SeqCst) & bit != 0 {
-            return; // whoever set it first sees to the rest, and it has not been collected yet
+            return;
         }
-        let (summary, bit) = (&hub.summary[self.number / LANES], 1 << (self.number % LANES));
-        // Whoever finds the block's bit in the summary collects its word after that, and so this lane.
+        let (summary, bit) = (&set.summary[self.block / LANES], 1 << (self.block % LANES));
+        // The stage takes the summary bit before the block's word. So where the summary bit is still set, the stage
+        // will find the lane's bit, and a load is enough: it leaves the cache line shared.
         if load(summary) & bit == 0 {
             summary.fetch_or(bit, SeqCst);
         }
-        if is_asleep(&hub.asleep) && hub.asleep.swap(false, SeqCst) {
-            hub.parent.wake();
+        // Of all wakes that find the stage asleep, the one whose swap returns true wakes the parent.
+        if is_asleep(&set.asleep) && set.asleep.swap(false, SeqCst) {
+            set.parent.wake();
         }
     }
 
-    /// Whether a lane has been woken since it was last collected.
+    /// Whether a lane's bit is set.
     #[inline(always)]
-    pub(crate) fn is_woken(&self, lane: usize) -> bool {
+    pub(super) fn is_woken(&self, lane: usize) -> bool {
         load(&self.woken) & (1 << lane) != 0
     }
 
-    /// Collects the bit of one lane. What the summary tells of the word may be out of date then.
-    pub(crate) fn take_lane(&self, lane: usize) -> bool {
+    /// Takes the bit of one lane, and returns whether it was set. The summary bit stays: so a block whose bit is
+    /// set in the summary may have no woken lane.
+    pub(super) fn take_lane(&self, lane: usize) -> bool {
         self.is_woken(lane) && self.woken.fetch_and(!(1 << lane), SeqCst) & (1 << lane) != 0
     }
 
-    /// Collects the bits.
-    pub(crate) fn take(&self) -> usize {
+    /// Takes the bits of all lanes.
+    pub(super) fn take(&self) -> usize {
         self.woken.swap(0, SeqCst)
     }
 }
 
 /// What all blocks of a stage share.
-pub(crate) struct WakeSet {
-    /// A bit for each block that has a woken lane.
+pub(super) struct WakeSet {
+    /// A bit for each block in which a lane was woken.
     summary: Box<[AtomicUsize]>,
-    /// Who polls the stage.
+    /// The waker of the task that polls the stage.
     parent: AtomicWaker,
-    /// Whether the parent must be woken.
+    /// Whether the next wake must wake the parent.
     asleep: AtomicBool,
 }
 
 impl WakeSet {
-    /// For that many blocks.
-    pub(crate) fn new(blocks: usize) -> Self {
+    /// A set for this many blocks.
+    pub(super) fn new(blocks: usize) -> Self {
         let summary = (0..blocks.div_ceil(LANES)).map(|_| AtomicUsize::new(0)).collect();
         Self { summary, parent: AtomicWaker::new(), asleep: AtomicBool::new(false) }
     }
 
-    /// Asks for `waker` to be woken at the next wake. Returns `false` when there has been one already, in the
-    /// words that are in use: then there is no sleep.
-    fn sleep(&self, waker: &Waker, words: usize) -> bool {
+    /// Registers `waker` for the next wake. Returns `false` if one of the first `summary_words` words of the summary has a bit
+    /// already: then the stage must not sleep.
+    fn sleep(&self, waker: &Waker, summary_words: usize) -> bool {
         self.parent.register(waker);
-        // Swapped, not stored: a store of this order costs the same, and loom would not order it.
+        // A swap costs as much as a store of this ordering, and loom would not order a store.
         self.asleep.swap(true, SeqCst);
-        // A wake that came before the line above did not see it, but left its bit in the summary.
-        let woken = self.summary.iter().take(words).any(|word| load(word) != 0);
+        // A wake that read `asleep` before this swap did not wake the parent, but it had set its summary bit
+        // before that; so the bit is seen here.
+        let woken = self.summary.iter().take(summary_words).any(|word| load(word) != 0);
         if woken {
             self.asleep.swap(false, SeqCst);
         }
@@ -93,95 +107,111 @@ impl WakeSet {
     }
 }
 
-/// Goes over the summary, a *pass* at a time, and holds the bits that were collected and not yet handed
-/// out: blocks of the summary word `word`, and lanes of the block `block`.
+/// Takes the bits out of a wake set, a *pass* at a time. It keeps the bits that it has taken and not yet
+/// handed out: blocks of one summary word, and lanes of one block.
 ///
-/// In a pass every word that was in use when it began is collected, and none more than twice. So a lane that is woken again
-/// and again has its turn like all others, and what was woken before a pass began is handed out before it ends.
-pub(crate) struct Drain {
-    /// Words that are in use.
-    words: usize,
-    /// Of these, still to be collected in this pass.
-    left: usize,
-    word: usize,
+/// A pass takes every word of the summary that was in use when the pass began, and none more than twice. So
+/// everything that was woken before the pass began is handed out before it ends, and a lane that is woken again
+/// and again does not keep the others from their turn.
+pub(super) struct Drain {
+    /// How many words of the summary are in use.
+    summary_words: usize,
+    /// Of these, how many this pass has still to take.
+    summary_left: usize,
+    /// The summary word that was taken last.
+    summary_word: usize,
+    /// Blocks of `summary_word` that are still to be taken.
     blocks: usize,
+    /// The block that was taken last.
     block: usize,
+    /// Lanes of `block` that are still to be handed out.
     lanes: usize,
 }
 
 impl Drain {
-    /// For the first so many blocks of a hub.
-    pub(crate) fn new(blocks: usize) -> Self {
+    /// For the first `blocks` blocks of a set.
+    pub(super) fn new(blocks: usize) -> Self {
         let words = blocks.div_ceil(LANES);
-        Self { words, left: words, word: 0, blocks: 0, block: 0, lanes: 0 }
+        Self {
+            summary_words: words,
+            summary_left: words,
+            summary_word: 0,
+            blocks: 0,
+            block: 0,
+            lanes: 0,
+        }
     }
 
-    /// From now on for so many blocks, which are not fewer than before.
-    pub(crate) fn extend(&mut self, blocks: usize) {
-        let more = blocks.div_ceil(LANES) - self.words;
-        self.words += more;
-        self.left += more; // so what was still to be collected in this pass is
+    /// From now on there are `blocks` blocks, not fewer than before.
+    pub(super) fn extend(&mut self, blocks: usize) {
+        let more = blocks.div_ceil(LANES) - self.summary_words;
+        self.summary_words += more;
+        // The pass goes round from `summary_word`: with more words, those that this pass has not taken yet are
+        // still reached, some only behind the new ones.
+        self.summary_left += more;
     }
 
-    /// Goes to sleep (see [`WakeSet::sleep`]), unless something is still to be handed out.
-    pub(crate) fn sleep(&self, hub: &WakeSet, waker: &Waker) -> bool {
-        self.lanes == 0 && self.blocks == 0 && hub.sleep(waker, self.words)
+    /// Goes to sleep, as [`WakeSet::sleep`] does, unless there are bits that were taken and not handed out.
+    pub(super) fn sleep(&self, set: &WakeSet, waker: &Waker) -> bool {
+        self.lanes == 0 && self.blocks == 0 && set.sleep(waker, self.summary_words)
     }
 
-    /// Takes a lane that was collected and not yet handed out, if it is this one.
-    pub(crate) fn take_lane(&mut self, block: usize, lane: usize) -> bool {
+    /// Takes back a lane's bit that was taken from its word and not handed out. Returns whether there was one.
+    pub(super) fn take_lane(&mut self, block: usize, lane: usize) -> bool {
         let bit = if self.block == block { self.lanes & (1 << lane) } else { 0 };
         self.lanes -= bit;
         bit != 0
     }
 
-    /// Whether the next call begins a pass. One that goes on has left behind what was woken since it came by.
-    pub(crate) fn is_between_passes(&self) -> bool {
-        self.left == self.words
+    /// Whether the next call of [`Self::next`] begins a pass.
+    pub(super) fn is_between_passes(&self) -> bool {
+        self.summary_left == self.summary_words
     }
 
-    /// Begins the next pass with the word of this block. Not in a pass: that would leave out others.
+    /// Begins the next pass at the summary word of a block. Within a pass this would skip words.
     #[inline(always)]
-    pub(crate) fn begin_at(&mut self, block: usize) {
+    pub(super) fn begin_at(&mut self, block: usize) {
         debug_assert!(self.is_between_passes());
-        self.word = (block / LANES).checked_sub(1).unwrap_or(self.words - 1);
+        // `next_block` goes on behind `summary_word`.
+        self.summary_word = (block / LANES).checked_sub(1).unwrap_or(self.summary_words - 1);
     }
 
-    /// A block and a lane that have been woken; `take` collects the bits of a block. `None` ends a pass, and
-    /// the next call begins another one.
+    /// The block and the lane of a wake; `take_word` takes the bits of a block's word. `None` ends a pass, and the
+    /// next call begins another one.
     #[inline(always)]
-    pub(crate) fn next(
+    pub(super) fn next(
         &mut self,
-        hub: &WakeSet,
-        mut take: impl FnMut(usize) -> usize,
+        set: &WakeSet,
+        mut take_word: impl FnMut(usize) -> usize,
     ) -> Option<(usize, usize)> {
         while self.lanes == 0 {
-            self.block = self.next_block(hub)?;
-            self.lanes = take(self.block);
+            self.block = self.next_block(set)?;
+            self.lanes = take_word(self.block);
         }
         Some((self.block, take_lowest(&mut self.lanes)))
     }
 
     #[inline]
-    fn next_block(&mut self, hub: &WakeSet) -> Option<usize> {
-        let words = self.words;
+    fn next_block(&mut self, set: &WakeSet) -> Option<usize> {
+        let words = self.summary_words;
         while self.blocks == 0 {
-            let Some(left) = self.left.checked_sub(1) else {
-                self.left = words;
+            let Some(left) = self.summary_left.checked_sub(1) else {
+                self.summary_left = words;
                 return None;
             };
-            self.left = left;
-            self.word = if self.word + 1 < words { self.word + 1 } else { 0 };
-            let word = &hub.summary[self.word];
+            self.summary_left = left;
+            self.summary_word =
+                if self.summary_word + 1 < words { self.summary_word + 1 } else { 0 };
+            let word = &set.summary[self.summary_word];
             if load(word) != 0 {
                 self.blocks = word.swap(0, SeqCst);
             }
         }
-        Some(self.word * LANES + take_lowest(&mut self.blocks))
+        Some(self.summary_word * LANES + take_lowest(&mut self.blocks))
     }
 }
 
-/// Takes out the lowest bit that is set, and returns its number.
+/// Clears the lowest bit that is set and returns its number.
 #[inline(always)]
 fn take_lowest(bits: &mut usize) -> usize {
     let lowest = bits.trailing_zeros() as usize;
@@ -205,21 +235,20 @@ mod loom_tests {
     }
 
     struct Shared {
-        hub: WakeSet,
+        set: alloc::sync::Arc<WakeSet>,
         words: [WakeWord; 2],
-        /// What each lane's wake announces.
+        /// Set by each of the three threads before it wakes its lane.
         done: [AtomicUsize; 3],
     }
 
-    /// The lanes of the three wakers: two in one block, one in another.
+    /// The block and the lane that each thread wakes: two lanes in one block, one in another.
     const LANE: [(usize, usize); 3] = [(0, 0), (0, 5), (1, 0)];
 
     fn shared() -> Arc<Shared> {
-        Arc::new(Shared {
-            hub: WakeSet::new(2),
-            words: [WakeWord::new(0), WakeWord::new(1)],
-            done: [AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)],
-        })
+        let set = alloc::sync::Arc::new(WakeSet::new(2));
+        let words = [WakeWord::new(0, &set), WakeWord::new(1, &set)];
+        let done = [AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)];
+        Arc::new(Shared { set, words, done })
     }
 
     fn waker_thread(shared: &Arc<Shared>, which: usize) -> loom::thread::JoinHandle<()> {
@@ -227,27 +256,26 @@ mod loom_tests {
         loom::thread::spawn(move || {
             shared.done[which].store(1, SeqCst);
             let (block, lane) = LANE[which];
-            shared.words[block].wake(lane, &shared.hub);
+            shared.words[block].wake(lane);
         })
     }
 
-    /// Collects until all of `wakers` have been seen with what they announce, sleeping between. loom reports a deadlock
-    /// if a wake-up is lost, or what it announces is not there.
-    fn collect_all(shared: &Shared, wakers: &[usize]) {
-        let mut collector = Drain::new(2);
+    /// Takes wakes until those of all `threads` have been seen, with `done` set, and sleeps in between. loom reports a
+    /// deadlock if a wake-up is lost, or comes before what its thread wrote.
+    fn drain_all(shared: &Shared, threads: &[usize]) {
+        let mut drain = Drain::new(2);
         let mut seen = [false; 3];
         loom::future::block_on(core::future::poll_fn(|cx| {
             loop {
-                while let Some(woken) =
-                    collector.next(&shared.hub, |block| shared.words[block].take())
+                while let Some(woken) = drain.next(&shared.set, |block| shared.words[block].take())
                 {
                     let which = LANE.iter().position(|lane| *lane == woken).unwrap();
                     seen[which] |= shared.done[which].load(SeqCst) == 1;
                 }
-                if wakers.iter().all(|which| seen[*which]) {
+                if threads.iter().all(|which| seen[*which]) {
                     return core::task::Poll::Ready(());
                 }
-                if collector.sleep(&shared.hub, cx.waker()) {
+                if drain.sleep(&shared.set, cx.waker()) {
                     return core::task::Poll::Pending;
                 }
             }
@@ -260,7 +288,7 @@ mod loom_tests {
         model(|| {
             let shared = shared();
             let threads = [waker_thread(&shared, 0), waker_thread(&shared, 1)];
-            collect_all(&shared, &[0, 1]);
+            drain_all(&shared, &[0, 1]);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
@@ -271,17 +299,17 @@ mod loom_tests {
         model(|| {
             let shared = shared();
             let threads = [waker_thread(&shared, 1), waker_thread(&shared, 2)];
-            collect_all(&shared, &[1, 2]);
+            drain_all(&shared, &[1, 2]);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
 
-    // L6, T6: also by who looks at a wake and leaves it there, or takes it out of turn: what it announces is seen then.
+    // L6, T6: a look at a wake leaves it in place, and a wake that is seen or taken shows what its thread wrote before.
     #[test]
     fn loom_a_wake_that_is_looked_at_stays_until_it_is_taken() {
         model(|| {
             let shared = shared();
-            shared.words[0].wake(0, &shared.hub);
+            shared.words[0].wake(0);
             assert!(shared.words[0].is_woken(0) && !shared.words[0].is_woken(5));
             let threads = [waker_thread(&shared, 0), waker_thread(&shared, 1)];
             let is_woken = shared.words[0].is_woken(5);
@@ -290,18 +318,18 @@ mod loom_tests {
             let is_taken = shared.words[0].take_lane(5);
             assert!(is_taken || !is_woken);
             assert!(shared.done[1].load(SeqCst) == 1 || !is_taken);
-            collect_all(&shared, if is_taken { &[0] } else { &[0, 1] });
+            drain_all(&shared, if is_taken { &[0] } else { &[0, 1] });
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
 
-    // L6: the same lane woken twice is collected at least once after the first.
+    // L6: a lane that is woken twice is handed out at least once after the first wake.
     #[test]
     fn loom_a_lane_woken_twice() {
         model(|| {
             let shared = shared();
             let threads = [waker_thread(&shared, 2), waker_thread(&shared, 2)];
-            collect_all(&shared, &[2]);
+            drain_all(&shared, &[2]);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
