@@ -1,4 +1,5 @@
-//! What threads share: atomics, wakers and a ring, or loom's in their place where a model checks the code that uses them.
+//! Atomics, a waker cell and a ring buffer, for data that threads share. In a build with `--cfg loom` they are loom's, or
+//! built from loom's, so that loom can check the code that uses them.
 
 #[cfg(not(loom))]
 pub(crate) use self::real::*;
@@ -30,8 +31,8 @@ mod model {
 
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    // loom takes a sequentially consistent load for an acquiring one, and would find wake-ups lost that
-    // are not. One that writes back what it reads is modelled as strongly as the real load is.
+    // loom treats a sequentially consistent load as an acquire load, and would report lost wake-ups that
+    // cannot happen. It models a read-modify-write in full, so these loads write back the value they read.
 
     pub(crate) fn load(word: &AtomicUsize) -> usize {
         word.fetch_or(0, Ordering::SeqCst)
@@ -41,7 +42,7 @@ mod model {
         flag.fetch_or(false, Ordering::SeqCst)
     }
 
-    /// loom's own takes wakers by value.
+    /// loom's `AtomicWaker` with the methods of the real one.
     pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
 
     impl AtomicWaker {
@@ -58,8 +59,8 @@ mod model {
         }
     }
 
-    /// Orders what its two ends read and write as `rtrb` does: with two counters and a flag. Its items lie behind a lock that
-    /// loom does not know, and that orders nothing in the model.
+    /// A model of `rtrb`'s ring buffer. As there, two counters and a flag order the accesses of the two ends. The items are behind
+    /// a lock of the standard library: loom does not see it, so it orders nothing in the model.
     pub(crate) struct RingBuffer<T> {
         items: std::sync::Mutex<VecDeque<T>>,
         capacity: usize,
