@@ -47,7 +47,7 @@ unsafe fn lend_waker<O>(
 
 /// A wake word and the wakers of its lanes. A waker owns one reference to the block's `Arc`.
 ///
-/// The block is not generic over what a wake does, because a generic type cannot keep its vtable in a
+/// The block is not generic over the effect of a wake, because a generic type cannot keep its vtable in a
 /// `static`. The compiler may copy any other vtable, and `Waker::will_wake` compares addresses: with copies,
 /// futures would clone a waker that they already have.
 #[cfg(feature = "alloc")]
@@ -138,12 +138,12 @@ impl WakerBlock {
     }
 }
 
-/// What a wake does, where it comes through a static table.
+/// The effect of a wake that comes through a static table.
 pub(super) trait WakeLane: Sync + 'static {
     fn wake(&self, lane: usize);
 }
 
-/// `N` lanes in a `static`, and what their wakes are told to. A waker counts no references.
+/// `N` lanes in a `static`, and the target of their wakes. A waker counts no references.
 #[repr(C)]
 pub(super) struct StaticLanes<T, const N: usize> {
     /// Every lane holds its number. Only `new` writes them.

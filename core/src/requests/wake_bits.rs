@@ -74,7 +74,7 @@ impl WakeWord {
     }
 }
 
-/// What all blocks of a stage share.
+/// The state that all blocks of a stage share.
 pub(super) struct WakeSet {
     /// A bit for each block in which a lane was woken.
     summary: Box<[AtomicUsize]>,
@@ -261,7 +261,7 @@ mod loom_tests {
     }
 
     /// Takes wakes until those of all `threads` have been seen, with `done` set, and sleeps in between. loom reports a
-    /// deadlock if a wake-up is lost, or comes before what its thread wrote.
+    /// deadlock if a wake-up is lost, or comes before its thread's write to `done`.
     fn drain_all(shared: &Shared, threads: &[usize]) {
         let mut drain = Drain::new(2);
         let mut seen = [false; 3];
@@ -304,7 +304,7 @@ mod loom_tests {
         });
     }
 
-    // L6, T6: a look at a wake leaves it in place, and a wake that is seen or taken shows what its thread wrote before.
+    // L6, T6: a look at a wake leaves it in place, and after a wake is seen or taken, its thread's earlier writes are seen too.
     #[test]
     fn loom_a_wake_that_is_looked_at_stays_until_it_is_taken() {
         model(|| {
