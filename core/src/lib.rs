@@ -1,7 +1,9 @@
 //! The operator of inflight and the driver over it.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![deny(unsafe_code)] // only `requests/raw.rs` allows it
+#![deny(unsafe_code)]
+// The format of snapshots, and what pipelines ask of a checkpoint.
+#![cfg_attr(not(feature = "checkpoint"), allow(dead_code))] // only `requests/raw.rs` allows it
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -13,7 +15,7 @@ mod element;
 mod function;
 mod operator;
 mod outcome;
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub mod pipeline;
 mod policy;
 mod records;
@@ -45,7 +47,7 @@ pub use operator::{
     Attempt, AttemptId, Call, Checkpointing, Completion, Expired, Histogram, Metrics, Operator,
     PushError, RestoreError,
 };
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
 pub use policy::{

@@ -3,8 +3,6 @@
 use core::fmt;
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// The end of one record's call: the input comes back, with what came of it.
 ///
 /// ```
@@ -56,7 +54,8 @@ pub struct Outcome<In, Out, E> {
 ///
 /// It says what the error says, and has no [`source`](core::error::Error::source): the causes of the function's error
 /// are behind [`error`](Self::error).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
 pub enum Failure<E> {
     /// The function returned this error.
     Error(E),

@@ -3,8 +3,6 @@
 use core::fmt;
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// Event time: when something happened, in milliseconds since an epoch of the user's choice
 /// (usually the Unix epoch). It has nothing to do with the clock the stage runs by.
 ///
@@ -14,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(Timestamp::from_millis(1_500).as_millis(), 1_500);
 /// assert!(Timestamp::MIN < Timestamp::from_millis(0));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
 pub struct Timestamp(i64);
 
 impl Timestamp {

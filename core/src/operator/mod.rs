@@ -31,10 +31,10 @@ use self::output::EventTime;
 use self::record::{Ended, State};
 use self::slab::{Slab, StartQueue};
 use self::snapshot::Saved;
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::snapshot::holds_anything;
 pub use self::snapshot::{Checkpointing, RestoreError};
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::snapshot::{merge_snapshots, split_snapshot};
 use crate::policy::{ConfigError, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};

@@ -6,7 +6,7 @@
 //! `delivered` is the latest deadline of which that is true.
 
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::Context;
 
 use pin_project_lite::pin_project;
 
@@ -95,7 +95,7 @@ impl<T: Timer> Alarm<T> {
         }
         let timer = this.timer;
         let poll = |cx: &mut Context<'_>| timer.poll(cx);
-        if let Poll::Pending = requests.with_own(StageWaker::Timer, poll) {
+        if requests.with_own(StageWaker::Timer, poll).is_pending() {
             return false;
         }
         *this.armed = None;

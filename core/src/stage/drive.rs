@@ -45,6 +45,7 @@ pub(super) enum Consumer {
     /// It works at an element, and wakes the task when it is done.
     Busy,
     /// Nobody takes outputs any more.
+    #[cfg(feature = "alloc")] // the driver on a task
     Gone,
 }
 
@@ -75,9 +76,9 @@ where
         match (turn, delivered, sink.consumer()) {
             (_, Delivered::All, _) => return Poll::Ready(Driven::Delivered),
             (Turn::End, _, Consumer::Busy) => return Poll::Pending,
-            (Turn::End, _, _) | (Turn::Idle, _, Consumer::Gone) => {
-                return Poll::Ready(Driven::End);
-            }
+            (Turn::End, _, _) => return Poll::Ready(Driven::End),
+            #[cfg(feature = "alloc")]
+            (Turn::Idle, _, Consumer::Gone) => return Poll::Ready(Driven::End),
             (turn, Delivered::Nothing, _) if K::IN_PLACE || turn == Turn::Idle => {
                 stage.end_poll(turn, cx);
                 return Poll::Pending;

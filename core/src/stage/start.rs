@@ -14,7 +14,6 @@ use super::ring::ring;
 #[cfg(feature = "alloc")]
 use super::{Driver, SpawnedStage};
 use super::{Job, SpawningRequests, Stage, StartError};
-#[cfg(feature = "checkpoint")]
 use crate::checkpoint::Checkpoint;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::AsyncFunction;
@@ -25,7 +24,9 @@ use crate::outcome::Failure;
 use crate::policy::{AsyncWait, KeySelector};
 use crate::requests::StageStorage;
 use crate::retry::RetryStrategy;
-use crate::runtime::{InPlace, Runtime, SpawnEach, Spawner, Timer};
+#[cfg(feature = "checkpoint")]
+use crate::runtime::Timer as _;
+use crate::runtime::{InPlace, Runtime, SpawnEach, Spawner};
 use crate::stage::job::FutureOf;
 #[cfg(feature = "alloc")]
 use crate::storage::Heap;
@@ -312,6 +313,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         let AsyncWait { settings, retry, key } = self.policy;
         settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
+        #[cfg_attr(not(any(feature = "alloc", feature = "checkpoint")), allow(unused_mut))]
         let mut operator = Operator::unchecked(settings, retry, key, self.checkpointing);
         #[cfg(feature = "alloc")]
         if let Some(ends_the_job) = self.fail_fast {

@@ -8,6 +8,8 @@ mod format;
 mod read;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 mod rescale;
+#[cfg(not(feature = "checkpoint"))]
+mod without;
 #[cfg(feature = "checkpoint")]
 mod write;
 
