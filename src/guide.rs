@@ -1,19 +1,19 @@
-//! Short pages, each for one problem. Every snippet in them is compiled and run by `cargo test`.
+//! Short pages, each for one problem. `cargo test` compiles and runs every snippet in them.
 //!
 //! | you want to | page |
 //! | --- | --- |
-//! | see it work | [Ten minutes to a first stage](start) |
-//! | choose in which order outcomes leave | [Ordered, unordered, by key](order) |
-//! | know how many records at once | [Capacity and backpressure](capacity) |
-//! | survive a service that is slow or fails | [Timeouts and retries](retries) |
-//! | survive being killed, and know what *exactly once* means | [Checkpoints](checkpoints) |
+//! | write a first program | [Ten minutes to a first stage](start) |
+//! | choose the order in which outcomes leave | [Ordered, unordered, by key](order) |
+//! | choose the number of records in flight | [Capacity and backpressure](capacity) |
+//! | handle a service that is slow or fails | [Timeouts and retries](retries) |
+//! | survive a crash, with each outcome *exactly once* | [Checkpoints](checkpoints) |
 //! | run without `std` or an allocator | [no_std], and [on a bare machine](bare_metal) |
-//! | run on an executor that is not here | [Writing a runtime](runtime) |
-//! | keep checkpoints somewhere else | [Writing a store](store) |
-//! | have the operator in an engine of your own | [Embedding the core](engine) |
+//! | run on another executor | [Writing a runtime](runtime) |
+//! | keep checkpoints in another place | [Writing a store](store) |
+//! | use the operator in an engine of your own | [Embedding the core](engine) |
 //! | replace `StreamExt::buffered` | [Coming from `buffered`](from_buffered) |
-//! | take a Flink job over | [Coming from Flink](from_flink) |
-//! | look up what exactly is promised | [The contract](contract) |
+//! | move a Flink job | [Coming from Flink](from_flink) |
+//! | look up an exact guarantee | [The contract](contract) |
 
 #[doc = include_str!("../docs/guide/start.md")]
 pub mod start {}

@@ -41,7 +41,7 @@ pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]
 pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 
-/// What most users need: `use inflight::prelude::*`.
+/// The types and traits of most programs: `use inflight::prelude::*`.
 pub mod prelude {
     pub use inflight_core::{
         AsyncFunction, AsyncWait, AsyncWaitExt as _, AttemptInfo, Barrier, BarrierMode, Checkpoint,
@@ -61,6 +61,6 @@ pub mod prelude {
     pub use inflight_tokio::{Tokio, TokioLocal};
 }
 
-// Pages and nothing else: who builds the library need not carry them.
+// The guide consists of pages alone, so only rustdoc compiles it.
 #[cfg(all(any(doc, doctest), feature = "std"))]
 pub mod guide;
