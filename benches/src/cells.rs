@@ -1,7 +1,7 @@
-//! Requests that another task completes: the machinery is the same for every contender, and cheap.
+//! Requests that another task completes, with the same cheap machinery for every contender.
 //!
-//! A request takes a cell when it is polled first, leaves its waker with the [`Responder`], and is done
-//! when its cell says so. One lock a request and one a batch of answers; no allocation.
+//! A request takes a cell at its first poll, leaves its waker with the [`Responder`], and completes when its
+//! cell says so. This costs one lock per request and one per batch of answers, and no allocation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,11 +14,12 @@ use crate::workloads::Plain;
 /// The order in which requests are completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
-    /// Half of those that wait, at random, each time the responder runs; not before the window has been full once.
+    /// Half of the waiting requests, at random, in each run of the responder; none before the window has been
+    /// full once.
     Random,
-    /// All that wait, the latest first, once no more come.
+    /// All waiting requests, the latest first, once no more arrive.
     Reverse,
-    /// All that wait, at random, once no more come.
+    /// All waiting requests, at random, once no more arrive.
     Shuffled,
 }
 
@@ -26,7 +27,7 @@ const FREE: u8 = 0;
 const ASKED: u8 = 1;
 const DONE: u8 = 2;
 
-/// Four times the largest capacity, so that a free cell is near wherever one looks.
+/// Four times the largest capacity, so that a free cell is always near.
 const CELLS: usize = 1 << 22;
 
 static TABLE: [AtomicU8; CELLS] = [const { AtomicU8::new(FREE) }; CELLS];
@@ -38,7 +39,7 @@ struct Desk {
     waiting: Vec<Waiting>,
     hand: usize,
     mask: usize,
-    /// The responder, when it sleeps.
+    /// The waker of the responder while it sleeps.
     responder: Option<Waker>,
     random: u64,
 }
@@ -52,7 +53,7 @@ fn desk() -> MutexGuard<'static, Desk> {
     DESK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes room for `capacity` requests and forgets all there were.
+/// Makes room for `capacity` requests and forgets all earlier ones.
 pub(crate) fn prepare(capacity: usize) {
     let cells = (4 * capacity).next_power_of_two();
     assert!(cells <= CELLS, "at most {} requests at once", CELLS / 4);
@@ -65,7 +66,7 @@ pub(crate) fn prepare(capacity: usize) {
 }
 
 impl Desk {
-    /// Takes the next free cell. There is one within a step or two.
+    /// Takes the next free cell, which is within a step or two.
     #[inline]
     fn take_cell(&mut self) -> u32 {
         loop {
@@ -96,7 +97,7 @@ pub(crate) struct Asked {
 const NO_CELL: u32 = u32::MAX;
 
 impl Asked {
-    /// Not asked yet: that is done by the first poll.
+    /// The first poll takes a cell.
     #[inline(always)]
     pub(crate) fn new(value: u64) -> Self {
         Self { value, cell: NO_CELL }
@@ -106,7 +107,7 @@ impl Asked {
 impl Future for Asked {
     type Output = Plain;
 
-    /// Keeps the waker of the first poll: no contender moves a request from one to another.
+    /// Keeps the waker of the first poll, because no contender changes a request's waker.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Plain> {
         if self.cell == NO_CELL {
@@ -129,18 +130,18 @@ impl Future for Asked {
     }
 }
 
-/// Completes requests for ever: a task beside the contender's.
+/// Completes requests for ever, as a task beside the contender's task.
 pub(crate) struct Responder {
     pick: Pick,
-    /// How many waited when it ran last.
+    /// The number of waiting requests in the last run.
     seen: usize,
-    /// The window has been full once.
+    /// True if the window has been full once.
     was_full: bool,
     batch: Vec<Waker>,
 }
 
 impl Responder {
-    /// For at most `capacity` requests at once.
+    /// A responder for at most `capacity` requests at once.
     pub(crate) fn new(pick: Pick, capacity: usize) -> Self {
         Self { pick, seen: 0, was_full: false, batch: Vec::with_capacity(capacity) }
     }

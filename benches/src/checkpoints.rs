@@ -1,4 +1,4 @@
-//! What checkpoints cost: beside the plainest code that does the same, in one run.
+//! The cost of checkpoints, beside the plainest code that does the same, in one run.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::machine;
 use crate::meter::Clock;
 
-/// What is measured, and how often.
+/// The measurements, and their number.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Records in flight.
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000])]
     in_flight: Vec<usize>,
-    /// Samples of each figure, of which the median is told.
+    /// Samples of each figure; the median is printed.
     #[arg(long, default_value_t = 7)]
     samples: usize,
     /// Records of one sample of the throughput.
@@ -42,7 +42,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const WINDOW: usize = 10_000;
 const SERVICE: Duration = Duration::from_millis(10);
 
-/// About what a reading of a sensor has.
+/// About the size of a sensor's reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Reading {
     sensor: String,
@@ -77,7 +77,7 @@ fn stage(capacity: usize) -> Result<Stage> {
     Ok(AsyncWait::ordered(capacity).build_core()?.checkpointed("stage", 1))
 }
 
-/// Nanoseconds and bytes a record.
+/// Nanoseconds and bytes per record.
 fn snapshots(in_flight: usize, samples: usize) -> Result<()> {
     let readings: Vec<_> = (0..in_flight).map(Reading::number).collect();
     let mut full = stage(in_flight)?;
@@ -110,7 +110,7 @@ fn snapshots(in_flight: usize, samples: usize) -> Result<()> {
     Ok(())
 }
 
-/// A checkpoint of 64 KiB, until it is on the medium: each store beside the plainest code that is as safe.
+/// A durable checkpoint of 64 KiB: each store beside the plainest code that is equally safe.
 fn durable(samples: usize) -> Result<()> {
     println!(
         "\na durable checkpoint of 64 KiB, in microseconds; beside write, sync, rename, sync the folder"
@@ -150,7 +150,7 @@ fn replace(folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A checkpoint every 100 ms against none, 10,000 in flight.
+/// A checkpoint every 100 ms against none, with 10,000 in flight.
 fn throughput(options: &Options) -> Result<()> {
     let (mut without, mut with, mut saved) = (Vec::new(), Vec::new(), 0);
     for _ in 0..options.samples.div_ceil(2) {
@@ -243,7 +243,7 @@ impl ReplayableSource for Numbers {
     fn acknowledger(&mut self) {}
 }
 
-/// Counts what comes.
+/// Counts the items of a stream.
 #[derive(Debug, Default)]
 struct Count(u64);
 

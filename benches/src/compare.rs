@@ -1,4 +1,4 @@
-//! The comparison: rounds in which every contender has its turn, medians, and what they are worth.
+//! The comparison: rounds in which every contender has its turn, medians, and the targets.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,10 +13,10 @@ use crate::rows::{Group, Row, What, Where};
 use crate::targets;
 use crate::workloads::POLLS;
 
-/// What to compare.
+/// Options of a comparison.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Less of everything: within a minute.
+    /// Fewer rows and rounds: takes a minute.
     #[arg(long)]
     quick: bool,
     /// One JSON object a row on the standard output, everything else on standard error.
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Only these runtimes.
     #[arg(long, value_enum, value_delimiter = ',')]
     runtime: Vec<Where>,
-    /// Only these workloads (both with and without a timeout).
+    /// Only these workloads (with and without a timeout).
     #[arg(long, value_enum, value_delimiter = ',')]
     workload: Vec<What>,
     /// Only these capacities.
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     rounds: Option<usize>,
 }
 
-/// How much of it: many short samples, since on a busy machine a long one is sure to be interrupted.
+/// The size of a run: many short samples, since on a busy machine a long one is sure to be interrupted.
 struct Effort {
     rounds: usize,
     seconds: f64,
@@ -64,7 +64,7 @@ impl Options {
                 };
                 for capacity in chosen(&self.capacity, usual) {
                     for timeout in [false, true] {
-                        // So many take minutes: on one runtime, and without timeouts.
+                        // So many in flight take minutes: on one runtime only, and without timeouts.
                         let many = capacity >= 1_000_000 && self.capacity.is_empty();
                         if !many || (runtime == Where::Tokio && !timeout) {
                             groups.push(Group { runtime, what, timeout, capacity });
@@ -81,7 +81,7 @@ impl Options {
             let name = contender.to_string();
             self.contender.is_empty() || self.contender.iter().any(|word| name.contains(word))
         };
-        // In a hurry nobody waits for one sleep after the other, nor for many who sleep alike.
+        // The quick run leaves out sleeps one after the other, and most contenders of the sleep.
         let hurry = self.quick && group.what == What::Sleep;
         let bearable = |contender: &Contender| !hurry || contender.is_in_quick_sleep();
         let all = Contender::ALL.iter().copied();
@@ -92,7 +92,7 @@ impl Options {
         let (rounds, seconds) = match (self.quick, group.what, group.capacity) {
             (true, What::Sleep, _) => (5, 0.04),
             (true, ..) => (25, 0.001),
-            // A timer's ticks make single sleeps differ by some percent; here a share is claimed.
+            // The ticks of a timer make single sleeps differ by some percent, but the target is a ratio.
             (false, What::Sleep, 10_000) => (11, 0.05),
             (false, What::Sleep, _) => (3, 0.05),
             (false, _, 1_000_000..) => (1, 0.02),
@@ -102,7 +102,7 @@ impl Options {
     }
 }
 
-/// Compares.
+/// Runs the comparison.
 pub(crate) fn compare(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     if options.json {
@@ -141,7 +141,7 @@ pub(crate) fn measure_row_set(
     measure(group, contenders, &Effort { rounds, seconds: 0.005 })
 }
 
-/// A place in the rounds.
+/// A contender in the rounds.
 struct Entry {
     contender: Contender,
     amount: Amount,
@@ -157,7 +157,7 @@ fn measure(group: &Group, contenders: &[Contender], effort: &Effort) -> Result<V
         entries.push(warm_up(group, contender, effort)?);
     }
     for round in 0..effort.rounds {
-        // Each round begins with another, so that none is always behind the same neighbour.
+        // Each round begins with another contender, so that none always runs after the same neighbour.
         for at in 0..entries.len() {
             let at = (at + round) % entries.len();
             let entry = &mut entries[at];
@@ -168,7 +168,7 @@ fn measure(group: &Group, contenders: &[Contender], effort: &Effort) -> Result<V
     Ok(entries.into_iter().map(|entry| entry.row(group)).collect())
 }
 
-/// How long a record takes about, and what it allocates.
+/// The approximate time of a record, and its allocations.
 fn warm_up(group: &Group, contender: Contender, effort: &Effort) -> Result<Entry> {
     let about =
         || format!("{contender}, {} at {} on {}", group.workload(), group.capacity, group.runtime);
@@ -233,7 +233,7 @@ fn print_group(group: &Group, rows: &[Row]) {
 pub(crate) mod tests {
     use super::*;
 
-    /// In every mode of ours but a task for each request, once the window has been full.
+    /// In every mode of ours except one task per request, once the window has been full.
     pub(crate) fn no_record_allocates() {
         for (what, timeout) in [
             (What::Ready, false),

@@ -8,7 +8,7 @@ use crate::contenders::{Contender, Mode, Order};
 use crate::machine;
 use crate::rows::{Group, What, Where};
 
-/// How much of it.
+/// The size of a run.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// The capacities.

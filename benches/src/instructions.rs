@@ -1,8 +1,8 @@
-//! Instructions a record, counted by valgrind: what noise cannot fool.
+//! Instructions per record, counted by valgrind, so that noise has no influence.
 //!
-//! A path is run twice under callgrind, with few records and with many, and the difference is divided by
-//! the records between: set-up and the end cancel out. Only paths that do the same in every run are
-//! counted: one thread, no clock in any decision (a stage on its own task publishes its numbers by the clock).
+//! Each path runs twice under callgrind, with few records and with many, and the difference is divided by the
+//! number of records between: start and end cancel out. Only paths that do the same in every run are counted:
+//! one thread, no clock in any decision (a stage on its own task publishes its metrics by the clock).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,14 +18,14 @@ use crate::machine;
 use crate::meter::Amount;
 use crate::rows::{Group, What, Where};
 
-/// How far a figure may be from the committed one.
+/// The accepted deviation from the committed figure.
 const TOLERANCE: f64 = 0.03;
 
 /// Records of the two runs.
 const FEW: u64 = 20_000;
 const MANY: u64 = 60_000;
 
-/// What is counted: contender, workload, timeout, capacity.
+/// A measured path: contender, workload, timeout, capacity.
 type Path = (&'static str, What, bool, usize);
 
 const PATHS: &[Path] = &[
@@ -40,13 +40,13 @@ const PATHS: &[Path] = &[
     ("inflight in-place by-key", What::Random, false, 1_000),
 ];
 
-/// Counts, and compares with the committed figures.
+/// Counts the instructions, and compares them with the committed figures.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Writes the figures down instead of comparing with them.
+    /// Writes the figures to the file instead of comparing with them.
     #[arg(long)]
     update: bool,
-    /// Only paths whose name contains this.
+    /// Only paths whose name contains this word.
     #[arg(default_value = "")]
     path: String,
 }
@@ -59,13 +59,13 @@ pub(crate) struct One {
     /// The workload.
     #[arg(value_enum)]
     workload: What,
-    /// With a timeout (and retries, where there are any).
+    /// With a timeout (and retries, if the contender has them).
     #[arg(long)]
     timeout: bool,
-    /// How many at once.
+    /// The number of requests in flight.
     #[arg(long, default_value_t = 100)]
     capacity: usize,
-    /// How many in all.
+    /// The number of records.
     #[arg(long, default_value_t = 1_000_000)]
     records: u64,
 }
@@ -92,9 +92,9 @@ fn committed() -> PathBuf {
 /// The committed figures.
 #[derive(Default, Deserialize, Serialize)]
 struct Figures {
-    /// The compiler that they hold for. Another one makes other instructions.
+    /// The compiler of the figures. Another compiler generates other instructions.
     rustc: String,
-    /// The name of each path, and its instructions a record.
+    /// The name of each path, and its instructions per record.
     instructions: BTreeMap<String, f64>,
 }
 
@@ -147,7 +147,7 @@ fn name((contender, what, timeout, capacity): &Path) -> String {
     format!("{contender}, {what}{timeout_word}, {capacity}")
 }
 
-/// Instructions a record: what many records take more than few.
+/// Instructions per record: the difference between many records and few.
 fn figure((contender, what, timeout, capacity): &Path) -> Result<f64> {
     let count = |records| callgrind(contender, *what, *timeout, *capacity, records);
     let between = count(MANY)?.checked_sub(count(FEW)?).context("more records, less work")?;

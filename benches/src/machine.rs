@@ -1,11 +1,11 @@
-//! What the figures were made with: they are worth nothing without.
+//! The machine and the versions behind the figures, without which the figures mean nothing.
 
 use std::fs;
 
 /// The compiler.
 pub(crate) const RUSTC: &str = env!("BENCH_RUSTC");
 
-/// The versions of what is compared, and the machine.
+/// The versions of the contenders, and the machine.
 pub(crate) fn describe() -> String {
     let mut lines = format!("inflight-bench, {RUSTC}\n");
     let lock = include_str!(concat!(env!("OUT_DIR"), "/versions.txt"));
@@ -24,7 +24,7 @@ fn processor() -> String {
     name.map_or("unknown processor".into(), |name| name.trim_start_matches(['\t', ' ', ':']).into())
 }
 
-/// How busy the machine is.
+/// The load of the machine.
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let averages: Vec<_> = load.split(' ').take(3).collect();

@@ -33,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// All contenders on all workloads, and how this library stands.
+    /// Compares all contenders on all workloads, and checks the targets.
     Compare(compare::Options),
     /// Cost against capacity, 16 to 1,000,000, also for completions in reverse order.
     Flat(flat::Options),
@@ -41,13 +41,13 @@ enum Command {
     Retry(retry::Options),
     /// A service of 1.5 s: throughput against capacity.
     Throughput(throughput::Options),
-    /// Snapshot and restore, a durable checkpoint, and what a checkpoint every 100 ms costs.
+    /// Snapshot and restore, a durable checkpoint, and the cost of a checkpoint every 100 ms.
     Checkpoints(checkpoints::Options),
-    /// Bytes a place.
+    /// Bytes per slot.
     Memory,
     /// Draws cost against capacity from the rows of `compare --json`.
     Plot(plot::Options),
-    /// Instructions a record, counted by valgrind, against the committed figures.
+    /// Instructions per record, counted by valgrind, against the committed figures.
     Instructions(instructions::Options),
     /// One contender alone, once: for profilers.
     One(instructions::One),

@@ -1,4 +1,4 @@
-//! An allocator that counts, while it is told to, and otherwise costs one load.
+//! An allocator that counts while it is switched on, and otherwise costs one load.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -25,7 +25,7 @@ fn shrink(bytes: usize) {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the counters allocate nothing.
+// SAFETY: every call goes to the system's allocator unchanged; the counters allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
@@ -61,7 +61,7 @@ pub(crate) fn start() {
     COUNTING.store(true, Relaxed);
 }
 
-/// Counts no more.
+/// Stops counting.
 pub(crate) fn stop() {
     COUNTING.store(false, Relaxed);
 }
@@ -71,12 +71,12 @@ pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.load(Relaxed)
 }
 
-/// Bytes that are allocated now and were not at [`start`].
+/// Bytes allocated since [`start`] and not freed.
 pub(crate) fn bytes() -> u64 {
     BYTES.load(Relaxed).max(0) as u64
 }
 
-/// The most that [`bytes`] has been since [`start`].
+/// The largest value of [`bytes`] since [`start`].
 pub(crate) fn peak_bytes() -> u64 {
     PEAK.load(Relaxed).max(0) as u64
 }

@@ -1,11 +1,11 @@
-//! What every contender's results go through: they are counted, summed, checked and timed.
+//! The meter of every contender's results: it counts, sums, checks and times them.
 
 use anyhow::{Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::memory;
 
-/// What becomes of a request: the value it was asked for.
+/// The result of a request: the value it was asked for.
 pub(crate) trait Answer: Send + 'static {
     /// The value, if the request succeeded.
     fn value(self) -> Option<u64>;
@@ -25,35 +25,35 @@ impl<E: Send + 'static, T: Send + 'static> Answer for Result<Result<u64, E>, T> 
     }
 }
 
-/// How many records a sample has: some to fill the window, some that are timed, and some after those so
+/// The parts of a sample: records that fill the window, records that are timed, and records after those, so
 /// that the window stays full until the clock stops.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amount {
-    /// Records before the clock starts, and again after it has stopped.
+    /// Records before the clock starts; as many follow after it has stopped.
     pub(crate) around: u64,
     /// Records that are timed.
     pub(crate) timed: u64,
 }
 
 impl Amount {
-    /// All of them.
+    /// The number of all records.
     pub(crate) fn total(self) -> u64 {
         2 * self.around + self.timed
     }
 }
 
-/// What time is taken.
+/// The clock of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// That of the world: where threads share the work, or sleep.
+    /// Wall-clock time, for threads that share the work, or sleep.
     Wall,
-    /// The processor time of this thread: where it does all the work. The same on an idle machine, and not
-    /// disturbed by others on a busy one.
+    /// The processor time of this thread, if it does all the work. It is the same on an idle machine, and
+    /// other load on a busy one does not disturb it.
     Thread,
 }
 
 impl Clock {
-    /// Seconds since some moment.
+    /// Seconds since a fixed moment.
     pub(crate) fn now(self) -> f64 {
         let time = clock_gettime(match self {
             Self::Wall => ClockId::Monotonic,
@@ -78,17 +78,17 @@ pub(crate) struct Meter {
     allocations: u64,
 }
 
-/// What one sample gave.
+/// The figures of one sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
-    /// Nanoseconds a record, while the window was full.
+    /// Nanoseconds per record, while the window was full.
     pub(crate) ns: f64,
-    /// Allocations a record, in the same time. Nothing unless the allocator counts.
+    /// Allocations per record, in the same time. Zero unless the allocator counts.
     pub(crate) allocations: f64,
 }
 
 impl Meter {
-    /// For results that must come in order, or not.
+    /// A meter for results that must come in order, or need not.
     pub(crate) fn new(amount: Amount, ordered: bool, clock: Clock) -> Self {
         Self {
             amount,
@@ -105,7 +105,7 @@ impl Meter {
         }
     }
 
-    /// The records to ask for: 0, 1, 2, ..
+    /// The input records: 0, 1, 2, ..
     pub(crate) fn records(&self) -> std::ops::Range<u64> {
         0..self.amount.total()
     }

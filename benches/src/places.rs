@@ -1,4 +1,4 @@
-//! Memory: bytes a place, beyond the record, its answer and the request itself.
+//! Memory: bytes per slot, beyond the record, its answer and the request itself.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use crate::memory;
 use crate::runtimes::{ForStages, Rt, Tokio};
 use crate::workloads::{Plain, TIMEOUT};
 
-/// Requests in flight when memory is looked at.
+/// Requests in flight when memory is measured.
 const PLACES: usize = 1 << 16;
 
 /// Never ready.
@@ -36,12 +36,12 @@ impl Future for Stuck {
 /// The record, its answer (an output or an error), and the request.
 const PAYLOAD: usize = size_of::<u64>() + size_of::<Plain>() + size_of::<Stuck>();
 
-/// What a full stage takes.
+/// The memory of a full stage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bytes {
-    /// A place, when all are taken.
+    /// Bytes per slot, when all are occupied.
     pub(crate) held: f64,
-    /// A place, at the worst moment on the way there.
+    /// Bytes per slot at the peak before that.
     pub(crate) peak: f64,
 }
 
@@ -75,7 +75,7 @@ where
     Bytes { held: beyond(held), peak: beyond(peak) }
 }
 
-/// The stages that are measured.
+/// The measured stages.
 fn all() -> Vec<(&'static str, Bytes)> {
     let key = |record: &u64| *record;
     let ordered = AsyncWait::ordered(PLACES);
@@ -96,7 +96,7 @@ fn all() -> Vec<(&'static str, Bytes)> {
     ]
 }
 
-/// Bytes of a stage of 1,000,000 places of which none is used.
+/// Bytes of a stage with 1,000,000 unused slots.
 fn empty() -> u64 {
     memory::start();
     let stage = iter(0..1_u64)
@@ -115,12 +115,12 @@ fn empty() -> u64 {
 
 /// Prints the table.
 pub(crate) fn places() -> Result<()> {
-    println!("bytes a place beyond record, answer and request, {PLACES} in flight");
+    println!("bytes per slot beyond record, answer and request, {PLACES} in flight");
     println!("{:<38} {:>8} {:>8}", "", "held", "peak");
     for (name, bytes) in all() {
         println!("{name:<38} {:>8.1} {:>8.1}", bytes.held, bytes.peak);
     }
-    println!("a stage of 1,000,000 places of which none is used: {} bytes in all", empty());
+    println!("a stage with 1,000,000 unused slots: {} bytes in all", empty());
     Ok(())
 }
 
@@ -128,12 +128,13 @@ pub(crate) fn places() -> Result<()> {
 mod tests {
     use super::*;
 
-    // What the docs state, rounded up. One test: the allocator counts for the whole process.
+    // The figures of the docs, rounded up. It is one test, because the allocator counts for the whole
+    // process.
     #[test]
     fn a_place_is_small_and_no_record_allocates() {
         const AT_MOST: [f64; 7] = [76.0, 92.0, 92.0, 96.0, 112.0, 172.0, 188.0];
         for ((name, bytes), at_most) in all().into_iter().zip(AT_MOST) {
-            assert!(bytes.held <= at_most, "{name}: {:.1} bytes a place", bytes.held);
+            assert!(bytes.held <= at_most, "{name}: {:.1} bytes per slot", bytes.held);
         }
         assert!(empty() < 4096, "{} bytes without a record", empty());
         crate::compare::tests::no_record_allocates();

@@ -1,4 +1,4 @@
-//! Plots as SVG, both axes logarithmic: no more than these two plots need.
+//! Plots as SVG with two logarithmic axes, for these two plots only.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use crate::rows::Row;
 
 /// A line of a plot.
 pub(crate) struct Series {
-    /// What the legend says.
+    /// The text in the legend.
     pub(crate) name: String,
     /// Its points, from left to right.
     pub(crate) points: Vec<(f64, f64)>,
@@ -20,7 +20,7 @@ pub(crate) struct Series {
 
 /// A plot.
 pub(crate) struct Plot<'t> {
-    /// What it shows.
+    /// The title.
     pub(crate) title: &'t str,
     /// The x axis.
     pub(crate) across: &'t str,
@@ -37,8 +37,8 @@ const RIGHT: f64 = 320.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
 
-/// Colours that can be told apart also by people who see few (Okabe and Ito), used twice: first with
-/// full lines, then with broken ones.
+/// Colours that colour-blind people can distinguish (Okabe and Ito), used twice: first with full lines, then
+/// with broken ones.
 const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999"];
 
@@ -164,10 +164,10 @@ fn draw_series(svg: &mut String, number: usize, series: &Series, x: &Axis, y: &A
     );
 }
 
-/// Which rows to draw.
+/// Options of a plot.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// What `compare --json` has printed.
+    /// A file with the output of `compare --json`.
     results: PathBuf,
     /// The file to draw into.
     svg: PathBuf,

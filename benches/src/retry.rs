@@ -1,9 +1,9 @@
-//! One record in a hundred fails once: what a backoff costs a stage that keeps order.
+//! One record in a hundred fails once: the cost of a backoff in an ordered stage.
 //!
-//! While a record is in backoff all behind it wait, up to the window; when it is through, all of the window
-//! leaves, and on average 100 more up to the next failure. So order itself bounds the rate by
+//! While a record is in backoff all records behind it wait, up to the window. When it completes, the whole
+//! window leaves, and on average 100 more records up to the next failure. So order itself bounds the rate by
 //! (window + 100) / backoff, whatever the code, and a timer that rounds 10 ms up to 11 takes a tenth of that.
-//! It must grow with the window at a fixed number of running attempts.
+//! The rate must grow with the window at a fixed number of running attempts.
 
 use std::future::{Ready, ready};
 use std::pin::pin;
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// The windows.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
     window: Vec<usize>,
-    /// How long each of them runs, about.
+    /// The approximate duration of each.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Options {
 const BACKOFF: Duration = Duration::from_millis(10);
 const RUNNING: usize = 1_000;
 
-/// What Apache Flink 2.3 reaches at a window of 1,000, on one core.
+/// The rate of Apache Flink 2.3 at a window of 1,000, on one core.
 const FLINK: f64 = 113_000.0;
 
 /// Runs the workload and prints its table.

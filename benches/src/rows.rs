@@ -1,4 +1,4 @@
-//! The rows of a comparison: what they are called, and what is measured for each.
+//! The rows of a comparison: their names and their measurements.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use crate::meter::{Amount, Clock, Measured};
 use crate::runtimes::{Rt, Smol, Tokio};
 use crate::workloads::{Elsewhere, NAP, PendingOnce, Polled, ReadyAtOnce, Sleeping};
 
-/// Where a sample runs.
+/// The runtime of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Where {
     /// tokio on one thread.
@@ -39,7 +39,7 @@ impl fmt::Display for Where {
     }
 }
 
-/// What is asked for each record.
+/// The request of each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
     /// Ready at once.
@@ -58,7 +58,7 @@ pub(crate) enum What {
 }
 
 impl What {
-    /// Those of a comparison.
+    /// The workloads of a comparison.
     pub(crate) const ALL: &[Self] = &[Self::Ready, Self::PendingOnce, Self::Random, Self::Sleep];
 
     fn responder(self) -> Option<Pick> {
@@ -91,7 +91,7 @@ pub(crate) struct Group {
     pub(crate) runtime: Where,
     /// The workload.
     pub(crate) what: What,
-    /// Whether each request has a timeout.
+    /// True if each request has a timeout.
     pub(crate) timeout: bool,
     /// The capacity.
     pub(crate) capacity: usize,
@@ -103,13 +103,13 @@ impl Group {
         format!("{}{}", self.what, if self.timeout { "+timeout" } else { "" })
     }
 
-    /// Whether the contender has a row here.
+    /// True if the contender has a row here.
     pub(crate) fn has(&self, contender: Contender) -> bool {
         let on_tokio = self.runtime != Where::Smol;
         contender.takes_part(on_tokio, self.what == What::Sleep, self.timeout)
     }
 
-    /// How many records take about `seconds`, if one takes `ns`.
+    /// The number of records that take about `seconds`, if one takes `ns`.
     pub(crate) fn amount(&self, contender: Contender, ns: f64, seconds: f64) -> Amount {
         let at_once = if contender.is_concurrent() { self.capacity as u64 } else { 1 };
         if self.what == What::Sleep {
@@ -117,7 +117,7 @@ impl Group {
             let laps = (seconds / NAP.as_secs_f64()).ceil().max(4.0) as u64;
             return Amount { around: at_once, timed: laps * at_once };
         }
-        // Whole windows: some contenders hand out one after the other.
+        // Whole windows, because some contenders hand out one window after the other.
         let windows = |records: u64| records.div_ceil(at_once) * at_once;
         let timed = windows(((seconds * 1e9 / ns) as u64).max(1_000).max(2 * at_once));
         Amount { around: windows((timed / 20).max(1)), timed }
@@ -154,21 +154,21 @@ pub(crate) struct Row {
     pub(crate) runtime: String,
     /// `ready`, `ready+timeout`, ..
     pub(crate) workload: String,
-    /// How many at once.
+    /// The number of requests in flight.
     pub(crate) capacity: usize,
-    /// Who.
+    /// The contender.
     pub(crate) contender: String,
     /// The median of all rounds.
     pub(crate) ns_per_record: f64,
-    /// The lowest of them.
+    /// The lowest of all rounds.
     pub(crate) ns_lowest: f64,
-    /// The highest of them.
+    /// The highest of all rounds.
     pub(crate) ns_highest: f64,
-    /// Once the window is full.
+    /// Allocations per record, once the window is full.
     pub(crate) allocations_per_record: f64,
-    /// The most that was allocated at once, set-up included.
+    /// The largest number of bytes allocated at once, including the set-up.
     pub(crate) peak_bytes: u64,
-    /// How often each request was polled, where that was counted.
+    /// Polls per request, if they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) polls_per_record: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! The runtimes, behind one face: what contenders and workloads need of them.
+//! The runtimes behind one trait with everything that contenders and workloads need.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 pub(crate) trait Rt: Copy + Send + Sync + Unpin + 'static {
     /// A sleep.
     type Sleep: Future + Send + 'static;
-    /// A future with a timeout, as users of this runtime write it.
+    /// A future with a timeout, in the usual way on this runtime.
     type Timeout<F: Future<Output: Send> + Send + 'static>: Future<Output = Result<F::Output, Self::Elapsed>>
         + Send
         + 'static;
@@ -21,7 +21,7 @@ pub(crate) trait Rt: Copy + Send + Sync + Unpin + 'static {
     type Elapsed: Send + 'static;
     /// A spawned task.
     type Task<T: Send + 'static>: Future<Output = T> + Send + Unpin;
-    /// The timer that a stage has on it.
+    /// The timer of a stage on it.
     type Timer: inflight::Timer + Send + Unpin + 'static;
     /// A task of a stage.
     type Handle<T: Send + 'static>: Future<Output = Result<T, JoinError>> + Send + Unpin;
@@ -53,7 +53,7 @@ pub(crate) trait Rt: Copy + Send + Sync + Unpin + 'static {
         F::Output: Send;
 }
 
-/// A runtime as stages take it.
+/// A runtime as the type that stages take.
 #[derive(Clone, Copy)]
 pub(crate) struct ForStages<R>(pub(crate) R);
 
@@ -138,7 +138,7 @@ impl Rt for Tokio {
     }
 }
 
-/// A `JoinHandle` whose panics go on.
+/// A `JoinHandle` that resumes panics.
 pub(crate) struct TokioTask<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Future for TokioTask<T> {
@@ -206,7 +206,7 @@ impl Rt for Smol {
 pub(crate) struct Elapsed;
 
 pin_project! {
-    /// A future raced with a timer: what `smol` users write with `or`.
+    /// A future raced with a timer, like `or` in programs on `smol`.
     pub(crate) struct Within<F> {
         #[pin]
         future: F,

@@ -1,4 +1,4 @@
-//! Where this library must be, against its peers in the same run.
+//! The targets of this library, relative to its peers in the same run.
 
 use std::fmt::Write;
 
@@ -54,7 +54,7 @@ const TARGETS: &[Target] = &[
 const WORKLOADS: [&str; 3] = ["ready", "pending-once", "random"];
 const CAPACITIES: [usize; 2] = [100, 1_000];
 
-/// What 10,000 bare tasks reach of a 10 ms sleep, and how much of it a stage must.
+/// The share of the rate of 10,000 bare tasks with a 10 ms sleep that a stage must reach.
 const SLEEP_AT_LEAST: f64 = 0.97;
 
 /// Polls of a sleeping request.
@@ -76,7 +76,7 @@ fn find<'r>(
     })
 }
 
-/// The table of targets, as far as there are rows.
+/// The table of targets, for the rows that were measured.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
         "\nratios on tokio, one thread\n  capacity  workload        target  reached       (of the lowest)\n",

@@ -1,6 +1,6 @@
 //! The published experiment: a service that takes 1.5 s, and how the throughput grows with the capacity.
 //!
-//! On virtual time, so that an hour of waiting takes a moment.
+//! It runs on virtual time, so that an hour of waiting takes a moment.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -15,7 +15,7 @@ use inflight::prelude::*;
 
 use crate::plot::{Plot, Series};
 
-/// Where to draw it.
+/// Options of the plot.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Draws a plot into this file.

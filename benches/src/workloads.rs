@@ -1,4 +1,4 @@
-//! What is asked for each record. The payloads are `u64`: the record, the answer and the error.
+//! The requests of the workloads. The payloads are `u64`: the record, the answer and the error.
 
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -15,16 +15,16 @@ use crate::runtimes::Rt;
 
 /// A kind of request.
 pub(crate) trait Workload: Copy + Send + Sync + Unpin + 'static {
-    /// What comes of one.
+    /// The result of a request.
     type Answer: Answer;
-    /// A request under way.
+    /// A request in flight.
     type Request: Future<Output = Self::Answer> + Send + 'static;
 
     /// Asks for `value`.
     fn request(self, value: u64) -> Self::Request;
 }
 
-/// How requests end.
+/// The error of a request.
 pub(crate) type Plain = Result<u64, u64>;
 
 /// Ready at once.
@@ -75,7 +75,7 @@ impl Future for Once {
     }
 }
 
-/// Completed by another task, in an order of its own (see [`crate::cells`]).
+/// Completed by another task, in a given order (see [`crate::cells`]).
 #[derive(Clone, Copy)]
 pub(crate) struct Elsewhere;
 
@@ -93,7 +93,7 @@ impl Workload for Elsewhere {
 #[derive(Clone, Copy)]
 pub(crate) struct Sleeping<R>(pub(crate) PhantomData<R>);
 
-/// How long it sleeps.
+/// The duration of the sleep.
 pub(crate) const NAP: Duration = Duration::from_millis(10);
 
 pin_project! {
@@ -125,7 +125,7 @@ impl<S: Future> Future for Nap<S> {
     }
 }
 
-/// The runtime's own timeout around each request, as peers do it.
+/// The runtime's own timeout around each request, for the peers.
 #[derive(Clone, Copy)]
 pub(crate) struct Within<R, W>(pub(crate) W, pub(crate) PhantomData<R>);
 

@@ -1,8 +1,9 @@
-//! T6 where time passes by itself: a consumer that blocks its thread after each outcome, for longer than the timeout. What has
-//! its answer in time is not late, however late its stage is polled; what never has one is.
+//! T6 where time passes by itself: a consumer blocks its thread after each outcome, for longer than the
+//! timeout. A request whose answer arrives in time is not late, however late its stage is polled; a request
+//! without an answer is.
 //!
-//! These tests sleep: they are about threads. Where time is virtual it stands still while a thread is blocked, and there is
-//! nothing to see.
+//! These tests sleep, because they are about blocked threads. Virtual time stands still while a thread is
+//! blocked, so there they have nothing to check.
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::pin;
@@ -24,13 +25,14 @@ const RECORDS: u32 = 6;
 
 const CAPACITY: usize = 4;
 
-/// Longer than the slow answers take by as much as a loaded machine may lose between reading the clock and invoking.
+/// The slow answers' delay plus the time that a loaded machine may lose between reading the clock and
+/// invoking.
 const TIMEOUT: Duration = Duration::from_millis(60);
 
-/// For how long the consumer blocks its thread.
+/// The time for which the consumer blocks its thread.
 const BLOCKS: Duration = Duration::from_millis(80);
 
-/// When a request is answered, from its invocation on: at once, soon, or never.
+/// The delay of a request's answer from its invocation: none, short, or infinite.
 fn answered_after(number: u32) -> Option<Duration> {
     match number % 4 {
         0 => None,
@@ -39,7 +41,8 @@ fn answered_after(number: u32) -> Option<Duration> {
     }
 }
 
-/// The answer comes when it comes, also to who begins to wait for it later: a request's task may.
+/// An answer is sent once, and a task that begins to wait for it later still gets it, as a request's own task
+/// may.
 fn answer<T: Timer>(timer: T, number: u32) -> impl Future<Output = ()> {
     let time = answered_after(number);
     let at = time.map(|time| timer.now() + time);
@@ -62,7 +65,7 @@ fn attempts() -> AsyncWait<FixedDelay, Unkeyed> {
     AsyncWait::unordered(CAPACITY).attempt_timeout(TIMEOUT).retry(retry)
 }
 
-/// What was answered in time, and what was not, as the policies above have it.
+/// The inputs that were answered in time, and the others, as the policies above expect them.
 struct Seen {
     late: Failure<Refused>,
     attempts: u32,
@@ -101,7 +104,7 @@ impl Seen {
     }
 }
 
-/// A stage in place under a policy, if time passes by itself.
+/// Runs a stage in place with a policy, if time passes by itself.
 macro_rules! stage {
     ($harness:ident, $runtime:ident, $storage:ident, $policy:expr) => {{
         if $harness.resolution().is_some() {
@@ -149,8 +152,9 @@ async fn run_is_not_late<H: Harness, S: StageStorage>(
     assert_eq!(seen.outcomes, RECORDS, "(E2)");
 }
 
-/// The same for stages and requests on tasks of their own. An answer that comes by way of its request's task is only sure to
-/// be there where one thread runs all tasks in their order: otherwise the stage may be polled twice before that task is.
+/// The same for stages and requests on tasks of their own. An answer that arrives by way of its request's
+/// task is delivered in time for certain only where one thread runs all tasks in order: otherwise the stage
+/// may be polled twice before that task is.
 pub(crate) async fn on_tasks<H: Harness<Runtime: Spawns>>(harness: &H, runtime: H::Runtime) {
     if harness.resolution().is_some() {
         return;

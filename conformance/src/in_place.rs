@@ -1,4 +1,4 @@
-//! Stages that are driven by whoever polls them, in every storage.
+//! Stages that are polled in place, in every storage.
 
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +43,8 @@ async fn next<St: Stream>(mut stage: Pin<&mut St>) -> Option<St::Item> {
     poll_fn(|cx| stage.as_mut().poll_next(cx)).await
 }
 
-/// Polls once: the first record may have passed before anything else was pulled, and now the window is full.
+/// Poll once: the first record may have bypassed the slots before another was pulled, but now the window is
+/// full.
 async fn waits<St: Stream>(mut stage: Pin<&mut St>) -> bool {
     poll_fn(|cx| Poll::Ready(stage.as_mut().poll_next(cx).is_pending())).await
 }
@@ -52,7 +53,7 @@ fn inputs(outcomes: &Outcomes) -> Vec<u32> {
     outcomes.iter().map(|outcome| outcome.input).collect()
 }
 
-/// O1, O2, O3: each request is done when the one after it is, so the last one is first.
+/// O1, O2, O3: each request completes after the one behind it, so the last one completes first.
 async fn outcomes_keep_their_order<H: Harness, S>(_: &H, runtime: H::Runtime, storage: S)
 where
     S: StageStorage + Copy,
@@ -266,7 +267,7 @@ where
     let mut stage = pin!(stage.in_place_over(&runtime, storage).expect("it makes sense"));
     for (capacity, rest) in [(2, 20), (9, 40), (3, 40)] {
         stage.as_mut().set_capacity(capacity).expect("it makes sense");
-        // What was in flight under the capacity before leaves.
+        // The records in flight under the earlier capacity leave.
         for _ in 0..rest {
             next(stage.as_mut()).await.expect("an outcome");
         }
@@ -274,7 +275,8 @@ where
         for _ in 0..rest {
             next(stage.as_mut()).await.expect("an outcome");
         }
-        // What is done and not taken counts, too; where time passes by itself, that is hard to tell.
+        // Outcomes that are done and not taken count, too; where time passes by itself, a test can hardly
+        // observe that.
         let (most, is_virtual) = (gauge.take_most(), harness.resolution().is_some());
         let least = if is_virtual { capacity } else { capacity / 4 };
         assert!((least..=capacity).contains(&most), "{most} in flight for {capacity} (C8)");

@@ -1,4 +1,4 @@
-//! What the tests are made of. Nothing here knows a runtime.
+//! The parts of the tests, independent of the runtime.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -17,8 +17,8 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 /// The capacity of every storage in place.
 pub(crate) const PLACES: usize = 12;
 
-/// Tests that run in every storage: `all` runs them there, and `with_the_tasks_waker` in the one storage where nothing is polled
-/// with another waker.
+/// Runs tests in every storage: `all` in each of them, and `with_the_tasks_waker` in the one storage in which
+/// every request is polled with the task's waker.
 macro_rules! in_every_storage {
     ($($test:ident),+) => {
         pub(crate) fn all<H: crate::Harness>(harness: &H) {
@@ -41,11 +41,11 @@ macro_rules! in_every_storage {
 }
 pub(crate) use in_every_storage;
 
-/// How the requests of the tests fail.
+/// The errors of the tests' requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Refused;
 
-/// The numbers from 1 on, as many as that.
+/// The numbers from 1 to `count`.
 pub(crate) fn numbers(most: u32) -> Numbers {
     Numbers { next: 1, most }
 }
@@ -69,7 +69,7 @@ impl Stream for Numbers {
     }
 }
 
-/// Counts up, and wakes whoever waits for a count.
+/// A counter that wakes the tasks waiting for a count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counter(Arc<Mutex<(usize, Vec<Waker>)>>);
 
@@ -87,7 +87,7 @@ impl Counter {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Until it has reached `count`.
+    /// Waits until the counter has reached `count`.
     pub(crate) fn reaches(&self, count: usize) -> impl Future<Output = ()> + Send + use<> {
         let this = self.clone();
         poll_fn(move |cx| {
@@ -100,7 +100,7 @@ impl Counter {
         })
     }
 
-    /// Something that counts up when it is dropped.
+    /// Increments a counter when it is dropped.
     pub(crate) fn guard(&self) -> UpOnDrop {
         UpOnDrop(self.clone())
     }
@@ -114,7 +114,7 @@ impl Drop for UpOnDrop {
     }
 }
 
-/// How many there are at once, and the most that there were.
+/// The current number of guards, and the largest number so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -125,7 +125,7 @@ impl Gauge {
         LeaveOnDrop(self.clone())
     }
 
-    /// The most since this was last asked.
+    /// The largest number since the last call.
     pub(crate) fn take_most(&self) -> usize {
         self.0.1.swap(self.0.0.load(Ordering::SeqCst), Ordering::SeqCst)
     }
@@ -139,7 +139,7 @@ impl Drop for LeaveOnDrop {
     }
 }
 
-/// Waits with a timer of the runtime's.
+/// Waits with one of the runtime's timers.
 pub(crate) async fn sleep<T: Timer>(timer: T, time: Duration) {
     let mut timer = pin!(timer);
     let at = timer.now() + time;
@@ -151,7 +151,7 @@ pub(crate) fn timer<Rt: Runtime>(runtime: &Rt) -> Rt::Timer {
     runtime.timer().expect("the harness runs the test inside the runtime")
 }
 
-/// Runs a test to its end, or panics when it is stuck.
+/// Runs a test to its end, and panics if it hangs.
 pub(crate) fn run<H: Harness>(harness: &H, what: &str, test: impl AsyncFnOnce(H::Runtime)) {
     harness.run(async |runtime: H::Runtime| {
         let mut stuck = pin!(sleep(timer(&runtime), Duration::from_secs(30)));
@@ -167,8 +167,8 @@ pub(crate) fn run<H: Harness>(harness: &H, what: &str, test: impl AsyncFnOnce(H:
     });
 }
 
-/// Whether something took `time`, by the harness's clock: never less, and not longer than its resolution
-/// allows where time is virtual. (Time may pass while a task gives way, as before a deadline is judged.)
+/// True if an operation took `time` by the harness's clock: never less, and where time is virtual not more
+/// than its resolution allows. (Time may pass while a task yields, as before a deadline is judged.)
 #[track_caller]
 pub(crate) fn assert_took<H: Harness>(harness: &H, start: Duration, time: Duration, what: &str) {
     let took = harness.now() - start;

@@ -1,7 +1,7 @@
-//! What a runtime for inflight must do, as tests that run on any.
+//! The rules of a runtime for inflight, as tests that run on any runtime.
 //!
-//! Implement [`Harness`] for a runtime and call [`runtime`]; if it also spawns, [`spawner`]. Both panic at
-//! the first thing that is not as it should be. inflight's own runtimes run exactly these.
+//! Implement [`Harness`] for a runtime and call [`runtime`]; if it also spawns, call [`spawner`]. Both panic
+//! at the first violation. inflight's own runtimes run the same tests.
 //!
 //! ```
 //! # use std::{cell::RefCell, pin::{Pin, pin}, rc::Rc, task::{Context, Poll, Waker}, time::Duration};
@@ -71,39 +71,39 @@ use inflight_core::Runtime;
 
 pub use self::spawned::{Ask, Job, Lookup, Request, Spawns, StageOf, StageWithTasksOf, spawner};
 
-/// How tests are run on a runtime.
+/// Runs tests on a runtime.
 pub trait Harness {
-    /// The runtime.
+    /// The runtime to test.
     type Runtime: Runtime + Clone + 'static;
 
     /// Runs a test to its end. Where time is virtual, it passes while the test waits.
     ///
-    /// A panic in the test must come out of this.
+    /// A panic in the test must propagate out of this method.
     fn run(&self, test: impl AsyncFnOnce(Self::Runtime));
 
-    /// The time by another way than the runtime's own timers, counted from whenever; not before the
-    /// first [`run`](Self::run) has begun.
+    /// The time by another clock than the runtime's own timers, counted from any moment; not called before
+    /// the first [`run`](Self::run) has begun.
     fn now(&self) -> Duration;
 
     /// Where time is virtual, the most that a timer may be late: its clock's resolution. `None` where time
-    /// passes by itself: then nothing is too late.
+    /// passes by itself: then no timer is too late.
     fn resolution(&self) -> Option<Duration>;
 
-    /// Whether one thread runs the test and all tasks, in the order in which they were woken. Then an answer that came in time
-    /// while that thread was busy is not late either (T6) when it comes by way of a request's own task, and the suite makes
-    /// sure of it where time passes by itself.
+    /// True if one thread runs the test and all tasks, in the order in which they were woken. Then an answer
+    /// that arrives in time by way of a request's own task, while that thread is busy, is not late (T6), and
+    /// the suite checks that where time passes by itself.
     fn is_one_thread(&self) -> bool {
         false
     }
 }
 
-/// Whether a runtime is one: its timers, stages that are polled in place, and stages that are run with their consumer, in
-/// every storage. This does not compile for a runtime that accepts no wakers but those of its own tasks
-/// ([`Runtime::ANY_WAKER`]).
+/// Checks a runtime: its timers, stages that are polled in place, and stages that are run with their
+/// consumer, in every storage. This does not compile for a runtime that accepts only the wakers of its own
+/// tasks ([`Runtime::ANY_WAKER`]).
 ///
 /// # Panics
 ///
-/// When it is not.
+/// If the runtime violates a rule.
 pub fn runtime<H: Harness>(harness: &H) {
     timers::all(harness);
     in_place::all(harness);
@@ -111,11 +111,11 @@ pub fn runtime<H: Harness>(harness: &H) {
     busy::all(harness);
 }
 
-/// The same for a runtime that accepts no wakers but those of its own tasks: with stages that have no others.
+/// The same for a runtime that accepts only the wakers of its own tasks: its stages use no others.
 ///
 /// # Panics
 ///
-/// When it is no runtime.
+/// If the runtime violates a rule.
 pub fn runtime_with_own_wakers<H: Harness>(harness: &H) {
     timers::with_the_tasks_waker(harness);
     in_place::with_the_tasks_waker(harness);

@@ -32,12 +32,12 @@ in_every_storage!(
     a_function_that_cannot_be_opened_ends_it
 );
 
-/// Polls once; whether it waits.
+/// Polls once; returns true if the future is pending.
 async fn waits<Fut: Future>(mut run: Pin<&mut Fut>) -> bool {
     poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx).is_pending())).await
 }
 
-/// What comes of it, or `None` of a panic.
+/// Returns the output, or `None` after a panic.
 async fn caught<Fut: Future>(mut run: Pin<&mut Fut>) -> Option<Fut::Output> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Some),
@@ -46,7 +46,7 @@ async fn caught<Fut: Future>(mut run: Pin<&mut Fut>) -> Option<Fut::Output> {
     .await
 }
 
-/// O1, O2, E2: each request is done when the one after it is, and the consumer takes its time with each outcome.
+/// O1, O2, E2: each request completes after the one behind it, and the consumer is slow with each outcome.
 async fn outcomes_keep_their_order<H: Harness, S>(_: &H, runtime: H::Runtime, storage: S)
 where
     S: StageStorage + Copy,
@@ -77,7 +77,7 @@ where
     }
 }
 
-/// L1: the consumer is not free before all requests are done.
+/// L1: the consumer is busy until all requests are done.
 async fn requests_progress_while_the_consumer_is_busy<H: Harness, S>(
     _: &H,
     runtime: H::Runtime,
@@ -130,7 +130,7 @@ async fn calls_time_out_while_the_consumer_is_busy<H: Harness, S>(
     let start = harness.now();
     let stage = numbers(4).async_wait(AsyncWait::ordered(4).timeout(time), ask);
     let stage = stage.in_place_over(&runtime, storage).expect("it makes sense");
-    // The first outcome keeps it busy until the requests of the others have been cancelled.
+    // The first outcome keeps the consumer busy until the requests of the other records have been cancelled.
     let run = stage.run(|outcome| {
         if outcome.input > 1 {
             assert_eq!(outcome.result, Err(Failure::TimedOut));
@@ -142,7 +142,7 @@ async fn calls_time_out_while_the_consumer_is_busy<H: Harness, S>(
     assert_took(harness, start, time, "a timeout (T8)");
 }
 
-/// T6, C2: what is done in time and not taken for long is no failure.
+/// T6, C2: a result that is done in time and not taken for long is not a failure.
 async fn what_is_ready_waits_for_the_consumer_and_is_not_late<H: Harness, S>(
     harness: &H,
     runtime: H::Runtime,
@@ -150,7 +150,7 @@ async fn what_is_ready_waits_for_the_consumer_and_is_not_late<H: Harness, S>(
 ) where
     S: StageStorage,
 {
-    // Where time passes by itself, the time that requests are given is no part of the test.
+    // Where time passes by itself, the requests get more time, because it is no part of the test.
     let time = if harness.resolution().is_some() { 5 * MS } else { 10_000 * MS };
     let ask = |number: &u32| {
         let (number, request) = (*number, sleep(timer(&runtime), MS));
@@ -171,7 +171,7 @@ async fn what_is_ready_waits_for_the_consumer_and_is_not_late<H: Harness, S>(
     assert_eq!(taken.get(), 6);
 }
 
-/// L1, E2, T3: nothing is handed over for it, and the consumer was busy when its time was up.
+/// L1, E2, T3: a dropped record has no outcome, and the consumer was busy when its deadline passed.
 async fn a_dropped_record_makes_room<H: Harness, S>(_: &H, runtime: H::Runtime, storage: S)
 where
     S: StageStorage + Copy,
@@ -218,7 +218,7 @@ async fn retries_go_on_while_the_consumer_is_busy<H: Harness, S>(
     };
     let policy = AsyncWait::ordered(2).retry(FixedDelay::new(3 * MS).max_retries(2));
     let stage = numbers(2).async_wait(policy, ask).in_place_over(&runtime, storage);
-    // The first outcome keeps it busy until all attempts of the second have been made.
+    // The first outcome keeps the consumer busy until all attempts of the second have been made.
     let run = stage.expect("it makes sense").run(|outcome| {
         assert_eq!(outcome.attempts, if outcome.input > 1 { 3 } else { 1 });
         tried.reaches(3)
@@ -351,7 +351,8 @@ where
     assert!(caught(run.as_mut()).await.is_none(), "the panic looks like the end (F3)");
 }
 
-/// F3: polled again, it never looks like the end, and hands out nothing more; also if there was no future yet.
+/// F3: after a panic, another poll never looks like the end and hands nothing out, even if there was no
+/// future yet.
 async fn a_panic_in_the_consumer_comes_out<H: Harness, S>(_: &H, runtime: H::Runtime, storage: S)
 where
     S: StageStorage + Copy,
@@ -400,7 +401,7 @@ where
     }));
     for capacity in [2, 9, 3] {
         run.as_mut().stage().set_capacity(capacity).expect("it makes sense");
-        // What was in flight under the capacity before leaves.
+        // The records in flight under the earlier capacity leave.
         for is_before in [true, false] {
             gauge.take_most();
             let mut enough = pin!(taken.reaches(taken.count() + 40));

@@ -28,7 +28,7 @@ pub type StageOf<Rt> = Driver<Lookup, <Rt as Runtime>::Timer>;
 /// The same with a task for each request.
 pub type StageWithTasksOf<Rt> = Driver<SpawningRequests<Lookup, Rt>, <Rt as Runtime>::Timer>;
 
-/// A runtime that spawns whatever the tests do.
+/// A runtime that can spawn every future of the tests.
 pub trait Spawns:
     Runtime<Timer: Send>
     + Clone
@@ -51,7 +51,7 @@ impl<Rt> Spawns for Rt where
 {
 }
 
-/// The function of the tests, behind one type: a task's future must be named here.
+/// The function of the tests with a named type, because the bounds name a task's future.
 #[allow(missing_debug_implementations)]
 pub struct Ask(Box<dyn FnMut(u32) -> Request + Send>);
 
@@ -77,11 +77,11 @@ impl AsyncFunction<u32> for Ask {
     }
 }
 
-/// Whether a runtime spawns as it should: the rules of spawners, and stages on tasks of their own.
+/// Checks how a runtime spawns: the rules of spawners, and stages on tasks of their own.
 ///
 /// # Panics
 ///
-/// When it does not.
+/// If the runtime violates a rule.
 pub fn spawner<H>(harness: &H)
 where
     H: Harness<Runtime: Spawns>,
@@ -137,7 +137,7 @@ async fn dropping_a_handle_cancels<H: Harness<Runtime: Spawns>>(_: &H, runtime: 
     drop(handle);
     dropped.reaches(1).await;
 
-    // Also a task that has not begun.
+    // The same for a task that has not begun.
     let guard = dropped.guard();
     let job: Job = Box::pin(async move {
         let _guard = guard;
@@ -182,7 +182,7 @@ where
     assert_eq!(stage.end(), Some(Ok(())));
 }
 
-/// O1, O2: each request is done when the one after it is.
+/// O1, O2: each request completes after the one behind it.
 async fn outcomes_keep_their_order<H: Harness<Runtime: Spawns>>(_: &H, runtime: H::Runtime) {
     let ask = || {
         let done = Counter::default();
@@ -299,7 +299,7 @@ async fn a_panic_reaches_the_consumer<H: Harness<Runtime: Spawns>>(_: &H, runtim
     assert_eq!(stage.end(), Some(Err(&StageError::Panicked)));
 }
 
-/// F3: in the future as in what makes it (rule 4 of spawners).
+/// F3: a panic in the future, and one in the closure that creates it (rule 4 of spawners).
 async fn a_panic_on_a_task_is_a_failure<H: Harness<Runtime: Spawns>>(_: &H, runtime: H::Runtime) {
     let clock = runtime.clone();
     let ask = Ask::new(move |number| {
@@ -339,7 +339,7 @@ async fn the_capacity_changes<H: Harness<Runtime: Spawns>>(harness: &H, runtime:
     let handle = stage.handle();
     for capacity in [2, 9, 3] {
         handle.set_capacity(capacity).expect("it makes sense");
-        // What was in flight under the capacity before leaves.
+        // The records in flight under the earlier capacity leave.
         for _ in 0..40 {
             stage.next().await.expect("an outcome");
         }

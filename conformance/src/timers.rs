@@ -45,7 +45,7 @@ fn the_clock_goes_on<H: Harness>(harness: &H) {
     });
 }
 
-/// Rule 2: also for what lies between two ticks of a coarse clock.
+/// Rule 2, also for instants between two ticks of a coarse clock.
 fn it_is_never_early<H: Harness>(harness: &H) {
     run(harness, "a timer", async |runtime: H::Runtime| {
         for nanos in [1, 999, 1_000, 1_001, 1_500_000, 2_000_001, 7_999_999, 15_625_000] {
@@ -68,7 +68,7 @@ fn what_has_passed_is_ready<H: Harness>(harness: &H) {
         let at = late.now() + MS;
         late.as_mut().arm(Some(at));
         sleep(timer(&runtime), 3 * MS).await;
-        // Between arming and polling: ready, at once or after being woken at once.
+        // The time between arming and readiness, which comes at once or after a wake.
         poll_fn(|cx| late.as_mut().poll(cx)).await;
         late.as_mut().arm(Some(at));
         poll_fn(|cx| late.as_mut().poll(cx)).await;
@@ -87,7 +87,7 @@ fn arming_anew_forgets<H: Harness>(harness: &H) {
             let now = timer.now();
             timer.as_mut().arm(Some(now + first * MS));
             let first = polled(timer.as_mut()).await;
-            // Where time passes by itself, it may have come by now.
+            // Where time passes by itself, the instant may have passed by now.
             let is_virtual = harness.resolution().is_some();
             assert!(!is_virtual || first.is_pending(), "ready before its time (rule 3)");
             timer.as_mut().arm(Some(now + then * MS));
@@ -128,7 +128,7 @@ fn the_latest_waker_is_woken<H: Harness>(harness: &H) {
         let waker = Waker::from(Arc::clone(&wakes));
         let _ = timer.as_mut().poll(&mut Context::from_waker(&waker));
         timer.as_mut().arm(Some(now + 51 * MS));
-        // The task's own waker is the latest: unless it is woken, this hangs.
+        // The task's own waker is the latest: unless the timer wakes it, this hangs.
         poll_fn(|cx| timer.as_mut().poll(cx)).await;
 
         let now = timer.now();

@@ -1,70 +1,72 @@
-//! A file that grows at its end, and can be cut back.
+//! A file that grows at its end, and that can be cut back.
 
 use std::cmp::Ordering;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 
 use blocking::unblock;
+use inflight_store_file::sync_parent;
 
 use crate::error::LinesError;
 use crate::identity::leads_to;
 
-/// What is gathered before it is written.
+/// Bytes that are buffered before they are written to the file.
 const CHUNK: usize = 64 * 1024;
 
-/// An output of lines: what a sink of your own is made of. [`LineSink`](crate::LineSink) is made of two.
+/// An output of lines, as a part of a sink of your own. [`LineSink`](crate::LineSink) consists of two.
 ///
-/// What is in the file ends with a whole line, unless the process or the machine died while it was being
-/// written. While this value lives, and a sync of it that it has left behind, the file is locked against others
-/// of its kind. What others do to it nevertheless is found out when it is [synced](Self::sync) or
-/// [checked](Self::check).
+/// The file ends with a complete line, unless the process or the machine died during a write. While this
+/// value lives, and while a sync that it has started runs, the file is locked against other `LineFile`s.
+/// [`sync`](Self::sync) and [`check`](Self::check) detect changes by other programs.
 #[derive(Debug)]
 pub struct LineFile {
     file: Arc<Locked>,
-    /// Lines that are not in the file yet.
+    /// Lines that are not written to the file yet.
     buffer: Vec<u8>,
-    /// With those in the buffer.
+    /// The length of the file with the buffered lines.
     length: u64,
 }
 
 impl LineFile {
-    /// Opens a file, which is made if it is not there, and leaves it as it is.
+    /// Opens a file, and creates it if it does not exist. Its content stays as it is.
     ///
     /// # Errors
     ///
-    /// [`LinesError`] when that cannot be done, it is no regular file, or another one has it open
+    /// [`LinesError`] if the file cannot be opened, is not a regular file, or is open in another `LineFile`
     /// ([`LinesError::Owned`]).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LinesError> {
         let path = path.as_ref();
-        // Before it is opened: to open a pipe is to wait for its reader.
+        // Check this before opening, because opening a pipe waits for its reader.
         if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
             return Err(LinesError::NoFile { path: path.into() });
         }
         let file = Locked::open(path)?;
         let length = file.length()?;
-        sync_parent(path).map_err(LinesError::io("write", path))?;
+        // The path may be a link to a file in another folder.
+        let synced = path.canonicalize().and_then(|path| sync_parent(&path));
+        synced.map_err(LinesError::io("write", path))?;
         Ok(Self { file: Arc::new(file), buffer: Vec::new(), length })
     }
 
-    /// Its name.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// Its length in bytes, with all that was written.
+    /// The length of the file in bytes, with all lines that were written.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Writes a line, to which a line feed is added. It is in the file after the next
-    /// [`sync`](Self::sync), or earlier. (A carriage return makes no second line.)
+    /// Writes a line and a line feed. The line is in the file after the next [`sync`](Self::sync), or
+    /// earlier. (A carriage return does not end a line.)
     ///
     /// # Errors
     ///
-    /// [`LinesError::LineFeed`] when there is one in the line: then nothing is written, and the file can be used
-    /// as before. [`LinesError::Io`]: from then on only [`cut`](Self::cut) makes sense.
+    /// [`LinesError::LineFeed`] if the line contains a line feed: then nothing is written, and the file
+    /// remains usable. [`LinesError::Io`]: from then on only [`cut`](Self::cut) is meaningful.
     pub fn write(&mut self, line: &[u8]) -> Result<(), LinesError> {
         if let Some(at) = line.iter().position(|byte| *byte == b'\n') {
             return Err(LinesError::line_feed(self.path(), self.length, line, at));
@@ -81,12 +83,13 @@ impl LineFile {
         written.map_err(LinesError::io("write", self.path()))
     }
 
-    /// Makes sure that everything outlives a crash of the machine, and says how long the file is then:
-    /// what a sink's pre-commit has to do.
+    /// Makes all lines durable against a crash of the machine, and returns the length of the file: the
+    /// pre-commit of a sink.
     ///
     /// # Errors
     ///
-    /// [`LinesError::Io`], and those of [`check`](Self::check): from then on only [`cut`](Self::cut) makes sense.
+    /// [`LinesError::Io`], and the errors of [`check`](Self::check): from then on only [`cut`](Self::cut) is
+    /// meaningful.
     pub async fn sync(&mut self) -> Result<u64, LinesError> {
         self.flush()?;
         let (file, length) = (Arc::clone(&self.file), self.length);
@@ -98,9 +101,10 @@ impl LineFile {
         Ok(length)
     }
 
-    /// Whether the file is as it was left: what a sink's commit has to ask. [`sync`](Self::sync) does it too.
+    /// Checks that no other program has changed the file: the commit of a sink calls this.
+    /// [`sync`](Self::sync) checks it too.
     ///
-    /// It is told by its name and its length. What is changed in place, byte for byte, is not found out.
+    /// The check compares the path and the length. It does not detect bytes that were changed in place.
     ///
     /// # Errors
     ///
@@ -110,12 +114,11 @@ impl LineFile {
         unblock(move || file.check(length)).await
     }
 
-    /// Forgets what is behind `length`, on the medium too, and goes on from there: what a sink does when
-    /// it aborts.
+    /// Removes everything after `length`, on the medium too, and continues from there: the abort of a sink.
     ///
     /// # Errors
     ///
-    /// [`LinesError::Shrunk`] when the file is shorter than that, [`LinesError::OutputMoved`], and
+    /// [`LinesError::Shrunk`] if the file is shorter than `length`, [`LinesError::OutputMoved`], and
     /// [`LinesError::Io`].
     pub async fn cut(&mut self, length: u64) -> Result<(), LinesError> {
         self.buffer.clear();
@@ -125,11 +128,11 @@ impl LineFile {
         Ok(())
     }
 
-    /// What a new job does with what it finds: refuses it.
+    /// Refuses a file with content. A new job calls this for its output.
     ///
     /// # Errors
     ///
-    /// [`LinesError::NotEmpty`] when there is anything in the file.
+    /// [`LinesError::NotEmpty`] if the file has any content.
     pub fn check_empty(&self) -> Result<(), LinesError> {
         match self.length {
             0 => Ok(()),
@@ -138,11 +141,11 @@ impl LineFile {
     }
 }
 
-/// A file that is locked as long as this value lives, or its process.
+/// A file that is locked until this value is dropped or its process ends.
 #[derive(Debug)]
 struct Locked {
     path: PathBuf,
-    /// The same when the process changes its folder.
+    /// The absolute path, which stays valid when the process changes its working directory.
     place: PathBuf,
     file: File,
 }
@@ -151,9 +154,9 @@ impl Locked {
     fn open(path: &Path) -> Result<Self, LinesError> {
         let refused = LinesError::io("write", path);
         let place = absolute(path).map_err(&refused)?;
-        // What is appended goes to the end, wherever that is: a file that somebody cuts stays too short,
-        // and gets no hole.
-        // Nothing is read here: Windows does not lock a file that was opened only to append.
+        // With `append`, writes go to the current end of the file: a file that another program cuts stays too
+        // short, and gets no hole. The file is opened for reading only because Windows cannot lock a file
+        // that was opened only to append.
         let mut options = File::options();
         let file = options.create(true).read(true).append(true).open(path).map_err(&refused)?;
         match file.try_lock() {
@@ -162,7 +165,7 @@ impl Locked {
             Err(TryLockError::Error(error)) => return Err(LinesError::io("lock", path)(error)),
         }
         let locked = Self { path: path.into(), place, file };
-        // Somebody may have replaced it before it was locked.
+        // Another program may have replaced the file before it was locked.
         locked.check_place()?;
         Ok(locked)
     }
@@ -206,29 +209,17 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // To close the file is not enough: a child process that is just being started has it open
-        // too, until it runs its own program.
+        // Closing the file does not release the lock at once: a child process that is just being started has
+        // the file open too, until it executes its own program.
         let _ = self.file.unlock();
     }
-}
-
-/// A new name outlives a crash of the machine once the folder it stands in is synced.
-#[cfg(unix)]
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let folder = path.canonicalize()?;
-    folder.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-#[cfg(not(unix))]
-fn sync_parent(_path: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // K10: a child process that is just being started has all files open, and is nobody's owner.
+    // K10: a child process that is just being started has all files open, but does not own them.
     #[test]
     fn who_is_dropped_owns_nothing() {
         let folder = tempfile::tempdir().unwrap();

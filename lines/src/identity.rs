@@ -1,10 +1,10 @@
-//! Which file it is that a name leads to.
+//! The identity of the file behind a path.
 
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
 
-/// Whether a name leads to that open file, and not to another one or to none.
+/// True if the path leads to that open file, and not to another file or to none.
 pub(crate) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     match fs::metadata(path) {
         Ok(found) => Ok(is_same_file(&file.metadata()?, &found)),
@@ -19,7 +19,7 @@ fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Elsewhere an open file does not give way to another one.
+/// On other systems an open file cannot be replaced.
 #[cfg(not(unix))]
 fn is_same_file(_one: &Metadata, _other: &Metadata) -> bool {
     true

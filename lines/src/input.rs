@@ -1,4 +1,4 @@
-//! The bytes of an input, a chunk at a time. All of this may block.
+//! The bytes of an input, in chunks. All functions here may block.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -8,7 +8,7 @@ use crate::error::LinesError;
 use crate::identity::leads_to;
 use crate::source::Position;
 
-/// What is read at once.
+/// The size of a chunk in bytes.
 const CHUNK: usize = 256 * 1024;
 
 pub(crate) enum Input {
@@ -17,7 +17,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// The next bytes; none at the end, as far as that is there yet.
+    /// Reads the next bytes; none at the current end of the input.
     pub(crate) fn read(&mut self, chunk: &mut Vec<u8>) -> Result<(), LinesError> {
         match self {
             Self::File(file) => file.read(chunk),
@@ -28,24 +28,24 @@ impl Input {
     }
 }
 
-/// A file that is read from its start to its end, which may move on.
+/// A file that is read from its start to its end, which may move.
 pub(crate) struct InputFile {
     file: File,
     path: PathBuf,
-    /// The same when the process changes its folder.
+    /// The absolute path, which stays valid when the process changes its working directory.
     place: PathBuf,
-    /// How far it was read.
+    /// The number of bytes that were read.
     read: u64,
-    /// How long it was when it was last looked at.
+    /// The length of the file at the last check.
     length: u64,
-    /// Whether its name has to go on leading to it.
+    /// True if the path must keep leading to this file.
     is_followed: bool,
 }
 
 impl InputFile {
     pub(crate) fn open(path: &Path, is_followed: bool) -> Result<Self, LinesError> {
         let refused = LinesError::io("read", path);
-        // Before it is opened: to open a pipe is to wait for its writer.
+        // Check this before opening, because opening a pipe waits for its writer.
         if !fs::metadata(path).map_err(&refused)?.is_file() {
             return Err(LinesError::NoFile { path: path.into() });
         }
@@ -60,7 +60,8 @@ impl InputFile {
     }
 
     fn read(&mut self, chunk: &mut Vec<u8>) -> Result<(), LinesError> {
-        // Asked first: what was written before it was moved away is handed out before that is told.
+        // Check the path before reading, but report the result after it, so that the bytes written before the
+        // file was moved away are handed out first.
         let refused = LinesError::io("read", &self.path);
         let is_moved = self.is_followed && !leads_to(&self.place, &self.file).map_err(&refused)?;
         loop {
@@ -76,7 +77,7 @@ impl InputFile {
         if is_moved { Err(LinesError::InputMoved { path: self.path.clone() }) } else { Ok(()) }
     }
 
-    /// Whether it has grown since its end was come to. That it has shrunk is an error.
+    /// True if the file has grown since the read reached its end. A shorter file is an error.
     fn has_more(&mut self) -> Result<bool, LinesError> {
         let length = self.file.metadata().map_err(LinesError::io("read", &self.path))?.len();
         let expected = self.length.max(self.read);
@@ -87,7 +88,7 @@ impl InputFile {
         Ok(length > self.read)
     }
 
-    /// Goes to a position, if what is before it is what it was. Whether a whole line is before it.
+    /// Moves to a position, if the bytes before it are unchanged. Returns true if a complete line ends there.
     pub(crate) fn seek(&mut self, position: Position) -> Result<bool, LinesError> {
         let refused = LinesError::io("read", &self.path);
         self.file.seek(SeekFrom::Start(0)).map_err(&refused)?;
@@ -103,7 +104,7 @@ impl InputFile {
     }
 }
 
-/// What there is, up to a chunk's length. Signals are not its caller's business.
+/// Reads the available bytes, up to a chunk's length. It retries reads that a signal has interrupted.
 fn fill(reader: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<()> {
     chunk.resize(CHUNK, 0);
     loop {
@@ -114,7 +115,7 @@ fn fill(reader: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// What is in front of a position.
+/// Computes the checksum of the bytes before a position.
 struct Before {
     length: u64,
     checksum: u32,

@@ -1,4 +1,4 @@
-//! Files of lines, one JSON object each, say, as the source and the sink of a
+//! Files of lines (for example one JSON object per line) as the source and the sink of a
 //! [`Pipeline`](inflight_core::pipeline::Pipeline).
 //!
 //! ```
@@ -41,25 +41,25 @@
 //! # mod inflight_lines_doc { pub fn executor() -> async_executor::LocalExecutor<'static> { async_executor::LocalExecutor::new() } }
 //! ```
 //!
-//! # What it relies on
+//! # Assumptions
 //!
-//! * The input only grows. What was read is known again by its checksum when a checkpoint leads back; what is
-//!   appended meanwhile is read, line by line: a last line [without its line feed](LineSource) is not. An
-//!   input that has become shorter is an error; one that was cut, and has grown beyond what it was between
-//!   two looks at it, is found out only by the next life.
-//! * A sync that succeeds: the bytes are on the medium then, and a file's name is once its folder is
-//!   synced (on systems other than Unix the file system has to keep names by itself).
-//! * File locks, for an output has one owner. Not every network file system has them, and they bind only
-//!   those who ask for them. Whoever cuts, replaces, deletes or lengthens the output nevertheless
-//!   [ends the job](LineFile::check) at its next checkpoint; changes in place that leave its length are not
-//!   seen. Who reads the output sees lines that are not committed yet, and after a crash others in their place: up
-//!   to the length in the last checkpoint it stays as it is.
+//! * The input only grows. A restart compares the checksum of the bytes that were read. Appended lines are
+//!   read when they are complete; a last line [without its line feed](LineSource) is not. An input that has
+//!   become shorter is an error. If the input was cut and has grown beyond its old length between two checks,
+//!   only the next life of the process detects it.
+//! * A successful sync puts the bytes on the medium, and a sync of the folder puts the file's name there (on
+//!   systems other than Unix the file system has to keep names by itself).
+//! * File locks work, because an output has one owner. Not every network file system has locks, and a lock
+//!   binds only programs that check it. If another program cuts, replaces, deletes or lengthens the output in
+//!   spite of the lock, the job [ends](LineFile::check) at its next checkpoint; changes in place that keep
+//!   the length are not detected. A reader of the output sees lines that are not committed yet, and that
+//!   other lines may replace after a crash. The part up to the length in the last checkpoint does not change.
 //!
-//! Only Linux is tested. On Windows it is not expected to work yet: a file that is opened to append, as outputs are, cannot be
-//! cut there, and a lock keeps others from reading as well.
+//! Only Linux is tested. Windows is not expected to work yet: a file that is opened to append, as outputs
+//! are, cannot be cut there, and a lock prevents reading as well.
 //!
-//! It runs on any async runtime: what may take long (reading, syncing) happens on the threads of the crate
-//! `blocking`. Writes into the system's memory are done in place.
+//! It runs on any async runtime: reads and syncs run on the threads of the crate `blocking`, because they may
+//! take long. Writes into the system's memory are done in place.
 #![forbid(unsafe_code)]
 
 mod error;

@@ -3,21 +3,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A line as it was read, and where.
+/// A line and its position in the input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Its number in the file, from 1.
     pub number: u64,
-    /// Where it begins, in bytes from the start of the file.
+    /// The position of its first byte, in bytes from the start of the file.
     pub offset: u64,
     /// Its length in bytes, without the line feed.
     pub length: u64,
-    /// The line without the line feed; or its beginning, if it is longer than the source keeps.
+    /// The line without the line feed; or its beginning, if it is longer than the source's limit.
     pub bytes: Vec<u8>,
 }
 
 impl Line {
-    /// Whether [`bytes`](Self::bytes) is all of it.
+    /// True if [`bytes`](Self::bytes) is the complete line.
     pub fn is_whole(&self) -> bool {
         self.bytes.len() as u64 == self.length
     }
@@ -26,7 +26,7 @@ impl Line {
     ///
     /// # Errors
     ///
-    /// [`LineError`], which says where. The bytes are still here.
+    /// [`LineError`], which names the position. The bytes are still in the line.
     pub fn text(&self) -> Result<&str, LineError> {
         let error = |reason| LineError { number: self.number, offset: self.offset, reason };
         if !self.is_whole() {
@@ -37,28 +37,28 @@ impl Line {
     }
 }
 
-/// A line that is no text.
+/// A line that is not valid text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineError {
     /// The line's number in the file, from 1.
     pub number: u64,
-    /// Where it begins, in bytes from the start of the file.
+    /// The position of its first byte, in bytes from the start of the file.
     pub offset: u64,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: Unreadable,
 }
 
-/// What is wrong with a line.
+/// The reason why a line is not valid text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unreadable {
-    /// It is longer than the source keeps.
+    /// It is longer than the source's limit.
     TooLong {
         /// Its length in bytes.
         length: u64,
     },
     /// It is not UTF-8.
     NotUtf8 {
-        /// How many of its bytes are.
+        /// The number of valid bytes before the first invalid one.
         at: usize,
     },
 }
@@ -69,7 +69,7 @@ impl fmt::Display for LineError {
         write!(f, "line {number}, at byte {offset}, ")?;
         match reason {
             Unreadable::TooLong { length } => write!(f, "is too long: {length} bytes"),
-            Unreadable::NotUtf8 { at } => write!(f, "is not UTF-8 behind its first {at} bytes"),
+            Unreadable::NotUtf8 { at } => write!(f, "is not UTF-8 after its first {at} bytes"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Outcomes into a file of lines, and those that failed into another.
+//! Writes outcomes to a file of lines, and failed ones to another.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,21 @@ use serde::{Deserialize, Serialize};
 use crate::error::LinesError;
 use crate::file::LineFile;
 
-/// A sink of two files: the output, and beside it the rejected lines, under the same name with
-/// `.rejected` behind it.
+/// A sink of two files: the output, and the rejected lines in a file of the same name with `.rejected`
+/// appended.
 ///
-/// It commits by length: what a checkpoint holds is how long the files are, and after a crash they are cut
-/// back to that. So a commit has nothing left to do, but to see that the files are what they were: before and
-/// after each checkpoint is saved, one that was cut, replaced, deleted or written to by somebody else is an
-/// error.
+/// It commits by length: a checkpoint holds the lengths of the files, and recovery cuts them back to these
+/// lengths. So a commit only checks that the files are unchanged: before and after each checkpoint is saved,
+/// a file that another program has cut, replaced, deleted or written to is an error.
 ///
-/// Both files are locked, so that a second job cannot have them ([`LinesError::Owned`]).
+/// Both files are locked against a second job ([`LinesError::Owned`]).
 pub struct LineSink<F> {
     output: LineFile,
     rejected: LineFile,
     format: F,
 }
 
-/// How long the files are.
+/// The lengths of the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lengths {
     /// The output, in bytes.
@@ -35,13 +34,14 @@ pub struct Lengths {
 }
 
 impl<F> LineSink<F> {
-    /// Writes what `format` makes of each outcome: `Ok(line)` into the output, `Err(line)` into the
-    /// rejected lines. A line feed is added; one inside the line ends the pipeline with
-    /// [`LinesError::LineFeed`], before anything of that line is written, so `format` has to escape it. (JSON does.)
+    /// Opens or creates the two files. `format` turns each outcome into a line: `Ok(line)` goes to the
+    /// output, `Err(line)` to the rejected lines. The sink adds a line feed. A line feed inside the line ends
+    /// the pipeline with [`LinesError::LineFeed`], before any byte of that line is written, so `format` has
+    /// to escape it. (JSON does.)
     ///
     /// # Errors
     ///
-    /// [`LinesError`] when the files can neither be opened nor made, or another job has them open.
+    /// [`LinesError`] if the files cannot be opened or created, or another job has them open.
     pub fn open<T>(path: impl AsRef<Path>, format: F) -> Result<Self, LinesError>
     where
         F: FnMut(T) -> Result<String, String>,

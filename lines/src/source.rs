@@ -1,4 +1,4 @@
-//! Lines out of a file, from any position.
+//! Reads the lines of a file, from any position.
 
 use std::future::Future;
 use std::io::Read;
@@ -17,51 +17,52 @@ use crate::error::LinesError;
 use crate::input::{Input, InputFile};
 use crate::line::Line;
 
-/// Longer lines are handed out cut short, unless [`LineSource::keep`] says otherwise.
+/// Longer lines are cut short, unless [`LineSource::keep`] sets another limit.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// Whoever follows a file looks at it no more often.
+/// The shortest interval between two checks of a followed file.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How far a file of lines has been read.
+/// The position up to which a file of lines has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// Bytes up to the next line.
+    /// The number of bytes before the next line.
     pub offset: u64,
-    /// Lines up to there.
+    /// The number of lines before it.
     pub lines: u64,
-    /// The CRC-32 of all the bytes up to there, by which the file is known again.
+    /// The CRC-32 of the bytes before it, which identifies the file after a restart.
     pub checksum: u32,
 }
 
 /// A source of the lines of a file. A line ends with a line feed; a carriage return before it is not part of
 /// the line's [`text`](Line::text).
 ///
-/// What the end of the file means depends on who writes to it:
+/// The end of the file depends on the program that writes to it:
 ///
 /// | | at the end of the file | a last line without a line feed |
 /// | --- | --- | --- |
-/// | [`open`](Self::open) | it ends; run again, the pipeline goes on with what was appended | is not handed out: its writer may be in the middle of it |
-/// | [`open_complete`](Self::open_complete) | it ends | is a line: nobody writes any more |
-/// | [`follow`](Self::follow) | it waits for more | is not handed out before the line feed is there |
-/// | [`once`](Self::once) | it ends | is a line: nothing can follow |
+/// | [`open`](Self::open) | the source ends; the next run of the pipeline reads the appended lines | is held back: its writer may not have finished it |
+/// | [`open_complete`](Self::open_complete) | the source ends | is a line: no program writes to the file any more |
+/// | [`follow`](Self::follow) | the source waits for more | is held back until its line feed is there |
+/// | [`once`](Self::once) | the source ends | is a line: nothing can follow |
 ///
-/// A file that becomes shorter while it is read is an error when its end is come to
-/// ([`LinesError::InputShrunk`]), and never a silent end.
+/// If the file becomes shorter while it is read, the source returns an error at its end
+/// ([`LinesError::InputShrunk`]), and never ends silently.
 pub struct LineSource {
-    /// Empty if it is no file.
+    /// Empty if the input is not a file.
     path: PathBuf,
     reading: Reading,
     at_end: AtEnd,
-    /// What was read and not handed out: `chunk[used..]`.
+    /// Bytes that were read; `chunk[used..]` is not handed out yet.
     chunk: Vec<u8>,
     used: usize,
     /// A line whose end was not read yet.
     line: Line,
-    /// An earlier life has handed out the line before the position without its line feed.
+    /// True if an earlier life of the process has handed out the line before the position without its line
+    /// feed.
     is_behind_unfinished: bool,
     position: Position,
-    /// That of all that was taken from `chunk`.
+    /// The checksum of all bytes taken from `chunk`.
     checksum: crc32fast::Hasher,
     keep: usize,
     start: usize,
@@ -70,18 +71,18 @@ pub struct LineSource {
 enum Reading {
     Idle(Input),
     Busy(Task<(Input, Vec<u8>, Result<(), LinesError>)>),
-    /// Nothing more is read.
+    /// No more bytes are read.
     Over,
 }
 
-/// What happens at the end of what there is.
+/// The behaviour at the current end of the input.
 enum AtEnd {
     HoldBack,
     HandOut,
     Wait { timer: Pin<Box<dyn Wait + Send>>, every: Duration, is_waiting: bool },
 }
 
-/// A runtime's timer, whatever its type.
+/// A runtime's timer, with its type erased.
 trait Wait {
     fn begin(self: Pin<&mut Self>, time: Duration);
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
@@ -99,18 +100,18 @@ impl<T: Timer> Wait for T {
 }
 
 impl LineSource {
-    /// The lines of a file, from its start to its end. What has no line feed yet is not handed out.
+    /// The lines of a file, from its start to its end. A last line without a line feed is held back.
     ///
     /// # Errors
     ///
-    /// [`LinesError`] when it cannot be opened, or is no regular file.
+    /// [`LinesError`] if the file cannot be opened, or is not a regular file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LinesError> {
         Ok(Self::of_file(InputFile::open(path.as_ref(), false)?, AtEnd::HoldBack))
     }
 
-    /// The lines of a file that nobody writes to any more: its last line counts without a line feed, too.
+    /// The lines of a file that no program writes to any more: its last line counts also without a line feed.
     ///
-    /// If the file has grown after all, a later run that would go on in the middle of that line is
+    /// If the file has grown nevertheless, a later run that would resume in the middle of that line is
     /// refused ([`LinesError::LineGrown`]).
     ///
     /// # Errors
@@ -120,14 +121,14 @@ impl LineSource {
         Ok(Self::of_file(InputFile::open(path.as_ref(), false)?, AtEnd::HandOut))
     }
 
-    /// The lines of a file that grows, for ever: at its end the source waits, and looks again `every` so
-    /// often (at least a millisecond). It ends when the pipeline is
+    /// The lines of a growing file, without an end: at the end of the file the source waits, and checks it
+    /// again at the interval `every` (at least a millisecond). It ends when the pipeline is
     /// [stopped](inflight_core::pipeline::StopHandle).
     ///
-    /// When the name leads to another file or to none, because a log was rotated, say, what is left in the
-    /// one that is open is handed out, and then that is an error: [`LinesError::InputMoved`]. A job that is run with
-    /// the name that the file has then goes on from its checkpoint. A file that was cut is
-    /// [`LinesError::InputShrunk`], unless by the next look it has become longer than it was.
+    /// If the path leads to another file or to none (for example because a log was rotated), the source hands
+    /// out the rest of the open file and then returns [`LinesError::InputMoved`]. A job started with the
+    /// file's new path resumes from its checkpoint. A file that was cut is [`LinesError::InputShrunk`],
+    /// unless at the next check it is longer than it was before.
     ///
     /// # Errors
     ///
@@ -147,8 +148,8 @@ impl LineSource {
         Ok(Self::of_file(InputFile::open(path.as_ref(), true)?, at_end))
     }
 
-    /// The lines of something that can be read once, such as standard input. It has no checkpoints:
-    /// put a [`NullStore`](inflight_core::NullStore) beside it.
+    /// The lines of an input that can be read once, such as standard input. It has no checkpoints: use it
+    /// with a [`NullStore`](inflight_core::NullStore).
     pub fn once(reader: impl Read + Send + 'static) -> Self {
         Self::new(PathBuf::new(), Input::Once(Box::new(reader)), AtEnd::HandOut)
     }
@@ -173,16 +174,16 @@ impl LineSource {
         }
     }
 
-    /// Keeps lines of at most `bytes` whole (64 KiB, if nothing else is said), and of longer ones the
-    /// first `start` bytes. A line that is cut short [is no text](Line::text); it is handed out all the
-    /// same. The number in flight times this has to fit into memory and into a checkpoint.
+    /// Keeps lines of at most `bytes` complete (64 KiB by default), and the first `start` bytes of longer
+    /// ones. A line that is cut short [is not valid text](Line::text), but it is handed out. This limit times
+    /// the number of records in flight has to fit into memory and into a checkpoint.
     #[must_use]
     pub fn keep(mut self, bytes: usize, start: usize) -> Self {
         (self.keep, self.start) = (bytes, start.min(bytes));
         self
     }
 
-    /// Makes sure that there is something in the chunk; `false` at the end of what there is.
+    /// Fills the chunk if it is empty; returns `false` at the current end of the input.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, LinesError>> {
         if self.used < self.chunk.len() {
             return Poll::Ready(Ok(true));
@@ -211,7 +212,7 @@ impl LineSource {
         }
     }
 
-    /// Takes what is in the chunk up to the end of the line; whether that is there.
+    /// Takes bytes from the chunk up to the end of the line; returns true if that end is in the chunk.
     fn take(&mut self) -> bool {
         let rest = &self.chunk[self.used..];
         let feed = rest.iter().position(|byte| *byte == b'\n');
@@ -225,7 +226,7 @@ impl LineSource {
         feed.is_some()
     }
 
-    /// What follows a line that was handed out without its line feed has to be just that.
+    /// Skips the line feed that belongs to a line handed out without it. Any other byte is an error.
     fn finish_line(&mut self) -> Result<(), LinesError> {
         let offset = self.position.offset;
         if self.chunk[self.used] != b'\n' {
@@ -240,7 +241,7 @@ impl LineSource {
         Ok(())
     }
 
-    /// The line is whole.
+    /// Hands out the complete line.
     fn hand_out(&mut self, has_feed: bool) -> Line {
         let end = self.line.offset + self.line.length + u64::from(has_feed);
         let next = Line { number: self.line.number + 1, offset: end, length: 0, bytes: Vec::new() };
@@ -276,7 +277,7 @@ impl LineSource {
                     *is_waiting = true;
                 }
                 AtEnd::HandOut if self.line.length > 0 => {
-                    // What comes behind it now belongs to it, and is too late.
+                    // Bytes that are appended now belong to this line, so they would be too late.
                     self.reading = Reading::Over;
                     return Poll::Ready(Ok(Some(self.hand_out(false))));
                 }
@@ -292,7 +293,7 @@ impl ReplayableSource for LineSource {
     type Error = LinesError;
     type Acknowledger = ();
 
-    /// Reads what is before the position, to see that it is what it was.
+    /// Reads the bytes before the position, to check that they are unchanged.
     async fn seek(&mut self, position: Position) -> Result<(), LinesError> {
         let reading = mem::replace(&mut self.reading, Reading::Over);
         let Reading::Idle(Input::File(mut file)) = reading else {

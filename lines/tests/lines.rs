@@ -169,7 +169,7 @@ fn the_output_is_cut_back_to_what_was_committed() {
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
     }
     let rejected = fs::read_to_string(folder.path().join("lines.rejected")).unwrap();
-    assert_eq!(rejected, "line 1, at byte 0, is not UTF-8 behind its first 0 bytes\n");
+    assert_eq!(rejected, "line 1, at byte 0, is not UTF-8 after its first 0 bytes\n");
 
     // Somebody else's, for a job without a checkpoint.
     let refused = block_on(open(&path).abort(None)).unwrap_err();

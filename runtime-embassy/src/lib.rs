@@ -1,8 +1,8 @@
 //! embassy for inflight: [`Embassy`], a clock and a timer without `std` and without an allocator.
 //!
-//! A stage lives in a task of yours, which lies in a `static` as all of embassy's tasks do. It keeps its
-//! records and its requests in storage in place ([`Fixed`](inflight_core::Fixed)), and nothing is spawned:
-//! the task polls the stage, or awaits [`Stage::run`](inflight_core::Stage::run), which drives it while it
+//! A stage is part of one of your tasks, which lies in a `static` as all of embassy's tasks do. Its records
+//! and requests are in storage in place ([`Fixed`](inflight_core::Fixed)), and nothing is spawned: the task
+//! polls the stage, or awaits [`Stage::run`](inflight_core::Stage::run), which drives the stage while it
 //! waits for the consumer.
 //!
 //! ```
@@ -42,10 +42,10 @@
 //!
 //! # Wakers
 //!
-//! embassy's timers accept no wakers but those of its own tasks, unless the program turns on one of the features
-//! `generic-queue-*` of `embassy-time-queue-utils`. A stage over `Fixed` uses no other. On the heap, or over a
-//! [`WakeTable`](inflight_core::WakeTable), each request has a waker of its own, and the first of embassy's timers would
-//! panic; so that does not compile:
+//! embassy's timers accept only the wakers of its own tasks, unless the program turns on one of the features
+//! `generic-queue-*` of `embassy-time-queue-utils`. A stage over `Fixed` uses only the waker of its task. On
+//! the heap, or over a [`WakeTable`](inflight_core::WakeTable), each request has a waker of its own, and the
+//! first of embassy's timers would panic; so that does not compile:
 //!
 //! ```compile_fail
 //! # use inflight_core::{AsyncWait, AsyncWaitExt, WakeTable};
@@ -56,7 +56,7 @@
 //! let stage = stage.in_place_over(Embassy, &WAKES);
 //! ```
 //!
-//! It does with [`EmbassyAnyWaker`], by which the program says that it has turned on that feature:
+//! With [`EmbassyAnyWaker`] it compiles; by that type the program states that it has turned on the feature:
 //!
 //! ```
 //! # use inflight_core::{AsyncWait, AsyncWaitExt, WakeTable};
@@ -79,9 +79,9 @@ use core::task::{Context, Poll};
 use embassy_time::TICK_HZ;
 use inflight_core::{Instant, NoRuntime, Runtime, Timer};
 
-/// embassy's time, whatever its timer queue. Stages over it are driven by whoever polls them, and are in place:
-/// [`in_place_over(Embassy, Fixed::<N>)`](inflight_core::StageBuilder::in_place_over). In any other storage they do not
-/// compile (see [Wakers](crate#wakers)):
+/// embassy's time, with any timer queue. Its stages are in place, and their owner polls them:
+/// [`in_place_over(Embassy, Fixed::<N>)`](inflight_core::StageBuilder::in_place_over). With any other storage
+/// they do not compile (see [Wakers](crate#wakers)):
 ///
 /// ```compile_fail
 /// # use inflight_core::{AsyncWait, AsyncWaitExt};
@@ -103,14 +103,16 @@ impl Runtime for Embassy {
     }
 }
 
-/// embassy's time where its timers accept any waker: in programs that turn on one of the features `generic-queue-*` of
-/// `embassy-time-queue-utils`, or have a time driver with a queue of its own that does. Stages over it can live in every
-/// storage. (Over a `WakeTable` also where that is not so, if no request waits for one of embassy's timers: everything
-/// else of the stage is polled with the waker of its task.)
+/// embassy's time in programs whose timers accept any waker: they turn on one of the features
+/// `generic-queue-*` of `embassy-time-queue-utils`, or have a time driver with such a queue of its own.
+/// Stages can use every storage. (A stage over a `WakeTable` also works with other timer queues if no request
+/// waits for one of embassy's timers, because everything else in the stage is polled with the waker of its
+/// task.)
 ///
 /// # Panics
 ///
-/// Where that is not so, embassy panics when a stage on the heap first waits for a deadline, or a request for a timer.
+/// If the timers do not accept any waker, embassy panics when a stage on the heap first waits for a deadline,
+/// or a request for a timer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmbassyAnyWaker;
 
@@ -122,9 +124,9 @@ impl Runtime for EmbassyAnyWaker {
     }
 }
 
-/// embassy's clock, counted from when the system started, and one of its timers.
+/// embassy's clock, counted from the start of the system, and one of its timers.
 ///
-/// Instants are those of the clock's ticks. A deadline between two ticks is met at the later one.
+/// Instants are the clock's ticks. For a deadline between two ticks the timer fires at the later one.
 #[derive(Debug)]
 pub struct EmbassyTimer {
     armed: Option<(embassy_time::Instant, embassy_time::Timer)>,
@@ -157,7 +159,7 @@ impl Timer for EmbassyTimer {
 
 const NANOS: u64 = 1_000_000_000;
 
-/// The start of a tick. What is beyond 292 years is that.
+/// The start of a tick, at most 292 years.
 const fn nanos(ticks: u64, hz: u64) -> i64 {
     if NANOS.is_multiple_of(hz) {
         // The usual case, without the code for a division.
@@ -165,12 +167,12 @@ const fn nanos(ticks: u64, hz: u64) -> i64 {
         return if nanos > i64::MAX as u64 { i64::MAX } else { nanos as i64 };
     }
     let (seconds, rest) = (ticks / hz, ticks % hz);
-    // The rest is less than a second, and so its product less than 2^64 up to 18 GHz.
+    // The rest is less than a second, so its product is less than 2^64 up to 18 GHz.
     let nanos = seconds.saturating_mul(NANOS).saturating_add(rest * NANOS / hz);
     if nanos > i64::MAX as u64 { i64::MAX } else { nanos as i64 }
 }
 
-/// The first tick that is not before an instant.
+/// The first tick at or after an instant.
 const fn ticks_rounded_up(nanos: i64, hz: u64) -> u64 {
     if nanos <= 0 {
         return 0;
@@ -186,7 +188,7 @@ const fn ticks_rounded_up(nanos: i64, hz: u64) -> u64 {
 mod tests {
     use super::*;
 
-    // T8: never early, less than a tick late, and the tick that is waited for is late enough by `now`.
+    // T8: never early, less than a tick late, and `now` at the tick has reached the deadline.
     #[test]
     fn a_deadline_between_two_ticks_is_met_at_the_later_one() {
         for hz in [1, 10, 1_000, 32_768, 1_000_000, 72_000_000, 1_000_000_000, 5_242_880_000] {

@@ -1,8 +1,8 @@
 //! smol for inflight: [`Smol`], and [`SmolLocal`] for futures that are not `Send`.
 //!
-//! Stages run on an executor of the application's own, timers on `async-io`'s reactor. A stage may
-//! borrow whatever outlives the executor. A stage that spawns its requests holds the executor itself, from
-//! within one of its tasks: it needs one that is shared or static, see [`Smol`].
+//! Stages run on the application's own executor, and timers on `async-io`'s reactor. A stage may borrow
+//! values that outlive the executor. A stage that spawns its requests keeps the executor itself, inside one
+//! of the executor's tasks: it needs a shared or static executor, see [`Smol`].
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -45,9 +45,9 @@ use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 ///
 /// # Requests on tasks of their own
 ///
-/// A stage that is started with `.spawn_requests(..).spawn(..)` starts tasks from within its own, so that its own
-/// has the executor in it. One that is borrowed from a local variable would not live long enough (`E0597`): it would be
-/// borrowed by its own tasks. Share it instead:
+/// A stage that is started with `.spawn_requests(..).spawn(..)` spawns tasks from within its own task, so its
+/// task contains the executor. A borrowed local executor would not live long enough (`E0597`), because its
+/// own tasks would borrow it. Share the executor:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -74,7 +74,7 @@ use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 /// assert_eq!(squares, Ok(vec![1, 4, 9]));
 /// ```
 ///
-/// or put it in a `static`, which is as good as an executor that the whole program has, and needs no clones:
+/// or put it in a `static`, which needs no clones:
 ///
 /// ```
 /// use async_executor::Executor;
@@ -85,8 +85,8 @@ use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 /// # let _ = SMOL;
 /// ```
 ///
-/// The executor behind `smol::spawn` can be given to nobody. A shared one is dropped when the last of its tasks is: run it
-/// until the stage's stream has ended or, if that was dropped, once more.
+/// The executor behind `smol::spawn` cannot be passed to a stage. A shared executor is dropped with the last
+/// of its tasks: run it until the stage's stream has ended or, if that was dropped, once more.
 #[derive(Clone, Copy, Debug)]
 pub struct Smol<X>(pub X);
 
@@ -120,7 +120,7 @@ where
     type Handle = SmolHandle<F::Output>;
 
     fn spawn(&self, future: F) -> SmolHandle<F::Output> {
-        // A panic must neither unwind the executor nor come out where the handle is polled.
+        // A panic must neither unwind into the executor nor into the task that polls the handle.
         let caught = AssertUnwindSafe(future).catch_unwind();
         SmolHandle { task: self.0.spawn(caught).fallible() }
     }
@@ -167,10 +167,11 @@ impl<T> Future for SmolHandle<T> {
     }
 }
 
-/// The system's monotonic clock and a timer on `async-io`'s reactor.
+/// The system's monotonic clock, and a timer on `async-io`'s reactor.
 ///
-/// A timer of `async-io` is ready by the clock, and whatever else has come is delivered by its reactor, which may not have run for a
-/// while. This one is ready when the reactor has come to it, and so to the rest (rule 6 of [`Timer`]).
+/// A timer of `async-io` is ready by the clock alone, but the reactor, which delivers all other events, may
+/// not have run for a while. This timer is ready only when the reactor has processed it, and so has delivered
+/// the other events too (rule 6 of [`Timer`]).
 #[derive(Debug)]
 pub struct SmolTimer {
     start: std::time::Instant,
@@ -179,7 +180,7 @@ pub struct SmolTimer {
     bell: Arc<Bell>,
 }
 
-/// Rung by the reactor.
+/// A waker that the reactor wakes.
 #[derive(Debug, Default)]
 struct Bell {
     is_rung: AtomicBool,
@@ -214,15 +215,16 @@ impl Timer for SmolTimer {
 
     fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) {
         self.timer.clear();
-        // The reactor may still ring for the instant before: then that is a bell that nobody hears.
+        // The reactor may still wake the waker of the previous instant, which no longer has an effect.
         match Arc::get_mut(&mut self.bell) {
             Some(bell) => *bell.is_rung.get_mut() = false,
             None => self.bell = Arc::default(),
         }
-        // What is beyond the system's clock never comes.
+        // An instant beyond the system's clock never comes.
         self.at = at.and_then(|at| self.start.checked_add(at - Instant::ZERO));
         if let Some(at) = self.at {
-            // With an instant that has passed the reactor has nothing to do; with the one after it, it rings.
+            // An interval, because the reactor never wakes for an instant that has passed already: then it wakes for the
+            // interval's next instant.
             self.timer.set_interval_at(at, Duration::from_nanos(1));
         }
     }

@@ -1,6 +1,6 @@
 //! tokio for inflight: [`Tokio`], and [`TokioLocal`] for futures that are not `Send`.
 //!
-//! This is all a runtime has to be: a clock, a timer, and somebody who runs a future.
+//! A runtime consists of a clock, a timer and a spawner.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -79,7 +79,7 @@ where
     type Handle = TokioHandle<F::Output>;
 
     fn spawn(&self, future: F) -> TokioHandle<F::Output> {
-        // The future keeps to a ration of its own (see `TokioTimer::turn`).
+        // The future has a budget of its own (see `TokioTimer::turn`).
         let runtime = Handle::try_current().ok();
         TokioHandle { task: runtime.map(|runtime| runtime.spawn(unconstrained(future))) }
     }
@@ -98,7 +98,7 @@ where
 
     /// # Panics
     ///
-    /// Outside of a `LocalSet` (tokio has no way to ask).
+    /// Outside of a `LocalSet` (tokio offers no way to check).
     fn spawn(&self, future: F) -> TokioHandle<F::Output> {
         TokioHandle { task: Some(tokio::task::spawn_local(unconstrained(future))) }
     }
@@ -139,7 +139,7 @@ impl<T> Drop for TokioHandle<T> {
 pub struct TokioTimer {
     runtime: Handle,
     start: tokio::time::Instant,
-    /// Made when it is armed first: one box a stage.
+    /// Created when it is first armed: one box per stage.
     sleep: Option<Pin<Box<Sleep>>>,
     armed: bool,
 }
@@ -152,14 +152,14 @@ impl Timer for TokioTimer {
     fn arm(mut self: Pin<&mut Self>, at: Option<Instant>) {
         self.armed = at.is_some();
         let Some(at) = at else { return };
-        // What is too far off for tokio's clock is 30 years off, and armed again then.
+        // An instant beyond tokio's clock is armed 30 years ahead, and armed again then.
         const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
         let deadline = self.start + (at - Instant::ZERO).min(FAR);
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(deadline),
             None => {
                 let sleep = {
-                    let _inside = self.runtime.enter(); // whoever polls the stage need not be
+                    let _inside = self.runtime.enter(); // the task that polls the stage need not be
                     tokio::time::sleep_until(deadline)
                 };
                 self.sleep = Some(Box::pin(sleep));
@@ -175,8 +175,8 @@ impl Timer for TokioTimer {
         Poll::Ready(())
     }
 
-    /// tokio lets a task poll 128 things and then answers `Pending` for what is ready. A stage
-    /// polls that many requests in a turn, and then yields by itself.
+    /// tokio lets a task poll 128 resources and then returns `Pending` for ready ones. A stage polls that
+    /// many requests in a turn, and then yields by itself.
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let mut turn = Some(turn);
         let mut done = None;

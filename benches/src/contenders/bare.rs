@@ -1,4 +1,4 @@
-//! No stage at all.
+//! Contenders without a stage.
 
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use crate::meter::Meter;
 use crate::runtimes::Rt;
 use crate::workloads::Workload;
 
-/// What the runtime itself can do with that many requests at once: as many tasks that each loop over them.
+/// The rate of the runtime itself with that many requests: as many tasks, each of which loops over requests.
 pub(crate) async fn no_stage<R: Rt, W: Workload>(work: W, capacity: usize, meter: Meter) -> Meter {
     let shared = Arc::new(Mutex::new((meter.records(), Some(meter))));
     let tasks: Vec<_> = (0..capacity)
@@ -37,8 +37,8 @@ pub(crate) async fn no_stage<R: Rt, W: Workload>(work: W, capacity: usize, meter
     meter.expect("nobody else takes it")
 }
 
-/// What the requests themselves cost, with that many at once: each is polled when it is asked, and once more when all
-/// have been woken, which each is once. All have the same waker, so nothing is looked up when they are.
+/// The cost of the requests themselves, with that many at once: each is polled when it starts, and once more
+/// when all have been woken. All have the same waker, so a wake needs no lookup.
 pub(crate) async fn alone<W: Workload>(work: W, capacity: usize, mut meter: Meter) -> Meter {
     let mut records = meter.records();
     let mut window: Vec<_> = (0..capacity).map(|_| Box::pin(None)).collect();

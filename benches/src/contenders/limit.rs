@@ -1,7 +1,7 @@
-//! The limit: a ring that keeps order, polls what was woken, and does nothing else.
+//! The limit: a ring that keeps order and polls the woken requests, without any other feature.
 //!
-//! No timer, no retry, no checkpoint, no control elements, no second order. Each place has a waker of its
-//! own, made once, that sets a bit.
+//! It has no timer, no retry, no checkpoint, no control elements, no second order. Each slot has a waker of
+//! its own, created once, that sets a bit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -64,7 +64,7 @@ struct Place<F: Future> {
     answer: Option<F::Output>,
 }
 
-/// Nothing in it is pinned: the requests are in boxes of their own.
+/// Nothing in it is pinned, because the requests are in boxes of their own.
 impl<I: Iterator<Item: Future>> Unpin for Ring<I> {}
 
 impl<F: Future> Place<F> {
@@ -106,7 +106,7 @@ impl<I: Iterator<Item: Future>> Ring<I> {
         }
     }
 
-    /// Polls what was woken; whether there was anything.
+    /// Polls the woken requests; returns true if there were any.
     fn poll_woken(&mut self) -> bool {
         let mut any = false;
         for (number, word) in self.shared.words.iter().enumerate() {
@@ -146,7 +146,7 @@ impl<I: Iterator<Item: Future>> Stream for Ring<I> {
 }
 
 impl<I: Iterator<Item: Future>> Ring<I> {
-    /// Ready when there may be an answer, with `false` at the end.
+    /// Ready if an answer may have arrived; with `false` at the end.
     fn work(&mut self, cx: &Context<'_>) -> Poll<bool> {
         loop {
             let woken = self.poll_woken();

@@ -1,4 +1,4 @@
-//! Who is compared: this library in its modes, its peers, and some limits.
+//! The contenders: this library in its modes, its peers, and some limits.
 
 mod bare;
 mod limit;
@@ -18,7 +18,7 @@ use crate::meter::{Amount, Answer, Clock, Measured, Meter};
 use crate::runtimes::{ForStages, Rt};
 use crate::workloads::{Plain, Within, Workload};
 
-/// How this library runs its requests.
+/// The three ways in which this library runs requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The stage is polled by its consumer and polls its requests.
@@ -29,18 +29,18 @@ pub(crate) enum Mode {
     Spawned,
 }
 
-/// The order in which this library hands on.
+/// The order of this library's outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// All of it.
+    /// The order of all records.
     Ordered,
-    /// None.
+    /// No order.
     Unordered,
-    /// That of each of 1,000,000 keys.
+    /// The order of the records of each of 1,000,000 keys.
     ByKey,
 }
 
-/// Who does the work.
+/// The contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
     /// This library.
@@ -55,17 +55,18 @@ pub(crate) enum Contender {
     Buffered,
     /// `futures`, `buffer_unordered`.
     BufferUnordered,
-    /// A task each, in a `JoinSet`, behind a semaphore (tokio only).
+    /// A task per request, in a `JoinSet`, behind a semaphore (tokio only).
     JoinSet,
-    /// A task each, their handles in a `VecDeque`.
+    /// A task per request, their handles in a `VecDeque`.
     SpawnVecDeque,
     /// One request after the other.
     Sequential,
     /// A ring that keeps order and does nothing else.
     Limit,
-    /// `capacity` tasks that each loop over requests: nothing is collected, nothing ordered.
+    /// `capacity` tasks that each loop over requests: it collects no results and keeps no order.
     NoStage,
-    /// A window of requests after the other: nothing is handed out or asked until all of it is answered.
+    /// One window of requests after the other: a window is handed out when all of it is answered, and then
+    /// the next begins.
     Alone,
 }
 
@@ -74,7 +75,7 @@ use Mode::*;
 use Order::*;
 
 impl Contender {
-    /// All of them, in the order of the tables.
+    /// All contenders, in the order of the tables.
     pub(crate) const ALL: &[Self] = &[
         Inflight(InPlace, Ordered),
         Inflight(InPlace, Unordered),
@@ -99,7 +100,7 @@ impl Contender {
         Alone,
     ];
 
-    /// Whether its results come in the order of the records.
+    /// True if its results come in the order of the records.
     fn is_ordered(self) -> bool {
         matches!(
             self,
@@ -114,7 +115,7 @@ impl Contender {
         )
     }
 
-    /// Whether it is among the few that sleep in a quick comparison.
+    /// True if it is among the few contenders with a sleep in a quick comparison.
     pub(crate) fn is_in_quick_sleep(self) -> bool {
         matches!(
             self,
@@ -126,20 +127,20 @@ impl Contender {
         )
     }
 
-    /// Whether it can keep many requests in flight.
+    /// True if it can have many requests in flight.
     pub(crate) fn is_concurrent(self) -> bool {
         self != Sequential
     }
 
-    /// Whether a timeout can be put around its requests. The limits do without.
+    /// True if its requests can have a timeout. The limits have none.
     pub(crate) fn can_time_out(self) -> bool {
         !matches!(self, Limit | Alone)
     }
 
-    /// Whether there is such a row.
+    /// True if the contender has such a row.
     pub(crate) fn takes_part(self, on_tokio: bool, sleeping: bool, timeout: bool) -> bool {
         match self {
-            // Watermarks go with timeout and retries: all that the operator has to do.
+            // Watermarks are measured with timeout and retries, so that the operator has all its work to do.
             Watermarks(_) => timeout,
             JoinSet => on_tokio,
             NoStage => sleeping,
@@ -191,20 +192,20 @@ impl fmt::Display for Order {
 /// A sample under way.
 type Sample = Pin<Box<dyn Future<Output = Meter> + Send>>;
 
-/// What a sample is of.
+/// The parameters of a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task {
-    /// Who.
+    /// The contender.
     pub(crate) contender: Contender,
-    /// How many at once.
+    /// The number of requests in flight.
     pub(crate) capacity: usize,
-    /// How many in all.
+    /// The number of records.
     pub(crate) amount: Amount,
-    /// Whether each request has a timeout.
+    /// True if each request has a timeout.
     pub(crate) timeout: bool,
-    /// What time is taken.
+    /// The clock.
     pub(crate) clock: Clock,
-    /// Who completes the requests, if another task does.
+    /// The responder, if another task completes the requests.
     pub(crate) responder: Option<Pick>,
 }
 
@@ -219,7 +220,7 @@ impl Task {
         cells::prepare(capacity);
         let meter = Meter::new(self.amount, self.contender.is_ordered(), self.clock);
         let meter = runtime.run(async move {
-            // Dropped with the contender: on smol that ends it.
+            // Dropped with the contender, which ends the task on smol.
             let _responder = self.responder.map(|pick| R::spawn(Responder::new(pick, capacity)));
             let sample = match self.contender {
                 Inflight(place, order) if self.timeout => {
@@ -266,7 +267,7 @@ fn start_peer<R: Rt, W: Workload>(
     }
 }
 
-/// Takes everything that comes.
+/// Takes all results of a stream.
 #[inline(always)]
 async fn drain<S>(stream: S, mut meter: Meter) -> Meter
 where

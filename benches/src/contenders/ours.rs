@@ -1,4 +1,4 @@
-//! This library.
+//! The contenders of this library.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::meter::{Answer, Meter};
 use crate::runtimes::{ForStages, Rt};
 use crate::workloads::{Plain, TIMEOUT, Workload};
 
-/// How many keys records have.
+/// The number of keys.
 const KEYS: u64 = 1_000_000;
 
 /// Records between two watermarks.
@@ -122,8 +122,8 @@ where
     }
 }
 
-/// In place, with everything the operator has to do for a record: a timeout, retries armed, timestamps,
-/// and a watermark every 100 records.
+/// In place, with all work of the operator for a record: a timeout, enabled retries, timestamps, and a
+/// watermark every 100 records.
 pub(crate) fn watermarks<R, W>(
     runtime: ForStages<R>,
     order: Order,
@@ -164,7 +164,7 @@ fn elements(records: u64) -> impl Iterator<Item = StreamElement<u64>> {
         }
         let element = (next < records).then(|| StreamElement::record(next, timestamp));
         next += 1;
-        // And one at the start: the first takes the memory for all.
+        // One more at the start, because the first watermark allocates the memory for all.
         mark = (next == 1 || next % WATERMARK_EVERY == 0) && next <= records;
         element
     })

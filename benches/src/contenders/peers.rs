@@ -1,4 +1,4 @@
-//! What people write today.
+//! The contenders that people use today.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

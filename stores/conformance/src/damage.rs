@@ -7,7 +7,7 @@ use crate::{Image, Medium};
 
 type New<'a, M> = &'a mut dyn FnMut() -> M;
 
-/// Up to so many bytes every bit is flipped, beyond one in each.
+/// Flips every bit of parts up to this size, and one bit per byte of larger ones.
 const EVERY_BIT_UP_TO: usize = 4096;
 
 pub(crate) fn retention<M: Medium>(new: New<'_, M>) -> Verdict {
@@ -24,7 +24,7 @@ pub(crate) fn retention<M: Medium>(new: New<'_, M>) -> Verdict {
             let id = saved - lost;
             probe.expect(id, &content(id, 30), lost as usize)?;
         }
-        // Fall-back is no dead end, and not forgotten by going on.
+        // After a fallback the store can save, and the new checkpoints count.
         for next in 1..=keeps {
             probe.go_on(saved + next)?;
         }
@@ -46,7 +46,8 @@ pub(crate) fn retention<M: Medium>(new: New<'_, M>) -> Verdict {
 
 pub(crate) fn torn<M: Medium>(new: New<'_, M>) -> Verdict {
     let keeps = new().capabilities().keeps as u64;
-    // Beside none, one, and as many as there is place for; over longer, shorter and equal ones.
+    // With no, one, and up to more than the maximum of earlier checkpoints; over longer, shorter and equal
+    // ones.
     let equal = (0..=keeps + 1).map(|before| (before, 25, 25));
     for (before, old, bytes) in equal.chain([(keeps + 1, 40, 10), (keeps + 1, 10, 40)]) {
         let mut at = 0;
@@ -60,7 +61,7 @@ pub(crate) fn torn<M: Medium>(new: New<'_, M>) -> Verdict {
     Ok(())
 }
 
-/// Whether the power failed before all was written.
+/// True if the power failed before the write was complete.
 fn torn_at<M: Medium>(medium: M, before: u64, old: usize, len: usize, at: usize) -> Verdict<bool> {
     let mut probe = Probe::open(medium)?;
     for id in 1..=before {
@@ -79,7 +80,7 @@ fn torn_at<M: Medium>(medium: M, before: u64, old: usize, len: usize, at: usize)
             Some(found) => was_torn && found.id.0 == before && found.bytes == content(before, old),
             None => was_torn && before == 0,
         };
-        // What was found once is found again.
+        // A second load finds the same.
         if !told || probe.load()? != found {
             return Err(format!("loaded {}", short(&found)));
         }
@@ -135,7 +136,7 @@ fn flipped_at<M: Medium>(
     verdict.and(goes_on)
 }
 
-/// The newest, or an older one with word of the damage.
+/// Expects the newest checkpoint, or an older one with a report of the damage.
 fn is_one_of(found: &Option<Loaded>, saved: u64) -> Verdict {
     let right = found.as_ref().is_some_and(|Loaded { id, bytes, damaged }| {
         (1..=saved).contains(&id.0)

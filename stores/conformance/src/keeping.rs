@@ -1,4 +1,4 @@
-//! A medium that does as asked.
+//! Checks on a medium without faults.
 
 use futures_lite::future::block_on;
 use inflight_core::{CheckpointStore, LoadError};
@@ -74,7 +74,7 @@ pub(crate) fn ids<M: Medium>(new: New<'_, M>) -> Verdict {
         probe.reopen()?;
         probe.expect(1000, &[again], 0)?;
     }
-    // A lower one may be refused, but never comes to the front.
+    // A lower id may be refused, but never becomes the latest.
     for lower in [0, 7, 999] {
         let _ = probe.try_save(lower, b"lower");
         probe.expect(1000, &[4], 0)?;

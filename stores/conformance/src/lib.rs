@@ -1,10 +1,10 @@
-//! What every [`CheckpointStore`] has to stand: saved and loaded again in every size, closed and
-//! opened, cut off in the middle of a write at every byte, a bit flipped in every byte, a medium that
-//! is full or gone, a second owner.
+//! The conformance suite for every [`CheckpointStore`]: saves and loads of every size, before and after
+//! reopening, writes that are cut off at every byte, a flipped bit in every byte, a medium that is full or
+//! gone, a second owner.
 //!
-//! A store's test brings a [`Medium`], says in [`Capabilities`] what can be done to it, and calls
-//! [`check`]. What cannot be done is left out, and the [`Report`] lists it, so that the test can show
-//! that nothing is left out by mistake.
+//! A store's test implements a [`Medium`], whose [`Capabilities`] list the possible manipulations, and calls
+//! [`check`]. Impossible checks are left out, and the [`Report`] lists them, so that the test can verify that
+//! none is left out by mistake.
 //!
 //! ```
 //! use inflight_core::MemoryStore;
@@ -41,47 +41,47 @@ use inflight_core::{CheckpointId, CheckpointStore};
 /// The error of a medium's store.
 pub type StoreError<M> = <<M as Medium>::Store as CheckpointStore>::Error;
 
-/// What a store keeps its checkpoints on, new and empty.
+/// The medium of a store, new and empty.
 ///
-/// The methods with a default are called only if the [`Capabilities`] say so.
+/// The suite calls a method with a default only if the [`Capabilities`] say so.
 pub trait Medium {
     /// The store to be checked.
     type Store: CheckpointStore;
 
-    /// What this medium can do and what can be done to it.
+    /// The capabilities of this medium and its store.
     fn capabilities(&self) -> Capabilities;
 
-    /// Opens a store, as the next process would. Earlier ones were dropped, except where a second
-    /// owner is tried.
+    /// Opens a store, as the next process would. Earlier stores were dropped, except in the check of a second
+    /// owner.
     ///
     /// # Errors
     ///
     /// The store's own.
     fn open(&mut self) -> Result<Self::Store, StoreError<Self>>;
 
-    /// Makes the newest checkpoint that is intact unreadable. No store is open.
+    /// Makes the newest intact checkpoint unreadable. No store is open.
     fn damage_newest(&mut self) {
         undone("damages")
     }
 
-    /// Opens a store and saves a checkpoint, but the power fails after `at` bytes were written.
-    /// Returns whether it did; `false` when that was enough for all of it.
+    /// Opens a store and saves a checkpoint, but the power fails after `at` bytes were written. Returns true
+    /// if it failed; `false` if `at` bytes were enough for the whole save.
     fn save_torn(&mut self, _id: CheckpointId, _bytes: &[u8], _at: usize) -> bool {
         undone("tears")
     }
 
-    /// All that the medium holds. No store is open.
+    /// The whole content of the medium. No store is open.
     fn image(&mut self) -> Image {
         undone("flips")
     }
 
-    /// Lets the medium hold this and nothing else. No store is open.
+    /// Replaces the content of the medium by this. No store is open.
     fn put_back(&mut self, _image: &Image) {
         undone("flips")
     }
 
-    /// Where a bit is to be flipped, by part and byte: everywhere, unless the most of a medium is
-    /// known to hold nothing.
+    /// The positions at which a bit is to be flipped, by part and byte: by default every byte. Override it
+    /// for a medium that is mostly empty.
     fn places(&self, image: &Image) -> Vec<(usize, usize)> {
         let parts = image.iter().enumerate();
         parts
@@ -94,23 +94,23 @@ pub trait Medium {
         undone("fills")
     }
 
-    /// There is room again. A store is open.
+    /// Makes room again. A store is open.
     fn make_room(&mut self) {
         undone("fills")
     }
 
-    /// The medium is gone. A store is open.
+    /// Takes the medium away. A store is open.
     fn take_away(&mut self) {
         undone("vanishes")
     }
 
-    /// It is back, as it was. A store is open.
+    /// Brings the medium back, unchanged. A store is open.
     fn bring_back(&mut self) {
         undone("vanishes")
     }
 }
 
-/// A medium that says it can do this has to say how.
+/// Panics because a capability is set but its method is missing.
 fn undone(capability: &str) -> ! {
     panic!("the medium's `Capabilities::{capability}` is set, and the method for it is not written")
 }
@@ -118,16 +118,16 @@ fn undone(capability: &str) -> ! {
 /// The content of a medium: parts (files, objects, the one chip) by name.
 pub type Image = Vec<(String, Vec<u8>)>;
 
-/// What a medium and its store can do, and what can be done to them. By default nothing.
+/// The capabilities of a medium and its store, and the possible manipulations. By default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// How many checkpoints are kept at least; with 0 everything is forgotten.
+    /// The minimum number of checkpoints that are kept; 0 means that none is.
     pub keeps: usize,
-    /// What was saved is there when a store is opened again.
+    /// A saved checkpoint is still there when a store is opened again.
     pub durable: bool,
-    /// The longest checkpoint, if there is a limit.
+    /// The length of the longest checkpoint, if there is a limit.
     pub largest: Option<usize>,
-    /// What becomes of two owners.
+    /// The rule for two owners.
     pub owners: Owners,
     /// The newest checkpoint can be made unreadable.
     pub damages: bool,
@@ -137,42 +137,42 @@ pub struct Capabilities {
     pub tears: bool,
     /// Bits can be flipped.
     pub flips: bool,
-    /// It can be full.
+    /// The medium can be full.
     pub fills: bool,
     /// While it is full, the latest checkpoint can be loaded; otherwise that may be an error.
     pub loads_when_full: bool,
-    /// It can be gone.
+    /// The medium can be gone.
     pub vanishes: bool,
 }
 
-/// What becomes of a second owner of one medium.
+/// The rule for a second owner of one medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owners {
-    /// The store's type, or its user, sees to it that there is none.
+    /// The store's type, or its user, prevents a second owner.
     #[default]
     Unchecked,
-    /// It is refused while the first one lives.
+    /// The second owner is refused while the first one lives.
     SecondRefused,
-    /// The first one is refused from then on.
+    /// The first owner is refused from then on.
     FirstRefused,
 }
 
 /// One subject of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// A store that holds nothing says so.
+    /// An empty store returns `None`.
     Empty,
-    /// Every size comes back as it was, also when the store was opened again.
+    /// Every size is loaded as it was saved, also after the store was opened again.
     RoundTrip,
-    /// A buffer that is too small is told what is needed.
+    /// An error for a buffer that is too small names the size that is needed.
     Buffer,
     /// Ids with gaps, repeated, and lower.
     Ids,
-    /// As many as are to be kept are.
+    /// The store keeps as many checkpoints as it promises.
     Retention,
-    /// Two owners never save both.
+    /// Of two owners only one can save.
     Owners,
-    /// What is too long is refused, and costs nothing.
+    /// A checkpoint that is too long is refused, without any effect.
     Limit,
     /// A write cut off at every byte.
     Torn,
@@ -184,21 +184,21 @@ pub enum Check {
     Gone,
 }
 
-/// What was checked, and what could not be.
+/// The checks that were made, and those that were left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What the store stood.
+    /// The checks that the store has passed.
     pub passed: Vec<Check>,
-    /// What the capabilities say cannot be done to it.
+    /// The checks that are impossible with the capabilities.
     pub skipped: Vec<Check>,
 }
 
-/// What a store did that it must not.
+/// A violation of a store's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// In which part of the suite.
+    /// The check that found it.
     pub check: Check,
-    /// What happened.
+    /// A description.
     pub what: String,
 }
 
@@ -214,7 +214,7 @@ impl Error for Violation {}
 ///
 /// # Errors
 ///
-/// The first thing that the store did and must not.
+/// The first violation.
 pub fn check<M: Medium>(mut new: impl FnMut() -> M) -> Result<Report, Violation> {
     let can = new().capabilities();
     let mut report = Report { passed: Vec::new(), skipped: Vec::new() };

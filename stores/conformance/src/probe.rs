@@ -1,4 +1,4 @@
-//! A store together with its medium, and questions to it whose answers are words.
+//! A store together with its medium; its methods describe failures in words.
 
 use std::fmt::Debug;
 
@@ -11,7 +11,7 @@ pub(crate) type Verdict<T = ()> = Result<T, String>;
 
 pub(crate) struct Probe<M: Medium> {
     pub(crate) medium: M,
-    /// `None` while it is closed.
+    /// `None` while the store is closed.
     store: Option<M::Store>,
 }
 
@@ -22,7 +22,7 @@ impl<M: Medium> Probe<M> {
         Ok(probe)
     }
 
-    /// Closes the store and opens it, if that keeps what is in it.
+    /// Closes and reopens the store, if its content is durable.
     pub(crate) fn reopen(&mut self) -> Verdict {
         if self.medium.capabilities().durable {
             self.close();
@@ -31,7 +31,7 @@ impl<M: Medium> Probe<M> {
         Ok(())
     }
 
-    /// Opens it where that may be refused.
+    /// Opens the store where that may be refused.
     pub(crate) fn try_reopen(&mut self) -> Result<(), StoreError<M>> {
         self.close();
         self.store = Some(self.medium.open()?);
@@ -88,8 +88,8 @@ impl<M: Medium> Probe<M> {
         Err(format!("loaded {}, expected {}", short(&found), short(&expected)))
     }
 
-    /// Whatever happened before, it has to be possible to go on. A damaged checkpoint may count until
-    /// as many as are kept have been saved, since it need not be known how new it was.
+    /// Checks that the store can continue, whatever happened before. A damaged checkpoint may still count
+    /// until as many as are kept have been saved, because its age may be unknown.
     pub(crate) fn go_on(&mut self, id: u64) -> Verdict {
         self.save(id, b"went on")?;
         for _ in 0..2 {
@@ -103,7 +103,7 @@ impl<M: Medium> Probe<M> {
     }
 }
 
-/// For `map_err`.
+/// For `map_err`: puts a description before the error.
 pub(crate) fn told<E: Debug>(what: impl ToString) -> impl FnOnce(E) -> String {
     move |error| format!("{}: {error:?}", what.to_string())
 }
@@ -114,7 +114,7 @@ pub(crate) fn short(loaded: &Option<Loaded>) -> String {
     format!("{id} ({} bytes: {start:?}.., {damaged} damaged)", bytes.len())
 }
 
-/// Different for every id and length, and no two bytes in a row alike.
+/// Different bytes for every id and length; adjacent bytes differ.
 pub(crate) fn content(id: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at as u8).wrapping_mul(31) ^ (id as u8).wrapping_mul(101)).collect()
 }

@@ -1,14 +1,14 @@
-//! For tests of what is crash-safe: what a program asks of the file system is recorded, and then it is played what
-//! a crash of the machine between any two steps may leave.
+//! Tests of crash safety: this crate records the file operations of a program, and simulates a crash of the
+//! machine between any two of them.
 //!
-//! A test starts another one, its *victim*, in a process of its own ([`Recording::run`]): it is `#[ignore]`d,
-//! and does nothing without a [`folder`]. A library in front of the C library writes down each write, sync, cut,
-//! new file or folder, rename, link and removal in that folder. The victim says what it relies on with [`mark`]. It may
-//! be killed right before any step, and others may follow on what it left.
+//! A test starts another test, its *victim*, in a process of its own ([`Recording::run`]). The victim is
+//! `#[ignore]`d, and does nothing without a [`folder`]. A preloaded library records each write, sync, cut,
+//! new file or folder, rename, link and removal in that folder. The victim calls [`mark`] for everything that
+//! it relies on. It may be killed right before any step, and further victims may continue on the remains.
 //!
-//! [`Recording::each_crash`] then gives, for a crash after each step, what may be there: of what was not synced all,
-//! nothing, or half of each last write; of names whose folder was not synced all or none. What a sync has
-//! returned for is there.
+//! For a crash after each step, [`Recording::each_crash`] then gives the possible contents: unsynced bytes
+//! survive completely, not at all, or with half of each last write; names in a folder that was not synced
+//! survive completely or not at all. Bytes and names whose sync has returned survive.
 //!
 //! It needs Linux and a C compiler, which Rust needs there anyway.
 #![cfg(target_os = "linux")]
@@ -33,25 +33,25 @@ const FOLDER: &str = "INFLIGHT_CRASHES_FOLDER";
 const JOURNAL: &str = "INFLIGHT_CRASHES_JOURNAL";
 const STEPS: &str = "INFLIGHT_CRASHES_STEPS";
 
-/// The signal.
+/// The number of the signal SIGKILL.
 const KILLED: i32 = 9;
 
-/// In the folder: what a victim relies on. It is not part of what a crash leaves.
+/// The file in the folder with the victim's marks. It survives every simulated crash.
 const MARKS: &str = "marks";
 
-/// For a victim: the folder to work in; `None` if the test was started by somebody else.
+/// For a victim: the folder to work in; `None` if no test has started this process as a victim.
 pub fn folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
-/// For a victim: from here on it relies on this, which a crash must not take back.
+/// For a victim: records a fact that it relies on from here on, and that a crash must not undo.
 pub fn mark(what: impl std::fmt::Display) {
     let marks = folder().expect("only a victim marks").join(MARKS);
     let mut marks = File::options().create(true).append(true).open(marks).unwrap();
     marks.write_all(format!("{what}\n").as_bytes()).unwrap();
 }
 
-/// What victims have done to a folder, one after the other.
+/// The operations of victims on a folder, one victim after the other.
 #[derive(Debug)]
 pub struct Recording {
     _place: TempDir,
@@ -59,14 +59,14 @@ pub struct Recording {
     journal: PathBuf,
 }
 
-/// What a crash of the machine has left.
+/// The remains of a crash of the machine.
 #[derive(Debug)]
 pub struct Crash {
-    /// After how many steps, and how much of what was not synced is there: for messages.
+    /// The number of steps, and how much of the unsynced bytes survives: for messages.
     pub when: String,
-    /// What was relied on by then.
+    /// The victim's marks by then.
     pub marks: Vec<String>,
-    /// The files that are there, by their names in the folder.
+    /// The surviving files, by their names in the folder.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -77,10 +77,10 @@ impl Default for Recording {
 }
 
 impl Recording {
-    /// Of an empty folder.
+    /// A recording of an empty folder.
     pub fn new() -> Self {
         let place = in_memory();
-        // As the system spells it: by that the recorder knows it.
+        // The recorder sees the canonical path.
         let path = place.path().canonicalize().unwrap();
         let (folder, journal) = (path.join("folder"), path.join("journal"));
         fs::create_dir(&folder).unwrap();
@@ -88,8 +88,8 @@ impl Recording {
         Self { _place: place, folder, journal }
     }
 
-    /// Starts the test `victim` of this program and waits for its end; or has it killed before it makes a step more
-    /// than `steps`. Whether it came to its end.
+    /// Starts the test `victim` of this program and waits for its end; with `steps`, kills it before it makes
+    /// a further step. Returns true if it ran to its end.
     pub fn run(&self, victim: &str, steps: Option<usize>) -> bool {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", victim, "--ignored", "--test-threads=1"]);
@@ -102,7 +102,7 @@ impl Recording {
         ended.success()
     }
 
-    /// Shows what a crash before the first step, between any two and after the last may have left.
+    /// Shows the possible remains of a crash before the first step, between any two steps and after the last.
     pub fn each_crash(&self, mut show: impl FnMut(&Crash)) {
         let mut model = Model::new(&self.folder);
         let journal = self.journal();
@@ -120,7 +120,7 @@ impl Recording {
         }
     }
 
-    /// What was relied on at the end.
+    /// The marks at the end.
     pub fn marks(&self) -> Vec<String> {
         let marks = fs::read_to_string(self.marks_file()).unwrap_or_default();
         marks.lines().map(Into::into).collect()
@@ -159,7 +159,7 @@ impl Recording {
 }
 
 impl Crash {
-    /// A folder that holds what is left.
+    /// Creates a folder with the surviving files.
     pub fn folder(&self) -> TempDir {
         let folder = in_memory();
         for (name, bytes) in &self.files {
@@ -171,7 +171,7 @@ impl Crash {
     }
 }
 
-/// In memory, if the machine has a file system there: there are thousands of them.
+/// A folder in memory, if the machine has a file system there, because the tests create thousands of them.
 fn in_memory() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
@@ -181,7 +181,7 @@ fn in_memory() -> TempDir {
     }
 }
 
-/// The library that records, built once a process.
+/// The recording library, built once per process.
 fn recorder() -> &'static Path {
     static RECORDER: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = RECORDER.get_or_init(|| {

@@ -1,4 +1,5 @@
-//! A file system as it may be after a crash: what is on the medium, and what the system has not written there yet.
+//! A model of a file system: the bytes and names on the medium, and those that the system has not written
+//! there yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +15,7 @@ pub(crate) enum Step {
         name: PathBuf,
         length: usize,
     },
-    /// Of a file or of the folder.
+    /// A sync of a file or of the folder.
     Sync {
         name: PathBuf,
     },
@@ -37,7 +38,7 @@ pub(crate) enum Step {
     },
 }
 
-/// Without what was written.
+/// Leaves out the written bytes.
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = |path: &Path| path.file_name().unwrap_or_default().to_owned();
@@ -62,22 +63,22 @@ enum Change {
     Cut { length: usize },
 }
 
-/// Of a file, or of a folder: then it is empty.
+/// The content of a file, or of a folder: then it is empty.
 #[derive(Default)]
 struct Content {
     is_folder: bool,
     durable: Vec<u8>,
-    /// What has not been synced, in order.
+    /// The changes since the last sync, in order.
     since: Vec<Change>,
 }
 
-/// How much of what was not synced has reached the medium.
+/// How much of the unsynced bytes has reached the medium.
 #[derive(Clone, Copy, Debug)]
 enum Reached {
     Nothing,
     /// All but the second half of the last write.
     FrontOfLast,
-    /// All but the first half of the last write: media write in any order.
+    /// All but the first half of the last write, because media write in any order.
     BackOfLast,
     All,
 }
@@ -85,7 +86,7 @@ enum Reached {
 pub(crate) struct Model {
     folder: PathBuf,
     contents: Vec<Content>,
-    /// Which content a name leads to.
+    /// The index of the content behind each name.
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
 }
@@ -133,7 +134,7 @@ impl Model {
         name == self.folder || self.names.get(name).is_some_and(|at| self.contents[*at].is_folder)
     }
 
-    /// The names in a folder are on the medium, and those that were in it are not any more.
+    /// Puts the names in a folder on the medium, and removes old names from it.
     fn sync_names(&mut self, folder: &Path) {
         let is_in = |name: &Path| name.parent() == Some(folder);
         self.durable_names.retain(|name, _| !is_in(name));
@@ -145,12 +146,12 @@ impl Model {
         &mut self.contents[self.names[name]]
     }
 
-    /// What a program reads now.
+    /// The bytes that a program reads now.
     pub(crate) fn read(&self, name: &Path) -> Option<Vec<u8>> {
         self.names.get(name).map(|content| self.contents[*content].after(Reached::All))
     }
 
-    /// What may be there if the machine crashes now, each once.
+    /// The possible remains if the machine crashes now, without duplicates.
     pub(crate) fn crashes(&self) -> Vec<(String, BTreeMap<PathBuf, Vec<u8>>)> {
         let mut seen = BTreeSet::new();
         let mut crashes = Vec::new();

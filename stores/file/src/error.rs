@@ -4,38 +4,38 @@ use std::{fmt, io};
 
 use inflight_core::CheckpointId;
 
-/// Why a [`FileStore`](crate::FileStore) did not do as asked.
+/// The reason why a [`FileStore`](crate::FileStore) call failed.
 ///
-/// The store stays usable after each of them, and the newest intact checkpoint stays where it is.
+/// The store remains usable after each error, and the newest intact checkpoint remains in place.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileStoreError {
-    /// Another store has the folder open, in this process or in another one. A store that was
-    /// dropped while a save was under way counts until that save is through.
+    /// Another store has the folder open, in this process or in another one. A store that was dropped during
+    /// a save still owns the folder until that save has ended.
     Owned {
-        /// The folder that has an owner.
+        /// The folder.
         folder: PathBuf,
     },
-    /// Fewer slots were asked for than a crash-safe store needs.
+    /// The requested number of slots is too small for a crash-safe store.
     TooFewSlots {
-        /// The folder that was to be opened.
+        /// The folder to open.
         folder: PathBuf,
-        /// How many slots were asked for.
+        /// The requested number of slots.
         keep: u16,
         /// The smallest number that is accepted.
         minimum: u16,
     },
-    /// The file system refused. The reason is the [`source`](Error::source).
+    /// The file system returned an error, the [`source`](Error::source).
     Io {
-        /// What was to be done, as in "could not *write*".
+        /// The operation, as in "could not *write*".
         action: &'static str,
-        /// The file or folder it was to be done with.
+        /// The file or folder of the operation.
         path: PathBuf,
-        /// The file system's answer.
+        /// The file system's error.
         source: io::Error,
     },
-    /// The checkpoint to save has a lower number than the latest one that is kept, so it would never
-    /// be loaded.
+    /// The checkpoint to save has a lower number than the latest one that is kept, so no load would ever
+    /// return it.
     IdBehind {
         /// The store's folder.
         folder: PathBuf,
@@ -48,14 +48,14 @@ pub enum FileStoreError {
     AllDamaged {
         /// The store's folder.
         folder: PathBuf,
-        /// Every slot file, and what is wrong with it. Where its content is at fault, that is a
-        /// [`FormatError`](inflight_core::envelope::FormatError) inside the [`io::Error`].
+        /// Every slot file with its error. If its content is damaged, the [`io::Error`] contains a
+        /// [`FormatError`](inflight_core::envelope::FormatError).
         slots: Vec<(PathBuf, io::Error)>,
     },
 }
 
 impl FileStoreError {
-    /// For `map_err`: what could not be done, and with what.
+    /// For `map_err`: adds the operation and the path to an I/O error.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -75,19 +75,19 @@ impl fmt::Display for FileStoreError {
             ),
             Self::TooFewSlots { folder, keep, minimum } => write!(
                 f,
-                "keeping {keep} in {} is not safe, one must stay whole while another is written: \
-                 keep at least {minimum}",
+                "keeping {keep} checkpoints in {} is not safe, because one must stay intact while another is \
+                 written: keep at least {minimum}",
                 folder.display()
             ),
             Self::Io { action, path, .. } => write!(
                 f,
-                "could not {action} {}: see that its folder is there, is writable and has room, \
+                "could not {action} {}: check that its folder exists, is writable and has room, \
                  then try again",
                 path.display()
             ),
             Self::IdBehind { folder, id, latest } => write!(
                 f,
-                "checkpoint {id} is behind checkpoint {latest} in {}: count on from {latest}, or \
+                "checkpoint {id} is older than checkpoint {latest} in {}: use ids above {latest}, or \
                  start in an empty folder",
                 folder.display()
             ),
@@ -97,7 +97,9 @@ impl fmt::Display for FileStoreError {
                     let comma = if index == 0 { "" } else { ", " };
                     write!(f, "{comma}{}: {reason}", path.display())?;
                 }
-                f.write_str("): put a copy of the files back, or move them away to start afresh")
+                f.write_str(
+                    "): put a copy of the files back, or move them away to start from the beginning",
+                )
             }
         }
     }

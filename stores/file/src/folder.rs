@@ -1,4 +1,4 @@
-//! The folder: which slot is read and written when.
+//! The folder: it chooses the slots to read and to write.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -7,23 +7,24 @@ use inflight_core::{CheckpointId, Loaded};
 
 use crate::error::FileStoreError;
 use crate::lock::Lock;
-use crate::slot::{self, Content, Slot, Version, sync_folder, sync_parent};
+use crate::slot::{self, Content, Slot, Version};
+use crate::sync::{sync_folder, sync_parent};
 
-/// An open folder, owned by us for as long as this value lives.
+/// An open folder, owned by this process for as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     keep: u16,
     lock: Lock,
-    /// At least `keep`.
+    /// At least `keep` slots.
     slots: Vec<Slot>,
 }
 
 impl Folder {
-    /// Opens a folder that is there.
+    /// Opens an existing folder.
     pub(crate) fn open(path: PathBuf, keep: u16) -> Result<Self, FileStoreError> {
         let lock = Lock::on(&path)?;
-        // An earlier process may have been killed before it could.
+        // An earlier process may have been killed before this sync.
         sync_folder(&path).map_err(FileStoreError::io("sync", &path))?;
         let slots = find_slots(&path, keep).map_err(FileStoreError::io("list", &path))?;
         let mut folder = Self { path, keep, lock, slots };
@@ -35,7 +36,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Saves a checkpoint; `frame` is [`slot::frame`]'s.
+    /// Saves a checkpoint; `frame` comes from [`slot::frame`].
     pub(crate) fn save(
         &mut self,
         id: CheckpointId,
@@ -44,8 +45,8 @@ impl Folder {
         self.ensure_ownership()?;
         let version = self.version_of(id)?;
         slot::seal(&mut frame, version);
-        // First those that hold nothing to rely on, then the oldest. The newest is never first:
-        // there are two slots or more, and no two versions are equal.
+        // Slots without a reliable checkpoint come first, then the oldest. The newest is never first, because
+        // there are at least two slots, and no two versions are equal.
         self.slots.sort_by_key(|slot| slot.holds);
         let slot = &mut self.slots[0];
         slot.write(&frame, version).map_err(FileStoreError::io("write", &slot.path))
@@ -67,7 +68,7 @@ impl Folder {
                     }
                     continue;
                 }
-                // Nobody but us writes here, so something has failed with it before.
+                // No other program writes here, so an earlier operation on this slot has failed.
                 Content::Intact(..) => io::Error::other("an earlier failure leaves it in doubt"),
                 Content::Damaged(reason) => reason,
             };
@@ -85,7 +86,7 @@ impl Folder {
 
     pub(crate) fn clear(&mut self) -> Result<(), FileStoreError> {
         self.ensure_ownership()?;
-        // The newest last: what a crash on the way leaves is the latest state or none.
+        // The newest is removed last, so that a crash on the way leaves the latest checkpoint or none.
         self.slots.sort_by_key(|slot| slot.holds);
         for slot in &mut self.slots {
             slot.remove().map_err(FileStoreError::io("remove", &slot.path))?;
@@ -93,10 +94,11 @@ impl Folder {
         sync_folder(&self.path).map_err(FileStoreError::io("sync", &self.path))
     }
 
-    /// The folder may have vanished since the last time (a medium was taken out), or another one
-    /// may stand in its place. Then nothing that we know of it holds, and it has to be opened again.
+    /// Reopens the folder if it has vanished since the last call (for example because a medium was removed),
+    /// or if another folder has replaced it: then everything known about it may be wrong.
     ///
-    /// It is not made again: a mount point without its medium is the wrong place for checkpoints.
+    /// It does not create the folder again: a mount point without its medium is the wrong place for
+    /// checkpoints.
     fn ensure_ownership(&mut self) -> Result<(), FileStoreError> {
         if !self.lock.is_in_place() {
             *self = Self::open(self.path.clone(), self.keep)?;
@@ -118,13 +120,13 @@ impl Folder {
     }
 }
 
-/// Makes the folder, so that it outlives a crash of the machine.
+/// Creates the folder durably, so that it survives a crash of the machine.
 ///
-/// Each level is safe before the next is made, so that at most the deepest one is not, when an
-/// earlier process was killed here.
+/// Each level is synced before the next is created. So if an earlier process was killed here, at most the
+/// deepest level is not durable.
 pub(crate) fn create(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
-        // Where we may not open what is above, the folder is not of our making.
+        // Without the permission to open the parent, this program did not create the folder.
         let _ = sync_parent(folder);
         return Ok(());
     }
@@ -140,7 +142,7 @@ fn read(slot: &Slot) -> Result<Content, FileStoreError> {
     slot.read().map_err(FileStoreError::io("read", &slot.path))
 }
 
-/// The slots to keep, and those that an earlier store with more of them has left.
+/// The slots to keep, and further slots that an earlier store with a larger number has left.
 fn find_slots(folder: &Path, keep: u16) -> io::Result<Vec<Slot>> {
     let mut numbers: Vec<u16> = (0..keep).collect();
     for entry in fs::read_dir(folder)? {

@@ -24,35 +24,36 @@
 //! # }
 //! ```
 //!
-//! # What is in the folder
+//! # The files in the folder
 //!
-//! | file | holds |
+//! | file | content |
 //! | --- | --- |
-//! | `slot-0`, `slot-1`, ... | a checkpoint each, behind a header with a checksum |
-//! | `slot-new` | a slot that is being made; what a crash leaves of it does not matter |
-//! | `lock` | nothing; the store that has it locked owns the folder |
+//! | `slot-0`, `slot-1`, ... | one checkpoint each, after a header with a checksum |
+//! | `slot-new` | a slot under construction; after a crash its content is ignored |
+//! | `lock` | empty; the store that has locked it owns the folder |
 //!
-//! Other files are left alone. A save writes over the oldest slot, or a damaged one, and syncs once;
-//! never over the newest intact one. The first save into a slot makes its file and syncs the folder
-//! too. From then on a slot is written in place, so it needs no more room on the medium unless
-//! checkpoints grow.
+//! The store does not touch other files. A save overwrites the oldest slot, or a damaged one, but never the
+//! newest intact one, and syncs once. The first save into a slot creates its file and syncs the folder too.
+//! Later saves overwrite the slot in place, so it needs no more room on the medium unless the checkpoints
+//! grow.
 //!
-//! # What it relies on
+//! # Assumptions
 //!
-//! * A sync that succeeds: the bytes are on the medium then, and the names of files are once their
-//!   folder is synced. (On systems other than Unix folders are not synced; there the file system has
-//!   to keep names by itself.)
-//! * A write harms no other file than the one written.
-//! * The checksum, a CRC-32: one torn slot in four thousand million passes for whole.
-//! * File locks, which not every network file system has. They bind only those who ask for them.
+//! * A successful sync puts the bytes on the medium, and a sync of the folder puts the names of its files
+//!   there. (On systems other than Unix folders are not synced; there the file system has to keep names by
+//!   itself.)
+//! * A write damages no other file.
+//! * The checksum is a CRC-32: it accepts one torn slot in four thousand million.
+//! * File locks work. Not every network file system has them, and a lock binds only programs that check it.
 //!
-//! It runs on any async runtime: the work on files happens on the threads of the crate `blocking`.
+//! The store runs on any async runtime: it works on files in the threads of the crate `blocking`.
 #![forbid(unsafe_code)]
 
 mod error;
 mod folder;
 mod lock;
 mod slot;
+mod sync;
 
 use std::path::{Path, absolute};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,27 +63,28 @@ use inflight_core::{CheckpointId, CheckpointStore, LoadError, Loaded, LoadedInto
 
 pub use error::FileStoreError;
 use folder::Folder;
+pub use sync::{sync_folder, sync_parent};
 
-/// One slot stays whole while another is written.
+/// One slot stays intact while another is written.
 const MINIMUM_SLOTS: u16 = 2;
 
-/// Keeps the last checkpoints in a folder that it owns while it lives.
+/// Keeps the latest checkpoints in a folder, which it owns while it lives.
 ///
-/// What was saved outlives a crash of the process and of the machine. The [crate's page](crate)
-/// says how, and what that relies on.
+/// A saved checkpoint survives a crash of the process and of the machine. The [crate's page](crate) explains
+/// the method and its assumptions.
 ///
 /// # Cancellation
 ///
-/// When the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved whole or
-/// not at all; what has begun ends in the background. A later call waits for it, and what has not
-/// begun by then never will. Until it has ended the folder has an owner, even if the store was
-/// dropped.
+/// If the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved completely or not
+/// at all. An operation that has begun ends in the background; a later call waits for it. An operation that
+/// has not begun by then is never executed. The folder has an owner until the operation has ended, even if
+/// the store was dropped.
 ///
 /// # Failures
 ///
-/// A [`FileStoreError`] leaves the store usable and the newest intact checkpoint where it is. If the
-/// folder vanishes, every call is an error until it is back; another folder in its place is opened
-/// anew. None is made.
+/// After a [`FileStoreError`] the store is usable, and the newest intact checkpoint is in place. If the
+/// folder vanishes, every call is an error until it is back; if another folder replaces it, the store opens
+/// that one. The store does not create a folder again.
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
@@ -96,20 +98,20 @@ struct Shared {
 }
 
 impl FileStore {
-    /// Opens a folder, which is made if it is not there, to keep the last two checkpoints.
+    /// Opens a folder, and creates it if it does not exist; keeps the two latest checkpoints.
     ///
-    /// This blocks while it reads the checkpoints that are there.
+    /// This blocks while it reads the existing checkpoints.
     ///
     /// # Errors
     ///
-    /// [`FileStoreError::Owned`] when another store has it open, [`FileStoreError::Io`] when the file
-    /// system refuses. Damaged checkpoints are none: [`load_latest`](CheckpointStore::load_latest)
-    /// tells of them.
+    /// [`FileStoreError::Owned`] if another store has the folder open, [`FileStoreError::Io`] if the file
+    /// system returns an error. Damaged checkpoints are not an error here:
+    /// [`load_latest`](CheckpointStore::load_latest) reports them.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, FileStoreError> {
         Self::options().open(folder)
     }
 
-    /// To open a folder otherwise than [`open`](Self::open) does.
+    /// Options to open a folder with; [`open`](Self::open) uses the defaults.
     pub fn options() -> FileStoreOptions {
         FileStoreOptions { keep: MINIMUM_SLOTS }
     }
@@ -118,9 +120,9 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// [`FileStoreError::Io`] when the file system refuses; then the checkpoint does not count as
-    /// saved. [`FileStoreError::IdBehind`] when `id` is lower than the latest intact checkpoint's.
-    /// [`FileStoreError::Owned`] when another folder stands in its place and has an owner.
+    /// [`FileStoreError::Io`] if the file system returns an error; then the checkpoint does not count as
+    /// saved. [`FileStoreError::IdBehind`] if `id` is lower than that of the latest intact checkpoint.
+    /// [`FileStoreError::Owned`] if another folder has replaced this one and has an owner.
     pub fn save_blocking(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), FileStoreError> {
         let frame = slot::frame(id, bytes);
         self.call(move |folder| folder.save(id, frame))()
@@ -130,26 +132,27 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// [`FileStoreError::AllDamaged`] when checkpoints were saved and none is intact,
-    /// [`FileStoreError::Io`] when the file system refuses, and [`FileStoreError::Owned`] when another
-    /// folder stands in its place and has an owner.
+    /// [`FileStoreError::AllDamaged`] if checkpoints were saved and none is intact, [`FileStoreError::Io`] if
+    /// the file system returns an error, and [`FileStoreError::Owned`] if another folder has replaced this
+    /// one and has an owner.
     pub fn load_latest_blocking(&mut self) -> Result<Option<Loaded>, FileStoreError> {
         self.call(Folder::load_latest)()
     }
 
-    /// Removes every checkpoint, damaged ones too, to start afresh. Files of others stay.
+    /// Removes every checkpoint, including damaged ones, to start from the beginning. Files of other programs
+    /// stay.
     ///
-    /// This blocks. When it fails, some of them may be gone.
+    /// This blocks. If it fails, some checkpoints may be removed.
     ///
     /// # Errors
     ///
-    /// [`FileStoreError::Io`] when the file system refuses, [`FileStoreError::Owned`] when another
-    /// folder stands in its place and has an owner.
+    /// [`FileStoreError::Io`] if the file system returns an error, [`FileStoreError::Owned`] if another
+    /// folder has replaced this one and has an owner.
     pub fn clear_blocking(&mut self) -> Result<(), FileStoreError> {
         self.call(Folder::clear)()
     }
 
-    /// The work of one call, to be done on whatever thread.
+    /// The work of one call, for any thread.
     fn call<T, W>(
         &mut self,
         work: W,
@@ -161,10 +164,10 @@ impl FileStore {
         let shared = Arc::clone(&self.shared);
         let call = shared.calls.fetch_add(1, Ordering::Relaxed) + 1;
         move || {
-            // A panic leaves the folder's state valid: a slot is distrusted before it is touched.
+            // A panic leaves the folder's state valid, because a slot is distrusted before it is changed.
             let mut folder = shared.folder.lock().unwrap_or_else(PoisonError::into_inner);
             if shared.calls.load(Ordering::Relaxed) != call {
-                // A later call overtook this one, so its future is gone and nobody sees the answer.
+                // A later call has overtaken this one, so its future was dropped and its result is not used.
                 return Ok(T::default());
             }
             work(&mut folder)
@@ -175,10 +178,10 @@ impl FileStore {
 impl CheckpointStore for FileStore {
     type Error = FileStoreError;
 
-    /// Saves a checkpoint; when it is ready, the checkpoint outlives a crash of the machine.
+    /// Saves a checkpoint; when the future is ready, the checkpoint survives a crash of the machine.
     ///
-    /// Saving the latest id again replaces that checkpoint once the new one is safe. A lower id is
-    /// refused: it would never be loaded.
+    /// A save of the latest id replaces that checkpoint once the new one is durable. A lower id is refused,
+    /// because no load would ever return it.
     ///
     /// # Errors
     ///
@@ -188,7 +191,7 @@ impl CheckpointStore for FileStore {
         blocking::unblock(self.call(move |folder| folder.save(id, frame))).await
     }
 
-    /// As [`load_latest`](CheckpointStore::load_latest), which does it in one go.
+    /// Like [`load_latest`](CheckpointStore::load_latest), which reads the checkpoint only once.
     ///
     /// # Errors
     ///
@@ -203,7 +206,7 @@ impl CheckpointStore for FileStore {
 
     /// The latest intact checkpoint; `None` when none was ever saved.
     ///
-    /// A damaged slot does not say how new it was, so every one of them counts as newer.
+    /// The age of a damaged slot is unknown, so each counts as newer.
     ///
     /// # Errors
     ///
@@ -213,34 +216,34 @@ impl CheckpointStore for FileStore {
     }
 }
 
-/// How to open a [`FileStore`]; [`FileStore::options`] gives the defaults.
+/// Options of a [`FileStore`]; [`FileStore::options`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct FileStoreOptions {
     keep: u16,
 }
 
 impl FileStoreOptions {
-    /// How many checkpoints to keep, each in a file of its own: at least two, which is the default.
+    /// The number of checkpoints to keep, each in a file of its own: at least two, which is the default.
     ///
-    /// A folder that has more slots already goes on using them all.
+    /// If the folder has more slots already, the store uses them all.
     #[must_use]
     pub fn keep(mut self, checkpoints: u16) -> Self {
         self.keep = checkpoints;
         self
     }
 
-    /// Opens a folder, which is made if it is not there.
+    /// Opens a folder, and creates it if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`FileStoreError::TooFewSlots`], and those of [`FileStore::open`].
+    /// [`FileStoreError::TooFewSlots`], and the errors of [`FileStore::open`].
     pub fn open(&self, folder: impl AsRef<Path>) -> Result<FileStore, FileStoreError> {
         let (folder, keep) = (folder.as_ref(), self.keep);
         if keep < MINIMUM_SLOTS {
             let folder = folder.to_path_buf();
             return Err(FileStoreError::TooFewSlots { folder, keep, minimum: MINIMUM_SLOTS });
         }
-        // It stays the same folder when the process changes its own.
+        // An absolute path, so that it stays the same folder when the process changes its working directory.
         let path = absolute(folder).map_err(FileStoreError::io("find", folder))?;
         folder::create(&path).map_err(FileStoreError::io("make", &path))?;
         let folder = Mutex::new(Folder::open(path, keep)?);
@@ -258,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    // K9: what a dropped future left behind does not write over what was saved after it.
+    // K9: a save whose future was dropped does not overwrite a later one.
     #[test]
     fn a_save_that_was_overtaken_never_begins() {
         let folder = tempfile::tempdir().unwrap();
@@ -271,7 +274,7 @@ mod tests {
         assert_eq!(store.load_latest_blocking().unwrap().unwrap().bytes, b"saved");
     }
 
-    // L1: a slow medium does not hold up the runtime's thread.
+    // L1: a slow medium does not block the runtime's thread.
     #[test]
     fn the_first_poll_does_not_wait_for_the_medium() {
         let folder = tempfile::tempdir().unwrap();
@@ -286,7 +289,7 @@ mod tests {
             });
             tell.send(ready).unwrap();
         });
-        // Only a failure waits that long.
+        // The test waits that long only when it fails.
         assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(false));
         drop(slow);
         polls.join().unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::FileStoreError;
 
-/// Held for as long as this value lives, or its process.
+/// Held until this value is dropped or its process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
@@ -26,7 +26,7 @@ impl Lock {
         }
     }
 
-    /// Whether the locked file is still the one that others find in the folder.
+    /// True if the locked file is the one that other programs find in the folder.
     pub(crate) fn is_in_place(&self) -> bool {
         match (self.file.metadata(), fs::metadata(&self.path)) {
             (Ok(ours), Ok(found)) => is_same_file(&ours, &found),
@@ -37,8 +37,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // To close the file is not enough: a child process that is just being started has it open
-        // too, until it runs its own program.
+        // Closing the file does not release the lock at once: a child process that is just being started has
+        // the file open too, until it executes its own program.
         let _ = self.file.unlock();
     }
 }
@@ -49,7 +49,7 @@ fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Elsewhere a folder with an open file in it does not give way to another one.
+/// On other systems a folder with an open file in it cannot be replaced.
 #[cfg(not(unix))]
 fn is_same_file(_one: &Metadata, _other: &Metadata) -> bool {
     true

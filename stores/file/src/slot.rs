@@ -7,41 +7,43 @@ use std::path::{Path, PathBuf};
 use inflight_core::CheckpointId;
 use inflight_core::envelope::{self, FormatError, HEADER_LEN, Magic};
 
+use crate::sync::sync_parent;
+
 const MAGIC: Magic = *b"ifFS";
 
-/// Bytes in front of a checkpoint's own: the header, then its number.
+/// The bytes before a checkpoint's own: the header, then its number.
 const PREFIX_LEN: usize = HEADER_LEN + 8;
 
-/// A slot that is made is written under this name first.
+/// A new slot is written under this name first.
 const UNFINISHED: &str = "slot-new";
 
-/// Tells the contents of two slots apart, the later one higher.
+/// Orders the contents of slots: the later content is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     pub(crate) id: CheckpointId,
-    /// How often this id was saved before. It travels in the header's schema version, which slots
-    /// have no other use for.
+    /// The number of earlier saves of this id. It is stored in the header's schema version, which slots do
+    /// not need for anything else.
     pub(crate) revision: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) path: PathBuf,
-    /// What it is known to hold, on the medium and not only in the system's memory. `None`: nothing,
-    /// or nothing to rely on.
+    /// The content that is known to be on the medium, and not only in the system's memory. `None`: no
+    /// content, or no reliable content.
     pub(crate) holds: Option<Version>,
 }
 
-/// What is found in a slot.
+/// The content of a slot, as it was read.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// It was never written: there is no file.
+    /// The slot was never written: it has no file.
     Nothing,
     Damaged(io::Error),
     Intact(Version, Vec<u8>),
 }
 
-/// The frame for a checkpoint, yet to be sealed.
+/// The frame for a checkpoint, not sealed yet.
 pub(crate) fn frame(id: CheckpointId, bytes: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(PREFIX_LEN + bytes.len());
     frame.resize(HEADER_LEN, 0);
@@ -55,11 +57,11 @@ pub(crate) fn seal(frame: &mut [u8], version: Version) {
 }
 
 impl Slot {
-    /// Replaces what the slot holds.
+    /// Replaces the content of the slot.
     pub(crate) fn write(&mut self, frame: &[u8], version: Version) -> io::Result<()> {
         match File::options().write(true).open(&self.path) {
             Ok(mut file) => {
-                // From here on the old content is gone, whatever becomes of the new.
+                // From here on the old content is lost, even if the write fails.
                 self.holds = None;
                 overwrite(&mut file, frame, |file| file.sync_data())?;
             }
@@ -83,16 +85,15 @@ impl Slot {
         }
     }
 
-    /// Reads what the slot holds. Only what cannot be opened is an error; what cannot be read is
-    /// damaged.
+    /// Reads the slot. It is an error if the file cannot be opened; a content that cannot be read is damaged.
     pub(crate) fn read(&self) -> io::Result<Content> {
         let mut file = match File::options().read(true).write(true).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Nothing),
             Err(error) => return Err(error),
         };
-        // An earlier process may have been killed between its write and its sync. The system still
-        // shows what it wrote; we rely on it, and let go of the one before, only once it is safe.
+        // An earlier process may have been killed between its write and its sync, so that the content is only
+        // in the system's memory. Sync it before relying on it and giving up the previous checkpoint.
         let found = file.sync_data().and_then(|()| read_frame(&mut file));
         Ok(match found {
             Ok((version, bytes)) => Content::Intact(version, bytes),
@@ -101,8 +102,8 @@ impl Slot {
     }
 }
 
-/// Writes over a slot in place: a crash on the way damages this slot alone, and its blocks stay its
-/// own when the medium is full.
+/// Overwrites a slot in place: a crash on the way damages only this slot, and the slot keeps its blocks when
+/// the medium is full.
 fn overwrite<F: Write + Seek>(
     slot: &mut F,
     frame: &[u8],
@@ -110,22 +111,22 @@ fn overwrite<F: Write + Seek>(
 ) -> io::Result<()> {
     let written = slot.write_all(frame).and_then(|()| sync(slot));
     if written.is_err() {
-        // After a failed sync the system may show as written what never reached the medium. The next
-        // process must not take it for whole, so its header goes, as well as can be.
+        // After a failed sync the system may return bytes that never reached the medium. Remove the header,
+        // as far as possible, so that the next process does not take the slot for intact.
         let _ = slot.rewind().and_then(|()| slot.write_all(&[0; HEADER_LEN]));
     }
     written
 }
 
-/// Makes a slot. It appears under its name when it is whole: until the very first checkpoint is
-/// saved, there is no damaged one either.
+/// Creates a slot. It gets its name when it is complete, so that there is no damaged checkpoint before the
+/// very first one is saved.
 fn create(path: &Path, frame: &[u8]) -> io::Result<()> {
     let unfinished = path.with_file_name(UNFINISHED);
     let made = write_new(&unfinished, frame)
         .and_then(|()| fs::rename(&unfinished, path))
         .and_then(|()| sync_parent(path));
     if made.is_err() {
-        // No room is taken by what is of no use, and the next save makes the slot anew.
+        // Free the room; the next save creates the slot again.
         let _ = fs::remove_file(&unfinished);
         let _ = fs::remove_file(path);
     }
@@ -138,26 +139,10 @@ fn write_new(path: &Path, frame: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A new name outlives a crash of the machine once the folder it stands in is synced.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-#[cfg(unix)]
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Elsewhere a folder cannot be opened as a file is; the file system keeps the names by itself.
-#[cfg(not(unix))]
-pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 fn read_frame(file: &mut File) -> io::Result<(Version, Vec<u8>)> {
     let mut frame = Vec::new();
     file.take(HEADER_LEN as u64).read_to_end(&mut frame)?;
-    // The header alone says how long the frame is: believe it as far as the file is that long.
+    // The header claims the length of the frame: believe it only if the file is that long.
     if let Err(FormatError::Truncated { expected, .. }) = envelope::open(&frame, MAGIC)
         && expected <= file.metadata()?.len()
     {
@@ -188,7 +173,7 @@ mod tests {
         frame
     }
 
-    // K9: what a failed sync leaves in the system's memory is not taken for whole later.
+    // K9: after a failed sync, the bytes in the system's memory do not count as intact later.
     #[test]
     fn a_failed_sync_leaves_nothing_that_looks_whole() {
         let mut slot = Cursor::new(sealed(1, b"older and longer"));
@@ -197,7 +182,7 @@ mod tests {
         assert_eq!(envelope::open(slot.get_ref(), MAGIC), Err(FormatError::Foreign));
     }
 
-    // K9: what a failed write leaves is not relied on.
+    // K9: a slot is not relied on after a failed write.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_failed_write_leaves_nothing_to_rely_on() {
@@ -207,7 +192,7 @@ mod tests {
         assert_eq!(slot.holds, None);
     }
 
-    // K6: what a header promises is allocated only as far as the file is that long.
+    // K6: allocates only as many bytes as the file has, even if the header claims more.
     #[test]
     fn a_header_that_promises_too_much_is_damage() {
         let folder = tempfile::tempdir().unwrap();
@@ -220,7 +205,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
-    // K6: sealed by us, yet too short for a number.
+    // K6: a body that this store has sealed, but that is too short for a number.
     #[test]
     fn a_body_without_a_number_is_damage() {
         let folder = tempfile::tempdir().unwrap();

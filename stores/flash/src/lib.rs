@@ -1,25 +1,25 @@
 //! [`FlashStore`] keeps the checkpoints of an inflight pipeline on a NOR flash chip, without the standard
 //! library and without an allocator.
 //!
-//! The chip is whatever implements [`NorFlash`]; pages and wear are the business of
-//! [`sequential_storage`]. The store's part of the chip is two halves, a queue each. A checkpoint goes to
-//! the half that does not hold the newest one, and a mark that it is whole to the other. So a half that a
-//! power cut has left unreadable can be erased without losing the newest checkpoint, and a checkpoint
-//! that is damaged is noticed by its mark, also when nothing of it can be read.
+//! The chip is any [`NorFlash`]; [`sequential_storage`] manages pages and wear. The store divides its part of
+//! the chip into two halves, with a queue in each. A save writes the checkpoint to the half without the
+//! newest one, and then a mark that it is complete to the other half. So a half that a power cut has left
+//! unreadable can be erased without losing the newest checkpoint. A damaged checkpoint is detected by its
+//! mark, even if none of its bytes can be read.
 //!
 //! # Limits
 //!
-//! * A checkpoint has to fit into one page of the chip together with what describes it, and into the
-//!   store's buffer: [`FlashStore::LARGEST`].
-//! * Two checkpoints are kept, and as many more as there is room for.
-//! * The chip belongs to the store; nothing checks for another owner.
+//! * A checkpoint with its header has to fit into one page of the chip and into the store's buffer:
+//!   [`FlashStore::LARGEST`].
+//! * The store keeps two checkpoints, and more if there is room.
+//! * The chip belongs to the store; the store does not detect another owner.
 //!
 //! # Cancellation
 //!
-//! A future of this store that is dropped halfway is to the store what a power cut is: the checkpoint is
-//! there whole or not at all, and nothing goes on in the background. The store keeps nothing in memory
-//! that could be wrong afterwards. But it drops the future of the chip's driver with its own, and not
-//! every driver stands that (a transfer may be under way): where yours does not, await to the end.
+//! Dropping a future of this store has the same effect as a power cut: the checkpoint is saved completely or
+//! not at all, and nothing continues in the background. The store keeps no state in memory that could become
+//! wrong. But it drops the future of the chip's driver with its own, and not every driver supports that (a
+//! transfer may be under way): with such a driver, await every future to its end.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -36,20 +36,20 @@ use sequential_storage::queue::{QueueConfig, QueueStorage};
 const CHECKPOINT: Magic = *b"ifFL";
 const WHOLE: Magic = *b"ifFW";
 
-/// Bytes in front of a checkpoint's own: the header, then its number.
+/// The bytes before a checkpoint's own: the header, then its number.
 const PREFIX_LEN: usize = HEADER_LEN + 8;
 
-/// Bytes up to which a read is rounded up.
+/// Reads are rounded up to a multiple of at most this many bytes.
 const MAX_WORD: usize = 32;
 
 type Queue<F> = QueueStorage<F, Cache<Uncached, Uncached, Uncached>>;
 
-/// Keeps the last checkpoints on a NOR flash chip. The [crate's page](crate) says how, and with what
+/// Keeps the latest checkpoints on a NOR flash chip. The [crate's page](crate) explains the method and its
 /// limits.
 ///
 /// `N` is the size of its buffer in bytes: 64 more than the largest checkpoint.
 pub struct FlashStore<F: NorFlash, const N: usize> {
-    /// Both halves are on one chip, which each queue owns while it is at work.
+    /// The chip with both halves; a queue owns it during an operation.
     flash: F,
     halves: [Range<u32>; 2],
     buffer: [u8; N],
@@ -61,24 +61,24 @@ impl<F: NorFlash, const N: usize> fmt::Debug for FlashStore<F, N> {
     }
 }
 
-/// What is on the chip, apart from the bytes of the checkpoint.
+/// The content of the chip, without the bytes of the checkpoint.
 #[derive(Default)]
 struct Found {
-    /// The latest intact one, its length, and the half that it is in.
+    /// The latest intact checkpoint, its length, and its half.
     latest: Option<(Version, usize, usize)>,
-    /// How many were whole once, are newer than that, and cannot be read.
+    /// The number of checkpoints that were complete, are newer than `latest`, and cannot be read.
     lost: usize,
-    /// How many halves cannot be read to the end.
+    /// The number of halves that cannot be read to the end.
     unreadable: usize,
 }
 
-/// A checkpoint's number, and how often that was saved before.
+/// A checkpoint's number, and the number of its earlier saves.
 type Version = (CheckpointId, u32);
 
 impl<F: NorFlash, const N: usize> FlashStore<F, N> {
     /// Bytes of the largest checkpoint that can be saved.
     pub const LARGEST: usize = {
-        // A page is marked at both ends, and each entry has a header.
+        // A page has marks at both ends, and each entry has a header.
         let taken = 2 * MAX_WORD + Queue::<F>::item_overhead_size() as usize;
         let page = F::ERASE_SIZE.saturating_sub(taken);
         let buffer = N.saturating_sub(MAX_WORD);
@@ -86,9 +86,9 @@ impl<F: NorFlash, const N: usize> FlashStore<F, N> {
         whole.saturating_sub(PREFIX_LEN)
     };
 
-    /// A store on the part `range` of a chip: four whole pages at least, half of them for each half.
+    /// A store on the part `range` of a chip: at least four whole pages, divided into two halves.
     ///
-    /// Nothing is read yet. A chip that was never written to, or erased, holds no checkpoint.
+    /// This reads nothing. A chip that was never written to, or erased, has no checkpoint.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl<F: NorFlash, const N: usize> FlashStore<F, N> {
         Ok(Self { flash, halves, buffer: [0; N] })
     }
 
-    /// Erases all of the store's part of the chip, to start afresh.
+    /// Erases the store's part of the chip, to start from the beginning.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl<F: NorFlash, const N: usize> FlashStore<F, N> {
         Ok(())
     }
 
-    /// Gives the chip back.
+    /// Returns the chip.
     pub fn into_flash(self) -> F {
         self.flash
     }
@@ -148,7 +148,7 @@ impl<F: NorFlash, const N: usize> FlashStore<F, N> {
         Ok(found)
     }
 
-    /// Shows the entries of a half, the oldest first. Returns whether all could be read.
+    /// Shows the entries of a half, the oldest first. Returns true if all of them could be read.
     async fn scan(
         &mut self,
         half: usize,
@@ -168,7 +168,7 @@ impl<F: NorFlash, const N: usize> FlashStore<F, N> {
         }
     }
 
-    /// Appends an entry to a half, which is erased first if it cannot be read.
+    /// Appends an entry to a half, and erases the half first if it cannot be read.
     async fn append(
         &mut self,
         half: usize,
@@ -177,7 +177,7 @@ impl<F: NorFlash, const N: usize> FlashStore<F, N> {
     ) -> Result<(), FlashStoreError> {
         if self.scan(half, |_| ()).await? {
             self.push(half, (magic, version), bytes).await?;
-            // A cell that was not blank though it should have been spoils what is written over it.
+            // A cell that was not blank, but should have been, damages the bytes written over it.
             if self.holds(half, (magic, version)).await? {
                 return Ok(());
             }
@@ -225,7 +225,7 @@ fn read(entry: &[u8], magic: Magic) -> Option<(Version, &[u8])> {
     Some(((CheckpointId(u64::from_le_bytes(*id)), revision), bytes))
 }
 
-/// Puts an entry together at the front of `buffer`.
+/// Builds an entry at the front of `buffer`.
 fn write<'a>(
     buffer: &'a mut [u8],
     magic: Magic,
@@ -242,7 +242,7 @@ fn write<'a>(
 impl<F: NorFlash, const N: usize> CheckpointStore for FlashStore<F, N> {
     type Error = FlashStoreError;
 
-    /// Saves a checkpoint; when it is ready, the checkpoint outlives a power cut.
+    /// Saves a checkpoint; when the future is ready, the checkpoint survives a power cut.
     ///
     /// # Errors
     ///
@@ -261,7 +261,7 @@ impl<F: NorFlash, const N: usize> CheckpointStore for FlashStore<F, N> {
             Some(((latest, before), ..)) if id == latest => before.saturating_add(1),
             _ => 0,
         };
-        // The half with the newest is touched only when the new one is whole in the other.
+        // Change the half with the newest checkpoint only when the new one is complete in the other half.
         let target = latest.map_or(0, |(.., half)| 1 - half);
         self.append(target, (CHECKPOINT, (id, revision)), bytes).await?;
         self.append(1 - target, (WHOLE, (id, revision)), &[]).await
@@ -273,7 +273,7 @@ impl<F: NorFlash, const N: usize> CheckpointStore for FlashStore<F, N> {
     ) -> Result<Option<LoadedInto>, LoadError<FlashStoreError>> {
         let Found { latest, lost, unreadable } = self.find(buffer).await?;
         match latest {
-            // The very first save leaves no more than that when it is cut off.
+            // The very first save, when it is cut off, leaves at most one unreadable half.
             None if lost == 0 && unreadable < 2 => Ok(None),
             None => Err(FlashStoreError::Damaged.into()),
             Some((_, needed, _)) if needed > buffer.len() => {
@@ -284,34 +284,34 @@ impl<F: NorFlash, const N: usize> CheckpointStore for FlashStore<F, N> {
     }
 }
 
-/// Why a [`FlashStore`] did not do as asked. It stays usable.
+/// The reason why a [`FlashStore`] call failed. The store remains usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlashStoreError {
-    /// The part of the chip is not four whole pages or more, or its pages are too small.
+    /// The part of the chip has fewer than four whole pages, or its pages are too small.
     Range,
     /// The checkpoint is longer than [`FlashStore::LARGEST`].
     TooLarge {
         /// The checkpoint's bytes.
         len: usize,
-        /// The largest that can be saved.
+        /// The length of the largest checkpoint that can be saved.
         limit: usize,
     },
-    /// The checkpoint to save has a lower number than the latest one, so it would never be loaded.
+    /// The checkpoint to save has a lower number than the latest one, so no load would ever return it.
     IdBehind {
         /// The number of the checkpoint that was refused.
         id: CheckpointId,
         /// The number of the latest one.
         latest: CheckpointId,
     },
-    /// The chip's driver refused.
+    /// The chip's driver returned an error.
     Flash(NorFlashErrorKind),
-    /// What is on the chip is damaged beyond repair, or was not written by this store.
+    /// The content of the chip is damaged beyond repair, or was not written by this store.
     Damaged,
 }
 
 impl FlashStoreError {
-    /// Where the rest cannot be read, what was read before counts.
+    /// If the rest cannot be read, the entries read before still count.
     fn ends_a_scan(self) -> Result<bool, Self> {
         if self == Self::Damaged { Ok(false) } else { Err(self) }
     }
@@ -320,15 +320,17 @@ impl FlashStoreError {
 impl fmt::Display for FlashStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Range => f.write_str("a store needs four whole pages of a flash chip or more"),
+            Self::Range => f.write_str("a store needs at least four whole pages of a flash chip"),
             Self::TooLarge { len, limit } => {
-                write!(f, "a checkpoint of {len} bytes does not fit: {limit} is the most")
+                write!(f, "a checkpoint of {len} bytes does not fit: the largest has {limit}")
             }
             Self::IdBehind { id, latest } => {
-                write!(f, "checkpoint {id} is behind checkpoint {latest}: count on from there")
+                write!(f, "checkpoint {id} is older than checkpoint {latest}: use higher ids")
             }
-            Self::Flash(kind) => write!(f, "the flash chip refused: {kind}"),
-            Self::Damaged => f.write_str("the flash chip's content is damaged: clear the store"),
+            Self::Flash(kind) => write!(f, "the flash chip returned an error: {kind}"),
+            Self::Damaged => {
+                f.write_str("the content of the flash chip is damaged: clear the store")
+            }
         }
     }
 }

@@ -4,23 +4,23 @@ use std::fmt;
 use inflight_core::CheckpointId;
 use object_store::path::Path;
 
-/// Why an [`ObjectCheckpointStore`](crate::ObjectCheckpointStore) did not do as asked.
+/// The reason why an [`ObjectCheckpointStore`](crate::ObjectCheckpointStore) call failed.
 ///
-/// It stays usable after each of them but [`Fenced`](Self::Fenced).
+/// The store remains usable after each error except [`Fenced`](Self::Fenced).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ObjectStoreError {
-    /// Another owner has opened the job since, so this one must stop. It never can save again.
+    /// Another owner has opened the job since, so this one must stop. It can never save again.
     Fenced {
-        /// Where the job's checkpoints are.
+        /// The folder of the job's checkpoints.
         job: Path,
     },
-    /// Nothing was to be kept.
+    /// The number of checkpoints to keep was zero.
     KeepsNothing,
-    /// The object storage refused. The reason is the [`source`](Error::source).
+    /// The object storage returned an error, the [`source`](Error::source).
     Storage(object_store::Error),
-    /// The checkpoint to save has a lower number than the latest one that is kept, so it would never
-    /// be loaded.
+    /// The checkpoint to save has a lower number than the latest one that is kept, so no load would ever
+    /// return it.
     IdBehind {
         /// The number of the checkpoint that was refused.
         id: CheckpointId,
@@ -38,19 +38,19 @@ impl fmt::Display for ObjectStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fenced { job } => {
-                write!(f, "{job} has another owner now: end this one, or open the job again")
+                write!(f, "{job} has a newer owner: stop this one, or open the job again")
             }
             Self::KeepsNothing => f.write_str("a job has to keep at least one checkpoint"),
-            Self::Storage(_) => f.write_str("the object storage refused: try again"),
+            Self::Storage(_) => f.write_str("the object storage returned an error: try again"),
             Self::IdBehind { id, latest } => {
-                write!(f, "checkpoint {id} is behind checkpoint {latest}: count on from there")
+                write!(f, "checkpoint {id} is older than checkpoint {latest}: use higher ids")
             }
             Self::AllDamaged { objects } => {
                 f.write_str("no checkpoint is intact (")?;
                 for (index, object) in objects.iter().enumerate() {
                     write!(f, "{}{object}", if index == 0 { "" } else { ", " })?;
                 }
-                f.write_str("): put copies back, or remove them to start afresh")
+                f.write_str("): put copies back, or remove them to start from the beginning")
             }
         }
     }

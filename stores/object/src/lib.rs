@@ -1,5 +1,5 @@
-//! [`ObjectCheckpointStore`] keeps the checkpoints of an inflight pipeline in object storage, and refuses
-//! an owner that another one has followed.
+//! [`ObjectCheckpointStore`] keeps the checkpoints of an inflight pipeline in object storage, with fencing of
+//! stale owners.
 //!
 //! ```
 //! use inflight_core::{CheckpointId, CheckpointStore};
@@ -26,25 +26,24 @@
 //! # }
 //! ```
 //!
-//! # What is in the folder
+//! # The log
 //!
-//! A log: objects whose names are consecutive numbers. Each is written by a conditional put that fails
-//! if it exists ([`PutMode::Create`](object_store::PutMode::Create)), and never changed. Whoever opens the
-//! job appends a claim. The owner before counts on from its own last number, so its next put finds the
-//! claim in its place and is refused. If that claim has been deleted since, the put succeeds, but the
-//! owner lists the folder after each put, sees higher numbers, and is refused all the same before it
-//! has answered.
+//! The folder of a job is a log: its objects have consecutive numbers as names. A conditional put that fails
+//! if the object exists ([`PutMode::Create`](object_store::PutMode::Create)) writes each object, and no
+//! object is ever changed. A new owner appends a claim. The previous owner counts from its own last number,
+//! so its next put finds the claim under that number and is refused. If the claim has been deleted since, the
+//! put succeeds, but the owner lists the folder after each put, sees higher numbers, and refuses the save
+//! before it returns.
 //!
-//! An update on condition (`If-Match`) is not needed, so back ends that cannot do it will do: the file
-//! system of `object_store` is one.
+//! The store needs no conditional update (`If-Match`), so back ends without one work, such as the file system
+//! of `object_store`.
 //!
-//! # What it relies on
+//! # Assumptions
 //!
-//! * A put is atomic, and durable when it returns. `LocalFileSystem` syncs only if it is told to
-//!   (`with_fsync`).
-//! * `PutMode::Create` never writes over an object, and a list shows every put that has returned. S3,
-//!   Google Cloud Storage and Azure promise both.
-//! * The checksum, a CRC-32, for bits that change afterwards.
+//! * A put is atomic, and durable when it returns. `LocalFileSystem` syncs only with `with_fsync`.
+//! * `PutMode::Create` never overwrites an object, and a list shows every put that has returned. S3, Google
+//!   Cloud Storage and Azure guarantee both.
+//! * The checksum, a CRC-32, detects bits that change later.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -57,16 +56,16 @@ use object_store::path::Path;
 pub use error::ObjectStoreError;
 use log::{Entry, Log, Number};
 
-/// Keeps the last checkpoints of a job in object storage, as its only owner.
+/// Keeps the latest checkpoints of a job in object storage, as its only owner.
 ///
-/// Opening a job makes whoever has it open stale: all it still can do is to load. The
-/// [crate's page](crate) says how.
+/// Opening a job makes its previous owner stale: that one can only load from then on. The [crate's
+/// page](crate) explains the method.
 ///
 /// # Cancellation
 ///
-/// When the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved whole or not
-/// at all. A request that is under way then may still arrive; it is recognised when it has, and in any
-/// case stands before what is saved later.
+/// If the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved completely or not
+/// at all. A request that is under way then may still arrive; a later call recognises it, and its number is
+/// lower than that of every later save.
 #[derive(Debug)]
 pub struct ObjectCheckpointStore<O> {
     log: Log<O>,
@@ -75,13 +74,13 @@ pub struct ObjectCheckpointStore<O> {
     owner: Number,
     /// The number of the next entry.
     next: Number,
-    /// The intact checkpoints that are to be kept, as far as is known, the newest first.
+    /// The intact checkpoints to keep, as far as they are known, the newest first.
     intact: Vec<(Number, CheckpointId)>,
     is_fenced: bool,
 }
 
 impl<O: ObjectStore> ObjectCheckpointStore<O> {
-    /// Opens a job, whose objects have a folder of their own, to keep its last `keep` checkpoints.
+    /// Opens a job, whose objects have a folder of their own, and keeps its latest `keep` checkpoints.
     ///
     /// # Errors
     ///
@@ -93,7 +92,7 @@ impl<O: ObjectStore> ObjectCheckpointStore<O> {
         let log = Log { storage, folder: job };
         loop {
             let owner = log.numbers().await?.last().map_or(0, |last| last.saturating_add(1));
-            // Whoever else claims it now is before us or after us, never beside us.
+            // The put decides the order of owners that claim the job at the same time.
             if log.append(owner, Entry::claim(owner)).await? {
                 let (next, intact) = (owner.saturating_add(1), Vec::new());
                 let mut store = Self { log, keep, owner, next, intact, is_fenced: false };
@@ -108,13 +107,13 @@ impl<O: ObjectStore> ObjectCheckpointStore<O> {
         Err(ObjectStoreError::Fenced { job: self.log.folder.clone() })
     }
 
-    /// Appends a checkpoint. A number that is taken is ours, from a save that seemed to fail, or makes
-    /// us stale.
+    /// Appends a checkpoint. An object that has the number already comes from an earlier save of this owner
+    /// that seemed to fail, or from a newer owner, which makes this one stale.
     async fn append(&mut self, frame: &[u8]) -> Result<(), ObjectStoreError> {
         while !self.log.append(self.next, frame.to_vec()).await? {
             match self.log.read(self.next).await? {
                 Some(Entry::Checkpoint { owner, .. }) if owner == self.owner => self.next += 1,
-                // Damaged: it does not say whose it is. If we are stale the list will tell.
+                // A damaged object does not name its owner. If this owner is stale, the list will show it.
                 Some(Entry::Damaged) => self.next += 1,
                 _ => return self.fenced(),
             }
@@ -135,8 +134,8 @@ impl<O: ObjectStore> ObjectCheckpointStore<O> {
         Ok(intact)
     }
 
-    /// Deletes what is older than the intact checkpoints to keep. Whether it can is of no importance to
-    /// this save; the next one tries again.
+    /// Deletes objects that are older than the intact checkpoints to keep. A failure does not affect this
+    /// save; the next one tries again.
     async fn delete_old(&mut self, numbers: &[Number]) {
         self.intact.truncate(self.keep);
         let Some((oldest, _)) = self.intact.get(self.keep - 1) else { return };
@@ -171,13 +170,12 @@ impl<O: ObjectStore> ObjectCheckpointStore<O> {
 impl<O: ObjectStore> CheckpointStore for ObjectCheckpointStore<O> {
     type Error = ObjectStoreError;
 
-    /// Saves a checkpoint, as the job's owner.
+    /// Saves a checkpoint, as the owner of the job.
     ///
     /// # Errors
     ///
-    /// [`ObjectStoreError::Fenced`] when another owner has opened the job,
-    /// [`ObjectStoreError::IdBehind`], [`ObjectStoreError::Storage`]. After the last one it may be
-    /// saved nevertheless.
+    /// [`ObjectStoreError::Fenced`] if another owner has opened the job, [`ObjectStoreError::IdBehind`],
+    /// [`ObjectStoreError::Storage`]. After the last error the checkpoint may be saved nevertheless.
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), ObjectStoreError> {
         if self.is_fenced {
             return self.fenced();
@@ -196,11 +194,11 @@ impl<O: ObjectStore> CheckpointStore for ObjectCheckpointStore<O> {
         Ok(())
     }
 
-    /// As [`load_latest`](CheckpointStore::load_latest), which does it in one go.
+    /// Like [`load_latest`](CheckpointStore::load_latest), which reads the checkpoint only once.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same.
     async fn load_latest_into(
         &mut self,
         buffer: &mut [u8],
@@ -209,7 +207,7 @@ impl<O: ObjectStore> CheckpointStore for ObjectCheckpointStore<O> {
         latest.map(|latest| latest.copy_into(buffer)).transpose()
     }
 
-    /// The latest intact checkpoint of the job, whoever saved it; `None` when none was ever saved.
+    /// The latest intact checkpoint of the job, from any owner; `None` if none was ever saved.
     ///
     /// # Errors
     ///

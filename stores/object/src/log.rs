@@ -1,4 +1,4 @@
-//! The log of a job: objects with numbers for names, each made only if it is not there.
+//! The log of a job: objects with numbers as names, each created only if it does not exist.
 
 use futures_util::TryStreamExt;
 use inflight_core::CheckpointId;
@@ -8,14 +8,14 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutP
 
 const MAGIC: Magic = *b"ifOB";
 
-/// Behind the header: who wrote it, and which checkpoint it is.
+/// The bytes before a checkpoint's own: the header, its owner and its id.
 const PREFIX_LEN: usize = HEADER_LEN + 16;
 
-/// What an entry is; it travels in the header's schema version.
+/// The kind of an entry, stored in the header's schema version.
 const CLAIM: u32 = 1;
 const CHECKPOINT: u32 = 2;
 
-/// The number of an entry. An owner is known by the number of its claim.
+/// The number of an entry. The number of its claim identifies an owner.
 pub(crate) type Number = u64;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Entry {
     fn read(frame: Vec<u8>) -> Self {
         let read = |frame: &[u8]| {
             let (kind, body) = envelope::open(frame, MAGIC)?;
-            // Nothing follows the body: an object is as long as it was written.
+            // No bytes follow the body, because an object has exactly the bytes that were written.
             let owner = body.first_chunk().ok_or(FormatError::Damaged)?;
             let id = body[8..].first_chunk().ok_or(FormatError::Damaged)?;
             Ok::<_, FormatError>((kind, u64::from_le_bytes(*owner), u64::from_le_bytes(*id)))
@@ -75,7 +75,7 @@ impl<O: ObjectStore> Log<O> {
         self.folder.clone().join(format!("{number:020}"))
     }
 
-    /// The numbers of all entries, in order. What else is in the folder is not ours.
+    /// The numbers of all entries, in order. Other objects in the folder are ignored.
     pub(crate) async fn numbers(&self) -> Result<Vec<Number>, Error> {
         let objects: Vec<_> = self.storage.list(Some(&self.folder)).try_collect().await?;
         let number = |path: &Path| {
@@ -87,7 +87,7 @@ impl<O: ObjectStore> Log<O> {
         Ok(numbers)
     }
 
-    /// Writes an entry whose number is free; whether it was.
+    /// Writes an entry if its number is free; returns true if it was.
     pub(crate) async fn append(&self, number: Number, frame: Vec<u8>) -> Result<bool, Error> {
         let (path, options) = (self.path(number), PutOptions::from(PutMode::Create));
         match self.storage.put_opts(&path, PutPayload::from(frame), options).await {
@@ -97,7 +97,7 @@ impl<O: ObjectStore> Log<O> {
         }
     }
 
-    /// An entry; `None` when it was deleted.
+    /// Reads an entry; `None` if it was deleted.
     pub(crate) async fn read(&self, number: Number) -> Result<Option<Entry>, Error> {
         let found = match self.storage.get(&self.path(number)).await {
             Ok(found) => found.bytes().await,
@@ -110,7 +110,7 @@ impl<O: ObjectStore> Log<O> {
         }
     }
 
-    /// Deletes an entry that is there, or is not any more.
+    /// Deletes an entry; it is no error if it does not exist.
     pub(crate) async fn delete(&self, number: Number) -> Result<(), Error> {
         match self.storage.delete(&self.path(number)).await {
             Err(Error::NotFound { .. }) | Ok(()) => Ok(()),

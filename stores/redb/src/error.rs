@@ -3,31 +3,32 @@ use std::fmt;
 
 use inflight_core::CheckpointId;
 
-/// Why a [`RedbStore`](crate::RedbStore) did not do as asked.
+/// The reason why a [`RedbStore`](crate::RedbStore) call failed.
 ///
-/// The store stays usable after each of them: the file is opened anew when that may help.
+/// The store remains usable after each error: the next call opens the file again where that may help.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedbStoreError {
     /// Another store of the same job is open.
     Owned {
-        /// The job that has an owner.
+        /// The job.
         job: String,
     },
-    /// Nothing was to be kept.
+    /// The number of checkpoints to keep was zero.
     KeepsNothing,
-    /// The database refused: the file is open elsewhere, full, gone, or damaged. The reason is the
-    /// [`source`](Error::source).
+    /// The database returned an error, the [`source`](Error::source): the file is open elsewhere, full, gone,
+    /// or damaged.
     Database(redb::Error),
-    /// The database panicked over what is in the file. It is damaged.
+    /// The database panicked while it read the file, which is damaged.
     Panicked {
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
-    /// The database has not the tables that were made with it. It is damaged, or not one of checkpoints.
+    /// The database has none of the tables that a new database gets. It is damaged, or does not hold
+    /// checkpoints.
     NoTables,
-    /// The checkpoint to save has a lower number than the latest one that is kept, so it would never
-    /// be loaded.
+    /// The checkpoint to save has a lower number than the latest one that is kept, so no load would ever
+    /// return it.
     IdBehind {
         /// The number of the checkpoint that was refused.
         id: CheckpointId,
@@ -38,7 +39,7 @@ pub enum RedbStoreError {
     AllDamaged {
         /// The job.
         job: String,
-        /// How many there are.
+        /// The number of damaged checkpoints.
         damaged: usize,
     },
 }
@@ -48,15 +49,15 @@ impl fmt::Display for RedbStoreError {
         match self {
             Self::Owned { job } => write!(f, "another store has the job {job:?} open: close it"),
             Self::KeepsNothing => f.write_str("a job has to keep at least one checkpoint"),
-            Self::Database(_) => f.write_str("the database of checkpoints refused"),
+            Self::Database(_) => f.write_str("the database of checkpoints returned an error"),
             Self::Panicked { message } => {
                 write!(f, "the database of checkpoints is damaged: {message}")
             }
             Self::NoTables => f.write_str(
-                "the database has no tables of checkpoints: it is damaged, or another program's",
+                "the database has no tables of checkpoints: it is damaged, or belongs to another program",
             ),
             Self::IdBehind { id, latest } => {
-                write!(f, "checkpoint {id} is behind checkpoint {latest}: count on from there")
+                write!(f, "checkpoint {id} is older than checkpoint {latest}: use higher ids")
             }
             Self::AllDamaged { job, damaged } => {
                 write!(f, "all {damaged} checkpoints of the job {job:?} are damaged")

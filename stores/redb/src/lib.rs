@@ -1,5 +1,5 @@
-//! [`RedbStore`] keeps the checkpoints of an inflight pipeline in a [`redb`] database: many jobs in one
-//! file, the last few of each.
+//! [`RedbStore`] keeps the checkpoints of an inflight pipeline in a [`redb`] database: many jobs in one file,
+//! the latest few of each.
 //!
 //! ```
 //! use inflight_core::{CheckpointId, CheckpointStore};
@@ -20,21 +20,22 @@
 //! # }
 //! ```
 //!
-//! # What it relies on
+//! # Assumptions
 //!
-//! * redb: a commit is atomic and durable. The file is locked while it is open, where the system has
+//! * redb's commits are atomic and durable, and redb locks the file while it is open, where the system has
 //!   locks.
-//! * A checksum over each checkpoint, a CRC-32, and for each job a second record of which checkpoint was its
-//!   latest, because redb checks its own sums only after a crash: a bit that changes by itself in one of its pages can
-//!   look as if a checkpoint, or all of them, had never been there. That is told as damage.
-//! * Unwinding: redb panics over some damaged files. The panic is caught and becomes
-//!   [`RedbStoreError::Panicked`] (the panic hook is called all the same). In a program that aborts on
-//!   panic it ends the program.
-//! * Pages that do not lead in a circle. A bit that changes by itself in the pointers of redb's pages is nearly always an
-//!   error; at one place of some nine thousand that were tried it made redb call itself until the process ended. A
-//!   save that is cut off at any byte does no such thing: all were tried.
+//! * A checksum (a CRC-32) over each checkpoint, and for each job a second record of its latest checkpoint,
+//!   detect bits that change by themselves. redb checks its own sums only after a crash, so with such a bit
+//!   in one of its pages a checkpoint, or all of them, can seem never to have existed. The store reports that
+//!   as damage.
+//! * Panics unwind: redb panics over some damaged files. The store catches the panic and returns
+//!   [`RedbStoreError::Panicked`] (the panic hook is called nevertheless). In a program that aborts on panic,
+//!   the panic ends the program.
+//! * redb's pages form no cycle. A bit that changes by itself in the pointers of redb's pages nearly always
+//!   causes an error; at one position of some nine thousand that were tried, it made redb recurse until the
+//!   process ended. A save that is cut off at any byte does not cause that: every byte was tried.
 //!
-//! It runs on any async runtime: the work happens on the threads of the crate `blocking`.
+//! The store runs on any async runtime: it works in the threads of the crate `blocking`.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -50,18 +51,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, io};
 
 use inflight_core::{CheckpointId, CheckpointStore, LoadError, Loaded, LoadedInto};
+use inflight_store_file::sync_parent;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
 pub use error::RedbStoreError;
 
-/// Checkpoints are few, and read once in a process's life.
+/// A small cache is enough, because checkpoints are few, and are read once in a process's life.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Opens the database.
 type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, RedbStoreError> + Send>;
 
-/// A database of checkpoints. Clones are the same database; it is closed when they and their stores
+/// A database of checkpoints. Clones refer to the same database, which is closed when they and their stores
 /// are dropped.
 #[derive(Clone)]
 pub struct RedbFile {
@@ -70,10 +72,10 @@ pub struct RedbFile {
 
 struct Shared {
     opener: Opener,
-    /// The file, if it is one, and which one it was when it was opened.
+    /// The path of the file, if there is one, and the identity of the file that was opened.
     place: Option<PathBuf>,
     identity: Option<Identity>,
-    /// `None` after a failure: redb refuses everything then until it is opened again.
+    /// `None` after a failure: redb then refuses every operation until it is opened again.
     database: Option<Database>,
     owned: HashSet<String>,
 }
@@ -85,19 +87,19 @@ impl fmt::Debug for RedbFile {
 }
 
 impl RedbFile {
-    /// Opens a file, which is made if it is not there. Its folder is not.
+    /// Opens a file, and creates it if it does not exist. It does not create its folder.
     ///
     /// This blocks; after a crash for as long as it takes to read the file.
     ///
     /// # Errors
     ///
-    /// [`RedbStoreError::Database`] when the system refuses, when another process or another
-    /// `RedbFile` has it open, and when it is damaged; [`RedbStoreError::Panicked`] too.
+    /// [`RedbStoreError::Database`] if the system returns an error, if another process or another `RedbFile`
+    /// has the file open, or if it is damaged; [`RedbStoreError::Panicked`] too.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RedbStoreError> {
         let path = std::path::absolute(path.as_ref())?;
         let (mut was_open, place) = (false, path.clone());
         let opener: Opener = Box::new(move |builder| {
-            // A file that has vanished is not begun anew behind the user's back.
+            // Do not silently create a file again that has vanished.
             if !was_open && !path.try_exists()? {
                 make_file(&path, builder)?;
             }
@@ -109,8 +111,8 @@ impl RedbFile {
         Self::with_opener(opener, Some(place))
     }
 
-    /// Opens a database that is kept elsewhere than in a file. It is asked for the medium once, and
-    /// again after each failure.
+    /// Opens a database on another medium than a file. The closure is called once, and again after each
+    /// failure.
     ///
     /// # Errors
     ///
@@ -128,7 +130,7 @@ impl RedbFile {
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
-    /// The store of a job, which keeps its last `keep` checkpoints.
+    /// The store of a job, which keeps its latest `keep` checkpoints.
     ///
     /// # Errors
     ///
@@ -148,17 +150,18 @@ impl RedbFile {
 }
 
 impl Shared {
-    /// Does something with the database, opened again if need be.
+    /// Works with the database, and opens it again first if needed.
     fn with_database<T>(
         &mut self,
         work: impl FnOnce(&Database) -> Result<T, RedbStoreError>,
     ) -> Result<T, RedbStoreError> {
         if self.database.is_some() && self.identity != identity(self.place.as_deref()) {
-            // It was deleted, or another one stands in its place; what is open is out of reach.
+            // The file was deleted or replaced, so the open one can no longer be reached by its path.
             self.close();
         }
         let Self { opener, place, identity: known, database, .. } = self;
-        // What a panic leaves behind in there is dropped below, and nothing else is touched.
+        // A panic may leave the database in an invalid state; it is dropped below, and no other state is
+        // changed.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let opened = match database.take() {
                 Some(opened) => opened,
@@ -184,7 +187,7 @@ impl Shared {
 
     fn close(&mut self) {
         let database = self.database.take();
-        // It may panic once more over the same damage.
+        // The drop may panic again over the same damage.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
     }
 }
@@ -195,46 +198,34 @@ impl Drop for Shared {
     }
 }
 
-/// Makes a database with its tables, whole or not at all: one without them is one that was damaged.
+/// Creates a database with its tables, completely or not at all: a database without them counts as damaged.
 fn make_file(path: &Path, builder: &mut Builder) -> Result<(), RedbStoreError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let new = path.with_file_name(name);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&new)?;
-    // It is locked from here on, so nobody else is at work on it, nor has it open under the name it is to get.
+    // The file is locked from here on, so no other process writes to it or has it open under its final name.
     let medium = FileBackend::new(file)?;
     if !path.try_exists()? {
-        // What a crash has left of an earlier try may be damaged, and nothing was ever saved in it.
+        // A file that a crash has left here may be damaged, and no checkpoint was ever saved in it.
         medium.set_len(0)?;
         record::make_tables(&builder.create_with_backend(medium)?)?;
         match fs::hard_link(&new, path) {
-            // There are file systems without links.
+            // Some file systems have no hard links.
             Err(_) if !path.try_exists()? => fs::rename(&new, path)?,
             Ok(()) | Err(_) => {}
         }
     }
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => sync_folder(path),
+        // A checkpoint is not durable before its file's name is.
+        _ => Ok(sync_parent(path)?),
     }
 }
 
-/// A checkpoint is not durable before its file's name is.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> Result<(), RedbStoreError> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
-    Ok(fs::File::open(folder)?.sync_all()?)
-}
-
-/// Elsewhere a folder cannot be opened.
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> Result<(), RedbStoreError> {
-    Ok(())
-}
-
-/// redb takes a file that is longer than it should be for one that a crash has left behind, and looks at its header more
-/// closely then; otherwise it would trust one that was cut off while the file grew, and panic. The page that
-/// is added is used later, or cut off again when half of the file is free.
+/// redb takes a file that is longer than its header says for one that a crash has left behind, and then
+/// checks its header more closely. Otherwise it would trust a file that was cut off while it grew, and panic.
+/// The extra page is used later, or cut off again when half of the file is free.
 fn open_carefully<B: StorageBackend>(
     builder: &mut Builder,
     medium: B,
@@ -262,7 +253,7 @@ fn identity(place: Option<&Path>) -> Option<Identity> {
     Some((found.dev(), found.ino()))
 }
 
-/// Elsewhere an open file does not give way to another one.
+/// On other systems an open file cannot be replaced.
 #[cfg(not(unix))]
 fn identity(_place: Option<&Path>) -> Option<Identity> {
     None
@@ -273,21 +264,22 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").into()
 }
 
-/// Every panic of the database is caught inside.
+/// The lock is never poisoned in an invalid state, because every panic of the database is caught inside it.
 fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the last checkpoints of a job in a [`RedbFile`].
+/// Keeps the latest checkpoints of a job in a [`RedbFile`].
 ///
-/// What was saved outlives a crash of the process and of the machine. The [crate's page](crate) says
-/// what that relies on.
+/// A saved checkpoint survives a crash of the process and of the machine. The [crate's page](crate) lists the
+/// assumptions.
 ///
 /// # Cancellation
 ///
-/// When the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved whole or
-/// not at all; what has begun ends in the background. A later call waits for it, and what has not begun
-/// by then never will. Until then the job has an owner and the file is open.
+/// If the future of a [`save`](CheckpointStore::save) is dropped, the checkpoint is saved completely or not
+/// at all. An operation that has begun ends in the background; a later call waits for it. An operation that
+/// has not begun by then is never executed. Until the operation has ended, the job has an owner and the file
+/// is open.
 #[derive(Debug)]
 pub struct RedbStore {
     keep: usize,
@@ -327,11 +319,11 @@ impl RedbStore {
         self.call(record::load)()
     }
 
-    /// Removes every checkpoint of the job, damaged ones too, to start afresh. This blocks.
+    /// Removes every checkpoint of the job, including damaged ones, to start from the beginning. This blocks.
     ///
     /// # Errors
     ///
-    /// [`RedbStoreError::Database`], [`RedbStoreError::Panicked`]; then none is removed.
+    /// [`RedbStoreError::Database`], [`RedbStoreError::Panicked`]; then no checkpoint is removed.
     pub fn clear_blocking(&mut self) -> Result<(), RedbStoreError> {
         self.call(record::clear)()
     }
@@ -345,7 +337,7 @@ impl RedbStore {
         self.call(move |database, job| record::save(database, job, (id, &frame), keep))
     }
 
-    /// The work of one call, to be done on whatever thread.
+    /// The work of one call, for any thread.
     fn call<T, W>(
         &mut self,
         work: W,
@@ -359,7 +351,7 @@ impl RedbStore {
         move || {
             let mut shared = lock(&owned.file.shared);
             if owned.calls.load(Ordering::Relaxed) != call {
-                // A later call overtook this one, so its future is gone and nobody sees the answer.
+                // A later call has overtaken this one, so its future was dropped and its result is not used.
                 return Ok(T::default());
             }
             shared.with_database(|database| work(database, &owned.job))
@@ -370,7 +362,7 @@ impl RedbStore {
 impl CheckpointStore for RedbStore {
     type Error = RedbStoreError;
 
-    /// Saves a checkpoint; when it is ready, the checkpoint outlives a crash of the machine.
+    /// Saves a checkpoint; when the future is ready, the checkpoint survives a crash of the machine.
     ///
     /// # Errors
     ///
@@ -379,7 +371,7 @@ impl CheckpointStore for RedbStore {
         blocking::unblock(self.save_call(id, bytes)).await
     }
 
-    /// As [`load_latest`](CheckpointStore::load_latest), which does it in one go.
+    /// Like [`load_latest`](CheckpointStore::load_latest), which reads the checkpoint only once.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
-//! What the database holds: checkpoints by job and number, each behind a checksum of its own.
+//! The records of the database: checkpoints by job and number, each with a checksum of its own.
 //!
-//! The database checks sums of its pages only after a crash, so a bit that changes by itself would
-//! pass.
+//! The database checks the sums of its pages only after a crash, so it would not detect a bit that changes by
+//! itself.
 
 use inflight_core::envelope::{self, FormatError, HEADER_LEN, Magic};
 use inflight_core::{CheckpointId, Loaded};
@@ -13,10 +13,10 @@ const MAGIC: Magic = *b"ifRD";
 
 type Key = (&'static str, u64);
 const CHECKPOINTS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("inflight-checkpoints");
-/// The number of each job's latest checkpoint, in a frame with nothing else.
+/// The number of each job's latest checkpoint, in a frame of its own.
 const LATEST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("inflight-latest");
 
-/// Makes the tables, or leaves them as they are.
+/// Creates the tables, or leaves existing ones as they are.
 pub(crate) fn make_tables(database: &Database) -> Result<(), RedbStoreError> {
     let transaction = database.begin_write()?;
     transaction.open_table(CHECKPOINTS)?;
@@ -25,7 +25,7 @@ pub(crate) fn make_tables(database: &Database) -> Result<(), RedbStoreError> {
     Ok(())
 }
 
-/// They are made with the database, so one without them is damaged.
+/// A new database gets the tables, so a database without them is damaged.
 pub(crate) fn check_tables(database: &Database) -> Result<(), RedbStoreError> {
     let transaction = database.begin_read()?;
     let tables =
@@ -39,7 +39,7 @@ pub(crate) fn check_tables(database: &Database) -> Result<(), RedbStoreError> {
     Ok(())
 }
 
-/// The number and the job stand in it too: a bit may change in the key.
+/// The frame contains the number and the job too, because a bit may change in the key.
 pub(crate) fn frame(job: &str, id: CheckpointId, bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; HEADER_LEN];
     frame.extend_from_slice(&id.0.to_le_bytes());
@@ -68,7 +68,7 @@ pub(crate) fn save(
         let mut table = transaction.open_table(CHECKPOINTS)?;
         let intact = make_way(&mut table, job, id)?;
         table.insert((job, id.0), frame)?;
-        // Damaged ones do not count, or they would push out the intact ones.
+        // Damaged checkpoints do not count, because otherwise they would displace intact ones.
         let oldest = intact.len().saturating_sub(keep.saturating_sub(1));
         for id in &intact[..oldest] {
             table.remove((job, *id))?;
@@ -82,8 +82,8 @@ pub(crate) fn save(
     Ok(())
 }
 
-/// The numbers of the intact checkpoints before `id`. Damaged ones from there on are removed: they
-/// would stand before the new one.
+/// The numbers of the intact checkpoints before `id`. Removes damaged ones from `id` on, which would sort
+/// after the new one.
 fn make_way(
     table: &mut Table<'_, Key, &'static [u8]>,
     job: &str,
