@@ -1,13 +1,13 @@
-//! An engine of one's own: an event loop without any async runtime drives the operator itself.
+//! An engine of your own: an event loop without any async runtime drives the operator itself.
 //!
 //! ```text
 //! cargo run --example engine
 //! ```
 //!
-//! Readings, watermarks and barriers come in from one thread, as from a network; a pool of threads asks for
-//! each reading's calibration; and one loop in the middle owns the operator, which has no clock, no threads
-//! and no futures of its own. Half-way the loop "crashes": a second one is restored from the last
-//! checkpoint, and the output of both lives together has every reading once. The program checks that itself.
+//! Readings, watermarks and barriers come from one thread, as from a network; a pool of threads asks for each
+//! reading's calibration; and one loop in the middle owns the operator, which has no clock, no threads and no
+//! futures of its own. Half-way the loop "crashes". A second loop is restored from the last checkpoint, and
+//! the output of both lives together has every reading once. The program checks that itself.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -23,24 +23,24 @@ use inflight::{
 
 /// Readings in the input.
 const READINGS: u64 = 400;
-/// A watermark comes behind so many readings, and a barrier behind so many.
+/// The numbers of readings between two watermarks, and between two barriers.
 const WATERMARK_EVERY: u64 = 10;
 const BARRIER_EVERY: u64 = 50;
-/// The first life ends when so many outcomes have come out.
+/// The first life ends after this many outcomes.
 const CRASH_AFTER: usize = 170;
-/// Threads that ask.
+/// Threads in the pool.
 const POOL: usize = 8;
 
-/// Why a calibration failed.
+/// The reason why a calibration failed.
 #[derive(Debug, PartialEq)]
 struct Busy;
 
 type Out = StreamElement<Outcome<u64, u64, Busy>>;
 
-/// Everything that can happen to the engine, in one queue.
+/// All events of the engine, in one queue.
 enum Event {
     Input(StreamElement<u64>),
-    /// There is no more input.
+    /// The input has ended.
     InputEnded,
     Answered(AttemptId, Result<u64, Failure<Busy>>),
 }
@@ -58,12 +58,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Two lives and what is in the output after them, checked.
+/// Runs two lives, and checks the output after them.
 fn run() -> Result<String, Box<dyn Error>> {
     let mut sink = Sink::default();
     let first = life(None, &mut sink, Some(CRASH_AFTER))?;
     let saved = sink.checkpoint.take().ok_or("no checkpoint has reached the sink")?;
-    // The sink goes back to where it was when the checkpoint reached it: the output is transactional.
+    // The sink goes back to its position in the checkpoint, because the output is transactional.
     let written = sink.rows.len();
     sink.rows.truncate(saved.rows);
     sink.watermark = saved.watermark;
@@ -87,7 +87,7 @@ fn run() -> Result<String, Box<dyn Error>> {
     ))
 }
 
-/// One life of the engine: the event loop. Returns how many attempts it made.
+/// One life of the engine: the event loop. Returns the number of attempts.
 fn life(
     from: Option<&Checkpoint>,
     sink: &mut Sink,
@@ -121,13 +121,13 @@ fn life(
         }
         engine.wait(now, &queue);
         while let Some(expired) = engine.operator.handle_deadline(clock()) {
-            // The pool's threads cannot be interrupted: what they answer later is ignored. With
-            // requests that can be cancelled, this is where.
+            // The pool's threads cannot be interrupted, so their later answers are ignored. Requests that can
+            // be cancelled are cancelled here.
             let (Expired::Attempt(_) | Expired::Call(_)) = expired;
         }
     }
     let attempts = engine.operator.metrics(clock()).attempts;
-    drop((engine, queue)); // whoever still has something to say finds nobody
+    drop((engine, queue)); // threads that are still working cannot send any more
     input.join().map_err(|_| "the input's thread has panicked")?;
     Ok(attempts)
 }
@@ -135,15 +135,15 @@ fn life(
 struct Engine<R: RetryStrategy<u64, u64, Busy>> {
     operator: Operator<(u64, u64, Busy, R, Unkeyed), Heap>,
     pool: Pool,
-    /// Asks for one more element: there is at most one on its way. That is the backpressure.
+    /// Asks for one more element: at most one is on its way. That is the backpressure.
     demand: Sender<()>,
-    /// What has not found room.
+    /// The element that the operator had no room for.
     waiting: Option<StreamElement<u64>>,
     ended: bool,
 }
 
 impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
-    /// After anything in, everything out: attempts to start, and elements to hand on.
+    /// Drains the operator after an event: starts attempts, and hands elements on.
     fn drive(&mut self, now: Instant, sink: &mut Sink) -> Result<(), Box<dyn Error>> {
         loop {
             while let Some(call) = self.operator.poll_attempt(now) {
@@ -167,7 +167,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
         let _ = self.demand.send(()); // the input may have ended
     }
 
-    /// Waits for an event, or for the time that the operator has asked for.
+    /// Waits for an event, or for the operator's next deadline.
     fn wait(&mut self, now: Instant, queue: &Receiver<Event>) {
         let event = match self.operator.poll_deadline() {
             Some(deadline) => queue.recv_timeout(deadline - now),
@@ -175,7 +175,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
         };
         match event {
             Ok(Event::Answered(id, result)) => {
-                // One that comes too late is told so, and has no effect.
+                // A completion that comes too late has no effect, and the answer says so.
                 let _ = self.operator.handle_completion(now, id, result);
             }
             Ok(Event::Input(element)) => {
@@ -195,7 +195,7 @@ impl<R: RetryStrategy<u64, u64, Busy>> Engine<R> {
     }
 }
 
-/// Threads that take what is asked, one after the other.
+/// Starts threads that take requests, one after the other.
 struct Pool(Sender<(AttemptId, u64, u32)>);
 
 impl Pool {
@@ -224,7 +224,7 @@ impl Pool {
     }
 }
 
-/// A slow bus: some readings it refuses at first, and a few it never answers.
+/// A slow bus: it refuses some readings at first, and never answers a few.
 fn calibrate(reading: u64, attempt: u32) -> Option<Result<u64, Failure<Busy>>> {
     thread::sleep(Duration::from_micros(300));
     match reading {
@@ -234,13 +234,12 @@ fn calibrate(reading: u64, attempt: u32) -> Option<Result<u64, Failure<Busy>>> {
     }
 }
 
-/// What should be in the output for a reading.
+/// The expected output for a reading.
 fn expected(reading: u64) -> Option<u64> {
     (reading % 200 != 99).then_some(3 * reading)
 }
 
-/// The input: readings from `position` on, a watermark and a barrier now and then. It sends an element when
-/// it is asked for one.
+/// The input: readings from `position` on, with watermarks and barriers. It sends an element on request.
 fn feed(position: u64, events: &Sender<Event>, demanded: &Receiver<()>) {
     let offer = |element| demanded.recv().is_ok() && events.send(Event::Input(element)).is_ok();
     for reading in position..READINGS {
@@ -258,7 +257,7 @@ fn feed(position: u64, events: &Sender<Event>, demanded: &Receiver<()>) {
             goes_on &= offer(StreamElement::Barrier(Barrier::snapshot(checkpoint)));
         }
         if !goes_on {
-            return; // the engine is gone
+            return; // the engine has ended
         }
     }
     if demanded.recv().is_ok() {
@@ -266,7 +265,7 @@ fn feed(position: u64, events: &Sender<Event>, demanded: &Receiver<()>) {
     }
 }
 
-/// The output, with what its transaction needs: where it was at the last checkpoint.
+/// The output, with the data of its transaction: its position at the last checkpoint.
 #[derive(Default)]
 struct Sink {
     rows: Vec<(u64, Option<u64>)>,
@@ -293,7 +292,7 @@ impl Sink {
             StreamElement::Watermark(time) => self.watermark = Some(time),
             StreamElement::Status(_) => {}
             StreamElement::Barrier(mut barrier) => {
-                // As bytes, as a store would have it.
+                // The checkpoint as bytes, as a store would keep it.
                 let checkpoint = Checkpoint::from_bytes(barrier.checkpoint.bytes()?)?;
                 let (rows, watermark) = (self.rows.len(), self.watermark);
                 self.checkpoint = Some(Saved { checkpoint, rows, watermark, in_flight });

@@ -1,16 +1,17 @@
-//! The type of the records changes between two versions of a program, and the second one goes on where the
-//! first one was.
+//! The record type changes between two versions of a program, and the second version resumes from the
+//! checkpoint of the first.
 //!
 //! ```text
 //! cargo run --example schema_change
 //! ```
 //!
-//! Three ways, and what comes of them:
+//! There are three ways:
 //!
-//! 1. Version 2 has a migration function: it reads what version 1 had in flight.
-//! 2. Version 1 is stopped before version 2 is started: nothing is in flight then, and there is nothing to
-//!    migrate. ([`Pipeline::draining`] makes every checkpoint like that.)
-//! 3. Neither: version 2 says what is wrong, and does nothing. Nothing is lost; see 1 and 2.
+//! 1. Version 2 has a migration function: it reads the records that version 1 had in flight.
+//! 2. Version 1 is stopped before version 2 is started: then nothing is in flight, and no migration is needed.
+//!    ([`Pipeline::draining`] makes every checkpoint like that.)
+//! 3. With neither, version 2 refuses to start and names both schema versions. Nothing is lost: the first or the
+//!    second way is still open.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use inflight::RestoreError;
 use inflight::pipeline::{Ended, MemorySink, MemorySource, Pipeline, PipelineError};
 use inflight::prelude::*;
 
-/// What comes from the sensors, and goes on for longer than a version of the program.
+/// The readings of the sensors, which continue for longer than a version of the program.
 const LINES: [&str; 6] = ["1 20.5", "2 19.0", "1 20.7", "3 -4.0", "2 19.1", "3 -4.2"];
 
 type Sink = MemorySink<String>;
@@ -34,7 +35,7 @@ fn source() -> MemorySource<&'static str> {
 mod v1 {
     use serde::{Deserialize, Serialize};
 
-    /// A reading, as version 1 knows it.
+    /// A reading, as version 1 defines it.
     #[derive(Debug, Serialize, Deserialize)]
     pub struct Reading {
         pub sensor: u8,
@@ -55,7 +56,7 @@ mod v2 {
 
     use super::v1;
 
-    /// A reading, as version 2 knows it: in other units, and with a name for the sensor.
+    /// A reading, as version 2 defines it: in other units, and with a name for the sensor.
     #[derive(Debug, Serialize, Deserialize)]
     pub struct Reading {
         pub sensor: String,
@@ -71,7 +72,7 @@ mod v2 {
         }
     }
 
-    /// A record that was in flight under an older version: that version, and its bytes.
+    /// A record that was in flight under an older version: the version, and the record's bytes.
     pub fn migrate(schema: u32, bytes: &[u8]) -> Option<Reading> {
         match schema {
             v1::SCHEMA => postcard::from_bytes::<v1::Reading>(bytes).ok().map(Reading::from),
@@ -80,8 +81,8 @@ mod v2 {
     }
 }
 
-/// Version 1. It is stopped after a line or so; or the service falls silent about sensor 2, and then
-/// somebody pulls the plug: `None`.
+/// Version 1. It is stopped after about a line; or the service stops answering about sensor 2, and then the
+/// power fails: `None`.
 async fn version_1(sink: &mut Sink, store: &mut MemoryStore, is_stopped: bool) -> Option<Ends> {
     let pipeline = Pipeline::new(source(), sink, store).every_records(2);
     let stop = pipeline.stop_handle();
@@ -128,7 +129,7 @@ async fn version_2(sink: &mut Sink, store: &mut MemoryStore, migrates: bool) -> 
     running.await
 }
 
-/// All three, one after the other.
+/// Runs all three, one after the other.
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 pub async fn main() {
     let (mut sink, mut store) = (Sink::new(), MemoryStore::new());

@@ -4,10 +4,11 @@
 //! cargo run --example tower
 //! ```
 //!
-//! A service takes 500 requests a second and is down for a while. The rate limit keeps to what it takes. When
-//! five requests in a row have failed, the breaker opens: nothing is asked for 200 ms, then one request finds out whether
-//! the service is back. Meanwhile attempts stand in line, the stage is full, and its source waits; the
-//! attempts that had failed are retried by the stage. Nothing is lost, and a service in trouble is left alone.
+//! A service accepts 500 requests a second and is down for a while. The rate limit keeps below that. After
+//! five failures in a row the breaker opens: it lets no request through for 200 ms, and then one request to
+//! test whether the service is back. Meanwhile attempts wait in a queue, the stage is full, and its source
+//! waits; the stage retries the attempts that had failed. No record is lost, and the service gets no load
+//! while it is down.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl fmt::Display for Down {
 
 impl std::error::Error for Down {}
 
-/// What is asked: squares, except during the outage.
+/// The service: it returns squares, except during the outage.
 #[derive(Default)]
 struct Squares {
     asked: AtomicU32,
@@ -59,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let breaker = CircuitBreakerLayer::builder()
         .consecutive_failures(5)
         .wait_duration_in_open(Duration::from_millis(200))
-        .backpressure() // who asks an open breaker waits; without it, is refused
+        .backpressure() // with this a request to an open breaker waits; without it, it is refused
         .on_state_transition(move |from, to| {
             println!("{:>5} ms: breaker {from:?} -> {to:?}", started.elapsed().as_millis());
         })

@@ -1,4 +1,4 @@
-//! Airports: what the service knows and the output gets.
+//! Airports: the data of the service, and the fields of the output.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ pub struct Airport {
     pub longitude: f64,
 }
 
-/// What a flight is enriched with, under the names that the output uses.
+/// The fields that enrich a flight, with their names in the output.
 #[derive(Debug, Serialize)]
 pub struct Enrichment {
     pub origin_airport: Airport,

@@ -1,4 +1,4 @@
-//! The checkpoints of the job: where they are kept, and whether one fits.
+//! The checkpoints of the job: their folder, and the check that one fits the job.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use crate::problem::{Problem, with_causes};
 use crate::sink::Written;
 use crate::source::Position;
 
-/// A checkpoint that was found, taken apart.
+/// A checkpoint that was found, decoded.
 #[derive(Debug)]
 pub struct Saved {
     pub id: CheckpointId,
     pub position: Position,
     pub written: Written,
-    /// Whether that is all there will be.
+    /// True if the job has finished.
     pub is_finished: bool,
-    /// How many others are damaged, and may have been newer.
+    /// The number of damaged checkpoints, which may have been newer.
     pub damaged: usize,
 }
 
-/// The folder of checkpoints. One process at a time has it open.
+/// The folder of checkpoints. One process at a time can have it open.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -32,7 +32,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those in `folder`, which is made if it is not there.
+    /// Opens `folder`, and creates it if it does not exist.
     pub fn open(folder: &Path) -> Result<Self, Problem> {
         let store = FileStore::open(folder).map_err(|error| {
             let what = format!("cannot keep checkpoints in {}", folder.display());
@@ -47,7 +47,7 @@ impl Checkpoints {
         Ok(Self { folder: folder.into(), store })
     }
 
-    /// The latest one, of whatever job.
+    /// The latest checkpoint, of any job.
     pub async fn load(&mut self) -> Result<Option<Saved>, Problem> {
         let loaded = self.store.load_latest().await.map_err(|error| self.unusable(&error))?;
         let Some(loaded) = loaded else { return Ok(None) };
@@ -62,7 +62,7 @@ impl Checkpoints {
         Ok(Some(Saved { id, position, written, is_finished, damaged }))
     }
 
-    /// Whether a checkpoint is of the job `identity`.
+    /// Checks that a checkpoint belongs to the job `identity`.
     pub fn check(&self, saved: &Saved, identity: &Identity) -> Result<(), Problem> {
         let differences = identity.differences(&saved.written.identity);
         if differences.is_empty() {
@@ -83,7 +83,7 @@ impl Checkpoints {
         Problem::new(format!("{what}: {}", with_causes(error)), way_out)
     }
 
-    /// Forgets all of them, damaged ones too. Only the store's own files are touched.
+    /// Removes all checkpoints, including damaged ones. It touches only the store's own files.
     pub fn forget(&mut self) -> Result<(), Problem> {
         self.store.clear_blocking().map_err(|error| {
             let what = format!("cannot empty {}", self.folder.display());

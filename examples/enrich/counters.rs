@@ -1,5 +1,4 @@
-//! What has happened so far, counted in one place for the progress bar, the summary and the
-//! checkpoints.
+//! Counters in one place, for the progress bar, the summary and the checkpoints.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::Position;
 
-/// Counts over the whole job, the runs before a crash included.
+/// Counts over the whole job, including the runs before a crash.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub lines: Count,
@@ -18,17 +17,17 @@ pub struct Counters {
     pub rejected: Count,
     pub retries: Count,
     pub timeouts: Count,
-    /// Of this run alone, like the next.
+    /// Counts of this run alone, from here on.
     pub checkpoints: Count,
     call_micros: Count,
     event_time: AtomicI64,
 }
 
-/// A number that only grows. Nothing is decided by comparing two of them, so no order is needed.
+/// A number that only grows. No decision compares two of them, so no memory order is needed.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
-/// What a checkpoint keeps of the counts.
+/// The counts in a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     pub written: u64,
@@ -38,7 +37,7 @@ pub struct Totals {
 }
 
 impl Counters {
-    /// As they were at a checkpoint.
+    /// Restores the counts of a checkpoint.
     pub fn from_checkpoint(position: &Position, totals: Totals) -> Self {
         Self {
             lines: position.lines.lines.into(),
@@ -69,18 +68,18 @@ impl Counters {
         self.lines.get().saturating_sub(self.done())
     }
 
-    /// An outcome has come out.
+    /// Counts an outcome that has come out.
     pub fn outcome(&self, attempts: u32, elapsed: Duration) {
         self.retries.add(u64::from(attempts.saturating_sub(1)));
         self.call_micros.add(elapsed.as_micros().try_into().unwrap_or(u64::MAX));
     }
 
-    /// The time that all calls of this run took, one after the other.
+    /// The total time of all calls of this run.
     pub fn call_time(&self) -> Duration {
         Duration::from_micros(self.call_micros.get())
     }
 
-    /// Everything up to `time` has come out.
+    /// Records that all flights up to `time` have come out.
     pub fn watermark(&self, time: Timestamp) {
         self.event_time.store(time.as_millis(), Ordering::Relaxed);
     }
@@ -91,7 +90,7 @@ impl Counters {
         (millis > 0).then(|| Timestamp::from_millis(millis))
     }
 
-    /// An attempt begins. If it is dropped before it is finished, its time was up.
+    /// Counts the start of an attempt. An attempt that is dropped before it finishes has timed out.
     pub fn attempt(&self) -> AttemptUnderWay<'_> {
         AttemptUnderWay { timeouts: &self.timeouts, finished: false }
     }

@@ -1,4 +1,4 @@
-//! The lines of the two files that are written.
+//! The formats of the two output files.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::airport::Enrichment;
 use crate::line::Line;
 use crate::lookup::LookupError;
 
-/// The flight with its airports. Its own fields stay exactly as they were written.
+/// The flight with its airports. Its own fields stay byte for byte.
 pub fn enriched(line: &Line, airports: &Enrichment) -> Vec<u8> {
     let raw = &line.at.bytes;
     // A flight is an object with fields, so its line ends in a brace and a comma may follow.
@@ -49,7 +49,7 @@ pub fn rejected(line: &Line, reason: &str) -> Vec<u8> {
     json(&rejected)
 }
 
-/// Why a line was rejected.
+/// The reason why a line was rejected.
 pub fn reason(failure: &Failure<LookupError>, attempts: u32) -> String {
     match failure {
         Failure::Error(error) if error.is_transient() => {
@@ -61,7 +61,7 @@ pub fn reason(failure: &Failure<LookupError>, attempts: u32) -> String {
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
-    // It fails for maps whose keys are no strings. Here are none.
+    // Serialisation fails only for maps whose keys are not strings, and there are none here.
     serde_json::to_vec(value).unwrap_or_default()
 }
 

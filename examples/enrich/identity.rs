@@ -1,4 +1,4 @@
-//! Which job a checkpoint belongs to: whatever has to be the same for a run to go on from it.
+//! The identity of a job: the options that must be the same for a run to resume from a checkpoint.
 
 use std::path::{self, Path};
 
@@ -10,7 +10,7 @@ use crate::problem::Problem;
 
 const OUTPUT: &str = "--output";
 
-/// Options by their names, with their values as a person reads them.
+/// Options by their names, with readable values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identity(Vec<(String, String)>);
 
@@ -43,7 +43,7 @@ impl Identity {
         Ok(Self(values.into_iter().map(|(name, value)| (name.into(), value)).collect()))
     }
 
-    /// A line for each option that is not as it was; empty when this job goes on from `earlier`.
+    /// A line for each option that has changed; empty if this job can resume from `earlier`.
     pub fn differences(&self, earlier: &Self) -> Vec<String> {
         let gone = earlier.0.iter().filter(|(name, _)| self.value(name).is_none());
         let names = self.0.iter().chain(gone).map(|(name, _)| name);
@@ -57,7 +57,7 @@ impl Identity {
             .collect()
     }
 
-    /// Whether this job writes to `output`.
+    /// True if this job writes to `output`.
     pub fn writes_to(&self, output: &Path) -> Result<bool, Problem> {
         Ok(self.value(OUTPUT) == Some(&absolute(output)?))
     }

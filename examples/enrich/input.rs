@@ -1,4 +1,4 @@
-//! The input: a file that can be taken up in the middle, or standard input.
+//! The input: a file that can be read from any position, or standard input.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,13 +15,13 @@ pub struct InputFile {
     /// Absolute, without symbolic links.
     pub path: PathBuf,
     pub length: u64,
-    /// A checksum of the file's first bytes, by which a checkpoint knows it again.
+    /// A checksum of the file's first bytes, which identifies the file in a checkpoint.
     pub beginning: u32,
     pub lines: LineSource,
 }
 
 impl InputFile {
-    /// The checksum covers this much: enough to tell files apart, and quick for a large one.
+    /// The checksum covers this many bytes: enough to distinguish files, and quick for a large one.
     const BEGINNING: u64 = 64 * 1024;
 
     pub fn open(path: &Path) -> Result<Self, Problem> {

@@ -1,4 +1,4 @@
-//! Where a run begins: at the start, where an earlier one was, or not at all because that one has
+//! The start of a run: at the beginning, at the position of an earlier run, or not at all because the job has
 //! finished.
 
 use std::fs;
@@ -16,21 +16,21 @@ use crate::sink::{self, Written};
 use crate::source::Position;
 use crate::summary::Summary;
 
-/// A job as a run finds it.
+/// A job at the start of a run.
 pub struct Job {
     pub lines: LineSource,
-    /// The length of the input, where it is known.
+    /// The length of the input, if it is known.
     pub length: Option<u64>,
     pub output: LineFile,
     pub rejected: LineFile,
-    /// `None`: there are none, because the input cannot be read again.
+    /// `None`: there are no checkpoints, because the input cannot be read again.
     pub checkpoints: Option<Checkpoints>,
     pub identity: Identity,
-    /// Where an earlier run was.
+    /// The position of an earlier run.
     pub start: Start,
 }
 
-/// The point to begin at.
+/// The position to begin at.
 #[derive(Debug, Default)]
 pub struct Start {
     pub position: Position,
@@ -56,7 +56,7 @@ impl Job {
             }
             None => check_empty(options).map(|()| Start::default())?,
         };
-        // Only now, so that a job that is refused leaves no empty file behind.
+        // Open the files only now, so that a refused job leaves no empty file behind.
         let (mut output, mut rejected) = open_outputs(options)?;
         if options.fresh {
             checkpoints.forget()?;
@@ -82,10 +82,10 @@ impl Job {
     }
 }
 
-/// Forgets checkpoints that would go with an output that is gone. Those of another job stay.
+/// Removes checkpoints of this job whose output is gone. Those of another job stay.
 async fn forget_job_of_output(options: &Options) -> Result<(), Problem> {
     let mut checkpoints = Checkpoints::open(&options.checkpoint_dir)?;
-    // Damaged ones are nobody's, and no run goes on from them.
+    // Damaged checkpoints belong to no job, and no run can resume from them.
     let Ok(Some(saved)) = checkpoints.load().await else { return Ok(()) };
     if saved.written.identity.writes_to(&options.output)? {
         checkpoints.forget()?;
@@ -95,13 +95,14 @@ async fn forget_job_of_output(options: &Options) -> Result<(), Problem> {
 
 fn open_outputs(options: &Options) -> Result<(LineFile, LineFile), Problem> {
     if options.output == Path::new(Options::OUTPUT) {
-        // Nobody asked for this folder, so nobody has made it. If it fails, the file tells.
+        // The user did not name this folder, so the program creates it. If that fails, opening the file
+        // reports it.
         let _ = fs::create_dir_all(Options::OUTPUT_FOLDER);
     }
-    // Now, and not when all the work is done.
+    // Fail now, and not after all the work.
     options.summary.as_deref().map_or(Ok(()), Summary::check)?;
     let outputs = (sink::open(&options.output)?, sink::open(&options.rejected())?);
-    // Names may only now lead to one file: through a link to nowhere, or a folder just made.
+    // Check again, because names may only now lead to one file: through a dangling link, or a new folder.
     check_names(options)?;
     Ok(outputs)
 }
@@ -111,7 +112,7 @@ async fn empty(output: &mut LineFile) -> Result<(), Problem> {
     output.cut(0).await.map_err(|error| Problem::new(with_causes(&error), way_out))
 }
 
-/// From a checkpoint.
+/// Resumes from a checkpoint.
 fn go_on(saved: Saved, options: &Options) -> Result<Start, Problem> {
     let Saved { id, position, written, is_finished, damaged } = saved;
     sink::check_length(&options.output, written.output)?;
@@ -128,7 +129,7 @@ fn go_on(saved: Saved, options: &Options) -> Result<Start, Problem> {
     Ok(Start { position, written, is_finished })
 }
 
-/// Whether nothing of somebody else's is overwritten.
+/// Checks that no file of another program is overwritten.
 fn check_empty(options: &Options) -> Result<(), Problem> {
     let outputs = [options.output.clone(), options.rejected()];
     let full = outputs.iter().find(|path| sink::length(path) > 0);
@@ -139,7 +140,7 @@ fn check_empty(options: &Options) -> Result<(), Problem> {
     ))
 }
 
-/// Whether each file is one thing only, so that none is overwritten by another.
+/// Checks that each path has only one role, so that no file is overwritten by another.
 fn check_names(options: &Options) -> Result<(), Problem> {
     let (input, rejected) = (&options.input, options.rejected());
     let input = (!options.reads_standard_input()).then_some(("the input", &**input, "--input"));
@@ -159,13 +160,13 @@ fn check_names(options: &Options) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether both names are of one file, be it there or not.
+/// True if both paths lead to one file, existing or not.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     is_linked(one, other)
         || place(one).is_some_and(|place_of_one| Some(place_of_one) == place(other))
 }
 
-/// Whether both names are of one file that is there.
+/// True if both paths lead to one existing file.
 #[cfg(unix)]
 fn is_linked(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -179,7 +180,7 @@ fn is_linked(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// Where a file is or would be, without symbolic links.
+/// The path of an existing or future file, without symbolic links.
 fn place(path: &Path) -> Option<PathBuf> {
     let path = path::absolute(path).ok()?;
     let would_be = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));

@@ -1,4 +1,4 @@
-//! A line of the input on its way through the stage, and the flight in it.
+//! A line of the input on its way through the stage, and its flight.
 
 use std::fmt::{self, Display};
 
@@ -7,31 +7,31 @@ use inflight::prelude::*;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Longer lines are rejected, and only their first [`KEPT`] bytes are kept: 100 lines in flight must fit
-/// into the memory and into a checkpoint.
+/// Longer lines are rejected, and only their first [`KEPT`] bytes are kept, because 100 lines in flight must
+/// fit into the memory and into a checkpoint.
 pub const MAX_LENGTH: usize = 64 * 1024;
 pub const KEPT: usize = 256;
 
-/// What flows through the stage. It carries all that is needed to write either line about it, and it
-/// is what a checkpoint holds for each call in flight.
+/// The records of the stage. A record has all data for either output file, and a checkpoint holds it for each
+/// call in flight.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// The line as it was, and where; or its beginning, if it is too long.
+    /// The line and its position; or its beginning, if it is too long.
     pub at: lines::Line,
-    /// What it says. A broken line flows like every other, so that it keeps its place.
+    /// Its flight. A broken line is a record like any other, so that it keeps its position.
     pub flight: Result<Flight, BadLine>,
 }
 
-/// Of a flight only what the lookup needs; the other fields pass through as they are written.
+/// The fields of a flight that the lookup needs; the other fields pass through unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flight {
     pub origin: String,
     pub destination: String,
-    /// When it departed, in milliseconds since the epoch.
+    /// The departure, in milliseconds since the epoch.
     time: i64,
 }
 
-/// Why a line is no flight.
+/// The reason why a line is not a flight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BadLine(String);
 
@@ -45,7 +45,7 @@ impl Line {
         Self { at, flight }
     }
 
-    /// Event time, where there is one.
+    /// The event time, if there is one.
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.flight.as_ref().ok().map(|flight| Timestamp::from_millis(flight.time))
     }
@@ -56,7 +56,7 @@ impl Flight {
         let text = str::from_utf8(raw).map_err(|_| BadLine("the line is not UTF-8".into()))?;
         match text.trim_start().chars().next() {
             None => return Err(BadLine("the line is empty".into())),
-            // A list of the right values would do for serde.
+            // serde would also accept a list of the right values.
             Some('[') => return Err(BadLine("the line is a list, and no JSON object".into())),
             _ => {}
         }
@@ -76,7 +76,7 @@ impl Flight {
     }
 }
 
-/// All fields of a flight: each has to be there and of its type.
+/// All fields of a flight: each has to exist, with its type.
 #[derive(Deserialize)]
 #[serde(expecting = "a flight, which is a JSON object")]
 struct Fields {
@@ -93,7 +93,7 @@ struct Fields {
     destination_airport: bool,
 }
 
-/// Whatever it is, it is there.
+/// The field exists, with any value.
 fn there<'de, D: Deserializer<'de>>(field: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(field).map(|_| true)
 }
@@ -101,7 +101,7 @@ fn there<'de, D: Deserializer<'de>>(field: D) -> Result<bool, D::Error> {
 impl From<serde_json::Error> for BadLine {
     fn from(error: serde_json::Error) -> Self {
         let what = error.to_string();
-        // serde_json counts lines as well, and this is the only one it has seen.
+        // serde_json adds its own line number, which is always 1 here.
         let what = what.split(" at line ").next().unwrap_or_default();
         Self(match error.classify() {
             serde_json::error::Category::Data => what.to_owned(),

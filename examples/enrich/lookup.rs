@@ -1,4 +1,4 @@
-//! The client of the airport service: what is asked, and which failures are worth another attempt.
+//! The client of the airport service: its requests, and the failures that are worth another attempt.
 
 use std::fmt::{self, Display, Write};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::counters::Counters;
 use crate::line::{BadLine, Flight};
 use crate::problem::with_causes;
 
-/// No airport is larger, and no proxy's error page needs to be read to its end.
+/// No airport is larger, and a proxy's error page need not be read to its end.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Asks the service for airports. Clones share one pool of connections.
+/// The client of the airport service. Clones share one pool of connections.
 #[derive(Clone)]
 pub struct Airports {
     client: Client<HttpConnector, Empty<Bytes>>,
@@ -27,16 +27,16 @@ pub struct Airports {
     counters: Arc<Counters>,
 }
 
-/// Why a line gets no airports.
+/// The reason why a line gets no airports.
 #[derive(Debug)]
 pub enum LookupError {
-    /// There is nothing to look up.
+    /// The line has no flight to look up.
     BadLine(BadLine),
     /// The service knows no such airport.
     NoSuchAirport(String),
     /// Another attempt may succeed.
     Transient(String),
-    /// Another attempt will not.
+    /// Another attempt will not succeed.
     Permanent(String),
 }
 
@@ -48,7 +48,7 @@ impl Airports {
         Self { client, service: service.into(), counters }
     }
 
-    /// Both airports of a flight, asked for at the same time.
+    /// Looks up both airports of a flight at the same time.
     pub async fn of(&self, flight: &Flight) -> Result<Enrichment, LookupError> {
         let attempt = self.counters.attempt();
         let airports =
@@ -97,8 +97,8 @@ impl LookupError {
     }
 }
 
-/// An answer that is no JSON at all comes from somebody in between, who may be gone the next time.
-/// JSON without an airport in it comes from the service, and it means it.
+/// An answer that is not JSON comes from a proxy, which may be gone the next time. JSON without an airport
+/// comes from the service, and is final.
 fn understand(body: &[u8], code: &str) -> Result<Airport, LookupError> {
     serde_json::from_slice(body).map_err(|error| {
         let start = String::from_utf8_lossy(&body[..body.len().min(60)]);
@@ -107,7 +107,7 @@ fn understand(body: &[u8], code: &str) -> Result<Airport, LookupError> {
     })
 }
 
-/// A code as one segment of a path, whatever is in it.
+/// A code as one segment of a path, with every special character escaped.
 fn percent_encoded(code: &str) -> String {
     code.bytes().fold(String::new(), |mut encoded, byte| {
         match byte {

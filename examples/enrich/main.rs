@@ -1,4 +1,4 @@
-//! Enriches flights with their airports, and survives whatever happens on the way.
+//! Enriches flights with their airports, and survives crashes on the way.
 //!
 //! ```text
 //! cargo run --release --example enrich                        # all of it
@@ -7,17 +7,17 @@
 //! cargo run --release --example enrich -- --help
 //! ```
 //!
-//! [`enrich`] is the heart: a source of lines, a stage that has many requests in flight, a sink, and a
-//! store between two lives; the library does the rest. Each of the modules has one subject:
+//! [`enrich`] is the heart: a source of lines, a stage that has many requests in flight, a sink, and a store;
+//! the library does the rest. Each module has one subject:
 //!
-//! * `options`, `problem`: the command line, and what stops a run.
-//! * `job`, `identity`, `checkpoints`: where a run begins, and whether a checkpoint fits it.
+//! * `options`, `problem`: the command line, and the errors that stop a run.
+//! * `job`, `identity`, `checkpoints`: the start of a run, and the check that a checkpoint fits it.
 //! * `input`, `line`, `source`: the lines, and the flights and days in them.
-//! * `service`, `airport`, `lookup`: the airport service, what it knows, and its client.
+//! * `service`, `airport`, `lookup`: the airport service, its data, and its client.
 //! * `sink`, `format`: the output and the rejected lines.
-//! * `counters`, `progress`, `summary`: what a person sees of it.
+//! * `counters`, `progress`, `summary`: the numbers for the user.
 //! * `stop`: Ctrl-C.
-//! * `rehearsal`: what the tests that kill it ask for.
+//! * `rehearsal`: hooks for the tests that kill the program.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
 mod airport;
@@ -67,18 +67,18 @@ use crate::summary::Summary;
 /// The stage's name in a checkpoint.
 const STAGE: &str = "enrich";
 
-/// The version of [`Line`] in a checkpoint: to be raised when its fields change.
+/// The version of [`Line`] in a checkpoint: raise it when the fields of `Line` change.
 const LINE_VERSION: u32 = 1;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// What is in flight at Ctrl-C ends within `--timeout`, and then has this long to be written. Only what
-/// waits for its turn, restored from a checkpoint, takes longer.
+/// After Ctrl-C the records in flight end within `--timeout`, and then have this long to be written. Only
+/// restored records that wait for their turn take longer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The heart: lines go in, at most `--capacity` of them are being looked up, outcomes come out. `None`:
-/// what was in flight at Ctrl-C took too long.
+/// The heart: lines go in, at most `--capacity` of them are looked up at once, outcomes come out. `None`: the
+/// records in flight at Ctrl-C took too long.
 async fn enrich<S: CheckpointStore>(
     options: &Options,
     airports: Airports,
@@ -123,7 +123,7 @@ async fn enrich<S: CheckpointStore>(
     }
 }
 
-/// What is worth telling of the checkpoints.
+/// Reports on checkpoints for the user.
 fn tell_of(report: Report<'_>, counters: &Counters, progress: &Progress) {
     match report {
         Report::Saved { .. } => counters.checkpoints.add(1),
@@ -135,7 +135,7 @@ fn tell_of(report: Report<'_>, counters: &Counters, progress: &Progress) {
     }
 }
 
-/// Returns when what was in flight at Ctrl-C has had its time.
+/// Returns when the time for the records in flight at Ctrl-C is over.
 async fn out_of_patience(mut stop: Stop, timeout: Duration) {
     stop.requested().await;
     tokio::time::sleep(timeout.saturating_add(GRACE)).await;
@@ -149,7 +149,7 @@ fn main() -> ExitCode {
     });
     let status = runtime.and_then(|runtime| {
         let status = runtime.block_on(run(&options));
-        // Somebody may still be waiting for a line from standard input.
+        // A thread may still be waiting for a line from standard input.
         runtime.shutdown_background();
         status
     });
@@ -159,7 +159,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// One run, from the files that are there to the summary.
+/// One run, from opening the files to the summary.
 async fn run(options: &Options) -> Result<ExitCode, Problem> {
     options.check_open_files()?;
     let Job { lines, length, output, rejected, checkpoints, identity, start } =
@@ -213,9 +213,9 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
     Ok(ExitCode::from(stop::STATUS))
 }
 
-/// The summary, on standard output and where `--summary` says.
+/// Prints the summary, and writes it to the file of `--summary`.
 fn tell(headline: &str, summary: &Summary, options: &Options) -> Result<(), Problem> {
-    // Nobody may be listening; that stops nothing.
+    // Standard output may be closed; that is not an error.
     let _ = writeln!(io::stdout(), "{headline}: {}\n{summary}", options.output.display());
     if summary.has_rejected() {
         let _ = writeln!(io::stdout(), "  rejected      see {}", options.rejected().display());

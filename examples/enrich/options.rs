@@ -10,40 +10,40 @@ use crate::problem::Problem;
 
 const FLIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/enrich/data/flights.ndjson");
 
-/// Enriches a file of flights with the airports they fly between, many requests at a time, and goes
-/// on where it was after a crash.
+/// Enriches a file of flights with the airports they fly between, many requests at a time, and resumes after
+/// a crash
 #[derive(Clone, Debug, Parser)]
 #[command(name = "enrich", args_override_self = true, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Options {
-    /// The flights, one JSON object a line; `-` is standard input (then there are no checkpoints)
+    /// The flights, one JSON object per line; `-` is standard input (then there are no checkpoints)
     #[arg(long, value_name = "FILE", default_value = FLIGHTS)]
     pub input: PathBuf,
 
-    /// Where the enriched flights go; lines that fail go to <FILE>.rejected.ndjson
+    /// The file for the enriched flights; lines that fail go to <FILE>.rejected.ndjson
     #[arg(long, value_name = "FILE", default_value = Options::OUTPUT)]
     pub output: PathBuf,
 
-    /// The order of the output: that of the input, or as the answers come
+    /// The order of the output: that of the input, or as requests complete
     #[arg(long, value_enum, default_value_t = Order::Ordered)]
     pub order: Order,
 
-    /// How many flights may be in flight at once
+    /// The maximum number of flights in flight
     #[arg(long, value_name = "N", default_value = "100", value_parser = capacity)]
     pub capacity: usize,
 
-    /// Time for one flight, all attempts and the waits between them included
+    /// Time for one flight, including all attempts and the waits between them
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = positive)]
     pub timeout: Duration,
 
-    /// Time for one attempt; one that takes longer is given up and tried again
+    /// Time for one attempt; an attempt that takes longer is cancelled and retried
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = positive)]
     pub attempt_timeout: Duration,
 
-    /// How often a flight is tried again: after 50 ms, 100 ms, 200 ms and so on up to 1 s
+    /// Maximum number of retries per flight: after 50 ms, 100 ms, 200 ms and so on up to 1 s
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub retries: u32,
 
-    /// The built-in service: half of its answers take less than this
+    /// The built-in service: the median latency of its answers
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = humantime::parse_duration)]
     pub latency: Duration,
 
@@ -55,15 +55,15 @@ pub struct Options {
     #[arg(long, value_name = "SHARE", default_value = "0.005", value_parser = share)]
     pub hang_rate: f64,
 
-    /// The built-in service: where its randomness starts
+    /// The built-in service: the seed of its randomness
     #[arg(long, value_name = "N", default_value_t = 2001)]
     pub seed: u64,
 
-    /// A service of your own instead: `http://host/path/{code}`, where {code} stands for the airport
+    /// The URL of another service: `http://host/path/{code}`, where {code} stands for the airport
     #[arg(long, value_name = "URL", value_parser = service)]
     pub service: Option<String>,
 
-    /// Where the checkpoints are kept
+    /// The folder for the checkpoints
     #[arg(long, value_name = "FOLDER", default_value = Options::CHECKPOINTS)]
     pub checkpoint_dir: PathBuf,
 
@@ -71,15 +71,15 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = positive)]
     pub checkpoint_interval: Duration,
 
-    /// Abort the process, with no clean-up, once this run has written N flights to the output
+    /// Abort the process, without clean-up, once this run has written N flights to the output
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub crash_after: Option<u64>,
 
-    /// Start over: forget the checkpoints and empty the output
+    /// Start from the beginning: remove the checkpoints and empty the output
     #[arg(long)]
     pub fresh: bool,
 
-    /// One flight at a time, for comparison: the same as --capacity 1
+    /// One flight at a time, for comparison: like --capacity 1
     #[arg(long, conflicts_with = "capacity")]
     pub sequential: bool,
 

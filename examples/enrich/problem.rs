@@ -1,4 +1,4 @@
-//! What stops a run, in words for the person at the terminal.
+//! The errors that stop a run, in words for the user.
 
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -9,7 +9,7 @@ use std::path::Path;
 use inflight::lines::LinesError;
 use inflight::pipeline::PipelineError;
 
-/// What went wrong and the way out of it. `main` prints it and exits with status 2.
+/// An error and its remedy. `main` prints it and exits with status 2.
 #[derive(Debug)]
 pub struct Problem {
     what: String,
@@ -21,13 +21,13 @@ impl Problem {
         Self { what: what.into(), way_out: way_out.into() }
     }
 
-    /// For `map_err`: something could not be done to a file.
+    /// For `map_err`: names the file and the operation that failed.
     pub fn file(action: &str, path: &Path, way_out: &str) -> impl Fn(io::Error) -> Self {
         move |error| Self::new(format!("cannot {action} {}: {error}", path.display()), way_out)
     }
 }
 
-/// What stopped the pipeline, and the way out of it.
+/// The error that stopped the pipeline, and its remedy.
 impl<E: Error + 'static> From<PipelineError<LinesError, LinesError, E>> for Problem {
     fn from(error: PipelineError<LinesError, LinesError, E>) -> Self {
         let way_out = match &error {
@@ -56,7 +56,7 @@ impl Display for Problem {
     }
 }
 
-/// An error with all its causes, which many leave out of their message.
+/// An error with all its causes, because many errors leave them out of their message.
 pub fn with_causes(error: &dyn Error) -> String {
     let causes = successors(error.source(), |error: &&dyn Error| (*error).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

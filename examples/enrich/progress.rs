@@ -1,4 +1,4 @@
-//! What a person sees while it runs: a progress bar, if standard error is a terminal.
+//! The progress bar, if standard error is a terminal.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use inflight::prelude::*;
 
 use crate::counters::Counters;
 
-/// The bar, or none. Clones are of the same bar.
+/// The bar, or none. Clones share the bar.
 #[derive(Clone, Debug)]
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Shows what is counted, ten times a second, until [`end`](Self::end). The bar's length is that
-    /// of the input, if it is known.
+    /// Shows the counters, ten times a second, until [`end`](Self::end). The bar's length is that of the
+    /// input, if it is known.
     pub fn start(counters: Arc<Counters>, length: Option<u64>) -> Self {
         if !stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -42,18 +42,18 @@ impl Progress {
         Self(bar)
     }
 
-    /// Says something above the bar.
+    /// Prints a line above the bar.
     pub fn say(&self, text: &str) {
         self.0.suspend(|| say(text));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         self.0.finish_and_clear();
     }
 }
 
-/// Says something on standard error. Nobody may be listening; that stops nothing.
+/// Prints a line on standard error, which may be closed; that is not an error.
 pub fn say(text: &str) {
     let _ = writeln!(stderr(), "enrich: {text}");
 }

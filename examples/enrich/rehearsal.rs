@@ -1,14 +1,13 @@
-//! For the tests that kill this program: they want the moments at which a crash is dangerous to last, and
-//! to see what happens if one thing is wrong.
+//! Hooks for the tests that kill this program: they prolong the moments at which a crash is dangerous, and
+//! introduce a fault that the tests must find.
 
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rehearsal {
-    /// `ENRICH_WINDOW=20ms`: how long it stands still between pre-commit, save and commit.
+    /// `ENRICH_WINDOW=20ms`: the pause between pre-commit, save and commit.
     window: Duration,
-    /// `ENRICH_COMMITS_FIRST=1`: the output counts before the checkpoint is saved, and is not cut back
-    /// any more.
+    /// `ENRICH_COMMITS_FIRST=1`: commits the output before the checkpoint is saved, and never cuts it back.
     pub commits_first: bool,
 }
 

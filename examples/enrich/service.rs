@@ -1,7 +1,7 @@
-//! The airport service: real HTTP on 127.0.0.1, slow, sometimes unwilling, sometimes silent.
+//! The airport service: real HTTP on 127.0.0.1, slow, sometimes refusing, sometimes silent.
 //!
-//! It runs on a thread and a runtime of its own, as another process would, and leaves the stage's
-//! runtime alone.
+//! It runs on a thread and a runtime of its own, like another process, so that it does not block the stage's
+//! runtime.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use crate::problem::Problem;
 /// The spread of the latency: with 0.5, one answer in a hundred takes more than 3.2 times the median.
 const SIGMA: f64 = 0.5;
 
-/// Starts the service and tells its URL, with `{code}` in the airport's place.
+/// Starts the service and returns its URL, with `{code}` in the airport's place.
 pub fn start(options: &Options) -> Result<String, Problem> {
     let problem = |error| {
         Problem::new(
@@ -48,7 +48,7 @@ pub fn start(options: &Options) -> Result<String, Problem> {
 }
 
 async fn serve(listener: TcpListener, service: Arc<Service>) {
-    // Without the listener every request fails, which is what the stage reports then.
+    // Without the listener every request fails, and the stage reports that.
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let Ok((connection, _)) = listener.accept().await else {
@@ -63,7 +63,7 @@ async fn serve(listener: TcpListener, service: Arc<Service>) {
         });
         let connection = TokioIo::new(connection);
         tokio::spawn(async move {
-            // It ends when the client goes away; that is no news.
+            // It ends when the client disconnects, which is not an error.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(connection, answer)
@@ -114,7 +114,7 @@ enum Fate {
     Silence,
 }
 
-/// What becomes of the next request, from a seed.
+/// Decides from a seed how the next request ends.
 struct Dice {
     random: StdRng,
     /// In seconds; `None` for no latency at all.

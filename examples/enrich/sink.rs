@@ -1,5 +1,5 @@
-//! The sink: a line in one of two files for each outcome. What is in them counts up to the length that
-//! the last checkpoint says.
+//! The sink writes a line to one of two files for each outcome. The files count up to the lengths in the last
+//! checkpoint.
 
 use std::fs;
 use std::path::Path;
@@ -21,18 +21,18 @@ use crate::problem::Problem;
 use crate::progress::say;
 use crate::rehearsal::Rehearsal;
 
-/// Where outcomes end.
+/// The two output files.
 pub struct Sink {
     pub output: LineFile,
     pub rejected: LineFile,
     pub identity: Identity,
     pub counters: Arc<Counters>,
-    /// How many more lines until the process aborts.
+    /// The number of further lines until the process aborts.
     pub crash_after: Option<u64>,
     pub rehearsal: Rehearsal,
 }
 
-/// What a checkpoint keeps of the sink: whose it is, and how far the files are.
+/// The sink's part of a checkpoint: its job, and the lengths of the files.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Written {
     pub identity: Identity,
@@ -113,7 +113,7 @@ impl Sink {
     }
 }
 
-/// Opens or makes an output, and leaves it as it is.
+/// Opens or creates an output, and keeps its content.
 pub fn open(path: &Path) -> Result<LineFile, Problem> {
     let way_out = "Name a file that can be written to with --output; its folder has to be there.";
     LineFile::open(path).map_err(|error| match error {
@@ -122,12 +122,12 @@ pub fn open(path: &Path) -> Result<LineFile, Problem> {
     })
 }
 
-/// How long an output is, which may not be there yet.
+/// The length of an output, which may not exist yet.
 pub fn length(path: &Path) -> u64 {
     fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |data| data.len())
 }
 
-/// Whether all is there that a checkpoint says was written. A file that is gone is not made anew.
+/// Checks that the files have all bytes of the checkpoint. It does not create a file that is gone.
 pub fn check_length(path: &Path, least: u64) -> Result<(), Problem> {
     let length = length(path);
     if length >= least {

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::counters::Counters;
 use crate::line::Line;
 
-/// A watermark is due when a new day begins. Results do not overtake a watermark, so one for each
-/// flight would make `--order unordered` pointless.
+/// A watermark is due when a new day begins. Results do not overtake a watermark, so one for each flight
+/// would make `--order unordered` useless.
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// How far the input has been read. What a checkpoint knows of the source.
+/// The position in the input: the source's part of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     pub lines: lines::Position,
@@ -27,7 +27,7 @@ pub struct Source {
     lines: LineSource,
     counters: Arc<Counters>,
     position: Position,
-    /// A line that has been read, and waits behind its watermark.
+    /// A line that was read, and that waits until its watermark has been sent.
     held: Option<Line>,
 }
 
@@ -44,8 +44,8 @@ impl Source {
         StreamElement::Record { timestamp: line.timestamp(), value: line }
     }
 
-    /// The watermark due before a line: all days before its own are complete. The input is sorted by
-    /// time; a line that is not is late, and flows all the same.
+    /// The watermark before a line: all days before the line's day are complete. The input is sorted by time;
+    /// an unsorted line is late, and is processed nevertheless.
     fn new_watermark(&mut self, line: &Line) -> Option<Timestamp> {
         let time = line.timestamp()?.as_millis();
         let watermark = time - time.rem_euclid(DAY) - 1;

@@ -11,15 +11,15 @@ use tokio::sync::watch;
 
 use crate::progress::Progress;
 
-/// The exit status after Ctrl-C, as shells have it.
+/// The exit status after Ctrl-C, by the convention of shells.
 pub const STATUS: u8 = 130;
 
-/// Whether somebody wants it to stop.
+/// True once a stop was requested.
 #[derive(Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Listens for Ctrl-C and, on Unix, for a polite kill, and stops the pipeline then.
+    /// Listens for Ctrl-C and, on Unix, for SIGTERM, and stops the pipeline then.
     pub fn on_ctrl_c(progress: Progress, pipeline: StopHandle) -> Self {
         let (sender, receiver) = watch::channel(false);
         let mut signals = Signals::listen();
@@ -32,16 +32,16 @@ impl Stop {
             let _ = sender.send(true);
             pipeline.stop();
             signals.next().await;
-            // Nothing to clean up: the last checkpoint stands.
+            // No clean-up is needed, because the last checkpoint is durable.
             process::exit(STATUS.into());
         });
         Self(receiver)
     }
 
-    /// Returns when somebody has asked for it.
+    /// Returns when a stop was requested.
     pub async fn requested(&mut self) {
         if self.0.wait_for(|stop| *stop).await.is_err() {
-            // Nobody listens any more.
+            // The listener has ended.
             future::pending::<()>().await;
         }
     }
@@ -52,7 +52,7 @@ struct Signals(Vec<Signal>);
 
 #[cfg(unix)]
 impl Signals {
-    /// A signal that cannot be listened for keeps its usual effect.
+    /// A signal that cannot be listened for keeps its default effect.
     fn listen() -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
         Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())

@@ -1,4 +1,4 @@
-//! What it came to: for a person, and as JSON.
+//! The summary of a run: for the user, and as JSON.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::progress::thousands;
 use crate::sink::Written;
 use crate::source::Position;
 
-/// `--help` says what each of these means.
+/// `--help` explains each of these.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     read: u64,
@@ -32,7 +32,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of a run that began at `position` and took `time`.
+    /// The summary of a run that began at `position` and took `time`.
     pub fn new(counters: &Counters, position: &Position, began: &Written, time: Duration) -> Self {
         let (records, seconds) = (counters.done() - began.totals.done(), time.as_secs_f64());
         Self {
@@ -51,7 +51,7 @@ impl Summary {
         }
     }
 
-    /// It was the last run of the job.
+    /// True if it was the last run of the job.
     pub fn finished(self) -> Self {
         Self { finished: true, ..self }
     }
@@ -60,9 +60,9 @@ impl Summary {
         self.rejected > 0
     }
 
-    /// Whether there can be one at `path`, which is left as it is.
+    /// Checks that `path` can be written, and leaves the file as it is.
     pub fn check(path: &Path) -> Result<(), Problem> {
-        // To open a pipe is to wait for its reader.
+        // Do not open a pipe, because that waits for its reader.
         let is_special = fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir());
         if is_special {
             return Ok(());
@@ -76,7 +76,7 @@ impl Summary {
             .map_err(Self::problem(path))
     }
 
-    /// Writes it as one JSON object.
+    /// Writes the summary as one JSON object.
     pub fn save(&self, path: &Path) -> Result<(), Problem> {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
         text.push(b'\n');

@@ -1,6 +1,6 @@
 //! An executor written by hand: one thread, a queue of tasks, a list of alarms.
 //!
-//! What inflight needs of it are the three traits at the end.
+//! For inflight it needs only the three traits at the end.
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use inflight::{JoinError, NoRuntime, Runtime, Spawner, Timer};
 
-/// The executor. Clones are the same one.
+/// The executor. Clones share it.
 #[derive(Clone, Default)]
 pub struct Executor(Arc<Shared>);
 
@@ -29,12 +29,12 @@ struct Todo {
     /// Tasks that were woken.
     ready: VecDeque<Arc<Task>>,
     main_woken: bool,
-    /// Told apart by a number, for several can be due at one instant.
+    /// A number identifies each alarm, because several can be due at the same instant.
     alarms: BTreeMap<(Instant, u64), Waker>,
     next_alarm: u64,
 }
 
-/// A panic while a lock was held leaves nothing half-done here.
+/// A panic under the lock leaves the state valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -60,7 +60,7 @@ impl Executor {
 }
 
 impl Shared {
-    /// Sleeps until there is something to do: whether it is the main future's, and a task.
+    /// Sleeps until there is work: returns whether the main future was woken, and a task.
     fn wait(&self) -> (bool, Option<Arc<Task>>) {
         let mut todo = lock(&self.todo);
         loop {
@@ -104,7 +104,7 @@ impl Wake for Main {
 }
 
 struct Task {
-    /// `None` when it is over.
+    /// `None` when the task is over.
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     is_queued: AtomicBool,
     is_cancelled: AtomicBool,
@@ -120,7 +120,7 @@ impl Task {
         let is_over = self.is_cancelled.load(Ordering::SeqCst)
             || future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let over = if is_over { place.take() } else { None };
-        drop(place); // what is dropped next may wake this task
+        drop(place); // the drop may wake this task
         drop(over);
     }
 }
@@ -134,7 +134,7 @@ impl Wake for Task {
     }
 }
 
-/// What came of a task, for whoever awaits it.
+/// The result of a task, for the future that awaits it.
 struct Join<T>(Mutex<(Option<Result<T, JoinError>>, Option<Waker>)>);
 
 impl<T> Join<T> {
@@ -148,7 +148,7 @@ impl<T> Join<T> {
     }
 }
 
-/// Tells of a cancellation if nothing else was told before.
+/// Reports a cancellation if the task has reported nothing before.
 struct End<T>(Arc<Join<T>>);
 
 impl<T> Drop for End<T> {
@@ -157,7 +157,7 @@ impl<T> Drop for End<T> {
     }
 }
 
-/// A task; dropping it cancels the task, which is dropped when the executor comes to it.
+/// A task; dropping it cancels the task. The executor drops the task's future when its turn comes.
 pub struct Handle<T> {
     join: Arc<Join<T>>,
     task: Arc<Task>,
@@ -185,7 +185,7 @@ impl<T> Drop for Handle<T> {
     }
 }
 
-// From here on: what makes it a runtime for inflight.
+// The traits that make the executor a runtime for inflight.
 
 impl Runtime for Executor {
     type Timer = Alarm;
@@ -205,10 +205,10 @@ where
         let join = Arc::new(Join(Mutex::new((None, None))));
         let end = End(Arc::clone(&join));
         let run = async move {
-            let end = end; // behind the future, and so dropped after it
+            let end = end; // declared after the future, and so dropped after it
             let mut future = Box::pin(future);
             let caught = std::future::poll_fn(|cx| {
-                // A panic is told to whoever awaits the task, and to nobody else.
+                // The task's handle reports a panic, which has no effect on other tasks.
                 let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
                 polled.map_or_else(
                     |panic: Box<dyn Any + Send>| Poll::Ready(Err(panic)),
@@ -233,13 +233,13 @@ where
     }
 }
 
-/// A clock that starts with it, and one alarm.
+/// A clock that starts with the timer, and one alarm.
 pub struct Alarm {
     shared: Arc<Shared>,
     start: Instant,
     /// `None` when it is not armed.
     at: Option<Instant>,
-    /// In the executor's list.
+    /// Its number in the executor's list.
     set: Option<(Instant, u64)>,
 }
 
@@ -258,7 +258,7 @@ impl Timer for Alarm {
 
     fn arm(mut self: Pin<&mut Self>, at: Option<inflight::Instant>) {
         self.clear();
-        // What is beyond the system's clock never comes.
+        // An instant beyond the system's clock never comes.
         self.at = at.and_then(|at| self.start.checked_add(at - inflight::Instant::ZERO));
     }
 

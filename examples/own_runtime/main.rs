@@ -4,8 +4,8 @@
 //! cargo run --example own_runtime
 //! ```
 //!
-//! `executor.rs` has the executor and, at its end, the three traits that make it a runtime for inflight.
-//! The same file goes through inflight's conformance suite in `tests/own_runtime.rs`.
+//! `executor.rs` contains the executor and, at its end, the three traits that make it a runtime for inflight.
+//! `tests/own_runtime.rs` runs inflight's conformance suite on the same file.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
 mod executor;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Twenty numbers, five at a time: what takes too long has no answer.
+/// Twenty numbers, five at a time; requests that take too long time out.
 async fn answers(executor: &Executor) -> Result<Vec<(u32, Option<u32>)>, StartError> {
     let clock = executor.clone();
     let policy = AsyncWait::ordered(5).timeout(Duration::from_millis(250));

@@ -1,7 +1,7 @@
-//! A random script of everything that can be done with an operator, in every order and over both storages.
+//! A random script of all operations of an operator, in every order and over both storages.
 //!
-//! There is no second operator here to compare with: what is checked is what holds of any. The script notes
-//! what it has put in and what the operator has answered, and from that alone follows what may come out.
+//! There is no second operator to compare with: the target checks rules that hold for every script. It
+//! records its inputs and the operator's answers, and derives the possible outputs from them alone.
 #![no_main]
 
 use inflight_core::{Fixed, Heap};

@@ -1,8 +1,8 @@
-//! The fuzzer's bytes, read as numbers and choices.
+//! Reads the fuzzer's bytes as numbers and choices.
 
 use core::time::Duration;
 
-/// Hands out the fuzzer's bytes one after the other; zeros when there are none left.
+/// Hands out the fuzzer's bytes one after the other; zeros when none are left.
 pub struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -18,14 +18,14 @@ impl<'a> Bytes<'a> {
         self.take(1).first().copied().unwrap_or(0)
     }
 
-    /// At most so many bytes.
+    /// At most this many bytes.
     pub fn take(&mut self, most: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(most.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// All that are left.
+    /// All remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
     }
@@ -59,7 +59,7 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// A duration of up to 256 ns, which is what the policies here count in, or now and then any.
+    /// A duration of up to 256 ns, the unit of the policies here, or occasionally any duration.
     pub fn duration(&mut self) -> Duration {
         match self.byte() {
             255 => Duration::from_nanos(self.number()),

@@ -1,11 +1,11 @@
-//! A snapshot's format, written down a second time: what a fuzz target expects of a snapshot must not
-//! come from the code that it checks.
+//! A snapshot's format, written down a second time, because the expectations of a fuzz target must not come
+//! from the code under test.
 
 use inflight_core::envelope::{self, HEADER_LEN, Magic};
 use inflight_core::{AsyncWait, Checkpoint, CheckpointId, Instant};
 use serde::{Deserialize, Serialize};
 
-/// The section's name in every checkpoint here, and the schema version that is the current one.
+/// The section's name in every checkpoint here, and the current schema version.
 pub const NAME: &str = "stage";
 pub const SCHEMA: u32 = 2;
 
@@ -45,7 +45,7 @@ pub enum Progress {
     Dropped,
 }
 
-/// An entry, and of a record what stands behind it.
+/// An entry; for a record, with its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     pub entry: Entry,
@@ -74,7 +74,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a section; `None` if it is no snapshot.
+    /// Reads a section; `None` if it is not a snapshot.
     pub fn read(section: &[u8]) -> Option<Self> {
         let (schema, body) = envelope::open(section, section_magic()).ok()?;
         let (header, mut rest) = postcard::take_from_bytes::<Header>(body).ok()?;
@@ -94,7 +94,7 @@ impl Snapshot {
         (pieces.len() as u64 == header.entries).then_some(Self { schema, header, pieces })
     }
 
-    /// The body, without its envelope; the number of entries is made to fit.
+    /// The body, without its envelope, with the number of entries made consistent.
     pub fn body(&self) -> Vec<u8> {
         let header = Header { entries: self.pieces.len() as u64, ..self.header };
         let mut body = to_bytes(&header);
@@ -135,7 +135,7 @@ pub fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).expect("plain data serialises")
 }
 
-/// A value that the bytes hold and nothing else.
+/// Reads a value that takes up all the bytes.
 pub fn from_bytes<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let (value, rest) = postcard::take_from_bytes(bytes).ok()?;
     rest.is_empty().then_some(value)
@@ -155,17 +155,17 @@ pub fn checkpoint(section: &[u8]) -> Checkpoint {
     checkpoint
 }
 
-/// What an operator's snapshot begins with.
+/// The beginning of an operator's snapshot.
 pub fn section_magic() -> Magic {
     magics().0
 }
 
-/// What a checkpoint begins with.
+/// The beginning of a checkpoint.
 pub fn checkpoint_magic() -> Magic {
     magics().1
 }
 
-/// Both, found where they stand.
+/// Both beginnings, taken from real ones.
 fn magics() -> (Magic, Magic) {
     static MAGICS: std::sync::OnceLock<(Magic, Magic)> = std::sync::OnceLock::new();
     *MAGICS.get_or_init(|| {

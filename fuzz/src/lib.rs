@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! The code that the fuzz targets share.
 
 pub mod bytes;
 pub mod format;

@@ -19,7 +19,7 @@ pub type Error = u8;
 pub enum Order {
     Ordered,
     Unordered,
-    /// The next record of a key is invoked when the one before has its outcome.
+    /// The next record of a key is invoked when the record before it has its outcome.
     Serial,
     Overlapping,
 }
@@ -34,7 +34,7 @@ impl Order {
     }
 }
 
-/// A policy, and how snapshots are written.
+/// A policy, and the options of its snapshots.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     pub order: Order,
@@ -74,7 +74,7 @@ impl Policy {
         }
     }
 
-    /// How an operator with this policy takes snapshots.
+    /// The options of snapshots of an operator with this policy.
     pub fn checkpointing<In>(&self) -> Checkpointing<In, Out, Error>
     where
         In: Serialize + DeserializeOwned,
@@ -117,11 +117,11 @@ impl Policy {
     }
 }
 
-/// A storage, and how an operator over it is built.
+/// A storage, and how to build an operator over it.
 pub trait Built: Storage + Sized {
     /// The largest capacity asked for here.
     const MOST: usize;
-    /// Whether a restore may bring more than there are places for.
+    /// True if a restore may bring more records than there are slots.
     const BACKLOG: bool;
 
     fn build<In, R>(
@@ -159,7 +159,7 @@ impl Built for Fixed<8> {
     }
 }
 
-/// The library's strategies, one of them chosen.
+/// One of the library's strategies.
 #[derive(Clone, Copy, Debug)]
 pub struct Strategy {
     kind: Kind,
@@ -171,7 +171,7 @@ enum Kind {
     None,
     Fixed(FixedDelay),
     Exponential(ExponentialBackoff),
-    /// Some errors and outputs only, and errors from 200 on dictate the delay.
+    /// Retries some errors and outputs only; errors from 200 on set the delay.
     Chosen(FixedDelay<fn(&Error) -> bool, fn(&Out) -> bool, fn(&Error) -> Option<Duration>>),
 }
 

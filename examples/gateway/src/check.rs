@@ -1,4 +1,4 @@
-//! What went in against what is in the stream.
+//! Compares the published readings with the content of the stream.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::stream::{Outlet, Stored};
 use anyhow::Context;
 use serde::Deserialize;
 
-/// Prints the comparison. Status 0 when nothing is missing, doubled, wrong or out of order.
+/// Prints the comparison. Returns status 0 if no reading is missing, duplicated, wrong or out of order.
 pub async fn check(options: &Options) -> anyhow::Result<ExitCode> {
     let ledger = Ledger::open(&options.ledger(), options.seed)?;
     let outlet = Outlet::open(options, Arc::new(Status::new())).await?;
@@ -40,19 +40,19 @@ pub async fn check(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What is in the stream, by the number of the reading it is of.
+/// The content of the stream, by the number of each reading.
 #[derive(Debug)]
 struct Tally {
-    /// What each reading has to come out as, and how often it did.
+    /// The expected output of each reading, and how often it is in the stream.
     expected: HashMap<String, (u64, Fate)>,
     counts: Vec<u32>,
-    /// Of the gateway: its subjects start with it.
+    /// The name of the gateway; its subjects start with it.
     name: String,
     enriched: u64,
     dead: u64,
-    /// Not what it has to be, or not of the demo.
+    /// Messages with a wrong content, or that do not belong to the demo.
     wrong: u64,
-    /// The latest number of each device, and how many readings came behind one with a higher number.
+    /// The latest number of each device, and the readings that came after one with a higher number.
     latest: HashMap<String, u64>,
     disordered: u64,
 }
@@ -113,13 +113,13 @@ impl Tally {
         *latest = reading.sequence.max(*latest);
     }
 
-    /// The number of the reading, if this is what had to become of it.
+    /// The number of the reading, if the message is its expected output.
     fn number(&self, found: &Fate) -> Option<usize> {
         let (number, expected) = self.expected.get(&key(found))?;
         usize::try_from(*number).ok().filter(|_| found == expected)
     }
 
-    /// A reading that was offered and not confirmed may be there or not.
+    /// A reading that was offered and not confirmed may be in the stream or not.
     fn lost(&self, confirmed: u64) -> u64 {
         self.counts.iter().zip(0..confirmed).filter(|(count, _)| **count == 0).count() as u64
     }
@@ -152,10 +152,10 @@ mod tests {
     use super::*;
     use crate::ledger::Entry;
 
-    /// So many that each of the three fates is among them.
+    /// Enough readings for all three fates.
     const READINGS: u64 = 2_000;
 
-    /// What the stream has to hold.
+    /// The expected content of the stream.
     fn stored(seed: u64, number: u64) -> Stored {
         let (subject, payload) = match (Demo { seed }).fate(number) {
             Fate::Enriched(reading) => {
@@ -172,7 +172,7 @@ mod tests {
         Stored { id: String::new(), subject, payload: payload.to_string().into_bytes() }
     }
 
-    /// What is said after `spoil` was at the stream: lost, duplicated, wrong, out of order.
+    /// The verdict after `spoil` has changed the stream: lost, duplicated, wrong, out of order.
     fn spoilt(spoil: impl FnOnce(&mut Vec<Stored>)) -> [u64; 4] {
         let options = Options::parse_from(["inflight-gateway"]);
         let entry = Entry { seed: options.seed, confirmed: READINGS, offered: READINGS };
@@ -186,12 +186,12 @@ mod tests {
         [tally.lost(READINGS), tally.duplicated(), tally.wrong, tally.disordered]
     }
 
-    /// The first message under a subject that starts so.
+    /// The first message whose subject starts with a prefix.
     fn first(stream: &[Stored], subject: &str) -> usize {
         stream.iter().position(|stored| stored.subject.starts_with(subject)).expect("there is one")
     }
 
-    /// It proves nothing unless it notices when something is wrong, among the dead letters too.
+    /// Controls: the check must notice each kind of fault, also among the dead letters.
     #[test]
     fn whatever_is_wrong_in_the_stream_is_noticed() {
         assert_eq!(spoilt(|_| ()), [0, 0, 0, 0]);

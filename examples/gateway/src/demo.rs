@@ -1,4 +1,4 @@
-//! Seeded readings: what each of them says, and what has to become of it, are functions of the seed and its
+//! Seeded readings: the message of each reading and its expected output are functions of the seed and its
 //! number.
 
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use crate::devices::Device;
 use crate::message::Reading;
 use crate::output::Enriched;
 
-/// How many devices there are.
+/// The number of devices.
 pub const DEVICES: u64 = 200;
 
-/// One in so many is a message that cannot be read, and one in so many of a device that nobody knows.
+/// One message in so many is unreadable, and one in so many is of an unknown device.
 const POISON: u64 = 400;
 
 /// The readings of a seed.
@@ -24,7 +24,7 @@ pub struct Demo {
     pub seed: u64,
 }
 
-/// What has to become of a message.
+/// The expected output of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
     Enriched(Enriched),
@@ -35,7 +35,7 @@ pub enum Fate {
 }
 
 impl Demo {
-    /// Names start with the kind of their fate, so that the devices of both kinds count for themselves.
+    /// Names start with the kind of fate, so that the devices of each kind have their own numbers.
     fn reading(self, number: u64) -> Reading {
         let (device, sequence) = (number % DEVICES, number / DEVICES);
         let value = (self.dice(number) % 100_000) as f64 / 1000.0;
@@ -45,7 +45,7 @@ impl Demo {
 
     fn dice(self, number: u64) -> u64 {
         let mut dice = hash_key(&(self.seed, number));
-        // The low bits of that hash know little of the high bits of what went in.
+        // The low bits of that hash depend little on the high bits of its input.
         dice ^= dice >> 32;
         dice.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
     }
@@ -58,7 +58,7 @@ impl Demo {
         self.dice(number).is_multiple_of(POISON)
     }
 
-    /// The device it is of, for the topic.
+    /// Its device, for the topic.
     pub fn device(self, number: u64) -> String {
         self.reading(number).device
     }
@@ -84,13 +84,13 @@ impl Demo {
     }
 }
 
-/// What the database is to say of a device.
+/// The database's row of a device.
 fn device(number: u64) -> Device {
     let gain = 1.0 + (number % 7) as f64 / 100.0;
     Device { site: format!("site-{}", number % 10), gain, bias: (number % 5) as f64 - 2.0 }
 }
 
-/// Fills the table of devices, and makes it if it is not there.
+/// Fills the table of devices, and creates it if it does not exist.
 pub async fn fill_database(server: SocketAddr) -> anyhow::Result<()> {
     let mut config = Config::new();
     config.host(server.ip().to_string()).port(server.port()).user("gateway").dbname("postgres");

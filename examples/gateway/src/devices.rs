@@ -1,4 +1,4 @@
-//! What the database knows of a device.
+//! The devices in the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_postgres::{Config, NoTls};
 use crate::options::Options;
 use crate::status::{Server, Status};
 
-/// Where a device stands, and how its readings are calibrated.
+/// The site of a device, and the calibration of its readings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     pub site: String,
@@ -20,21 +20,21 @@ pub struct Device {
     pub bias: f64,
 }
 
-/// Why a message was not enriched.
+/// The reason why a message was not enriched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnrichError {
-    /// The database could not be asked, or did not answer. It may, later.
+    /// The database could not be asked, or did not answer; it may later.
     Unavailable(String),
     /// The database knows no such device.
     UnknownDevice(String),
     /// The database does not accept the device's name.
     Refused(String),
-    /// The message is no reading.
+    /// The message is not a reading.
     Unreadable(String),
 }
 
 impl EnrichError {
-    /// Whether another attempt may do better. Only what the message itself is to blame for is final.
+    /// True if another attempt may succeed. Only faults of the message itself are final.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
@@ -63,14 +63,14 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Connects when it is asked for the first time.
+    /// Connects at the first query.
     pub fn new(options: &Options, status: Arc<Status>) -> anyhow::Result<Self> {
         let manager = Manager::new(config(options), NoTls);
         let pool = Pool::builder(manager).max_size(options.pool).runtime(Runtime::Tokio1).build();
         Ok(Self { pool: pool.context("the pool of database connections")?, status })
     }
 
-    /// What is known of a device. When the future is dropped, so is its connection.
+    /// The row of a device. Dropping the future also drops its connection.
     pub async fn find(self, name: String) -> Result<Device, EnrichError> {
         let unanswered = Unanswered(Some(&self.status));
         let found = self.ask(&name).await;
@@ -94,8 +94,8 @@ impl Devices {
     }
 }
 
-/// The server itself gives a query up before the gateway does, so that given-up queries do not pile up
-/// behind a lock; and it notices when the gateway is gone.
+/// The server cancels a query before the gateway's timeout, so that abandoned queries do not accumulate
+/// behind a lock; and it detects that the gateway is gone.
 fn config(options: &Options) -> Config {
     let patience = options.attempt_timeout.mul_f64(0.75).max(Duration::from_millis(1));
     let settings = format!(
@@ -114,8 +114,8 @@ fn config(options: &Options) -> Config {
     config
 }
 
-/// A connection of the pool. One that was not given back (its query failed, or was given up half-way) is not
-/// used again: it may still be busy.
+/// A connection of the pool. A connection that was not returned (because its query failed, or was cancelled
+/// half-way) is not used again, because it may still be busy.
 struct Lease(Option<Object>);
 
 impl Lease {
@@ -136,7 +136,7 @@ impl Drop for Lease {
     }
 }
 
-/// Counts a question that was given up: by whoever asked, or by the server.
+/// Counts a query that was cancelled, by the gateway or by the server.
 struct Unanswered<'s>(Option<&'s Status>);
 
 impl Unanswered<'_> {
@@ -182,8 +182,8 @@ impl AskError {
     }
 }
 
-/// Whether the message is to blame: class 22 of the SQL states is "data exception". All the rest is the
-/// database's or its keeper's business (it is down, overloaded, locked, its table is missing), and passes.
+/// True if the message is at fault: class 22 of the SQL states is "data exception". All other errors are the
+/// database's (it is down, overloaded, locked, or its table is missing), and are temporary.
 fn is_ours(error: &AskError) -> bool {
     error.database().is_some_and(|error| error.code().code().starts_with("22"))
 }

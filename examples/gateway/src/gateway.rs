@@ -1,4 +1,4 @@
-//! The gateway, put together.
+//! Assembles the gateway.
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs until Ctrl-C, or until somebody ends the process politely.
+/// Runs until Ctrl-C, or until SIGTERM.
 pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
     let status = Arc::new(Status::new());
     let view = options.view.then(|| View::open(Arc::clone(&status))).transpose()?;
@@ -57,7 +57,7 @@ pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
 }
 
 /// The heart: messages go in, at most `--capacity` of them are in flight, outcomes come out, in order for
-/// each device. `None`: what was in flight at Ctrl-C took too long.
+/// each device. `None`: the records in flight at Ctrl-C took too long.
 async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Option<Ended>> {
     let store = FileStore::open(options.checkpoints()).context("the checkpoints")?;
     let outlet = Outlet::open(options, Arc::clone(status)).await?;
@@ -67,7 +67,8 @@ async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Optio
     status.watch_inbox(Arc::clone(&inbox));
     let source = MqttSource::new(inbox, Arc::clone(status));
 
-    // While the database is away nothing fails: it is asked again until it is back.
+    // While the database is away no message fails, because its attempts are repeated until the database is
+    // back.
     let policy =
         AsyncWait::ordered_by_key(options.capacity, |message: &Message| hash_key(message.device()))
             .overlapping()
@@ -83,7 +84,7 @@ async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Optio
 
     let pipeline = Pipeline::new(source, sink, store)
         .interval(options.checkpoint_interval)
-        // Or the window would be used up before the interval is over.
+        // Otherwise the window would be used up before the interval is over.
         .every_records(u64::from(options.window / 2).max(1))
         .on_report(|report| tell_of(report, status));
     let stop = pipeline.stop_handle();
@@ -113,7 +114,7 @@ async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Optio
     Ok(ended)
 }
 
-/// What is worth telling of the checkpoints.
+/// Reports on checkpoints for the log.
 fn tell_of(report: Report<'_>, status: &Status) {
     match report {
         Report::Resumed { id, damaged: 0 } => status.say(&format!("goes on from checkpoint {id}")),
@@ -129,8 +130,8 @@ fn tell_of(report: Report<'_>, status: &Status) {
     }
 }
 
-/// Ctrl-C, or a polite kill: takes no more in, and returns when what is in flight has had its time, or when
-/// somebody asks again.
+/// On Ctrl-C or SIGTERM, takes no more input. Returns when the time for the records in flight is over, or at
+/// the second signal.
 async fn asked_to_stop(
     pipeline: inflight::pipeline::StopHandle,
     patience: Duration,
@@ -152,7 +153,7 @@ async fn asked_to_stop(
     Ok(())
 }
 
-/// A line of the log every now and then.
+/// A line of the log at intervals.
 fn log(status: &Arc<Status>) -> AbortHandle {
     let status = Arc::clone(status);
     let task = tokio::spawn(async move {
@@ -175,7 +176,7 @@ fn demo(options: &Arc<Options>, status: &Arc<Status>) -> AbortHandle {
     task.abort_handle()
 }
 
-/// A task that ends with its owner.
+/// A task that is cancelled when its owner is dropped.
 struct Aborted(AbortHandle);
 
 impl Drop for Aborted {

@@ -1,4 +1,4 @@
-//! What came over the connection to the broker, and what of it is not acknowledged.
+//! Messages from the broker, and those of them that are not acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,9 @@ use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Publish;
 
-/// Messages between the connection, the source and its acknowledger. All of it is of one connection:
-/// when that is lost, the broker sends again what was not acknowledged, under other numbers perhaps, and what
-/// is left here is void. So it holds no more than the broker may send without an acknowledgement.
+/// Messages between the connection, the source and its acknowledger. All of them belong to one connection:
+/// when that is lost, the broker sends the unacknowledged ones again, perhaps under other numbers, so the
+/// inbox is cleared. So it holds no more messages than the broker may send without an acknowledgement.
 #[derive(Debug)]
 pub struct Inbox {
     state: Mutex<State>,
@@ -21,16 +21,17 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     connection: u64,
-    /// Not taken in yet.
+    /// Messages that are not taken in yet.
     arrived: VecDeque<Publish>,
-    /// Taken in, with the position that covers it; in the order of arrival, as they are to be acknowledged.
+    /// Messages that are taken in, with the position that covers each; in the order of arrival, which is the
+    /// order of acknowledgement.
     taken: VecDeque<(u64, Publish)>,
-    /// Up to this position everything is durable.
+    /// The latest durable position.
     durable: u64,
     source: Option<Waker>,
 }
 
-/// What a message is acknowledged with.
+/// The handle for acknowledgements.
 #[derive(Debug)]
 pub struct Ticket {
     connection: u64,
@@ -43,13 +44,13 @@ impl Inbox {
         Self { state: Mutex::default(), client, window: window.into() }
     }
 
-    /// Nobody panics while holding it; and if so, what it guards is whole.
+    /// No code panics under the lock; and if it did, the data would be valid.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message has arrived; `false` if it was dropped. That happens only to one that was published
-    /// without a promise (QoS 0): the broker does not count those.
+    /// Adds a message; `false` if it was dropped. That happens only to a message published with QoS 0,
+    /// because the broker does not count those.
     pub fn arrived(&self, publish: Publish) -> bool {
         let mut state = self.state();
         if publish.qos == QoS::AtMostOnce && state.arrived.len() >= self.window {
@@ -62,7 +63,7 @@ impl Inbox {
         true
     }
 
-    /// The connection is lost, and with it what it brought.
+    /// Clears the inbox when its connection is lost.
     pub fn disconnected(&self) {
         let mut state = self.state();
         state.connection += 1;
@@ -77,14 +78,15 @@ impl Inbox {
             state.source = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        // All that an acknowledgement needs; not the content.
+        // The data that an acknowledgement needs, without the content.
         let what = Publish { qos: publish.qos, pkid: publish.pkid, ..Publish::default() };
         let ticket = Ticket { connection: state.connection, publish: what };
         Poll::Ready((publish, ticket))
     }
 
-    /// The message is covered by every checkpoint at or behind `position`, and to be acknowledged when there
-    /// is one. Returns how many are acknowledged now: there may be one already.
+    /// Records that a message is covered by every checkpoint at or after `position`, and is to be
+    /// acknowledged after one. Returns the number of messages acknowledged now: there may be such a
+    /// checkpoint already.
     pub fn covered_by(&self, position: u64, ticket: Ticket) -> usize {
         let mut state = self.state();
         if ticket.connection == state.connection && ticket.publish.qos != QoS::AtMostOnce {
@@ -93,14 +95,14 @@ impl Inbox {
         self.acknowledge_taken(&mut state)
     }
 
-    /// Everything up to `position` is durable. Returns how many are acknowledged now.
+    /// Records that everything up to `position` is durable. Returns the number of messages acknowledged now.
     pub fn acknowledge(&self, position: u64) -> usize {
         let mut state = self.state();
         state.durable = state.durable.max(position);
         self.acknowledge_taken(&mut state)
     }
 
-    /// How many messages the broker waits to hear of.
+    /// The number of unacknowledged messages.
     pub fn unacknowledged(&self) -> usize {
         let state = self.state();
         state.arrived.len() + state.taken.len()
@@ -110,7 +112,7 @@ impl Inbox {
         let mut acknowledged = 0;
         while let Some((position, publish)) = state.taken.front()
             && *position <= state.durable
-            // There is room for them all. If not, the next time comes.
+            // The channel has room for all of them. Otherwise the next call tries again.
             && self.client.try_ack(publish).is_ok()
         {
             state.taken.pop_front();
@@ -126,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// The connection is never polled: its channel has room for what is acknowledged here.
+    /// The connection is never polled; its channel has room for the acknowledgements.
     fn inbox() -> (Inbox, EventLoop) {
         let (client, events) = AsyncClient::new(MqttOptions::new("test", "127.0.0.1", 1), 8);
         (Inbox::new(client, 4), events)
@@ -153,7 +155,7 @@ mod tests {
             assert_eq!(inbox.covered_by(pkid.into(), ticket), 0);
         }
         assert_eq!((inbox.acknowledge(2), inbox.unacknowledged()), (2, 1));
-        // A repetition of the second one: that is durable, but it has to wait for the third.
+        // A repetition of the second message: it is durable, but it has to wait for the third.
         assert!(inbox.arrived(message(4)));
         let ticket = take(&inbox).unwrap();
         assert_eq!(inbox.covered_by(2, ticket), 0);

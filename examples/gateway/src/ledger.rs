@@ -1,4 +1,4 @@
-//! How far the demo's readings were published.
+//! The demo's progress in publishing.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::{fs, io};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-/// A file that says what went in.
+/// A file that records the published readings.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -19,7 +19,7 @@ pub struct Entry {
     pub seed: u64,
     /// The broker has promised to deliver all readings before this one.
     pub confirmed: u64,
-    /// It may have got those before this one.
+    /// It may have received the readings before this one.
     pub offered: u64,
 }
 
@@ -44,7 +44,7 @@ impl Ledger {
         Ok(Self { path: path.into(), entry })
     }
 
-    /// Outlives the process, whenever that ends.
+    /// Survives the process at any moment.
     pub fn save(&self) -> anyhow::Result<()> {
         let save = || -> io::Result<()> {
             if let Some(folder) = self.path.parent() {

@@ -1,5 +1,5 @@
 //! An edge gateway: readings come in by MQTT, each is enriched with its device's site and calibration from
-//! PostgreSQL, and goes out to a NATS JetStream stream, which holds each of them once.
+//! PostgreSQL, and goes out to a NATS JetStream stream, which holds each of them exactly once.
 //!
 //! ```text
 //! examples/gateway/up                                          # the three servers, on loopback
@@ -8,17 +8,17 @@
 //! examples/gateway/down
 //! ```
 //!
-//! [`gateway()`] is the heart: a source, a stage, a sink and a store; the library does the rest. Each of the modules
+//! [`gateway()`] is the heart: a source, a stage, a sink and a store; the library does the rest. Each module
 //! has one subject:
 //!
 //! * `options`: the command line.
-//! * `message`, `seen`: what a device says, and which of it was taken in before.
-//! * `mqtt`, `inbox`, `source`: the broker's connection, what came over it, and that as a pipeline's source.
-//! * `devices`: what the database knows of a device.
-//! * `output`, `stream`, `sink`: what goes out, the stream it goes to, and that as a pipeline's sink.
-//! * `demo`, `ledger`, `publisher`, `check`: seeded readings, how far they were published, and what became of
-//!   them.
-//! * `status`, `prometheus`, `view`: what a person or a monitor sees of it.
+//! * `message`, `seen`: a device's messages, and those that were taken in before.
+//! * `mqtt`, `inbox`, `source`: the broker's connection, its messages, and the pipeline's source.
+//! * `devices`: the devices in the database.
+//! * `output`, `stream`, `sink`: the outputs, the stream for them, and the pipeline's sink.
+//! * `demo`, `ledger`, `publisher`, `check`: seeded readings, the progress in publishing them, and the check
+//!   of the stream.
+//! * `status`, `prometheus`, `view`: the numbers for a person or a monitor.
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = runtime.context("cannot start").and_then(|runtime| {
         let ended = runtime.block_on(run(&options));
-        // What was abandoned must not hold up the end.
+        // Abandoned tasks must not delay the end.
         runtime.shutdown_background();
         ended
     });

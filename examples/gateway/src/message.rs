@@ -1,19 +1,19 @@
-//! What comes in: a device's reading, or something that cannot be read.
+//! The input: a device's reading, or an unreadable message.
 
 use inflight::hash_key;
 use serde::{Deserialize, Serialize};
 
-/// A message as it was taken in, and as a checkpoint keeps it while it is in flight.
+/// A message, as the stage takes it in and a checkpoint keeps it in flight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// What a device measured.
+    /// A reading.
     Reading(Reading),
-    /// A message that is none, and why not. It goes to the dead letters like a reading that cannot be
+    /// An unreadable message, with the reason. It goes to the dead letters, like a reading that cannot be
     /// enriched.
     Unreadable { topic: String, payload: Vec<u8>, reason: String },
 }
 
-/// What a device measured. A device never uses a number twice.
+/// A device's measurement. A device never uses a number twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     pub device: String,
@@ -32,7 +32,7 @@ impl Message {
         Self::Unreadable { topic, payload: payload.into(), reason }
     }
 
-    /// What the stream knows it by. An unreadable message has no number; it is known by its content.
+    /// Its id in the stream. An unreadable message has no number; its id is a hash of its content.
     pub fn id(&self) -> String {
         match self {
             Self::Reading(reading) => format!("{}/{}", reading.device, reading.sequence),
@@ -40,7 +40,7 @@ impl Message {
         }
     }
 
-    /// What is ordered: the messages of one device.
+    /// The key: the messages of one device are ordered.
     pub fn device(&self) -> &str {
         match self {
             Self::Reading(reading) => &reading.device,
@@ -48,7 +48,7 @@ impl Message {
         }
     }
 
-    /// 64 bits that stand for the content of an unreadable message.
+    /// A 64-bit hash of the content of an unreadable message.
     pub fn fingerprint(&self) -> u64 {
         match self {
             Self::Reading(reading) => hash_key(&(&reading.device, reading.sequence)),
@@ -57,7 +57,7 @@ impl Message {
     }
 }
 
-/// Whether this can be a part of a topic and of a subject.
+/// True if this can be a part of a topic and of a subject.
 pub fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(fits)

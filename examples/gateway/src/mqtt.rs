@@ -13,15 +13,15 @@ use crate::inbox::Inbox;
 use crate::options::Options;
 use crate::status::{Server, Status};
 
-/// A broker that does not answer for longer is taken for lost.
+/// A broker without an answer for longer counts as lost.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const BEFORE_RECONNECT: Duration = Duration::from_millis(250);
 
-/// The most that is taken from the broker in one message; the broker itself should refuse more. As a dead letter
-/// it is up to six times as long, and NATS takes a mebibyte.
+/// The largest message from the broker; the broker itself should refuse larger ones. As a dead letter it is
+/// up to six times as long, and NATS accepts a mebibyte.
 const MAX_PACKET: u32 = 128 * 1024;
 
-/// The session: it outlives the connection, the gateway and the broker.
+/// The session survives the connection, the gateway and the broker.
 #[derive(Debug)]
 pub struct Session {
     client: AsyncClient,
@@ -29,8 +29,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects, now and whenever the connection is lost, on a task of its own: the broker hears from the
-    /// gateway also while that waits for the database.
+    /// Connects, now and whenever the connection is lost, on a task of its own, so that the broker gets
+    /// answers while the gateway waits for the database.
     pub fn open(options: &Options, status: Arc<Status>) -> (Self, Arc<Inbox>) {
         let window = options.window;
         let mut mqtt =
@@ -42,7 +42,7 @@ impl Session {
             .set_max_packet_size(Some(MAX_PACKET))
             .set_manual_acks(true)
             .set_outgoing_inflight_upper_limit(1); // it publishes nothing
-        // Room for all acknowledgements, a subscription and the farewell.
+        // Room for all acknowledgements, a subscription and a disconnect.
         let (client, events) = AsyncClient::new(mqtt, usize::from(window) + 8);
         let inbox = Arc::new(Inbox::new(client.clone(), window));
         let topics = format!("{}/readings/#", options.name);
@@ -56,8 +56,8 @@ impl Session {
         (Self { client, task: tokio::spawn(connection.run()) }, inbox)
     }
 
-    /// Sends what is to be acknowledged, and says farewell. What does not get through in time is sent again
-    /// by the broker, and recognised.
+    /// Sends pending acknowledgements, and disconnects. If an acknowledgement does not arrive in time, the
+    /// broker sends the message again, and the gateway recognises it.
     pub async fn close(self) {
         let _ = self.client.try_disconnect();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.task).await;
@@ -80,8 +80,8 @@ impl Connection {
                 Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
                 Ok(Event::Outgoing(_)) => {}
                 Err(error) => {
-                    // In this order: acknowledgements that are under way are of the lost connection, and
-                    // after the first line none can come any more.
+                    // The order matters: pending acknowledgements belong to the lost connection, and after
+                    // the first line no more can be added.
                     self.inbox.disconnected();
                     self.events.clean();
                     self.status.down(Server::Mqtt, &error);

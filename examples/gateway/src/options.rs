@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Takes readings in by MQTT, enriches each from PostgreSQL, and puts it into a NATS JetStream stream,
-/// which holds it once, whatever happens on the way. Runs until Ctrl-C.
+/// Takes in readings by MQTT, enriches each from PostgreSQL, and puts it into a NATS JetStream stream, which
+/// holds it exactly once, also after crashes. Runs until Ctrl-C
 #[derive(Clone, Debug, Parser)]
 #[command(name = "inflight-gateway", max_term_width = 100)]
 pub struct Options {
-    /// Also publish seeded readings, as devices would
+    /// Also publish seeded readings, as devices do
     #[arg(long)]
     pub demo: bool,
 
-    /// Only publish them, without a gateway
+    /// Only publish readings, without a gateway
     #[arg(long, conflicts_with_all = ["demo", "check", "view"])]
     pub publish: bool,
 
-    /// Compare what was published with what is in the stream, and end: status 0 when nothing is missing,
-    /// doubled, wrong or out of its device's order, else 1
+    /// Compare the published readings with the stream, and end: status 0 if none is missing, duplicated,
+    /// wrong or out of its device's order, else 1
     #[arg(long, conflicts_with_all = ["demo", "view"])]
     pub check: bool,
 
-    /// Show what goes on, live
+    /// Show a live view
     #[arg(long)]
     pub view: bool,
 
@@ -44,57 +44,57 @@ pub struct Options {
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<SocketAddr>,
 
-    /// The name of this gateway: of its MQTT session, its topics (NAME/readings/..), its stream and its
+    /// The name of this gateway, used for its MQTT session, its topics (NAME/readings/..), its stream and its
     /// subjects (NAME.enriched.DEVICE, NAME.dead)
     #[arg(long, value_name = "NAME", default_value = "gateway", value_parser = name)]
     pub name: String,
 
-    /// Where checkpoints and the demo's ledger are kept
+    /// The folder for checkpoints and the demo's ledger
     #[arg(long, value_name = "FOLDER", default_value = "target/gateway")]
     pub data: PathBuf,
 
-    /// How many readings may be in flight at once
+    /// The maximum number of readings in flight
     #[arg(long, value_name = "N", default_value = "256")]
     pub capacity: usize,
 
-    /// How many connections to the database there are, and so how many readings are asked for at once
+    /// The number of connections to the database, and so of queries at a time
     #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one)]
     pub pool: usize,
 
-    /// How many messages the broker may have sent that are not acknowledged; more wait there
+    /// The maximum number of unacknowledged messages from the broker; more wait there
     #[arg(long, value_name = "N", default_value = "2048", value_parser = clap::value_parser!(u16).range(1..))]
     pub window: u16,
 
-    /// Time for one attempt to ask the database; one that takes longer is given up and tried again
+    /// Time for one query to the database; a query that takes longer is cancelled and retried
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive)]
     pub attempt_timeout: Duration,
 
-    /// The time between two checkpoints, at most
+    /// The maximum time between two checkpoints
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = positive)]
     pub checkpoint_interval: Duration,
 
-    /// How long the stream itself looks out for message ids that it knows
+    /// The time for which the stream itself recognises message ids
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = positive)]
     pub duplicate_window: Duration,
 
-    /// After Ctrl-C, how long what is in flight may take to get through
+    /// After Ctrl-C, the time for the readings in flight to finish
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
 
-    /// The demo: readings in a second
+    /// The demo: readings per second
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub rate: u64,
 
-    /// The demo: how many readings in all, those of earlier runs included [default: no end]
+    /// The demo: the total number of readings, including earlier runs [default: no end]
     #[arg(long, value_name = "N")]
     pub readings: Option<u64>,
 
-    /// The demo: where its randomness starts
+    /// The demo: the seed of its randomness
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub seed: u64,
 }
 
-/// What the program is asked to do.
+/// The mode of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Gateway,
@@ -132,7 +132,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "give a whole number from 1".into())
 }
 
-/// It is a part of topics and subjects.
+/// The name becomes a part of topics and subjects.
 fn name(text: &str) -> Result<String, String> {
     if crate::message::is_name(text) {
         return Ok(text.into());

@@ -1,4 +1,4 @@
-//! What goes out: an enriched reading, or a dead letter with the reason.
+//! The output: an enriched reading, or a dead letter with the reason.
 
 use inflight::Outcome;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::devices::{Device, EnrichError};
 use crate::message::{Message, Reading};
 
-/// A message for the stream, as a checkpoint keeps it until it is there.
+/// A message for the stream, as a checkpoint keeps it until it is published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     pub id: String,
@@ -15,7 +15,7 @@ pub struct Output {
     pub payload: Vec<u8>,
 }
 
-/// A reading, and what is known of its device.
+/// A reading with the data of its device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Enriched {
     pub device: String,
@@ -32,7 +32,7 @@ impl Enriched {
     }
 }
 
-/// What becomes of a message, on the subjects under `name`.
+/// The output for a message, on the subjects under `name`.
 pub fn render(name: &str, done: Outcome<Message, Device, EnrichError>) -> Output {
     let id = done.input.id();
     let (subject, payload) = match (done.result, done.input) {
@@ -56,7 +56,7 @@ pub fn dead_letters(name: &str) -> String {
     format!("{name}.dead")
 }
 
-/// The message as it was, and what is wrong with it. What is not UTF-8 is written in hexadecimal digits.
+/// The original message, and the reason. Content that is not UTF-8 is written in hexadecimal digits.
 fn dead_letter(message: &Message, reason: &str) -> serde_json::Value {
     match message {
         Message::Reading(reading) => json!({ "reason": reason, "reading": reading }),

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::status::{Numbers, Status};
 
-/// Whoever asks has to do so in time, and in few words.
+/// A client has to send its request within this time and size.
 const PATIENCE: Duration = Duration::from_secs(2);
 const REQUEST: usize = 4096;
 
@@ -26,7 +26,7 @@ pub async fn serve(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<A
         loop {
             match listener.accept().await {
                 Ok((client, _)) => drop(timeout(PATIENCE, answer(client, &status)).await),
-                // Too many open files, say. They become fewer.
+                // For example too many open files; the error is temporary.
                 Err(_) => sleep(PATIENCE).await,
             }
         }
@@ -55,7 +55,7 @@ async fn answer(mut client: TcpStream, status: &Status) -> std::io::Result<()> {
     client.shutdown().await
 }
 
-/// The numbers, each with a line that says what it is.
+/// The numbers, each with a line of description.
 pub fn text(numbers: &Numbers) -> String {
     let mut page = Page(String::new());
     let stage = &numbers.stage;

@@ -1,5 +1,5 @@
-//! Publishes the demo's readings, as devices would: what the broker did not acknowledge is published again, so
-//! that it may be there twice.
+//! Publishes the demo's readings, as devices do: unacknowledged readings are published again, so that the
+//! broker may get them twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::status::Status;
 
-/// How often a batch of readings is published.
+/// The interval between two batches of readings.
 const TICKS: u64 = 10;
 
 /// The largest batch: a tenth of the highest rate.
 const MAX_BATCH: u16 = 1_000;
 
-/// Publishes until there are as many readings as there are to be. Goes on where it was.
+/// Publishes until the total number of readings is reached. Resumes at the ledger's position.
 pub async fn publish(options: &Options, status: &Arc<Status>) -> anyhow::Result<()> {
     while let Err(error) = fill_database(options.postgres).await {
         status.say(&format!("demo: filling the database: {error:#}"));
@@ -55,11 +55,11 @@ struct Devices {
     is_connected: bool,
 }
 
-/// What the connection tells. There is one acknowledgement for each message, so it does not pile up.
+/// Events of the connection. There is one acknowledgement for each message, so the channel stays bounded.
 enum News {
     Connected,
     Accepted,
-    /// Nobody has subscribed to it yet.
+    /// No gateway has subscribed to it yet.
     NobodyListens,
     Disconnected,
 }
@@ -76,13 +76,13 @@ impl Devices {
         Self { client, news, prefix, demo: Demo { seed: options.seed }, is_connected: false }
     }
 
-    /// Returns when the broker has promised to deliver them all.
+    /// Returns when the broker has acknowledged all of them.
     async fn publish(&mut self, batch: std::ops::Range<u64>) -> anyhow::Result<()> {
         while !self.try_publish(&batch).await? {}
         Ok(())
     }
 
-    /// `false` if it has to be done again, from the first.
+    /// Returns `false` if the batch has to be published again, from its first message.
     async fn try_publish(&mut self, batch: &std::ops::Range<u64>) -> anyhow::Result<bool> {
         while !self.is_connected {
             self.is_connected = matches!(self.next().await?, News::Connected);
@@ -127,7 +127,7 @@ async fn run(mut events: EventLoop, tell: UnboundedSender<News>) {
             },
             Ok(_) => continue,
             Err(_) => {
-                // The batch is published again as a whole.
+                // The whole batch is published again.
                 events.clean();
                 events.pending.clear();
                 events.state.collision = None;

@@ -1,5 +1,4 @@
-//! Which messages were taken in: a broker sends again what was not acknowledged, and a device what the broker
-//! did not acknowledge.
+//! The messages that were taken in: a broker sends unacknowledged messages again, and so does a device.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 
-/// What a checkpoint keeps of all messages that were ever taken in. It is bounded: for each device it
-/// remembers the latest stretches of numbers, it remembers so many devices, and so many messages without a
-/// number. What is forgotten and comes again goes through again; the stream then recognises it if that is not
-/// long ago.
+/// The part of a checkpoint about all messages that were ever taken in. It is bounded: it remembers a limited
+/// number of devices, of each device the latest ranges of numbers, and a limited number of messages without a
+/// number. A forgotten message that comes again is processed again; the stream recognises it within its
+/// window for duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     devices: BTreeMap<String, Device>,
     unreadable: VecDeque<u64>,
-    /// Counts what was taken in, to tell which device was silent for longest.
+    /// Counts messages, to find the device that was silent for longest.
     clock: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Device {
-    /// First and last numbers, each stretch behind the one before and not next to it.
+    /// The first and last number of each range, in ascending order and not adjacent.
     stretches: Vec<(u64, u64)>,
     heard: u64,
 }
 
 impl Seen {
-    /// A stretch ends where a number is missing, which seldom happens.
+    /// A range ends where a number is missing, which seldom happens.
     const STRETCHES: usize = 16;
     const DEVICES: usize = 10_000;
     const UNREADABLE: usize = 4_096;
 
-    /// Takes note of a message; `false` if it was taken in before.
+    /// Adds a message; `false` if it was taken in before.
     pub fn insert(&mut self, message: &Message) -> bool {
         self.clock += 1;
         match message {
@@ -76,7 +75,7 @@ impl Seen {
 
 impl Device {
     fn insert(&mut self, number: u64) -> bool {
-        // The first stretch that does not end before the number.
+        // The first range that does not end before the number.
         let at = self.stretches.partition_point(|(_, last)| *last < number);
         if self.stretches.get(at).is_some_and(|(first, _)| *first <= number) {
             return false;
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn as_a_set_would_in_any_order_and_in_few_stretches() {
-        // They have no divisor in common with 30: each number comes once in each round.
+        // They have no divisor in common with 30, so each number comes once in each round.
         for step in [1, 7, 29, 97] {
             let (mut seen, mut set) = (Seen::default(), BTreeSet::new());
             for n in 0..100_u64 {

@@ -1,10 +1,10 @@
 //! The stream as a pipeline's sink.
 //!
-//! What was written is kept in the checkpoint, and published when that is durable; then a crash cannot lead to
-//! another output than what is in the stream already. Whatever happens in between, it is published again.
-//! JetStream recognises the id of what it got not long ago (its duplicate window). For all the rest the sink looks
-//! itself: after a crash or a failure, it first reads which of the outputs are in the stream behind the number that
-//! the stream had reached before.
+//! The sink keeps outputs in the checkpoint, and publishes them when the checkpoint is durable, so that a
+//! crash cannot lead to another output than the one in the stream already. After a failure it publishes them
+//! again. JetStream recognises the ids of recent messages (its duplicate window). For older ones, after a
+//! crash or a failure, the sink first reads the outputs that are in the stream after the sequence number that
+//! the stream had before.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -29,20 +29,20 @@ const BEFORE_RETRY: Duration = Duration::from_millis(500);
 pub struct StreamSink {
     outlet: Outlet,
     name: String,
-    /// Written, and not in the stream for sure.
+    /// Outputs that were written, and may not be in the stream.
     pending: Vec<Output>,
-    /// The latest number in the stream that is known.
+    /// The latest known sequence number of the stream.
     reached: u64,
-    /// Whether what is committed next was never published.
+    /// True if the outputs of the next commit were never published.
     is_first_try: bool,
     status: Arc<Status>,
 }
 
-/// What is to be in the stream.
+/// The outputs for the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     outputs: Vec<Output>,
-    /// All of them come behind this number of the stream.
+    /// All of them have a higher sequence number than this in the stream.
     behind: u64,
 }
 
@@ -101,14 +101,14 @@ impl TransactionalSink<Outcome<Message, Device, EnrichError>> for StreamSink {
         }
         self.status.up(Server::Nats);
         self.count(batch);
-        // They are not pending if they are of the life before, or were committed already.
+        // They are not pending if they come from an earlier life, or were committed already.
         if self.pending.starts_with(&batch.outputs) {
             self.pending.drain(..batch.outputs.len());
         }
         Ok(())
     }
 
-    /// Nothing was published that no checkpoint describes.
+    /// Every published output is described by a checkpoint.
     async fn abort(&mut self, _: Option<&Batch>) -> Result<(), Infallible> {
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! An MQTT session as a pipeline's source.
 //!
-//! A session cannot be read again from a position. But the broker keeps what was not acknowledged, and sends it
-//! again; so a position here says what was taken in, and what comes again is told from what is new. A message is
-//! acknowledged when a checkpoint that covers it is durable.
+//! A session cannot be read again from a position. But the broker keeps unacknowledged messages, and sends
+//! them again. So a position in a checkpoint describes the messages that were taken in, and the source
+//! recognises repeated ones. It acknowledges a message when a checkpoint that covers it is durable.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct MqttSource {
     status: Arc<Status>,
 }
 
-/// What was taken in.
+/// The messages that were taken in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     taken: u64,
@@ -78,7 +78,7 @@ impl ReplayableSource for MqttSource {
     }
 }
 
-/// Tells the broker what it need not keep any longer.
+/// Acknowledges messages, so that the broker need not keep them any longer.
 #[derive(Debug)]
 pub struct Acknowledger {
     inbox: Arc<Inbox>,

@@ -1,4 +1,4 @@
-//! What is known of the gateway at any moment: for the log, the view and the monitor.
+//! The status of the gateway, for the log, the view and the monitor.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
@@ -11,7 +11,7 @@ use inflight::{Metrics, StageHandle};
 
 use crate::inbox::Inbox;
 
-/// The servers that the gateway lives with.
+/// The servers of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     Mqtt,
@@ -46,7 +46,7 @@ impl Counter {
 }
 
 impl Link {
-    /// `None` when nothing is known of it.
+    /// `None` before the first result.
     fn is_up(&self) -> Option<bool> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.map(|_| self.is_up.load(Ordering::Relaxed))
@@ -59,21 +59,21 @@ pub struct Status {
     began: Instant,
     /// Messages taken in.
     pub received: Counter,
-    /// Messages that came again, and were passed over.
+    /// Repeated messages, which were skipped.
     pub repeated: Counter,
-    /// Messages that the broker was told of.
+    /// Acknowledged messages.
     pub acknowledged: Counter,
-    /// Messages without a promise (QoS 0) that there was no room for.
+    /// Messages with QoS 0 that were dropped for lack of room.
     pub refused: Counter,
     /// Readings in the stream.
     pub enriched: Counter,
     /// Dead letters in the stream.
     pub dead_lettered: Counter,
-    /// Attempts to ask the database that took too long.
+    /// Queries to the database that took too long.
     pub timeouts: Counter,
     checkpoints: Counter,
     checkpoint_bytes: AtomicU64,
-    /// When the last checkpoint was saved, in milliseconds since the start and one more; 0: not yet.
+    /// The time of the last checkpoint, in milliseconds since the start plus one; 0: none yet.
     checkpoint_at: AtomicU64,
     stage: OnceLock<StageHandle>,
     inbox: OnceLock<Arc<Inbox>>,
@@ -89,7 +89,7 @@ struct Link {
 
 #[derive(Debug, Default)]
 struct Log {
-    /// The latest lines, if they are not to be printed.
+    /// The latest lines of the log, if the view shows them.
     kept: Option<VecDeque<String>>,
 }
 
@@ -97,7 +97,7 @@ struct Log {
 #[derive(Clone, Debug)]
 pub struct Numbers {
     pub up_for: Duration,
-    /// Whether each did what it was last asked; `None` before it was asked for anything.
+    /// True if a server's last operation succeeded; `None` before the first one.
     pub servers: [(Server, Option<bool>); 3],
     pub received: u64,
     pub repeated: u64,
@@ -114,17 +114,17 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// In flight, and in no other state: these wait for a place among the running.
+    /// In flight, and in no other state: these wait for a running slot.
     pub fn waiting(&self) -> u64 {
         self.stage.waiting()
     }
 }
 
 impl Status {
-    /// How many lines of the log a view has.
+    /// The number of lines of the log in the view.
     pub const KEPT_LINES: usize = 6;
 
-    /// A server that comes and goes is told of this seldom.
+    /// The log mentions a flapping server at most this often.
     const QUIET: Duration = Duration::from_secs(1);
 
     pub fn new() -> Self {
@@ -155,12 +155,12 @@ impl Status {
         let _ = self.inbox.set(inbox);
     }
 
-    /// The server did what it was asked.
+    /// Records that an operation of a server has succeeded.
     pub fn up(&self, server: Server) {
         self.set(server, true, &"");
     }
 
-    /// The server did not.
+    /// Records that an operation of a server has failed.
     pub fn down(&self, server: Server, reason: &dyn Display) {
         self.set(server, false, reason);
     }
@@ -201,7 +201,7 @@ impl Status {
         }
     }
 
-    /// From now on lines are kept for the view, or printed again. Returns those that were kept.
+    /// Switches between keeping lines for the view and printing them. Returns the lines that were kept.
     pub fn keep_lines(&self, keep: bool) -> VecDeque<String> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         mem::replace(&mut log.kept, keep.then(VecDeque::new)).unwrap_or_default()
@@ -233,7 +233,7 @@ impl Status {
         }
     }
 
-    /// What this run did so far, in a line.
+    /// The counts of this run so far, in a line.
     pub fn summary(&self) -> impl Display {
         Summary(self.numbers())
     }

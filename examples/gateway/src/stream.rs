@@ -19,12 +19,13 @@ use crate::options::Options;
 use crate::output::Output;
 use crate::status::{Server, Status};
 
-/// Longer without an answer, and the server is taken for lost.
+/// A server without an answer for longer counts as lost.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 const BEFORE_RECONNECT: Duration = Duration::from_millis(250);
 
-/// How many are published before the first acknowledgement is awaited, or read at once.
+/// The number of messages that are published before the first acknowledgement is awaited, or that are read at
+/// once.
 const BATCH: usize = 500;
 
 /// A stream of the outputs of one gateway.
@@ -48,7 +49,7 @@ impl Outlet {
     ///
     /// # Errors
     ///
-    /// Only if the address is none.
+    /// Only if the address is invalid.
     pub async fn open(options: &Options, status: Arc<Status>) -> anyhow::Result<Self> {
         let told = move |event| {
             match event {
@@ -78,7 +79,7 @@ impl Outlet {
         Ok(Self { client, context, config })
     }
 
-    /// Waits for a connection, but not for long.
+    /// Waits for a connection, for a short time.
     async fn connected(&self) -> anyhow::Result<()> {
         let connected = async {
             while self.client.connection_state() != State::Connected {
@@ -88,15 +89,17 @@ impl Outlet {
         timeout(PATIENCE, connected).await.context("there is no connection")
     }
 
-    /// The stream, which is made if it is not there.
+    /// The stream; creates it if it does not exist.
     async fn stream(&self) -> anyhow::Result<Stream> {
-        // Or what is published would be kept, and sent when it is long decided otherwise.
+        // Otherwise the client would buffer messages, and send them long after the gateway has decided
+        // otherwise.
         self.connected().await?;
         Ok(self.context.get_or_create_stream(self.config.clone()).await?)
     }
 
-    /// Publishes these, and returns the number of the latest of them in the stream when it has them all. Those
-    /// whose id it knows from not long ago it does not take twice. Does not make the stream.
+    /// Publishes messages, and returns the highest of their sequence numbers when the stream has all of them.
+    /// The stream does not store a message again whose id it knows from its duplicate window. Does not create
+    /// the stream.
     pub async fn publish<'o>(
         &self,
         outputs: impl IntoIterator<Item = &'o Output>,
@@ -118,14 +121,14 @@ impl Outlet {
         Ok(latest)
     }
 
-    /// The ids of all messages behind a number.
+    /// The ids of all messages after a sequence number.
     pub async fn ids_behind(&self, number: u64) -> anyhow::Result<HashSet<String>> {
         let mut ids = HashSet::new();
         self.read(number, true, |stored| _ = ids.insert(stored.id)).await?;
         Ok(ids)
     }
 
-    /// Reads all messages behind a number.
+    /// Reads all messages after a sequence number.
     pub async fn read(
         &self,
         number: u64,

@@ -1,4 +1,4 @@
-//! The live view: a page on the terminal that is drawn anew four times a second.
+//! The live view: a page on the terminal that is redrawn four times a second.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -16,10 +16,10 @@ use crate::status::{Numbers, Server, Status};
 
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Rates are over so many periods.
+/// The number of periods for a rate.
 const RATE_OVER: usize = 8;
 
-/// How long a bar is at most.
+/// The maximum length of a bar.
 const BAR: u64 = 30;
 
 /// Shows the status until it is dropped.
@@ -32,14 +32,14 @@ pub struct View {
 impl View {
     /// # Errors
     ///
-    /// When standard output is no terminal.
+    /// If standard output is not a terminal.
     pub fn open(status: Arc<Status>) -> anyhow::Result<Self> {
         ensure!(io::stdout().is_terminal(), "--view needs a terminal");
         execute!(io::stdout(), EnterAlternateScreen, Hide)?;
         status.keep_lines(true);
         let (stop, stopped) = channel();
         let shown = Arc::clone(&status);
-        // On a thread: a terminal may be slow to take it.
+        // On a thread of its own, because a terminal may be slow.
         let thread = thread::spawn(move || {
             let mut history = Vec::new();
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
@@ -65,7 +65,7 @@ impl Drop for View {
     }
 }
 
-/// Draws over what was there, line by line, so that nothing flickers.
+/// Overwrites the previous page line by line, so that it does not flicker.
 fn draw(page: &str) -> io::Result<()> {
     let (width, height) = size().unwrap_or((80, 24));
     let mut out = io::stdout().lock();
@@ -77,7 +77,7 @@ fn draw(page: &str) -> io::Result<()> {
     execute!(out, Clear(ClearType::FromCursorDown))
 }
 
-/// The page for the latest of some moments, the latest first.
+/// The page for the latest of several moments, the latest first.
 fn page(history: &[Numbers], log: &[String]) -> String {
     let (Some(now), Some(before)) = (history.first(), history.last()) else {
         return String::new();
@@ -146,7 +146,7 @@ fn rates(page: &mut String, now: &Numbers, before: &Numbers) {
     );
 }
 
-/// How long calls took since the start.
+/// The durations of calls since the start.
 fn call_times(page: &mut String, now: &Numbers) {
     let buckets: Vec<_> = now.stage.call_time.buckets().collect();
     let most = buckets.iter().map(|(_, count)| *count).max().unwrap_or_default();

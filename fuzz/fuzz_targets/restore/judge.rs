@@ -1,8 +1,8 @@
-//! What a restore has to bring, and what it may cost.
+//! The expected results of a restore, and its permitted cost.
 
 use super::*;
 
-/// What a restore brings.
+/// The expected result of a restore.
 #[derive(Clone, Debug)]
 pub(crate) enum Element<In> {
     Record { call: Call, input: In, kept: Option<Result<Out, Failure<Error>>> },
@@ -31,7 +31,7 @@ impl<In> Element<In> {
 
 pub(crate) type Stamped<'a, In> = (Option<i64>, &'a In);
 
-/// What must not be mixed with what is before and behind it.
+/// The elements that must not mix with those before and behind them.
 #[derive(Debug)]
 pub(crate) enum Part<'a, In> {
     Records(Vec<Stamped<'a, In>>),
@@ -55,7 +55,7 @@ pub(crate) fn parts<'a, In>(
     parts
 }
 
-/// The attempt after those that were made before, of a call that is not done.
+/// The attempt after the earlier ones, of a call that is not done.
 pub(crate) fn check_attempt<In: Record>(
     expected: &[Element<In>],
     id: u64,
@@ -74,7 +74,7 @@ pub(crate) fn check_attempt<In: Record>(
     }
 }
 
-/// Whether the ids of the records between two control elements count up, as an operator's do.
+/// True if the ids of the records between two control elements ascend, as in an operator's snapshot.
 pub(crate) fn ids_count_up<In>(elements: &[Element<In>]) -> bool {
     elements.windows(2).all(|two| match (two[0].record(), two[1].record()) {
         (Some((one, _)), Some((other, _))) => one.request_id < other.request_id,
@@ -95,7 +95,7 @@ pub(crate) fn assert_same_records(sources: &[&Snapshot], whole: &Snapshot) {
     };
     let all = sources.iter().flat_map(|source| of(source, None)).collect();
     assert_eq!(sorted(all), sorted(of(whole, None)));
-    // Each source's records keep their order, which shows where no other has the same key.
+    // The records of each source keep their order; this is visible where no other source has the same key.
     for (call, _) in whole.records() {
         let mut with_key = sources.iter().filter(|source| !of(source, Some(call.key)).is_empty());
         if let (Some(only), None) = (with_key.next(), with_key.next()) {
@@ -109,7 +109,7 @@ pub(crate) fn assert_no_record_becomes_late(sources: &[&Snapshot], whole: &Snaps
         snapshot.header.idle
             || snapshot.controls().any(|control| !matches!(control, Entry::Watermark(_)))
     };
-    // What is idle holds no watermark back, and may be late when it is active again.
+    // An idle source holds no watermark back, and may be late when it is active again.
     if sources.iter().any(|source| idle(source)) {
         return;
     }
@@ -149,7 +149,7 @@ pub(crate) fn outcome<In>(
     }
 }
 
-/// All that can be seen of an operator from outside.
+/// The state of an operator that is visible from outside.
 pub(crate) fn state<In: Record, S: Built>(
     op: &mut Operator<(In, Out, Error, Strategy, GivenKey), S>,
     now: Instant,
@@ -173,7 +173,7 @@ pub(crate) fn schema(bytes: &mut Bytes<'_>) -> u32 {
     }
 }
 
-/// A snapshot whose structure is right, with any numbers in it.
+/// A snapshot with a valid structure and any numbers in it.
 pub(crate) fn read_snapshot<In: Record>(bytes: &mut Bytes<'_>) -> Snapshot {
     let header = Header {
         entries: 0,
@@ -243,7 +243,7 @@ pub(crate) fn read_result(bytes: &mut Bytes<'_>) -> Vec<u8> {
     format::to_bytes(&kept)
 }
 
-/// Changes a byte, takes some out or puts one in.
+/// Changes, removes or inserts bytes.
 pub(crate) fn change(body: &mut Vec<u8>, how: &[u8]) {
     let &[at, what, with] = how else { return };
     let at = usize::from(at) % (body.len() + 1);
@@ -256,14 +256,15 @@ pub(crate) fn change(body: &mut Vec<u8>, how: &[u8]) {
     }
 }
 
-/// Runs `run` and tells how many bytes it has allocated, those that it has given back included.
+/// Runs `run` and returns the number of bytes that it has allocated, including those that it has freed.
 pub(crate) fn measured<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let region = Region::new(ALLOCATOR);
     let result = run();
     (result, region.change().bytes_allocated)
 }
 
-/// What reading some bytes may allocate in all: a status takes one byte and stands in a table then.
+/// The total number of bytes that a read may allocate: a status takes one byte in the input and an entry of a
+/// table afterwards.
 pub(crate) fn allowed(bytes: &[u8]) -> usize {
     16 * 1024 + 1024 * bytes.len()
 }

@@ -1,7 +1,7 @@
-//! Any bytes, taken for a section, a checkpoint or an envelope.
+//! Reads any bytes as a section, a checkpoint or an envelope.
 //!
-//! A checksum stops nearly everything, so what the fuzzer makes up is mostly put into an envelope that is
-//! right, and some of it is written as a snapshot whose structure is right too.
+//! A checksum rejects nearly all bytes, so most of the fuzzer's bytes are put into a valid envelope, and some
+//! of them are written as a snapshot with a valid structure.
 #![no_main]
 
 mod judge;
@@ -39,18 +39,18 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What is tried.
+/// The input of a test.
 struct Plan {
     record: usize,
     fixed: bool,
     migrating: bool,
-    /// Whether the operator has worked before.
+    /// True if the operator has worked before.
     worn: bool,
     policy: Policy,
     now: Instant,
     parts: usize,
     kind: usize,
-    /// What the driver's choices come from.
+    /// The source of the driver's choices.
     seed: u64,
 }
 
@@ -144,7 +144,7 @@ impl Plan {
         }
     }
 
-    /// Restores an operator from a section. Returns what it has taken up, if it has.
+    /// Restores an operator from a section. Returns the restored content if that has succeeded.
     fn try_restore<In: Record, S: Built>(&self, section: &[u8]) -> Option<Vec<Element<In>>> {
         let checkpoint = format::checkpoint(section);
         let mut op = self.operator::<In, S>();
@@ -169,7 +169,7 @@ impl Plan {
             assert_eq!(op.restore(now, &checkpoint), Err(RestoreError::NotEmpty));
         }
         self.check_snapshot::<In, S>(&mut op, &expected);
-        // With such numbers, which no operator writes, there are more attempts than anyone can wait for.
+        // No operator writes such numbers: they make more attempts than a test can wait for.
         let endless =
             |call: &Call| call.interrupted > call.attempts || call.attempts > u32::MAX / 2;
         if !expected.iter().filter_map(Element::record).any(|(call, _)| endless(call)) {
@@ -195,7 +195,7 @@ impl Plan {
         op
     }
 
-    /// What a restore should take up; `None` if it should not.
+    /// The expected content; `None` if the restore should fail.
     fn expected<In: Record>(&self, section: &[u8]) -> Option<Vec<Element<In>>> {
         let snapshot = Snapshot::read(section)?;
         let elements: Option<Vec<_>> =
@@ -226,7 +226,7 @@ impl Plan {
         Some(Element::Record { call, input, kept })
     }
 
-    /// What was restored is what a snapshot holds, and restores to the same again.
+    /// A snapshot of a restored operator restores to the same content again.
     fn check_snapshot<In: Record, S: Built>(
         &self,
         op: &mut Operator<(In, Out, Error, Strategy, GivenKey), S>,
@@ -264,13 +264,13 @@ impl Plan {
         }
     }
 
-    /// Whether everything has a place at once, so that nothing is merged.
+    /// True if every element has room at once, so that none is merged.
     fn all_fit<In: Record>(&self, elements: &[Element<In>]) -> bool {
         let records = elements.iter().filter(|element| element.record().is_some()).count();
         records.max(elements.len() - records) <= self.policy.capacity
     }
 
-    /// Drives an operator to the end: what was restored comes out once each, and in order.
+    /// Drives an operator to the end: the restored records come out once each, and in order.
     fn drive<In: Record, S: Built>(
         &self,
         mut op: Operator<(In, Out, Error, Strategy, GivenKey), S>,
@@ -300,7 +300,7 @@ impl Plan {
                 assert!(outputs.len() <= expected.len(), "more comes out than has gone in");
             }
             if has_output {
-                continue; // if nothing came out, something was forgotten
+                continue; // without an output, something was forgotten
             }
             if op.is_empty() {
                 break;
@@ -341,7 +341,7 @@ impl Plan {
         self.check_outputs(expected, &outputs, dropped > 0);
     }
 
-    /// How many records have gone through the operator before.
+    /// The number of records that have gone through the operator before.
     fn before(&self) -> u64 {
         self.worn.into()
     }
@@ -352,7 +352,7 @@ impl Plan {
         outputs: &[StreamElement<Outcome<In, Out, Error>>],
         some_dropped: bool,
     ) {
-        // A result that was kept is handed on as it was.
+        // A result that was kept is handed on unchanged.
         let mut outcomes: Vec<_> = outputs.iter().filter_map(outcome).collect();
         for element in expected {
             let Element::Record { call, input, kept: Some(kept) } = element else { continue };
@@ -365,7 +365,7 @@ impl Plan {
             outcomes.swap_remove(at.expect("a kept result comes out"));
         }
         if some_dropped {
-            return; // which of them is not to be told from outside
+            return; // which of them is not visible from outside
         }
         let expected_parts =
             parts(expected.iter().filter(|element| !element.is_dropped()).map(|element| {
@@ -387,7 +387,7 @@ impl Plan {
         for (expected, found) in expected_parts.iter().zip(&found_parts) {
             match (expected, found) {
                 (Part::Status(one), Part::Status(other)) => assert_eq!(one, other),
-                // Adjacent ones may have merged, if they were more than there is room for.
+                // Adjacent watermarks may have merged if there was no room for all of them.
                 (Part::Watermarks(one), Part::Watermarks(other)) => {
                     assert_eq!(one.iter().max(), other.iter().max());
                     assert!(one.len() >= other.len());

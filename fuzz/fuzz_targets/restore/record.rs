@@ -1,4 +1,4 @@
-//! The types that records have.
+//! The types of records.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,4 @@
-//! Attempts: how they start and end, and what is due.
+//! Attempts: their starts and ends, and due deadlines.
 
 use core::time::Duration;
 
@@ -52,7 +52,7 @@ impl<S: Built> Life<'_, '_, S> {
         true
     }
 
-    /// When no attempt is to be started, the limit is reached, or everything that waits has to.
+    /// If no attempt is to be started, the limit is reached, or every waiting record has to wait.
     fn check_nothing_to_start(&self) {
         if self.op.running() >= self.max_running || self.overfull || self.phase == Phase::ShutDown {
             return;
@@ -99,7 +99,7 @@ impl<S: Built> Life<'_, '_, S> {
 
     pub(super) fn hand_in(&mut self, now: Instant, id: AttemptId, answer: Answer) {
         let completion = self.op.handle_completion(now, id, answer);
-        // The name of another operator's attempt may be that of one that is running here.
+        // The id of another operator's attempt may equal that of an attempt running here.
         let Some(at) = self.find_running(id) else {
             self.counts.late += 1;
             return assert_eq!(completion, Completion::Late);
@@ -138,7 +138,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// Which attempts are running: where their records are, their names, and since when.
+    /// The running attempts: the positions of their records, their ids, and their starts.
     pub(super) fn running(&self) -> impl Iterator<Item = (usize, AttemptId, i64)> {
         self.items.iter().enumerate().filter_map(|(at, item)| match item.record()?.state {
             State::Running { id, since } => Some((at, id, since)),
@@ -186,7 +186,8 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// The record in backoff that has timed out. The operator is asked which: the name is of no attempt.
+    /// The record in backoff that has timed out. The target asks the operator which one, because the id names
+    /// no attempt.
     fn find_in_backoff(&mut self, id: AttemptId) -> usize {
         let mut named = None;
         let decided = self.op.resolve_timeout(id, |input| {
@@ -204,7 +205,7 @@ impl<S: Built> Life<'_, '_, S> {
             .is_some_and(|timeout| (Instant::from_nanos(since) + timeout).as_nanos() <= self.clock)
     }
 
-    /// After everything that was due, nothing is.
+    /// After all due deadlines, none is due.
     fn check_nothing_is_due(&self) {
         let clock = self.clock;
         for record in self.records().filter(|record| !record.state.is_over()) {
@@ -248,7 +249,7 @@ impl<S: Built> Life<'_, '_, S> {
         assert!(record.is_none_or(|record| record == named));
         let before = self.undecided.len();
         self.undecided.retain(|(_, undecided)| *undecided != named);
-        // The name of another operator's attempt may be any.
+        // The id of another operator's attempt may be any id.
         assert!(self.undecided.len() < before || foreign, "somebody has decided before");
         let at = self.find(named).expect("the record is still inside");
         let State::Done { answer, .. } = &mut self.record(at).state else {

@@ -1,4 +1,4 @@
-//! What goes in.
+//! The input of the operator.
 
 use inflight_core::{
     Barrier, Checkpoint, CheckpointError, CheckpointId, Instant, Status, StreamElement, Timestamp,
@@ -54,12 +54,12 @@ impl<S: Built> Life<'_, '_, S> {
 
     fn event_time(&mut self) -> i64 {
         match self.bytes.byte() {
-            255 => self.watermark_in.unwrap_or(0), // late, by a hair
+            255 => self.watermark_in.unwrap_or(0), // just late
             time => i64::from(time) << 16,
         }
     }
 
-    /// Whether a control element should find room, if that can be told.
+    /// True if a control element should find room, if that is known.
     fn control_fits(&self) -> Option<bool> {
         let controls = self.items.iter().filter(|item| item.is_control()).count();
         match self.phase {
@@ -70,7 +70,7 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     pub(super) fn push_watermark(&mut self) {
-        // No two are the same: where they merge, it must be told which of them comes out.
+        // All watermarks differ, so that the output shows which ones have merged.
         self.origin.watermarks += 1;
         let timestamp = (i64::from(self.bytes.byte()) << 16) + self.origin.watermarks;
         let fits = self.control_fits();
@@ -150,7 +150,7 @@ impl<S: Built> Life<'_, '_, S> {
             checkpoint.put(NAME, b"").expect("an empty checkpoint takes a section");
         }
         let now = self.now();
-        // What is about to fail is on its way out too, and then there is no room for another.
+        // An element of a failing job is leaving too, and then there is no room for another.
         match self.op.push_with_key(now, 0, StreamElement::Barrier(Barrier::snapshot(checkpoint))) {
             Ok(()) => {
                 assert!(self.phase == Phase::Open);

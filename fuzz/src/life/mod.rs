@@ -1,5 +1,5 @@
-//! One operator from its start to its end or to a crash, driven by the fuzzer's bytes; and what must be
-//! true of it all the time.
+//! One life of an operator, from its start to its end or to a crash, driven by the fuzzer's bytes; with the
+//! invariants that hold all the time.
 
 mod calls;
 mod inputs;
@@ -17,47 +17,47 @@ use crate::bytes::Bytes;
 use crate::policy::{Built, Error, Out, Policy, Strategy};
 use saved::Saved;
 
-/// A record: neither `Clone` nor `Copy`, so that only the operator can have handed it back.
+/// A record: neither `Clone` nor `Copy`, so that only the operator can hand it back.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input(u32);
 
 type Answer = Result<Out, Failure<Error>>;
 type Output = StreamElement<Outcome<Input, Out, Error>>;
 
-/// How a life begins.
+/// The start of a life.
 pub struct Restart {
     pub policy: Policy,
     pub fixed: bool,
     pub origin: Origin,
 }
 
-/// What is left of the lives before.
+/// The remains of the earlier lives.
 #[derive(Default)]
 pub struct Origin {
     saved: Option<Saved>,
-    /// Names of attempts that are over.
+    /// Ids of attempts that are over.
     stale: Vec<AttemptId>,
     records: u32,
-    /// Watermarks there have been.
+    /// The watermarks so far.
     watermarks: i64,
 }
 
-/// What was put in and has not come out, as far as one can tell.
+/// Inputs that have not come out, as far as that is known.
 #[derive(Clone, Debug)]
 enum Item {
     Record(Record),
     Watermark {
         timestamp: i64,
-        /// Whether it may have become one with the watermark before it.
+        /// True if it may have merged with the watermark before it.
         may_have_merged: bool,
     },
     Status(Status),
-    /// A barrier that drains, and when its checkpoint may fail.
+    /// A draining barrier, and the time at which its checkpoint may fail.
     Barrier {
         id: u64,
         fails_at: Option<i64>,
     },
-    /// The place of a barrier that has failed.
+    /// The position of a failed barrier.
     Gone,
 }
 
@@ -66,14 +66,14 @@ struct Record {
     id: u32,
     key: u64,
     timestamp: Option<i64>,
-    /// Not behind the last watermark when it went in.
+    /// True if it was not behind the last watermark when it went in.
     on_time: bool,
     request_id: Option<u64>,
     attempts: u32,
     interrupted: u32,
-    /// When it was first invoked; times before this life included.
+    /// The time of its first invocation, including earlier lives.
     started: Option<i64>,
-    /// A restore had to let it wait for its place, and its backoff runs from when it got it.
+    /// True if a restore had to make it wait for its slot; its backoff then starts when it gets the slot.
     vague: bool,
     /// Time spent before this life.
     spent: i64,
@@ -92,7 +92,7 @@ enum State {
         answer: Answer,
         elapsed: Option<i64>,
     },
-    /// To leave without an outcome.
+    /// True if it is to leave without an outcome.
     Dropped,
 }
 
@@ -122,7 +122,7 @@ impl Item {
         }
     }
 
-    /// Whether it leaves unseen.
+    /// True if it leaves without an element in the output.
     fn is_silent(&self) -> bool {
         matches!(self, Self::Gone | Self::Record(Record { state: State::Dropped, .. }))
     }
@@ -136,7 +136,7 @@ enum Phase {
     ShutDown,
 }
 
-/// What has been seen, to be compared with the operator's numbers.
+/// The observed counts, to be compared with the operator's metrics.
 #[derive(Default)]
 struct Counts {
     records_in: u64,
@@ -156,14 +156,14 @@ pub struct Life<'a, 'b, S: Built> {
     max_running: usize,
     bytes: &'a mut Bytes<'b>,
     origin: Origin,
-    /// How many of the stale names are from lives before.
+    /// The number of stale ids from earlier lives.
     inherited: usize,
     items: Vec<Item>,
     clock: i64,
     phase: Phase,
-    /// Calls whose time is over and about which nobody has decided.
+    /// Calls that have timed out, without a decision about them yet.
     undecided: Vec<(AttemptId, u32)>,
-    /// A restore brought more than there are places for.
+    /// True if a restore brought more records than there are slots.
     overfull: bool,
     watermark_in: Option<i64>,
     watermark_out: Option<i64>,
@@ -171,13 +171,13 @@ pub struct Life<'a, 'b, S: Built> {
     counts: Counts,
 }
 
-/// Whether to tell the script, for whoever looks for the reason of a finding.
+/// True if the script is to be printed, for somebody who investigates a failure.
 fn tells() -> bool {
     static TELLS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("FUZZ_TELL").is_some());
     *TELLS
 }
 
-/// Beyond this the clock's arithmetic saturates, and durations are not what they seem.
+/// Beyond this the clock's arithmetic saturates, so that durations are wrong.
 const FAR: i64 = i64::MAX / 8;
 
 impl<'a, 'b, S: Built> Life<'a, 'b, S> {
@@ -213,7 +213,8 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
         life
     }
 
-    /// Follows the script, and then drives what is left to the end. Or it crashes, and another life begins.
+    /// Follows the script, and then drives the remaining records to the end. Or it crashes, and another life
+    /// begins.
     pub fn run(mut self) -> Option<Restart> {
         while !self.bytes.is_empty() {
             let restart = self.step();
@@ -259,7 +260,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
                 _ => {}
             },
             _ => {
-                // Everything at once, as a driver does it.
+                // Does all steps at once, like a driver.
                 while self.handle_deadline() {}
                 while self.poll_attempt() {}
                 while self.poll_output() {}
@@ -268,7 +269,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
         None
     }
 
-    /// The time to say. It moves on, or what is said is earlier than the latest.
+    /// The time to pass in. It advances, or it is earlier than the latest.
     fn now(&mut self) -> Instant {
         let deadline = self.op.poll_deadline().map(Instant::as_nanos);
         let said = match self.bytes.byte() {
@@ -343,7 +344,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
         self.items.iter().position(|item| item.record().is_some_and(|record| record.id == id))
     }
 
-    /// How many restored records have no place yet.
+    /// The number of restored records without a slot.
     fn backlog(&self) -> u64 {
         let seen = self.records().filter(|record| record.state != State::Dropped).count() as u64;
         let dropped = self.op.metrics(Instant::ZERO).dropped;
@@ -353,7 +354,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
             .expect("more is inside than was put in")
     }
 
-    /// Calls that have failed, whether their outcome has left or waits; and those for which time ran out.
+    /// Calls that have failed, whether their outcome has left or waits; and those of them that timed out.
     fn failures(&self) -> [u64; 2] {
         let inside = self.records().filter_map(|record| match &record.state {
             State::Done { answer: Err(failure), .. } => Some(failure),
@@ -395,7 +396,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
             let still_inside = self.counts.dropped_or_will_be - metrics.dropped;
             assert_eq!(metrics.done, count(State::is_done) + still_inside);
             let in_backoff = count(|state| *state == State::Backoff);
-            // What was given its place only after the end of the input waits to be called at once.
+            // Records that got their slot only after the end of the input wait to be invoked at once.
             let vague = |record: &&Record| record.vague && record.state == State::Backoff;
             let may_wait = match self.phase {
                 Phase::LastAttempts => self.records().filter(vague).count() as u64,
@@ -421,7 +422,7 @@ impl<'a, 'b, S: Built> Life<'a, 'b, S> {
             self.poll_output();
             self.check();
             if has_output {
-                continue; // if nothing came out, something was forgotten
+                continue; // without an output, something was forgotten
             }
             if self.op.is_empty() {
                 break;

@@ -1,4 +1,4 @@
-//! What comes out, and in which order.
+//! The output of the operator, and its order.
 
 use core::time::Duration;
 
@@ -25,7 +25,7 @@ impl<S: Built> Life<'_, '_, S> {
         true
     }
 
-    /// Whether the first item is a restored record that still waits for its place, as all behind it do.
+    /// True if the first item is a restored record that still waits for its slot, as all items behind it do.
     fn first_has_no_place(&self) -> bool {
         let is_record = self.items.first().is_some_and(|item| !item.is_control());
         is_record && self.overfull && self.records().count() as u64 <= self.backlog()
@@ -56,7 +56,7 @@ impl<S: Built> Life<'_, '_, S> {
             };
             assert!(may_stay, "{outcome:?} overtakes {item:?}");
         }
-        // All control elements before it have left, those too that have merged.
+        // All control elements before it have left, including merged ones.
         let mut place = 0..;
         self.items.retain(|item| place.next() >= Some(at) || !item.is_control());
         let State::Done { answer, elapsed } = record.state else {
@@ -78,7 +78,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// Whether a record may leave while one that came earlier stays.
+    /// True if a record may leave while an earlier one stays.
     fn may_stay(&self, earlier: &Record, record: &Record) -> bool {
         earlier.state == State::Dropped
             || match self.policy.order {
@@ -88,10 +88,10 @@ impl<S: Built> Life<'_, '_, S> {
             }
     }
 
-    /// Whether an item may have left without being seen.
+    /// True if an item may have left without an element in the output.
     pub(super) fn may_have_left(&self, item: &Item) -> bool {
         match item {
-            // It has become one with a watermark that has left.
+            // It has merged with a watermark that has left.
             Item::Watermark { timestamp, may_have_merged } => {
                 *may_have_merged && Some(*timestamp) <= self.watermark_out
             }
@@ -99,7 +99,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// The place of the control element that is the next to leave.
+    /// The position of the control element that leaves next.
     fn next_control(&self) -> usize {
         let at = self.items.iter().position(|item| !self.may_have_left(item));
         let at = at.expect("something is inside");
@@ -108,7 +108,7 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     fn watermark(&mut self, found: i64) {
-        // One that may have merged has not, if it comes out.
+        // A watermark that comes out has not merged.
         let unmerged = self.items.iter().take_while(|item| self.may_have_left(item)).position(
             |item| matches!(item, Item::Watermark { timestamp, .. } if *timestamp == found),
         );
@@ -154,7 +154,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// When nothing comes out, nothing has its turn.
+    /// If nothing comes out, no item has its turn.
     fn check_nothing_to_hand_on(&self) {
         if self.overfull {
             return;

@@ -1,4 +1,4 @@
-//! Snapshots: what stands in them, and lives that begin with one.
+//! Snapshots: their content, and lives that begin with one.
 
 use inflight_core::{Checkpoint, CheckpointId, Failure, Heap, Instant, RestoreError, Status};
 
@@ -6,7 +6,7 @@ use super::{FAR, Input, Item, Life, Phase, Record, Restart, State};
 use crate::format::{self, Call, Entry, NAME, Piece, Progress, Snapshot};
 use crate::policy::Built;
 
-/// A snapshot, and what was inside then.
+/// A snapshot, and the content of the operator at that time.
 #[derive(Clone)]
 pub(super) struct Saved {
     section: Vec<u8>,
@@ -29,7 +29,7 @@ impl<S: Built> Life<'_, '_, S> {
         checkpoint.section(NAME).expect("the section that was put").to_vec()
     }
 
-    /// Checks a snapshot against what is inside, and keeps it for another life.
+    /// Checks a snapshot against the content of the operator, and keeps it for another life.
     pub(super) fn keep(&mut self, section: Vec<u8>) {
         let snapshot = Snapshot::read(&section).expect("a snapshot can be read");
         let mut items = Vec::new();
@@ -69,7 +69,7 @@ impl<S: Built> Life<'_, '_, S> {
         self.origin.saved = Some(Saved { section, items, watermark_in, watermark_out });
     }
 
-    /// Whether a snapshot may go on with `piece` although `item` is inside.
+    /// True if a snapshot may continue with `piece` although `item` is in the operator.
     fn may_be_missing_before(&self, item: &Item, piece: &Piece) -> bool {
         match item {
             Item::Gone | Item::Barrier { .. } => true,
@@ -88,7 +88,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// Checks what is saved of a record, and returns it as it is to be taken up.
+    /// Checks the saved state of a record, and returns the record as a restore should bring it.
     fn saved_record(&self, record: &Record, call: Call, result: &[u8]) -> Record {
         let mut saved = record.clone();
         assert_eq!((call.key, call.timestamp), (record.key, record.timestamp));
@@ -117,7 +117,7 @@ impl<S: Built> Life<'_, '_, S> {
                 assert!(kept || self.overfull);
                 saved.spent = call.spent as i64;
             }
-            // What has no place yet is as it was, though it will not wait for its backoff here.
+            // A record without a slot is unchanged, though it will not wait for its backoff here.
             (State::Waiting, Progress::Backoff(_))
                 if self.overfull && self.phase == Phase::LastAttempts =>
             {
@@ -128,7 +128,7 @@ impl<S: Built> Life<'_, '_, S> {
                 saved.state = State::Waiting;
                 (saved.attempts, saved.interrupted, saved.spent) = (0, 0, 0);
             }
-            // What had no place yet when it was shut down is as it was.
+            // A record that had no slot when the operator was shut down is unchanged.
             (State::Done { answer: Err(Failure::ShutDown), .. }, progress) if self.overfull => {
                 (saved.attempts, saved.interrupted) = (call.attempts, call.interrupted);
                 saved.spent = call.spent as i64;
@@ -152,7 +152,7 @@ impl<S: Built> Life<'_, '_, S> {
         saved
     }
 
-    /// Ends this life, if there is a snapshot to begin another one with.
+    /// Ends this life, if there is a snapshot for another one.
     pub(super) fn crash(&mut self) -> Option<Restart> {
         self.origin.saved.as_ref()?;
         let mut origin = core::mem::take(&mut self.origin);
@@ -175,7 +175,7 @@ impl<S: Built> Life<'_, '_, S> {
         if !S::BACKLOG && found > self.capacity {
             let (found, room) = (found as u64, self.capacity as u64);
             assert_eq!(restored, Err(RestoreError::TooMany { found, room }));
-            return assert!(self.op.is_empty()); // and goes on with nothing
+            return assert!(self.op.is_empty()); // and continues with nothing
         }
         assert_eq!(restored, Ok(()));
         self.overfull = found > self.capacity;
@@ -197,7 +197,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// How a restored record goes on.
+    /// The expected state of a restored record.
     fn restored(&self, record: &mut Record) {
         match record.state {
             State::Done { .. } if !self.policy.keeping_results => {
@@ -214,7 +214,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// What has been restored, and goes on as it was, is saved as it was.
+    /// A restored record in the same state is saved in the same way.
     fn check_same_again(&mut self, section: &[u8]) {
         let snapshot = Snapshot::read(section).expect("it has been read before");
         let goes_on = |call: Call| match call.progress {

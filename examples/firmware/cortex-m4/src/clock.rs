@@ -1,4 +1,4 @@
-//! embassy's time from the processor's own timer, a hundred ticks a second.
+//! embassy's time from the processor's own timer, a hundred ticks per second.
 
 use core::cell::RefCell;
 use core::task::Waker;
@@ -32,7 +32,7 @@ impl Driver for Clock {
     }
 }
 
-/// Lets time begin.
+/// Starts the clock.
 pub(crate) fn start(mut timer: SYST) {
     timer.set_clock_source(SystClkSource::Core);
     timer.set_reload(CYCLES_A_TICK - 1);
@@ -47,6 +47,6 @@ fn SysTick() {
         let mut state = CLOCK.state.borrow_ref_mut(cs);
         state.0 += 1;
         let now = state.0;
-        state.1.next_expiration(now); // wakes what is due
+        state.1.next_expiration(now); // wakes the due timers
     });
 }

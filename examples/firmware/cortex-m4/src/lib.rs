@@ -1,4 +1,4 @@
-//! The board: time from SysTick, output and exit through semihosting, and a reset that forgets.
+//! The board: time from SysTick, output and exit through semihosting, and a reset that loses the memory.
 #![no_std]
 
 mod clock;
@@ -17,7 +17,7 @@ pub use memory::stack_used;
 /// The board as the gateway sees it.
 pub const BOARD: Board = Board { cut_power, print };
 
-/// What comes first in every program.
+/// The beginning of every program.
 pub fn start() {
     memory::paint_stack();
     if let Some(peripherals) = Peripherals::take() {
@@ -25,7 +25,7 @@ pub fn start() {
     }
 }
 
-/// What is around the gateway. Call it once.
+/// The world around the gateway. Call it once.
 pub fn outside() -> &'static mut Outside {
     // SAFETY: it is called once in each life.
     unsafe { memory::outside() }.power_up()
@@ -35,7 +35,7 @@ fn print(line: fmt::Arguments<'_>) {
     hprintln!("{}", line);
 }
 
-/// Spoils the memory and resets the processor.
+/// Overwrites the memory and resets the processor.
 fn cut_power() -> ! {
     cortex_m::interrupt::disable();
     memory::note_stack();
@@ -43,12 +43,12 @@ fn cut_power() -> ! {
     SCB::sys_reset()
 }
 
-/// Another life, with the memory lost.
+/// Starts another life, with the memory lost.
 pub fn restart() -> ! {
     cut_power()
 }
 
-/// Ends the emulation; the emulator's exit status says whether the program has passed.
+/// Ends the emulation; the emulator's exit status is 0 if the program has passed.
 pub fn exit(passed: bool) -> ! {
     debug::exit(if passed { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
     loop {
@@ -56,7 +56,7 @@ pub fn exit(passed: bool) -> ! {
     }
 }
 
-/// Shows a text without formatting anything.
+/// Prints a text without formatting.
 pub fn say(text: &str) {
     if let Ok(mut console) = hio::hstdout() {
         let _ = console.write_all(text.as_bytes());

@@ -1,21 +1,21 @@
-//! Memory as such: what the program's stack uses of it, what is lost in a power cut, what is not.
+//! The memory: the use of the stack, the part that a power cut loses, and the part that survives.
 
 use cortex_m::register::msp;
 use gateway::outside::Outside;
 
 const PAINT: u32 = 0xdead_beef;
 
-// From the linker's script: where the statics begin, where they end, where the stack starts (it grows down
-// to the statics).
+// Symbols of the linker's script: the start and the end of the statics, and the start of the stack (it grows
+// down to the statics).
 unsafe extern "C" {
     static mut __sdata: u32;
     static mut __sheap: u32;
     static mut _stack_start: u32;
 }
 
-/// Behind the program's RAM: nothing that starts the program knows of it.
+/// The address after the program's RAM, which the start-up code does not touch.
 const OUTSIDE: usize = 0x2010_0000;
-/// Beside it, where the most of the stack that any life has used is noted.
+/// The address of the record of the deepest stack in any life.
 const NOTE: usize = 0x200f_fff0;
 
 /// # Safety
@@ -27,7 +27,7 @@ pub(crate) unsafe fn outside() -> &'static mut Outside {
     unsafe { &mut *core::ptr::with_exposed_provenance_mut::<Outside>(OUTSIDE) }
 }
 
-/// Paints what of the stack is free now.
+/// Paints the free part of the stack.
 #[inline(never)]
 pub(crate) fn paint_stack() {
     fill(&raw mut __sheap, (msp::read() - 64) as *mut u32, PAINT);
@@ -48,14 +48,14 @@ fn fill(mut from: *mut u32, to: *mut u32, word: u32) {
     }
 }
 
-/// Notes what this life has used of the stack.
+/// Records the depth of the stack in this life.
 pub(crate) fn note_stack() {
     let note = core::ptr::with_exposed_provenance_mut::<u32>(NOTE);
     // SAFETY: the board has memory there, and nothing else uses it.
     unsafe { note.write_volatile(note.read_volatile().max(used_since_painting())) };
 }
 
-/// The most bytes of the stack that any life has used since it was painted.
+/// The deepest stack of any life since the stack was painted, in bytes.
 pub fn stack_used() -> u32 {
     note_stack();
     // SAFETY: as above.

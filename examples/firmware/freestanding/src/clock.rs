@@ -1,4 +1,4 @@
-//! Time that passes only when there is nothing to do.
+//! Virtual time that passes only when there is no work.
 
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,7 +28,7 @@ impl Driver for Clock {
     }
 }
 
-/// Goes on to when something is next to happen. `false` if that is never.
+/// Advances to the next event. `false` if there is none.
 pub(crate) fn advance() -> bool {
     critical_section::with(|cs| {
         let mut queue = CLOCK.queue.borrow_ref_mut(cs);
@@ -37,12 +37,12 @@ pub(crate) fn advance() -> bool {
             return false;
         }
         CLOCK.ticks.store(next.max(CLOCK.now()), Relaxed);
-        queue.next_expiration(next); // wakes what is due
+        queue.next_expiration(next); // wakes the due timers
         true
     })
 }
 
-/// One thread and no signals: nothing to keep out.
+/// There is one thread and no signals, so nothing has to be excluded.
 struct Alone;
 critical_section::set_impl!(Alone);
 

@@ -1,5 +1,4 @@
-//! What stands in for a machine: an entry point, a few system calls, and the memory functions that the
-//! compiler takes for granted.
+//! The machine: an entry point, a few system calls, and the memory functions that the compiler requires.
 
 use core::arch::{asm, global_asm};
 use core::fmt;
@@ -18,7 +17,7 @@ extern "C" fn start() -> ! {
     crate::main()
 }
 
-/// SAFETY: the caller knows what the system call does with its arguments.
+/// SAFETY: the caller knows the effect of the system call on its arguments.
 unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
     let [first, second, third, fourth, fifth, sixth] = arguments;
     let result;
@@ -50,7 +49,7 @@ pub(crate) fn exit(status: usize) -> ! {
     }
 }
 
-/// Starts the program again, with nothing left of its memory but what [`outside`] gives.
+/// Restarts the program. Of its memory, only that of [`outside`] survives.
 pub(crate) fn reset() -> ! {
     const EXECVE: usize = 59;
     let path = c"/proc/self/exe".as_ptr() as usize;
@@ -61,8 +60,8 @@ pub(crate) fn reset() -> ! {
     exit(103)
 }
 
-/// Memory that a [`reset`] does not touch, all zero at first: a file without a name, whose descriptor the
-/// program keeps when it starts again.
+/// Memory that a [`reset`] does not touch, initially zero: a file without a name, whose descriptor stays open
+/// when the program restarts.
 pub(crate) fn outside(length: usize) -> *mut u8 {
     const MMAP: usize = 9;
     const DUP2: usize = 33;

@@ -1,5 +1,5 @@
-//! The gateway on x86-64 Linux with nothing underneath: no libc, no std, no allocator. Its clock is set by
-//! the program, so it runs as fast as it can. Prints its own verdict.
+//! The gateway on x86-64 Linux without libc, std and allocator. The program sets its own clock, so it runs as
+//! fast as it can. It prints its own verdict.
 #![no_std]
 #![no_main]
 
@@ -43,14 +43,14 @@ pub(crate) fn main() -> ! {
         // SAFETY: nothing else polls it, and this is no task.
         unsafe { executor.poll() };
         if !PENDING.swap(false, Relaxed) && !clock::advance() {
-            exit(4) // nothing will ever happen
+            exit(4) // no event will ever happen
         }
     }
 }
 
 static PENDING: AtomicBool = AtomicBool::new(false);
 
-/// What embassy's executor calls when there is something to poll.
+/// embassy's executor calls this when a task is to be polled.
 #[unsafe(export_name = "__pender")]
 fn pender(_: *mut ()) {
     PENDING.store(true, Relaxed);

@@ -1,4 +1,4 @@
-//! The slow bus: what a sensor answers when it is asked how to calibrate a reading.
+//! The slow bus: the sensors' answers to requests for the calibration of a reading.
 
 use core::future::pending;
 
@@ -6,24 +6,24 @@ use embassy_time::Timer;
 
 use crate::sensors::Reading;
 
-/// The sensor is there and will not answer.
+/// The sensor exists and refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// How a sensor behaves when it is asked about a reading.
+/// The behaviour of a sensor when it is asked about a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Answers after so many milliseconds.
     Answers(u32),
-    /// Refuses the first time, and answers when it is asked again.
+    /// Refuses the first time, and answers the second time.
     RefusesAtFirst,
     /// Refuses every time.
     Refuses,
-    /// Never says a word.
+    /// Never answers.
     Silent,
 }
 
-/// The same for every life of the gateway.
+/// The same in every life of the gateway.
 pub(crate) fn manner(reading: &Reading) -> Manner {
     let round = reading.number / crate::sensors::SENSORS;
     match reading.sensor {
@@ -36,7 +36,7 @@ pub(crate) fn manner(reading: &Reading) -> Manner {
     }
 }
 
-/// Asks a sensor to calibrate a reading, for the `attempt`-th time. Dropping it gives up.
+/// Asks a sensor to calibrate a reading, for the `attempt`-th time. Dropping the future cancels the request.
 pub async fn ask(reading: Reading, attempt: u32) -> Result<i32, Refused> {
     const REFUSAL: u64 = 30;
     match manner(&reading) {
@@ -51,7 +51,7 @@ pub async fn ask(reading: Reading, attempt: u32) -> Result<i32, Refused> {
     Ok(calibrated(&reading))
 }
 
-/// What comes of it.
+/// The answer.
 fn calibrated(reading: &Reading) -> i32 {
     let (gain, offset) = (10 + i32::from(reading.sensor), 273 * i32::from(reading.sensor));
     i32::from(reading.raw) * gain - offset

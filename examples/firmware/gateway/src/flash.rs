@@ -1,5 +1,5 @@
-//! A NOR flash memory as it behaves: it is erased a sector at a time, written a word at a time, and a
-//! word that is written cannot be written again before its sector is erased.
+//! A NOR flash memory with its restrictions: it is erased by sectors, written by words, and a written word
+//! cannot be written again before its sector is erased.
 
 use core::fmt;
 
@@ -14,25 +14,25 @@ use crate::outside::Supply;
 pub const SECTOR: usize = 2048;
 /// Bytes in a word.
 pub const WORD: usize = 4;
-/// Words in all.
+/// Number of words.
 pub(crate) const WORDS: usize = 2 * SECTOR / WORD;
 
 const ERASED: u32 = u32::MAX;
 
-/// The flash memory's contents, for as long as the board is not thrown away.
+/// The content of the flash memory, which survives resets.
 #[derive(Debug)]
 pub(crate) struct Cells {
     words: [u32; WORDS],
 }
 
 impl Cells {
-    /// As it comes from the factory.
+    /// The content of a new chip.
     pub(crate) fn erase_all(&mut self) {
         self.words.fill(ERASED);
     }
 }
 
-/// The flash memory, as a driver shows it.
+/// The driver of the flash memory.
 #[derive(Debug)]
 pub struct Flash<'a> {
     pub(crate) cells: &'a mut Cells,
@@ -40,12 +40,12 @@ pub struct Flash<'a> {
     pub(crate) board: Board,
 }
 
-/// What it refuses.
+/// The reason why an operation is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlashError {
-    /// Not at the border of a word or of a sector.
+    /// Not at a boundary of a word or of a sector.
     NotAligned,
-    /// There is no such place.
+    /// The address is out of range.
     OutOfBounds,
     /// The word was written before, and not erased since.
     NotErased,

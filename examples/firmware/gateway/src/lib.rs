@@ -1,10 +1,10 @@
-//! A sensor gateway without `std` and without an allocator, for whatever board it is linked with.
+//! A sensor gateway without `std` and without an allocator, for any board.
 //!
-//! Readings of eight sensors come in. Each is calibrated with what its sensor answers over a slow bus:
-//! some answer late, some refuse at first or for good, some are silent. Sixteen readings are under way at
-//! a time ([`mission`]), or one ([`sequential`], to compare with). What is calibrated goes over the uplink,
-//! and every now and then a checkpoint goes into flash. The power fails twice, once in the middle of a
-//! write. In the end the receiver must have every reading once, in order.
+//! Readings of eight sensors come in. The gateway calibrates each by asking its sensor over a slow bus: some
+//! sensors answer late, some refuse at first or permanently, some are silent. Sixteen readings are in flight
+//! at a time ([`mission`]), or one ([`sequential`], for comparison). Calibrated readings go over the uplink,
+//! and checkpoints go to flash at intervals. The power fails twice, once in the middle of a write. At the end
+//! the receiver must have every reading exactly once, in order.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -27,23 +27,23 @@ use embassy_time::{Instant, Timer};
 
 use crate::verdict::Order;
 
-/// What the program is linked with.
+/// The board that the program is linked with.
 #[derive(Clone, Copy, Debug)]
 pub struct Board {
-    /// Cuts the power: the memory is lost, and the program starts again.
+    /// Cuts the power: the memory is lost, and the program restarts.
     pub cut_power: fn() -> !,
-    /// Shows a line.
+    /// Prints a line.
     pub print: fn(fmt::Arguments<'_>),
 }
 
-/// Why the gateway gave up.
+/// The reason why the gateway gave up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The flash memory refused.
+    /// The flash memory returned an error.
     Flash(flash::FlashError),
     /// A checkpoint was not complete, or does not fit.
     Checkpoint,
-    /// The stage could not be started with what was in flash.
+    /// The stage could not be started from the state in flash.
     Start,
 }
 
@@ -63,16 +63,16 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What a life has come to.
+/// The result of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// There is another mission: start again.
+    /// There is another mission: restart.
     Mission,
-    /// That was the last one; whether all of them went well.
+    /// That was the last mission; true if all missions succeeded.
     Program(bool),
 }
 
-/// One life with inflight: of the first mission, all readings in order, or of the second one, in order
+/// One life with inflight: of the first mission, with all readings in order, or of the second one, in order
 /// for each sensor.
 pub async fn live(board: Board, outside: &mut outside::Outside) -> Ended {
     let order = if outside.mission == 0 { Order::Ordered } else { Order::BySensor };
@@ -86,7 +86,7 @@ pub async fn live_without(board: Board, outside: &mut outside::Outside) -> Ended
     judge(lived, Order::Ordered, board, outside, 1)
 }
 
-/// Cuts the power in the first life, while readings are under way.
+/// Cuts the power in the first life, while readings are in flight.
 pub async fn blackout(board: Board, life: u32) {
     if life == 0 {
         Timer::after_millis(4130).await;

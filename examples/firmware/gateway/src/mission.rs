@@ -1,4 +1,4 @@
-//! The gateway with inflight: sixteen readings under way at a time.
+//! The gateway with inflight: sixteen readings in flight at a time.
 
 use core::cell::Cell;
 use core::pin::{Pin, pin};
@@ -21,14 +21,14 @@ use crate::slots::{ROOM, Slots};
 use crate::verdict::Order;
 use crate::{Board, Fault};
 
-/// Readings under way at a time.
+/// Readings in flight at a time.
 pub const CAPACITY: usize = 16;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(1000);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(400);
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// What docs/bare-metal.md states of an operator's memory holds on this machine too.
+/// Checks on this machine the memory of an operator that docs/bare-metal.md states.
 const _: () = {
     let (fixed, slot) = if usize::BITS == 64 { (1072, 196) } else { (720, 180) };
     let values = size_of::<Option<Reading>>() + size_of::<Option<Result<i32, Failure<Refused>>>>();
@@ -41,11 +41,11 @@ const _: () = {
 ///
 /// # Errors
 ///
-/// [`Fault`] when the gateway cannot go on.
+/// [`Fault`] if the gateway cannot continue.
 ///
 /// # Panics
 ///
-/// When it is called twice in a life: there is one buffer for checkpoints.
+/// If it is called twice in a life, because there is one buffer for checkpoints.
 pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(), Fault> {
     static BUFFER: ConstStaticCell<[u8; ROOM]> = ConstStaticCell::new([0; ROOM]);
     let buffer: &'static mut [u8] = BUFFER.take();
@@ -94,17 +94,17 @@ pub async fn live(order: Order, board: Board, outside: &mut Outside) -> Result<(
     Ok(())
 }
 
-/// Where a life begins.
+/// The start of a life.
 struct Resumed {
     checkpoint: Option<Checkpoint>,
-    /// For checkpoints, when there is none in it.
+    /// The buffer for checkpoints, if no checkpoint is in it.
     buffer: Option<&'static mut [u8]>,
     position: Position,
-    /// How much the receiver had then.
+    /// The number of messages that the receiver had then.
     sent: u32,
 }
 
-/// Reads what an earlier life has left in flash.
+/// Reads the checkpoint that an earlier life has written to flash.
 fn resume(
     slots: &mut Slots<Flash<'_>>,
     buffer: &'static mut [u8],
@@ -139,7 +139,7 @@ fn save(
     Ok(checkpoint.into_buffer())
 }
 
-/// Where the source was, and how much was sent.
+/// The position of the source, and the number of messages sent.
 fn position(checkpoint: &Checkpoint) -> Option<(Position, u32)> {
     let position = Position::from_bytes(checkpoint.section("sensors")?)?;
     let sent = checkpoint.section("uplink")?.try_into().ok()?;
@@ -168,9 +168,9 @@ fn send(outcome: Outcome<Reading, i32, Refused>, board: Board, receiver: &mut Re
 /// The sensors' events as elements of a stream.
 struct Source<'a> {
     sensors: Sensors,
-    /// The buffer, when no checkpoint is under way.
+    /// The buffer, if no checkpoint is under way.
     home: &'a Cell<Option<&'static mut [u8]>>,
-    /// The checkpoint before the next.
+    /// The previous checkpoint.
     last: CheckpointId,
 }
 

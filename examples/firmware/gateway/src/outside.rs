@@ -1,40 +1,40 @@
-//! What is there when the gateway's memory is gone: its flash, its power supply, and the receiver at the
-//! other end of the uplink.
+//! The parts of the world that survive the loss of the gateway's memory: its flash, its power supply, and the
+//! receiver at the other end of the uplink.
 
 use crate::Board;
 use crate::flash::{Cells, Flash};
 use crate::slots::Slots;
 
-/// The world around the gateway. It is made of words, so that whatever stood in its memory before is a
-/// value of it.
+/// The world around the gateway. It consists of words, so that any earlier content of its memory is a valid
+/// value.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Outside {
     magic: u32,
-    /// Which mission this is.
+    /// The number of the mission.
     pub mission: u32,
-    /// Missions that went wrong.
+    /// The number of missions that failed.
     pub failures: u32,
-    /// The most of the stack that was ever used, in bytes.
+    /// The deepest stack so far, in bytes.
     pub stack: u32,
     pub(crate) supply: Supply,
     cells: Cells,
-    /// What went over the uplink.
+    /// The receiver of the uplink.
     pub received: Received,
 }
 
-/// The power supply, which fails when it is planned to.
+/// The power supply, which fails according to a plan.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Supply {
-    /// How often it has come back.
+    /// The number of restarts.
     pub(crate) lives: u32,
-    /// Long writes to flash until it fails in the middle of one; 0 for never.
+    /// The number of long writes to flash until the power fails in the middle of one; 0 for never.
     writes_to_failure: u32,
 }
 
 impl Supply {
-    /// Told at every write of so many bytes.
+    /// Called at every write, with its number of bytes.
     pub(crate) fn fails_in_this_write(&mut self, bytes: usize) -> bool {
         let is_long = bytes > 64;
         if !is_long || self.writes_to_failure == 0 {
@@ -46,7 +46,7 @@ impl Supply {
 }
 
 impl Outside {
-    /// Called at every start: a new world at the first one, and whatever it has become later.
+    /// Called at every start: creates a new world at the first one, and returns the existing one later.
     pub fn power_up(&mut self) -> &mut Self {
         const MAGIC: u32 = u32::from_le_bytes(*b"wrld");
         if self.magic != MAGIC {
@@ -58,12 +58,12 @@ impl Outside {
         self
     }
 
-    /// Which life of the gateway this is in its mission, from 0.
+    /// The number of the gateway's life in its mission, from 0.
     pub fn life(&self) -> u32 {
         self.supply.lives - 1
     }
 
-    /// The next mission starts with the next life, with nothing in flash and nothing received.
+    /// Begins the next mission with the next life, with an erased flash and an empty receiver.
     pub fn end_mission(&mut self) {
         self.mission += 1;
         self.begin_mission();
@@ -82,7 +82,7 @@ impl Outside {
     }
 }
 
-/// What went over the uplink, as its receiver keeps it.
+/// The messages that the receiver has got.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Received {
@@ -90,7 +90,7 @@ pub struct Received {
     entries: [[u32; 2]; 300],
 }
 
-/// One thing that went over the uplink.
+/// A message over the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// A reading that was calibrated.
@@ -99,14 +99,14 @@ pub enum Sent {
     Refused(u32),
     /// A reading whose sensor was silent.
     Silent(u32),
-    /// Nothing up to this time, in milliseconds, follows.
+    /// A watermark: no reading up to this time, in milliseconds, follows.
     Complete(u32),
-    /// What the gateway never sends.
+    /// A message that the gateway never sends.
     Nonsense,
 }
 
 impl Received {
-    /// The receiver takes one thing more. What is beyond its memory is lost, and the verdict will say so.
+    /// The receiver stores a message. A message beyond its memory is lost, and the verdict reports that.
     pub(crate) fn take(&mut self, sent: Sent) {
         let entry = match sent {
             Sent::Calibrated(number, value) => [number, value as u32],
@@ -121,17 +121,17 @@ impl Received {
         self.length += 1;
     }
 
-    /// How much it has.
+    /// The number of messages.
     pub(crate) fn len(&self) -> u32 {
         self.length
     }
 
-    /// Forgets what came after: the gateway has started again, and goes on from there.
+    /// Forgets all later messages, because the gateway has restarted, and resumes from there.
     pub(crate) fn cut_back(&mut self, length: u32) {
         self.length = self.length.min(length);
     }
 
-    /// All of it, in order.
+    /// All messages, in order.
     pub(crate) fn all(&self) -> impl Iterator<Item = Sent> {
         self.entries.iter().take(self.length as usize).map(|[what, value]| {
             let number = what & 0xff_ffff;

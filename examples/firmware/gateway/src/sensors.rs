@@ -1,4 +1,4 @@
-//! The sensors: a reading every 40 ms, a watermark every second, a checkpoint every now and then.
+//! The sensors: a reading every 40 ms, a watermark every second, a checkpoint at intervals.
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -7,61 +7,61 @@ use embassy_time::{Duration, Instant, Timer};
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 
-/// How many sensors there are; they take turns.
+/// The number of sensors, which take turns.
 pub(crate) const SENSORS: u32 = 8;
-/// Readings in all.
+/// The number of readings.
 pub(crate) const READINGS: u32 = 250;
-/// Milliseconds from one to the next.
+/// Milliseconds between two readings.
 pub(crate) const PERIOD: u32 = 40;
-/// A checkpoint after so many readings.
+/// The number of readings between two checkpoints.
 const CHECKPOINT_EVERY: u32 = 35;
 
-/// What a sensor has measured.
+/// A sensor's measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Counted over all sensors.
+    /// Its number, counted over all sensors.
     pub number: u32,
-    /// Which one.
+    /// Its sensor.
     pub sensor: u8,
-    /// As it was measured.
+    /// The raw value.
     pub raw: u16,
 }
 
 impl Reading {
-    /// Sensors remember what they have measured, so a gateway that starts again can ask anew.
+    /// Sensors keep their measurements, so a restarted gateway can ask for them again.
     pub(crate) fn numbered(number: u32) -> Self {
         let sensor = (number % SENSORS) as u8;
         Self { number, sensor, raw: (number * 37 % 1000) as u16 }
     }
 
-    /// When it was measured, in milliseconds since the first.
+    /// The time of the measurement, in milliseconds since the first.
     pub fn millis(&self) -> u32 {
         self.number * PERIOD
     }
 }
 
-/// What comes from the sensors.
+/// An event of the sensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A reading.
     Reading(Reading),
-    /// A second is over: nothing up to this time follows.
+    /// A second is over: no reading up to this time follows.
     Second(u32),
-    /// It is time for a checkpoint, from which one goes on at this position.
+    /// A checkpoint is due, with the position to resume from.
     Checkpoint(Position),
 }
 
-/// Where in the stream of events one is.
+/// The position in the stream of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The next reading.
     pub next: u32,
-    /// Seconds that are over.
+    /// The number of seconds that are over.
     pub seconds: u32,
 }
 
 impl Position {
-    /// As it is saved.
+    /// The position as bytes.
     pub fn to_bytes(self) -> [u8; 8] {
         let mut bytes = [0; 8];
         bytes[..4].copy_from_slice(&self.next.to_le_bytes());
@@ -69,14 +69,14 @@ impl Position {
         bytes
     }
 
-    /// And back.
+    /// The position from its bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (next, rest) = bytes.split_first_chunk()?;
         let (seconds, _) = rest.split_first_chunk()?;
         Some(Self { next: u32::from_le_bytes(*next), seconds: u32::from_le_bytes(*seconds) })
     }
 
-    /// When the next thing happens, in milliseconds since the first reading, and whether that is a reading.
+    /// The time of the next event, in milliseconds since the first reading; and true if it is a reading.
     fn due(&self) -> (u32, bool) {
         let (reading, second) = (self.next * PERIOD, (self.seconds + 1) * 1000);
         if reading < second && self.next < READINGS { (reading, true) } else { (second, false) }
@@ -91,16 +91,16 @@ impl Position {
 #[derive(Debug)]
 pub struct Sensors {
     at: Position,
-    /// When the first reading was made, or would have been.
+    /// The time of the first reading, real or theoretical.
     start: Instant,
     timer: Option<Timer>,
     checkpoint_at: u32,
 }
 
 impl Sensors {
-    /// The events from this position on; the next one comes when it would have come.
+    /// The events from this position on; each comes at its scheduled time.
     pub fn from(at: Position) -> Self {
-        // Ticks may be earlier than the machine's start, which a duration since then may not.
+        // Ticks may be earlier than the machine's start, but a duration since then cannot be negative.
         let start = Instant::from_ticks(
             Instant::now().as_ticks().wrapping_sub(millis(at.due().0).as_ticks()),
         );

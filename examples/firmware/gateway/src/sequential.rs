@@ -1,4 +1,4 @@
-//! The gateway without inflight, to compare with: the same devices, one reading at a time, with the same
+//! The gateway without inflight, for comparison: the same devices, one reading at a time, with the same
 //! timeouts and retries.
 
 use core::future::poll_fn;
@@ -17,13 +17,13 @@ use crate::{Board, Fault};
 ///
 /// # Errors
 ///
-/// [`Fault`] when the gateway cannot go on.
+/// [`Fault`] if the gateway cannot continue.
 ///
 /// # Panics
 ///
-/// When it is called twice in a life: there is one buffer for checkpoints.
+/// If it is called twice in a life, because there is one buffer for checkpoints.
 pub async fn live(board: Board, outside: &mut Outside) -> Result<(), Fault> {
-    /// As many bytes as a stage's checkpoint has, so that the flash memory has as much to do.
+    /// As many bytes as a stage's checkpoint has, so that the flash memory has the same work.
     static BUFFER: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
     let buffer = BUFFER.take();
     let life = outside.life();

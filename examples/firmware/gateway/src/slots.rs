@@ -1,4 +1,4 @@
-//! Two slots in flash, written in turn: one of them is whole whenever the power fails.
+//! Two slots in flash, written in turn, so that one of them is intact whenever the power fails.
 //!
 //! A slot is a sector: `magic | sequence number | length | CRC-32 of what follows and of these | bytes`,
 //! the header written last.
@@ -10,7 +10,7 @@ use crate::flash::{FlashError, SECTOR, WORD};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"slot");
 const HEADER: usize = 16;
-/// The most that fits.
+/// The largest content.
 pub const ROOM: usize = SECTOR - HEADER;
 
 static CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
@@ -21,7 +21,7 @@ pub struct Slots<F> {
     flash: F,
 }
 
-/// What a slot says about itself.
+/// The header of a slot.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     sequence: u32,
@@ -35,8 +35,8 @@ impl<F: NorFlash<Error = FlashError>> Slots<F> {
         Self { flash }
     }
 
-    /// Reads the newest whole slot to the start of `buffer`. How much that was, and in which slot it is;
-    /// `None` if there is none.
+    /// Reads the newest intact slot to the start of `buffer`. Returns its length and its slot; `None` if
+    /// there is none.
     pub fn load(&mut self, buffer: &mut [u8]) -> Result<Option<(usize, usize)>, FlashError> {
         let Some((slot, header)) = self.newest()? else { return Ok(None) };
         let bytes = buffer.get_mut(..header.length).ok_or(FlashError::OutOfBounds)?;
@@ -44,7 +44,7 @@ impl<F: NorFlash<Error = FlashError>> Slots<F> {
         Ok(Some((header.length, slot)))
     }
 
-    /// Writes `bytes` over the older slot and returns which one that was.
+    /// Overwrites the older slot with `bytes` and returns the slot.
     pub fn store(&mut self, bytes: &[u8]) -> Result<usize, FlashError> {
         let (slot, sequence) = match self.newest()? {
             Some((slot, header)) => (1 - slot, header.sequence.wrapping_add(1)),
@@ -73,7 +73,7 @@ impl<F: NorFlash<Error = FlashError>> Slots<F> {
         Ok(slot)
     }
 
-    /// The newest whole slot.
+    /// The newest intact slot.
     fn newest(&mut self) -> Result<Option<(usize, Header)>, FlashError> {
         let mut newest: Option<(usize, Header)> = None;
         for slot in 0..2 {
@@ -108,7 +108,7 @@ impl<F: NorFlash<Error = FlashError>> Slots<F> {
         Ok((word(0) == MAGIC && header.length <= ROOM).then_some(header))
     }
 
-    /// Reads a part of a slot's bytes that starts at a word's border.
+    /// Reads a part of a slot's bytes that starts at a word boundary.
     fn read(&mut self, slot: usize, from: usize, part: &mut [u8]) -> Result<(), FlashError> {
         let start = slot * SECTOR + HEADER + from;
         let whole = part.len() / WORD * WORD;
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes, and how many words can be written to them until the power fails.
+    /// Bytes, and the number of words that can be written until the power fails.
     struct Bytes {
         bytes: [u8; 2 * SECTOR],
         words_left: usize,

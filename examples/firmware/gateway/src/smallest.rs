@@ -1,5 +1,5 @@
-//! As little as can be useful: readings are calibrated in order, within a second, and summed up. No retries,
-//! no checkpoints, nothing is formatted.
+//! The smallest useful program: it calibrates readings in order, within a second, and sums them up. No
+//! retries, no checkpoints, no formatting.
 
 use core::future::poll_fn;
 use core::pin::{Pin, pin};
@@ -14,10 +14,10 @@ use crate::bus;
 use crate::mission::{CAPACITY, TIMEOUT};
 use crate::sensors::{Event, Position, Reading, Sensors};
 
-/// What must come out: the sum, and how many have failed. (Nobody asks a second time.)
+/// The expected result: the sum, and the number of failures. (There are no retries.)
 const EXPECTED: (i32, u32) = (1_222_348, 38);
 
-/// With inflight. Returns whether that was right; `None` if the stage could not be started.
+/// With inflight. Returns true if the result was right; `None` if the stage could not be started.
 pub async fn with() -> Option<bool> {
     let policy = AsyncWait::ordered(CAPACITY).timeout(TIMEOUT);
     let stage = Readings(Sensors::from(Position::default()))
@@ -34,7 +34,7 @@ pub async fn with() -> Option<bool> {
     Some((sum, failed) == EXPECTED)
 }
 
-/// Without: one reading at a time.
+/// Without inflight: one reading at a time.
 pub async fn without() -> bool {
     let mut readings = pin!(Readings(Sensors::from(Position::default())));
     let (mut sum, mut failed) = (0, 0);

@@ -1,38 +1,38 @@
-//! Whether the receiver has got what it should have.
+//! The verdict: a check that the receiver has got every reading, correctly.
 
 use crate::outside::{Received, Sent};
 use crate::sensors::{PERIOD, READINGS, SENSORS};
 
-/// In which order the readings must have come.
+/// The required order of the readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As they were measured.
+    /// The order of measurement.
     Ordered,
-    /// As they were measured, for each sensor.
+    /// The order of measurement for each sensor.
     BySensor,
 }
 
-/// What is wrong with what was received.
+/// The fault in the received messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// This reading came twice, or before one it had to follow, or after the watermark.
+    /// This reading came twice, or before one that must precede it, or after the watermark.
     Order(u32),
     /// This reading came with the wrong result.
     Result(u32),
     /// A watermark is missing, or came twice.
     Watermark(u32),
-    /// There is something that nobody has sent.
+    /// The receiver has a message that was never sent.
     Nonsense,
-    /// So many readings came, and the sum of their values was this.
+    /// The number of readings, and the sum of their values, are wrong.
     Totals(u32, i32),
 }
 
 const SECONDS: u32 = READINGS * PERIOD / 1000;
 
-/// What all values together must be.
+/// The expected sum of all values.
 const SUM: i32 = if cfg!(feature = "wrong-value") { 1 } else { 1_371_574 };
 
-/// Checks all that was received.
+/// Checks all received messages.
 pub fn check(received: &Received, order: Order) -> Result<(), Wrong> {
     let mut next = [0; SENSORS as usize];
     let (mut readings, mut seconds, mut sum) = (0, 0, 0_i32);

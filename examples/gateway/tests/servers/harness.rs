@@ -1,4 +1,4 @@
-//! Real servers of the tests' own, and the program against them.
+//! Real servers for the tests, and the program that they test.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Whoever stops a server stops it for all, so one test runs at a time.
+/// Stopping a server affects all tests, so one test runs at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The servers of this process, while any test needs them.
+/// The servers of this process, while a test uses them.
 static SERVERS: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
 
-/// Longer than anything here takes.
+/// Longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The three servers, on ports of their own, with their data in a folder of their own.
@@ -34,12 +34,12 @@ pub struct Turn {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// Waits for its turn. `None`, with a word to whoever looks on, if the servers cannot be had here.
+/// Waits for its turn. `None`, with a message, if the servers are not available.
 pub fn turn() -> Option<Turn> {
     let servers = servers();
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let servers = servers?;
-    servers.up(); // the test before may have failed half-way
+    servers.up(); // the previous test may have failed half-way
     Some(Turn { servers, _turn: turn })
 }
 
@@ -48,7 +48,7 @@ fn servers() -> Option<Arc<Servers>> {
     if let Some(servers) = known.upgrade() {
         return Some(servers);
     }
-    // Not in the target folder, where another user, such as PostgreSQL's, may not get to.
+    // Outside of the target folder, which another user, such as PostgreSQL's, may not be able to enter.
     let folder = tempfile::tempdir().expect("a folder");
     open_to_all(folder.path());
     let (mqtt, postgres, nats) = (free_port(), free_port(), free_port());
@@ -62,7 +62,7 @@ fn servers() -> Option<Arc<Servers>> {
     Some(servers)
 }
 
-/// Not by `eprintln`: what a test that passes prints is not shown.
+/// Without `eprintln`, because the output of a test that passes is not shown.
 pub fn skipped() {
     let _ = writeln!(io::stderr(), "\nSKIPPED: the servers are not there\n");
 }
@@ -73,8 +73,8 @@ pub fn open_to_all(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("permissions");
 }
 
-/// A port that is free, and below those that clients get: who tries again and again to connect to one of
-/// those, while nobody listens, at last gets it as its own and is connected to itself.
+/// A free port below those of outgoing connections: a client that tries again and again to connect to such a
+/// port, while no server listens there, finally gets it as its own port and connects to itself.
 pub fn free_port() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = process::id() as u16 % 10_000;
@@ -88,7 +88,7 @@ pub fn free_port() -> SocketAddr {
 }
 
 impl Servers {
-    /// Starts what does not run; `false` if it is not installed.
+    /// Starts the servers that do not run; `false` if they are not installed.
     pub fn up(&self) -> bool {
         let status = self.script("up").status().expect("a shell");
         match status.code() {
@@ -139,7 +139,7 @@ pub struct Job<'s> {
     pub options: Vec<&'static str>,
 }
 
-/// What `--check` says.
+/// The output of `--check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
     pub published: u64,
@@ -175,7 +175,7 @@ impl<'s> Job<'s> {
         Process::start(command, self.data.path(), metrics)
     }
 
-    /// A process that publishes all readings, which may take it some time.
+    /// A process that publishes all readings, which may take some time.
     pub fn publisher(&self) -> Process {
         let mut command = self.command();
         command.args(["--publish", "--readings", &self.readings.to_string()]);
@@ -216,8 +216,8 @@ impl<'s> Job<'s> {
         });
     }
 
-    /// Ends the gateway politely, and then everything is in the stream once, with its right end. Returns
-    /// what the gateway printed, too.
+    /// Ends the gateway by SIGTERM, and checks that the stream has everything exactly once. Returns the
+    /// gateway's output, too.
     pub fn finish(&self, gateway: Process) -> (Checked, String) {
         let text = gateway.interrupt();
         assert!(text.contains("all that was taken in is in the stream"), "{text}");
@@ -247,7 +247,7 @@ impl Process {
         Self { child: child.expect("the program"), log, metrics }
     }
 
-    /// What it printed so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -264,7 +264,7 @@ impl Process {
         });
     }
 
-    /// Waits for a good end of its own.
+    /// Waits for its successful end.
     pub fn wait(mut self) {
         wait_for("the process to end", || self.child.try_wait().expect("its status").is_some());
         assert!(self.child.wait().expect("its status").success(), "{}", self.log());
@@ -287,7 +287,7 @@ impl Process {
         self.log()
     }
 
-    /// The most memory it ever had, in KiB.
+    /// Its peak memory, in KiB.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the process is there");
@@ -314,7 +314,7 @@ impl Process {
         Ok(page)
     }
 
-    /// Waits until one of its numbers is what it has to be.
+    /// Waits until one of its numbers has the expected value.
     pub fn wait_for_metric(&mut self, name: &str, is_right: impl Fn(f64) -> bool) {
         wait_for(name, || {
             self.assert_alive();
@@ -335,7 +335,7 @@ fn kill(signal: &str, id: &str) {
     assert!(killed.success());
 }
 
-/// Looks again and again, for as long as anything here may take.
+/// Retries until the time limit of the tests.
 pub fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_there() {

@@ -1,7 +1,7 @@
-//! The gateway lives through whatever happens to it and to its servers, and the stream holds each reading once.
+//! The gateway survives faults of itself and of its servers, and the stream holds each reading exactly once.
 //!
-//! The servers are real, and so are the processes and the time: how fast a gateway finds its way back is the
-//! point here. Without the servers (see `../up`) each test says that it was skipped.
+//! The servers, processes and times are real, because these tests are about how fast a gateway recovers.
+//! Without the servers (see `../up`) each test says that it was skipped.
 #![allow(missing_docs, unreachable_pub)]
 
 mod harness;
@@ -18,10 +18,10 @@ use tokio_postgres::NoTls;
 
 use crate::harness::{Job, Servers, turn};
 
-/// An outage as a test has it, if nobody asks for another.
+/// The default length of an outage.
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// JetStream is told to forget message ids at once, so that what these tests see is the gateway's own doing.
+/// JetStream forgets message ids at once, so that only the gateway itself prevents duplicates in these tests.
 const FORGETFUL: [&str; 2] = ["--duplicate-window", "100ms"];
 
 /// A server is stopped under load and started again.
@@ -58,7 +58,7 @@ fn the_stream_is_stopped_and_started_again() {
     survives_the_loss_of("nats", "stream", "nats: down");
 }
 
-/// The server takes what is published, and answers when nobody waits for that any more.
+/// The server stores a published message, but its answer comes after the gateway has given up.
 #[test]
 fn the_stream_hangs() {
     let Some(turn) = turn() else { return };
@@ -68,7 +68,7 @@ fn the_stream_hangs() {
     let publisher = job.publisher();
     gateway.wait_for_metric("enriched_total", |enriched| enriched > 2_000.0);
     turn.servers.signal("nats", "-STOP");
-    // At once: before the gateway tries again, and the server has forgotten what it took meanwhile.
+    // At once, before the gateway tries again and the server has forgotten the message.
     gateway.wait_for_line("nats: down");
     turn.servers.signal("nats", "-CONT");
     publisher.wait();
@@ -92,7 +92,7 @@ fn the_gateway_is_killed_ten_times() {
         repeated += gateway.metric("repeated_total");
         let log = gateway.kill();
         assert_eq!(log.contains("goes on from checkpoint"), life > 0, "{log}");
-        // So long that JetStream has forgotten what it got: what is not doubled is the gateway's doing.
+        // So long that JetStream has forgotten the ids: only the gateway prevents duplicates.
         sleep(Duration::from_millis(300));
     }
     let mut gateway = job.gateway();
@@ -103,7 +103,8 @@ fn the_gateway_is_killed_ten_times() {
     println!("killed: {checked:?}, {repeated} messages came again and were recognised");
 }
 
-/// Nothing can get through, so the process ends with readings in flight: killed, and when it is asked to.
+/// No reading can get through, so the process ends with readings in flight, both when it is killed and when
+/// it is asked to stop.
 #[test]
 fn it_ends_while_the_database_is_away() {
     let Some(turn) = turn() else { return };
@@ -127,7 +128,7 @@ fn it_ends_while_the_database_is_away() {
     job.finish(gateway);
 }
 
-/// All requests run into their timeout: somebody has locked the table.
+/// All requests time out, because another client has locked the table.
 #[test]
 fn the_database_is_slow() {
     let Some(turn) = turn() else { return };
@@ -147,7 +148,7 @@ fn the_database_is_slow() {
         let tried = gateway.metric("attempts_total") - before;
         assert!((20.0..2_000.0).contains(&tried), "{tried} attempts");
         assert!(gateway.metric("in_flight{state=\"backoff\"}") > 0.0);
-        // Requests that were given up do not pile up in the database.
+        // Requests that were cancelled do not accumulate in the database.
         let busy = Database::connect(&turn.servers).await.connections_of_gateways().await;
         assert!(busy <= 3 * 8, "{busy} connections");
         locked.client.batch_execute("COMMIT").await.expect("no lock");
@@ -158,8 +159,8 @@ fn the_database_is_slow() {
     job.finish(gateway);
 }
 
-/// While the database is away, messages wait at the broker, not in the gateway. The environment says how long:
-/// `GATEWAY_OUTAGE=60` for a minute.
+/// While the database is away, messages wait at the broker, not in the gateway. `GATEWAY_OUTAGE=60` makes the
+/// outage a minute long.
 #[test]
 fn without_a_database_memory_does_not_grow() {
     let Some(turn) = turn() else { return };
@@ -173,7 +174,7 @@ fn without_a_database_memory_does_not_grow() {
     gateway.wait_for_metric("enriched_total", |enriched| enriched > 3.0 * rate as f64);
     let before = gateway.peak_memory();
     turn.servers.down("postgres");
-    // The window fills at once, and so does the memory that it takes.
+    // The window and its memory fill up at once.
     gateway.wait_for_metric("unacknowledged", |unacknowledged| unacknowledged >= 2_000.0);
     let filled = gateway.peak_memory();
     let (began, mut most) = (Instant::now(), 0.0_f64);
@@ -198,7 +199,7 @@ fn without_a_database_memory_does_not_grow() {
     assert!(after < filled + 4 * 1024, "{filled} KiB became {after} KiB");
 }
 
-/// Ctrl-C under load: what is in flight gets through, and the next life finds nothing to do again.
+/// Ctrl-C under load: the readings in flight get through, and the next life has no work to repeat.
 #[test]
 fn it_is_stopped_politely_under_load() {
     let Some(turn) = turn() else { return };
@@ -217,7 +218,7 @@ fn it_is_stopped_politely_under_load() {
     job.finish(gateway);
 }
 
-/// What cannot be read or enriched is told with the reason, and holds nothing up.
+/// A message that cannot be read or enriched is reported with the reason, and delays no other message.
 #[test]
 fn poison_becomes_a_dead_letter() {
     let Some(turn) = turn() else { return };
@@ -253,7 +254,7 @@ fn poison_becomes_a_dead_letter() {
     }
 }
 
-/// All of it, in any order, for as many seconds as `GATEWAY_SOAK` says, which are the seed, too.
+/// All faults, in any order, for `GATEWAY_SOAK` seconds, a number that is also the seed.
 #[test]
 #[ignore = "it takes minutes"]
 fn anything_at_any_time() {
@@ -305,7 +306,7 @@ fn anything_at_any_time() {
     println!("soak: {checked:?}");
 }
 
-/// Publishes these, and returns when the broker has them.
+/// Publishes messages, and returns when the broker has them.
 async fn publish(servers: &Servers, topic: &str, payloads: &[&'static [u8]]) {
     let mqtt = MqttOptions::new("poisoner", servers.mqtt.ip().to_string(), servers.mqtt.port());
     let (client, mut events) = AsyncClient::new(mqtt, payloads.len());
@@ -320,7 +321,7 @@ async fn publish(servers: &Servers, topic: &str, payloads: &[&'static [u8]]) {
     }
 }
 
-/// What is in a stream on a subject.
+/// The messages of a stream on a subject.
 async fn messages(servers: &Servers, stream: &str, subject: &str) -> Vec<String> {
     let client = async_nats::connect(servers.nats.to_string()).await.expect("the server");
     let stream = async_nats::jetstream::new(client).get_stream(stream).await.expect("the stream");

@@ -1,4 +1,4 @@
-//! `up` starts all three servers or none, and says who is in its way.
+//! `up` starts all three servers or none, and names the process that occupies a port.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,13 +8,13 @@ use std::process::{self, Command};
 
 use crate::harness::{free_port, open_to_all};
 
-/// A folder of servers that nobody else uses, and their ports.
+/// A folder of servers for one test, and their ports.
 struct Place {
     folder: tempfile::TempDir,
     ports: [SocketAddr; 3],
 }
 
-/// What `up` did.
+/// The result of `up`.
 #[derive(Debug)]
 struct Said {
     status: Option<i32>,
@@ -44,7 +44,7 @@ impl Place {
         Said { status: output.status.code(), stderr }
     }
 
-    /// All that it would take for a server to be there still.
+    /// Every sign of a server that still runs.
     fn assert_nothing_is_left(&self, said: &Said) {
         let mine: Vec<_> = processes().filter(|line| line.contains(&self.name())).collect();
         assert!(mine.is_empty(), "{mine:?}: {said:#?}");
@@ -85,7 +85,7 @@ fn processes() -> impl Iterator<Item = String> {
     lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
 }
 
-/// Whether `up` is refused because of one port, and says that this process has it.
+/// Checks that `up` is refused because of one port, and names this process.
 fn assert_told(said: &Said, variable: &str, port: u16) {
     assert_eq!(said.status, Some(1), "{said:#?}");
     for words in [
@@ -109,7 +109,7 @@ fn whoever_listens_on_a_port_is_named_and_nothing_is_started() {
     }
 }
 
-/// Who listens on all addresses of both families is in the way on loopback, too.
+/// A process that listens on all addresses of both families also occupies the port on loopback.
 #[test]
 fn whoever_listens_everywhere_is_named() {
     let place = Place::new();
@@ -122,7 +122,7 @@ fn whoever_listens_everywhere_is_named() {
     place.assert_nothing_is_left(&said);
 }
 
-/// The port is the near end of somebody's connection, as those of the outgoing range may be at any time.
+/// The port is the local end of a connection, as can happen to ports of the outgoing range.
 #[test]
 fn whoever_has_a_connection_from_a_port_is_named() {
     let mut place = Place::new();
@@ -136,7 +136,7 @@ fn whoever_has_a_connection_from_a_port_is_named() {
     assert!(mine.is_empty(), "{mine:?}");
 }
 
-/// Whichever of the three cannot be started: the other two are stopped again.
+/// If any of the three cannot be started, the other two are stopped again.
 #[test]
 fn what_was_started_before_a_failure_is_stopped_again() {
     for program in ["mosquitto", "nats-server", "postgres"] {
@@ -160,7 +160,8 @@ fn what_was_started_before_a_failure_is_stopped_again() {
     }
 }
 
-/// What runs is left alone, also by an `up` that fails; but not taken for what was asked for.
+/// A running server is left alone, also by an `up` that fails; but it does not count as a newly requested
+/// one.
 #[test]
 fn what_runs_on_another_port_is_named_and_left_alone() {
     let mut place = Place::new();
