@@ -55,7 +55,7 @@ impl Checkpoints {
             Checkpoint::from_bytes(&loaded.bytes).map_err(|error| self.unusable(&error))?;
         let position = pipeline::position(&checkpoint);
         let (Some(position), Some(written)) = (position, pipeline::prepared(&checkpoint)) else {
-            return Err(self.unusable(&*Box::<dyn Error>::from("it is not of this program")));
+            return Err(self.unusable(&*Box::<dyn Error>::from("this program has not written it")));
         };
         let is_finished = pipeline::ended(&checkpoint) == Some(Ended::Finished);
         let (id, damaged) = (loaded.id, loaded.damaged);
@@ -72,14 +72,14 @@ impl Checkpoints {
         let what = format!("the checkpoint in {folder} belongs to another job");
         Err(Problem::new(
             format!("{what}:\n    {}", differences.join("\n    ")),
-            "Run with the old values to go on with that job, start over with --fresh, or choose \
-             another --checkpoint-dir.",
+            "Run with the old values to resume that job, start from the beginning with --fresh, or \
+             choose another --checkpoint-dir.",
         ))
     }
 
     fn unusable(&self, error: &dyn Error) -> Problem {
         let what = format!("no checkpoint in {} can be used", self.folder.display());
-        let way_out = "Start over with --fresh, or choose another --checkpoint-dir.";
+        let way_out = "Start from the beginning with --fresh, or choose another --checkpoint-dir.";
         Problem::new(format!("{what}: {}", with_causes(error)), way_out)
     }
 

@@ -118,13 +118,13 @@ fn go_on(saved: Saved, options: &Options) -> Result<Start, Problem> {
     sink::check_length(&options.output, written.output)?;
     sink::check_length(&options.rejected(), written.rejected)?;
     if damaged > 0 {
-        say(&format!("passed over {damaged} damaged checkpoint (a crash may have cut it short)"));
+        say(&format!("skipped {damaged} damaged checkpoint (a crash may have cut it short)"));
     }
     let read = position.lines.lines;
     if !is_finished && read > 0 {
         let in_flight = read.saturating_sub(written.totals.done());
         let lines = thousands(read);
-        say(&format!("going on from checkpoint {id}: {lines} lines read, {in_flight} in flight"));
+        say(&format!("resuming from checkpoint {id}: {lines} lines read, {in_flight} in flight"));
     }
     Ok(Start { position, written, is_finished })
 }
@@ -135,7 +135,7 @@ fn check_empty(options: &Options) -> Result<(), Problem> {
     let full = outputs.iter().find(|path| sink::length(path) > 0);
     let Some(path) = full.filter(|_| !options.fresh) else { return Ok(()) };
     Err(Problem::new(
-        format!("{} is not empty, and there is no checkpoint that goes with it", path.display()),
+        format!("{} is not empty, and no checkpoint describes it", path.display()),
         "Overwrite it with --fresh, or name another file with --output.",
     ))
 }

@@ -57,7 +57,7 @@ impl Flight {
         match text.trim_start().chars().next() {
             None => return Err(BadLine("the line is empty".into())),
             // serde would also accept a list of the right values.
-            Some('[') => return Err(BadLine("the line is a list, and no JSON object".into())),
+            Some('[') => return Err(BadLine("the line is a list and not a JSON object".into())),
             _ => {}
         }
         let fields: Fields = serde_json::from_str(text).map_err(BadLine::from)?;
@@ -66,7 +66,7 @@ impl Flight {
         }
         let time = humantime::parse_rfc3339(&fields.time).map_err(|error| {
             BadLine(format!(
-                "`time` is {:?}, and not like 2001-01-31T12:00:00Z: {error}",
+                "`time` is {:?} and not like 2001-01-31T12:00:00Z: {error}",
                 fields.time
             ))
         })?;
@@ -105,7 +105,7 @@ impl From<serde_json::Error> for BadLine {
         let what = what.split(" at line ").next().unwrap_or_default();
         Self(match error.classify() {
             serde_json::error::Category::Data => what.to_owned(),
-            _ => format!("the line is no JSON: {what} (column {})", error.column()),
+            _ => format!("the line is not JSON: {what} (column {})", error.column()),
         })
     }
 }

@@ -77,7 +77,7 @@ impl Airports {
     fn url(&self, code: &str) -> Result<Uri, LookupError> {
         let url = self.service.replace("{code}", &percent_encoded(code));
         url.parse().map_err(|error| {
-            LookupError::Permanent(format!("{code:?} makes no URL of the service's: {error}"))
+            LookupError::Permanent(format!("{code:?} does not make a valid URL: {error}"))
         })
     }
 }
@@ -102,7 +102,8 @@ impl LookupError {
 fn understand(body: &[u8], code: &str) -> Result<Airport, LookupError> {
     serde_json::from_slice(body).map_err(|error| {
         let start = String::from_utf8_lossy(&body[..body.len().min(60)]);
-        let what = format!("the service's answer for {code:?} is no airport: {error}: {start:?}");
+        let what =
+            format!("the service's answer for {code:?} is not an airport: {error}: {start:?}");
         if error.is_data() { LookupError::Permanent(what) } else { LookupError::Transient(what) }
     })
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release --example enrich                        # all of it
 //! cargo run --release --example enrich -- --crash-after 2000  # dies half-way ...
-//! cargo run --release --example enrich                        # ... and goes on
+//! cargo run --release --example enrich                        # ... and resumes
 //! cargo run --release --example enrich -- --help
 //! ```
 //!
@@ -128,7 +128,7 @@ fn tell_of(report: Report<'_>, counters: &Counters, progress: &Progress) {
     match report {
         Report::Saved { .. } => counters.checkpoints.add(1),
         Report::Failed { id, reason } => progress.say(&format!(
-            "checkpoint {id} failed, the next one makes up for it: {}",
+            "checkpoint {id} failed, the next one covers it: {}",
             problem::with_causes(reason)
         )),
         _ => {}
@@ -168,8 +168,7 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
     let counters = Arc::new(Counters::from_checkpoint(&position, written.totals));
     let summary = |began: Instant| Summary::new(&counters, &position, &written, began.elapsed());
     if is_finished {
-        let headline =
-            "this job has finished already, and there is nothing to do (--fresh starts over)";
+        let headline = "this job has finished already (--fresh starts from the beginning)";
         tell(headline, &summary(Instant::now()).finished(), options)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -202,11 +201,11 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
             tell("finished", &summary(began).finished(), options)?;
             return Ok(ExitCode::SUCCESS);
         }
-        _ if !goes_on => "stopped; without checkpoints it cannot go on",
-        Some(_) => "stopped; run the same command again and it goes on",
+        _ if !goes_on => "stopped; without checkpoints it cannot resume",
+        Some(_) => "stopped; run the same command again to resume",
         None => {
-            "stopped before all that was in flight was finished; run the same command again and it \
-             goes on from its last checkpoint"
+            "stopped with records in flight; run the same command again to resume from the last \
+             checkpoint"
         }
     };
     tell(headline, &summary(began), options)?;

@@ -89,19 +89,19 @@ pub struct Options {
 }
 
 const AFTER_HELP: &str = "\
-Run it again after a crash, a kill or Ctrl-C, and it goes on. Files, order, timeouts, retries and the \
+Run it again after a crash, a kill or Ctrl-C, and it resumes. Files, order, timeouts, retries and the \
 service must then be the same as before; the rest may change.
 
 The service answers GET with a JSON object: name, city, state, latitude, longitude. 404 means that \
 there is no such airport; 408, 429 and 5xx are tried again.
 
 A line of <FILE>.rejected.ndjson has `number` (from 1), `offset` (in bytes), `reason` and `line`, \
-the line as it was. In place of `line` stands `line_hex` when it is not UTF-8, and `line_start` and \
-`line_length` when it is longer than 64 KiB.
+the original line. If that is not UTF-8, the field is `line_hex`; if it is longer than 64 KiB, the \
+fields are `line_start` and `line_length`.
 
-In the summary file, read, written, rejected, retries and timeouts count over the whole job, crashes \
-included; `resumed_at` is the number of lines that had been read where this run took up (null: it \
-began at the beginning); `seconds` and everything after it are of this run alone. `timeouts` counts \
+In the summary file, read, written, rejected, retries and timeouts count over the whole job, \
+including crashes; `resumed_at` is the number of lines read before this run (null: this run began \
+at the beginning); `seconds` and everything after it belong to this run alone. `timeouts` counts \
 attempts.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -136,7 +136,7 @@ impl Options {
                     "--capacity {} needs {needed} open files, {allowed} are allowed",
                     self.capacity()
                 ),
-                "Choose a smaller one, or allow more with `ulimit -n`.",
+                "Choose a smaller capacity, or allow more open files with `ulimit -n`.",
             )),
             _ => Ok(()),
         }
@@ -172,15 +172,13 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn service(text: &str) -> Result<String, String> {
     if text.starts_with("https:") {
-        return Err(
-            "this example speaks http only; put a proxy in between that speaks https".into()
-        );
+        return Err("this example supports http only; use a proxy for https".into());
     }
     if !text.contains("{code}") {
-        return Err("it has no {code}, which stands for the airport".into());
+        return Err("{code} is missing, which stands for the airport".into());
     }
     let uri: Uri =
-        text.replace("{code}", "SFO").parse().map_err(|e| format!("it is no URL: {e}"))?;
+        text.replace("{code}", "SFO").parse().map_err(|e| format!("it is not a URL: {e}"))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http"), Some(_)) => Ok(text.into()),
         _ => Err("write it like http://127.0.0.1:8080/airports/{code}".into()),

@@ -32,19 +32,19 @@ impl<E: Error + 'static> From<PipelineError<LinesError, LinesError, E>> for Prob
     fn from(error: PipelineError<LinesError, LinesError, E>) -> Self {
         let way_out = match &error {
             PipelineError::Seek(LinesError::InputChanged { .. }) => {
-                "Put the file back as it was, or start over with --fresh."
+                "Put the original file back, or start from the beginning with --fresh."
             }
             PipelineError::Source(_) | PipelineError::Seek(_) => {
-                "See to the file, and run the same command again: it goes on."
+                "Repair the file, and run the same command again to resume."
             }
             PipelineError::Sink(LinesError::Io { .. }) | PipelineError::Save(_) => {
-                "Make room there, and run the same command again: it goes on."
+                "Make room on the medium, and run the same command again to resume."
             }
             PipelineError::Sink(_) => {
-                "Put the file back as it was, and run the same command again; or start over with --fresh."
+                "Put the original file back, and run the same command again; or start from the beginning with --fresh."
             }
-            PipelineError::EndedEarly => "Run the same command again: it goes on.",
-            _ => "See --help, or start over with --fresh.",
+            PipelineError::EndedEarly => "Run the same command again to resume.",
+            _ => "See --help, or start from the beginning with --fresh.",
         };
         Self::new(with_causes(&error), way_out)
     }

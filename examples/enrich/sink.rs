@@ -106,7 +106,7 @@ impl Sink {
         if let Some(left) = &mut self.crash_after {
             *left -= 1;
             if *left == 0 {
-                say("--crash-after: aborting now, with no clean-up");
+                say("--crash-after: aborting now, without clean-up");
                 process::abort();
             }
         }
@@ -115,7 +115,7 @@ impl Sink {
 
 /// Opens or creates an output, and keeps its content.
 pub fn open(path: &Path) -> Result<LineFile, Problem> {
-    let way_out = "Name a file that can be written to with --output; its folder has to be there.";
+    let way_out = "Name a file that can be written to with --output; its folder has to exist.";
     LineFile::open(path).map_err(|error| match error {
         LinesError::Io { source, .. } => Problem::file("write", path, way_out)(source),
         error => Problem::new(error.to_string(), way_out),
@@ -135,5 +135,5 @@ pub fn check_length(path: &Path, least: u64) -> Result<(), Problem> {
     }
     let path = path.display();
     let what = format!("{path} has {length} bytes, but {least} were written by an earlier run");
-    Err(Problem::new(what, "Put the file back as it was, or start over with --fresh."))
+    Err(Problem::new(what, "Put the original file back, or start from the beginning with --fresh."))
 }

@@ -26,7 +26,7 @@ impl Stop {
         tokio::spawn(async move {
             signals.next().await;
             progress.say(
-                "stopping: no more input is taken, what is in flight is finished within --timeout \
+                "stopping: the input ends, and the records in flight finish within --timeout \
                  (Ctrl-C again stops at once)",
             );
             let _ = sender.send(true);

@@ -16,7 +16,7 @@ fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
     let but = |from: &str, to: &str| good.replace(from, to).into_bytes();
     vec![
         (good.clone().into(), None),
-        (b"no JSON".to_vec(), Some("no JSON")),
+        (b"no JSON".to_vec(), Some("not JSON")),
         (b"".to_vec(), Some("empty")),
         (b"   ".to_vec(), Some("empty")),
         (but("\"time\":", "\"tim\":"), Some("missing field `time`")),
@@ -28,7 +28,7 @@ fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
         (but("HNL", "XQX"), Some("no airport \"XQX\"")),
         (but("HNL", "../SFO?"), Some("no airport \"../SFO?\"")),
         (but("2001-01-01T01:10:00Z", "yesterday"), Some("yesterday")),
-        (but("}", ""), Some("no JSON")),
+        (but("}", ""), Some("not JSON")),
         (br#"["2001-01-01T01:10:00Z","HNL","SFO",95,2399]"#.to_vec(), Some("list")),
         (b"42".to_vec(), Some("JSON object")),
         (but("HNL", "\u{e9}"), Some("no airport")),

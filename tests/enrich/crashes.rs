@@ -22,7 +22,7 @@ fn after_a_crash_it_goes_on_and_keeps_the_order() {
     assert_crashed(&job, &["--crash-after", "2000"]);
 
     let said = job.run(&["--capacity", "7"]);
-    assert!(said.status.success() && said.stderr.contains("going on from checkpoint"), "{said:#?}");
+    assert!(said.status.success() && said.stderr.contains("resuming from checkpoint"), "{said:#?}");
     job.assert_complete(FLIGHTS);
 
     let summary = job.summary();

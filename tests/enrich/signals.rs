@@ -58,7 +58,7 @@ fn the_first_ctrl_c_finishes_what_is_in_flight() {
         running.signal(signal);
         let said = running.said();
         assert_eq!(said.status.code(), Some(130), "{said:#?}");
-        assert!(said.stdout.contains("goes on"), "{said:#?}");
+        assert!(said.stdout.contains("to resume"), "{said:#?}");
 
         let (summary, written) = (job.summary(), job.flights().len());
         assert!((1..1500).contains(&written));
@@ -122,7 +122,7 @@ fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
         return false;
     }
     assert_eq!(said.status.code(), Some(130), "{said:#?}");
-    assert!(said.stdout.contains("goes on from its last checkpoint"), "{said:#?}");
+    assert!(said.stdout.contains("to resume from the last checkpoint"), "{said:#?}");
     assert!(since.elapsed() < LONG, "{:?}", since.elapsed());
 
     // And nothing is lost, or rejected because there was no time.

@@ -46,7 +46,7 @@ impl fmt::Display for EnrichError {
             Self::Unavailable(reason) => write!(f, "the database does not answer: {reason}"),
             Self::UnknownDevice(name) => write!(f, "no device is called \"{name}\""),
             Self::Refused(reason) => write!(f, "the database refuses the device's name: {reason}"),
-            Self::Unreadable(reason) => write!(f, "this is no reading: {reason}"),
+            Self::Unreadable(reason) => write!(f, "this is not a reading: {reason}"),
         }
     }
 }

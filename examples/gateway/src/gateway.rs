@@ -48,9 +48,9 @@ pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
     println!(
         "{}",
         match ended {
-            Some(_) => "stopped; all that was taken in is in the stream",
+            Some(_) => "stopped; the stream has all readings that were taken in",
             None =>
-                "stopped before all that was taken in was through; it goes on from its last checkpoint",
+                "stopped with readings in flight; the next run resumes from the last checkpoint",
         }
     );
     Ok(ExitCode::SUCCESS)
@@ -117,14 +117,14 @@ async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Optio
 /// Reports on checkpoints for the log.
 fn tell_of(report: Report<'_>, status: &Status) {
     match report {
-        Report::Resumed { id, damaged: 0 } => status.say(&format!("goes on from checkpoint {id}")),
+        Report::Resumed { id, damaged: 0 } => status.say(&format!("resumes from checkpoint {id}")),
         Report::Resumed { id, damaged } => status.say(&format!(
-            "goes on from checkpoint {id}; {damaged} that may be newer are damaged, and what was \
+            "resumes from checkpoint {id}; {damaged} that may be newer are damaged, and what was \
              acknowledged since is missing"
         )),
         Report::Saved { bytes, .. } => status.checkpoint_saved(bytes),
         Report::Failed { id, reason } => {
-            status.say(&format!("checkpoint {id} failed, the next one makes up for it: {reason}"));
+            status.say(&format!("checkpoint {id} failed, the next one covers it: {reason}"));
         }
         _ => {}
     }
@@ -143,7 +143,7 @@ async fn asked_to_stop(
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    status.say("stopping: what is in flight is finished (Ctrl-C again stops at once)");
+    status.say("stopping: the readings in flight finish (Ctrl-C again stops at once)");
     pipeline.stop();
     tokio::select! {
         _ = interrupt.recv() => {}

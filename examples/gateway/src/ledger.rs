@@ -28,7 +28,7 @@ impl Ledger {
     pub fn open(path: &Path, seed: u64) -> anyhow::Result<Self> {
         let entry = match fs::read(path) {
             Ok(text) => serde_json::from_slice::<Entry>(&text)
-                .with_context(|| format!("{} is no ledger", path.display()))?,
+                .with_context(|| format!("{} is not a ledger", path.display()))?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Entry { seed, confirmed: 0, offered: 0 }
             }
@@ -36,7 +36,7 @@ impl Ledger {
         };
         ensure!(
             entry.seed == seed,
-            "{} is of seed {}; say --seed {} or use another --name",
+            "{} has the seed {}; use --seed {} or another --name",
             path.display(),
             entry.seed,
             entry.seed

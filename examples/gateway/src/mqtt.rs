@@ -111,7 +111,7 @@ impl Connection {
     fn connected(&mut self, welcome: &ConnAck) {
         self.status.up(Server::Mqtt);
         if !welcome.session_present {
-            self.status.say("mqtt: a new session; what was published before does not come");
+            self.status.say("mqtt: a new session; earlier messages are lost");
         }
         if self.client.try_subscribe(&self.topics, QoS::AtLeastOnce).is_err() {
             self.status.say("mqtt: could not subscribe");

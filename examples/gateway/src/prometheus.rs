@@ -63,11 +63,11 @@ pub fn text(numbers: &Numbers) -> String {
         Some((label("server", server.name()), f64::from(u8::from(is_up?))))
     });
     let servers: Vec<_> = servers.collect();
-    page.samples("server_up", "gauge", "Whether a server did what it was last asked.", &servers);
+    page.samples("server_up", "gauge", "1 if the last operation on a server succeeded.", &servers);
     page.samples(
         "in_flight",
         "gauge",
-        "Readings in flight, by what they wait for.",
+        "Readings in flight, by state.",
         &[
             (label("state", "running"), stage.running as f64),
             (label("state", "backoff"), stage.in_backoff as f64),
@@ -75,19 +75,31 @@ pub fn text(numbers: &Numbers) -> String {
             (label("state", "waiting"), numbers.waiting() as f64),
         ],
     );
-    page.gauge("capacity", "The most readings in flight.", stage.capacity as f64);
+    page.gauge("capacity", "The maximum number of readings in flight.", stage.capacity as f64);
     page.gauge("oldest_seconds", "Age of the oldest reading in flight.", seconds(stage.oldest));
-    page.gauge("unacknowledged", "Messages the broker waits for.", numbers.unacknowledged as f64);
-    page.gauge("checkpoint_age_seconds", "Since a checkpoint.", seconds(numbers.checkpoint_age));
-    page.gauge("checkpoint_bytes", "Size of the last one.", numbers.checkpoint_bytes as f64);
+    page.gauge(
+        "unacknowledged",
+        "Messages that are not acknowledged.",
+        numbers.unacknowledged as f64,
+    );
+    page.gauge(
+        "checkpoint_age_seconds",
+        "Time since the last checkpoint.",
+        seconds(numbers.checkpoint_age),
+    );
+    page.gauge("checkpoint_bytes", "Size of the last checkpoint.", numbers.checkpoint_bytes as f64);
     page.counter("checkpoints", "Checkpoints saved.", numbers.checkpoints);
     page.counter("received", "Messages taken in.", numbers.received);
-    page.counter("repeated", "Messages that came again and were passed over.", numbers.repeated);
-    page.counter("refused", "Messages of QoS 0 that there was no room for.", numbers.refused);
+    page.counter("repeated", "Repeated messages, which were skipped.", numbers.repeated);
+    page.counter(
+        "refused",
+        "Messages of QoS 0 that were dropped for lack of room.",
+        numbers.refused,
+    );
     page.counter("acknowledged", "Messages acknowledged.", numbers.acknowledged);
     page.counter("enriched", "Readings in the stream.", numbers.enriched);
     page.counter("dead_lettered", "Dead letters in the stream.", numbers.dead_lettered);
-    page.counter("attempts", "Times the database was asked.", stage.attempts);
+    page.counter("attempts", "Attempts to query the database.", stage.attempts);
     page.counter("retries", "Attempts that were followed by another one.", stage.retried);
     page.counter("timeouts", "Attempts that took too long.", numbers.timeouts);
     page.histogram(

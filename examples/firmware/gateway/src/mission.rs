@@ -119,7 +119,7 @@ fn resume(
     let checkpoint = Checkpoint::from_buffer(buffer).map_err(|_| Fault::Checkpoint)?;
     let (position, sent) = position(&checkpoint).ok_or(Fault::Checkpoint)?;
     (board.print)(format_args!(
-        "life {life}: {length} bytes in slot {slot}, goes on behind reading {} with {sent} sent",
+        "life {life}: {length} bytes in slot {slot}, resumes after reading {} with {sent} sent",
         position.next
     ));
     Ok(Resumed { checkpoint: Some(checkpoint), buffer: None, position, sent })

@@ -35,7 +35,7 @@ pub async fn live(board: Board, outside: &mut Outside) -> Result<(), Fault> {
     };
     match found {
         Some((length, slot)) => (board.print)(format_args!(
-            "life {life}: {length} bytes in slot {slot}, goes on behind reading {} with {sent} sent",
+            "life {life}: {length} bytes in slot {slot}, resumes after reading {} with {sent} sent",
             position.next
         )),
         None => (board.print)(format_args!("life {life}: nothing in flash")),

@@ -220,7 +220,7 @@ impl<'s> Job<'s> {
     /// gateway's output, too.
     pub fn finish(&self, gateway: Process) -> (Checked, String) {
         let text = gateway.interrupt();
-        assert!(text.contains("all that was taken in is in the stream"), "{text}");
+        assert!(text.contains("the stream has all readings that were taken in"), "{text}");
         let checked = self.check();
         let Checked { published, enriched, dead, lost, duplicated, wrong, disordered } = checked;
         assert_eq!((published, lost, duplicated, wrong), (self.readings, 0, 0, 0), "{text}");

@@ -91,7 +91,7 @@ fn the_gateway_is_killed_ten_times() {
         gateway.wait_for_metric("received_total", |received| received > enough);
         repeated += gateway.metric("repeated_total");
         let log = gateway.kill();
-        assert_eq!(log.contains("goes on from checkpoint"), life > 0, "{log}");
+        assert_eq!(log.contains("resumes from checkpoint"), life > 0, "{log}");
         // So long that JetStream has forgotten the ids: only the gateway prevents duplicates.
         sleep(Duration::from_millis(300));
     }
@@ -120,7 +120,7 @@ fn it_ends_while_the_database_is_away() {
     let mut gateway = job.gateway();
     gateway.wait_for_metric("in_flight{state=\"backoff\"}", |waiting| waiting > 200.0);
     let log = gateway.interrupt();
-    assert!(log.contains("it goes on from its last checkpoint"), "{log}");
+    assert!(log.contains("the next run resumes from the last checkpoint"), "{log}");
     let mut gateway = job.gateway();
     assert!(turn.servers.up());
     publisher.wait();
@@ -210,7 +210,7 @@ fn it_is_stopped_politely_under_load() {
         let mut gateway = job.gateway();
         gateway.wait_for_metric("received_total", |received| received > 1_000.0);
         let log = gateway.interrupt();
-        assert!(log.contains("all that was taken in is in the stream"), "{log}");
+        assert!(log.contains("the stream has all readings that were taken in"), "{log}");
     }
     let mut gateway = job.gateway();
     publisher.wait();
@@ -242,7 +242,7 @@ fn poison_becomes_a_dead_letter() {
     let log = gateway.interrupt();
     let letters = runtime.block_on(messages(&turn.servers, "poison", "poison.dead"));
     let expected = [
-        ("ff00206e6f2074657874", "this is no reading"),
+        ("ff00206e6f2074657874", "this is not a reading"),
         ("\"message\":\"\"", "EOF while parsing"),
         ("900}", "missing field `value`"),
         ("no.>name", "a device's name has"),
