@@ -10,7 +10,7 @@ use inflight_core::pipeline::TransactionalSink;
 use inflight_crashes::{Crash, Recording, folder, mark};
 use inflight_lines::{Lengths, LineSink};
 
-/// What was pre-committed, as it is marked: the contents of both files, with slashes for line feeds.
+/// The pre-committed content, as a mark: the contents of both files, with slashes for line feeds.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Kept([String; 2]);
 
@@ -32,7 +32,7 @@ impl Kept {
 
 type Sink = LineSink<fn(Result<String, String>) -> Result<String, String>>;
 
-/// A job's sink as a life finds it.
+/// The sink of a job at the start of a life.
 fn open(folder: &Path, kept: Option<&Kept>) -> Sink {
     let mut sink: Sink =
         LineSink::open(folder.join("output"), (|line| line) as fn(_) -> _).unwrap();
@@ -65,7 +65,7 @@ fn writes_and_relies_on_what_was_pre_committed() {
             block_on(sink.pre_commit(CheckpointId(id))).unwrap();
             kept.mark();
         }
-        // It fails, and is begun again within the process.
+        // The save fails, and the process starts again.
         block_on(sink.write(Ok("lost".into()), None)).unwrap();
         block_on(sink.pre_commit(CheckpointId(3))).unwrap();
         block_on(sink.abort(Some(&kept.lengths()))).unwrap();
@@ -74,7 +74,7 @@ fn writes_and_relies_on_what_was_pre_committed() {
 
 const VICTIM: &str = "writes_and_relies_on_what_was_pre_committed";
 
-/// What was pre-committed is there, to the byte.
+/// The pre-committed content is there, to the byte.
 #[track_caller]
 fn check(crash: &Crash) {
     let Some(kept) = Kept::last(&crash.marks) else { return };
@@ -88,7 +88,7 @@ fn check(crash: &Crash) {
     assert_eq!(Kept(found), kept, "{}", crash.when);
 }
 
-// K10: what a checkpoint relies on outlives a crash of the machine.
+// K10: the bytes that a checkpoint relies on survive a crash of the machine.
 #[test]
 fn a_crash_between_any_two_steps_loses_nothing_that_was_pre_committed() {
     let recording = Recording::new();

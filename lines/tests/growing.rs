@@ -1,4 +1,4 @@
-//! Inputs that are not finished yet, that grow, and that are taken away or cut on the way.
+//! Inputs that are not finished yet, that grow, and that are moved away or cut while they are read.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -37,14 +37,14 @@ fn cut(path: &Path, length: u64) {
     File::options().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 
-/// A clock that somebody else moves on.
+/// A clock that the test advances.
 #[derive(Clone, Debug, Default)]
 struct Clock(Arc<Time>);
 
 #[derive(Debug, Default)]
 struct Time {
     seconds: AtomicU64,
-    /// Somebody waits for a later time.
+    /// A timer waits for a later time.
     is_awaited: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -114,18 +114,18 @@ fn next_of(source: &mut LineSource, clock: &Clock) -> Result<Next, ()> {
     }))
 }
 
-/// What comes up to the end, or up to where the source waits.
+/// The lines up to the end, or up to where the source waits.
 fn rest(source: &mut LineSource, clock: &Clock) -> Vec<String> {
     std::iter::from_fn(|| next_of(source, clock).ok().flatten().map(Result::unwrap)).collect()
 }
 
-/// From a position to the end.
+/// The lines from a position to the end.
 fn from(mut source: LineSource, position: Position) -> (Vec<String>, Position) {
     block_on(source.seek(position)).unwrap();
     (rest(&mut source, &Clock::default()), source.position())
 }
 
-// K10: a line that is being written is nobody's record yet.
+// K10: a line that is being written is not a record yet.
 #[test]
 fn an_unfinished_last_line_is_held_back() {
     let (_folder, path) = file("one\ntw");
@@ -141,7 +141,7 @@ fn an_unfinished_last_line_is_held_back() {
     assert_eq!((lines, position.offset), (vec!["three".to_owned()], 14));
 }
 
-// K10: also at the end of something that comes in chunks.
+// K10: the same at the end of an input that arrives in chunks.
 #[test]
 fn a_long_unfinished_line_is_held_back() {
     let (_folder, path) = file("one\n".to_owned() + &"x".repeat(1 << 20));
@@ -149,13 +149,13 @@ fn a_long_unfinished_line_is_held_back() {
     assert_eq!((lines.len(), position.offset), (1, 4));
 }
 
-// K10: what was handed out without its line feed is not gone on with in its middle.
+// K10: a line that was handed out without its line feed is not continued in its middle.
 #[test]
 fn a_complete_file_that_grows_after_all_gives_no_torn_line() {
     let (_folder, path) = file("one\ntw");
     let (lines, position) = from(LineSource::open_complete(&path).unwrap(), Position::default());
     assert_eq!((lines.len(), position.offset), (2, 6));
-    // Nothing has come, or the line feed alone.
+    // Nothing is appended, or only the line feed.
     assert_eq!(from(LineSource::open_complete(&path).unwrap(), position), (vec![], position));
     append(&path, "\nthree\n");
     let whole = from(LineSource::open(&path).unwrap(), Position::default()).1;
@@ -172,7 +172,7 @@ fn a_complete_file_that_grows_after_all_gives_no_torn_line() {
     }
 }
 
-// K10: nor within one life.
+// K10: the same within one life.
 #[test]
 fn a_complete_file_that_grows_while_it_is_read_ends_with_its_last_line() {
     let (_folder, path) = file("one\ntw");
@@ -199,7 +199,7 @@ fn follow(path: &Path) -> (LineSource, Clock) {
     (LineSource::follow(path, clock.clone(), SECOND).unwrap(), clock)
 }
 
-// L6: it sleeps at the end, and looks again when it is time.
+// L6: it sleeps at the end, and checks again after the interval.
 #[test]
 fn a_file_that_grows_is_followed() {
     let (_folder, path) = file("one\ntw");
@@ -219,7 +219,7 @@ fn a_file_that_grows_is_followed() {
     assert_eq!(source.position(), from(LineSource::open(&path).unwrap(), Position::default()).1);
 }
 
-// T8: an interval of nothing would be a loop that never sleeps.
+// T8: an interval of zero would be a loop that never sleeps.
 #[test]
 fn a_follower_needs_a_runtime_and_sleeps_at_least_a_millisecond() {
     let (_folder, path) = file("one\n");
@@ -238,7 +238,7 @@ fn a_follower_needs_a_runtime_and_sleeps_at_least_a_millisecond() {
     assert!(matches!(refused, LinesError::NoRuntime(NoRuntime)), "{refused:?}");
 }
 
-/// What a follower says after a second, and the lines before that.
+/// The result of a follower after a second, and the lines before that.
 fn end_of(source: &mut LineSource, clock: &Clock) -> (Vec<String>, LinesError) {
     clock.tick();
     let mut lines = Vec::new();
@@ -266,7 +266,7 @@ fn a_followed_file_that_is_moved_away_is_read_to_its_end_first() {
         assert_eq!(lines, ["two"]);
         assert!(matches!(error, LinesError::InputMoved { .. }), "{error:?}");
 
-        // The way out: under its new name it is gone on with.
+        // The remedy: a job with the new path continues.
         append(&moved, "ee\n");
         let (lines, _) = from(LineSource::open(&moved).unwrap(), source.position());
         assert_eq!(lines, ["three"]);
@@ -290,7 +290,7 @@ fn a_followed_file_that_is_cut_is_told_from_one_that_was_moved() {
     }
 }
 
-// L6: a pipeline sleeps at the end of a file, is woken by what comes, and can be stopped.
+// L6: a pipeline sleeps at the end of a file, is woken by appended lines, and can be stopped.
 #[test]
 fn a_pipeline_follows_until_it_is_stopped() {
     let (folder, path) = file("one\n");
@@ -316,7 +316,7 @@ fn a_pipeline_follows_until_it_is_stopped() {
 
 type Failed = PipelineError<LinesError, LinesError, Infallible>;
 
-/// Copies lines, and calls `seen` with each, and `asleep` when it waits for the clock, which then goes on.
+/// Copies lines, calls `seen` with each, and `asleep` when it waits for the clock, which then advances.
 fn run(
     source: LineSource,
     output: &Path,
@@ -353,12 +353,12 @@ fn run(
     })))
 }
 
-// K10: an input that is cut while the job runs is no silent end. What came before is committed.
+// K10: an input that is cut while the job runs is not a silent end. The lines before that are committed.
 #[test]
 fn an_input_that_is_cut_while_it_is_read_is_an_error() {
     const LINES: u64 = 50_000;
     let whole: String = (0..LINES).map(|n| format!("{n:07}\n")).collect();
-    // Shorter than what was read by then, and longer: then the end that is found is behind what was read.
+    // Shorter and longer than the part read by then: if longer, the end is after that part.
     for length in [80, LINES * 8 - 80, LINES * 8 - 84] {
         let (folder, path) = file(&whole);
         let output = folder.path().join("output");

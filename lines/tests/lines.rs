@@ -106,7 +106,7 @@ fn an_input_that_has_changed_is_refused() {
         let refused = block_on(LineSource::open(&path).unwrap().seek(position)).unwrap_err();
         assert!(matches!(refused, LinesError::InputChanged { offset: 8, .. }), "{refused:?}");
     }
-    // What is behind it may have grown.
+    // The rest of the file may have grown.
     fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
     let mut source = LineSource::open(&path).unwrap();
     block_on(source.seek(position)).unwrap();
@@ -171,7 +171,7 @@ fn the_output_is_cut_back_to_what_was_committed() {
     let rejected = fs::read_to_string(folder.path().join("lines.rejected")).unwrap();
     assert_eq!(rejected, "line 1, at byte 0, is not UTF-8 after its first 0 bytes\n");
 
-    // Somebody else's, for a job without a checkpoint.
+    // A file of another program, for a job without a checkpoint.
     let refused = block_on(open(&path).abort(None)).unwrap_err();
     assert!(matches!(refused, LinesError::NotEmpty { length: 4, .. }), "{refused}");
     fs::write(&path, "on").unwrap();
@@ -197,7 +197,7 @@ fn a_device_is_refused() {
     assert!(matches!(LineFile::open("/dev/null"), Err(LinesError::NoFile { .. })));
 }
 
-// K10: the whole road, in two runs.
+// K10: the whole way, in two runs.
 #[test]
 fn a_pipeline_goes_on_where_it_was_stopped() {
     let lines: String = (0..500).map(|n| format!("{n}\n")).collect();

@@ -1,4 +1,4 @@
-//! What others do to the output while a job writes it, and what a format may not do.
+//! Changes of the output by other programs while a job writes it, and line feeds in a format.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -49,7 +49,7 @@ fn delete(path: &Path) {
 fn replace(path: &Path) {
     let content = fs::read(path).unwrap();
     fs::remove_file(path).unwrap();
-    // Kept, so that the new one has another number.
+    // The old file is kept, so that the new one has another number.
     let _kept = File::create(path.with_extension("other")).unwrap();
     fs::write(path, content).unwrap();
 }
@@ -63,14 +63,14 @@ const TAMPERING: [Tampering; 4] = [
     (replace, |error| matches!(error, LinesError::OutputMoved { .. })),
 ];
 
-/// It is the right one, and it names the file.
+/// The error has the right variant, and names the file.
 #[track_caller]
 fn assert_tells(error: &LinesError, is_right: fn(&LinesError) -> bool, path: &Path) {
     assert!(is_right(error), "{error:?}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
 }
 
-// K10: what is not there any more is not committed.
+// K10: bytes that are missing are not committed.
 #[test]
 fn a_file_that_somebody_has_changed_is_found_out_before_the_checkpoint_is_saved() {
     for (tamper, is_right) in TAMPERING {
@@ -106,7 +106,7 @@ fn a_file_that_somebody_has_changed_is_found_out_when_the_checkpoint_is_saved() 
     }
 }
 
-// K10: in the place of a file that was cut back stands nobody else's.
+// K10: a file that was cut back is not replaced by another program's.
 #[test]
 fn what_is_cut_back_is_the_file_that_was_opened() {
     let (_folder, mut sink, paths) = sink();
@@ -118,7 +118,7 @@ fn what_is_cut_back_is_the_file_that_was_opened() {
     assert_eq!(fs::read_to_string(&paths[0]).unwrap(), "committed\nof somebody else\n");
 }
 
-// K10: two jobs that write to one file would each cut off what the other has written.
+// K10: two jobs that write to one file would each cut off the other's lines.
 #[test]
 fn an_output_has_one_owner() {
     let (folder, sink, paths) = sink();
@@ -128,7 +128,7 @@ fn an_output_has_one_owner() {
     }
     let refused = LineSink::open(&paths[0], (|record| record) as Format).unwrap_err();
     assert!(matches!(refused, LinesError::Owned { .. }), "{refused:?}");
-    // Under another name too.
+    // The same under another name.
     #[cfg(unix)]
     {
         let link = folder.path().join("link");
@@ -160,7 +160,7 @@ fn a_line_with_a_line_feed_in_it_is_refused_and_nothing_of_it_is_written() {
         let LinesError::LineFeed { start, .. } = refused else { panic!("{refused:?}") };
         assert_eq!(start.len(), at.min(LinesError::EXCERPT));
     }
-    // It can be used as before, and a carriage return makes no line.
+    // The file is usable as before, and a carriage return does not end a line.
     write(&mut sink, "one\rline").unwrap();
     block_on(sink.pre_commit(CheckpointId(2))).unwrap();
     for path in &paths {
@@ -168,7 +168,7 @@ fn a_line_with_a_line_feed_in_it_is_refused_and_nothing_of_it_is_written() {
     }
 }
 
-/// Writes ten numbers; what `format` makes of them, and what happens to the output at the seventh.
+/// Writes ten numbers with a `format`; something happens to the output at the seventh.
 fn run(
     output: &Path,
     store: &mut MemoryStore,
@@ -207,11 +207,11 @@ fn a_job_whose_output_is_changed_does_not_say_that_all_is_well() {
         let mut store = MemoryStore::new();
         let refused = run(&output, &mut store, |n| n.to_string(), tamper).unwrap_err();
         assert_tells(&refused, is_right, &output);
-        // What it finds there is not what it has left.
+        // The file differs from the one that it has left.
         let next = run(&output, &mut store, |n| n.to_string(), |_| ());
         match refused {
             LinesError::Shrunk { .. } => assert!(matches!(next, Err(LinesError::Shrunk { .. }))),
-            // Cut back to what was committed it goes on.
+            // After a cut to the committed length it continues.
             LinesError::Grown { .. } => {
                 next.unwrap();
                 let expected: String = (1..=10).map(|n| format!("{n}\n")).collect();
@@ -222,7 +222,7 @@ fn a_job_whose_output_is_changed_does_not_say_that_all_is_well() {
     }
 }
 
-// K10: what is refused is not lost; with a format that escapes it the job goes on.
+// K10: a refused record is not lost; with a format that escapes it the job continues.
 #[test]
 fn a_job_goes_on_behind_a_line_that_was_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! embassy's clock and timer do what a runtime for inflight must do, on time that is moved by hand.
+//! embassy's clock and timer pass the suite for runtimes, on time that the test advances.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! smol does what a runtime for inflight must do, on the system's time.
+//! smol passes the suite for runtimes, on the system's time.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -97,7 +97,7 @@ fn smol_is_a_runtime_for_local_futures() {
     inflight_conformance::runtime(&Local(Instant::now()));
 }
 
-// T6, rule 6 of timers: whatever else has come is only there when the reactor has delivered it.
+// T6, rule 6 of timers: other events are only delivered when the reactor has run.
 #[test]
 fn a_timer_is_ready_when_the_reactor_has_come_to_it() {
     let executor = Executor::new();

@@ -1,4 +1,4 @@
-//! Executors that stages hold: shared ones, and one in a `static`.
+//! Executors that stages share: in an `Arc` or `Rc`, and in a `static`.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use futures_lite::{StreamExt, stream};
 use inflight_core::{AsyncWait, AsyncWaitExt, Failure, Runtime, Spawner, StartError};
 use inflight_smol::{Smol, SmolLocal};
 
-/// Asks for squares, with requests and stage on tasks of their own. Three panics.
+/// Squares numbers, with requests and stage on tasks of their own. Three panics.
 macro_rules! squares {
     ($runtime:expr) => {
         async {
@@ -56,7 +56,7 @@ fn a_stage_spawns_its_requests_on_an_executor_in_a_static() {
     assert_eq!(squares.expect("a stage"), SQUARES);
 }
 
-#[test] // L2: who drops the stream and runs the executor once more has left nothing behind
+#[test] // L2: dropping the stream and running the executor once more leaves nothing behind
 fn a_dropped_stage_lets_a_shared_executor_go() {
     let executor = Arc::new(Executor::new());
     let smol = Smol(Arc::clone(&executor));
@@ -71,7 +71,7 @@ fn a_dropped_stage_lets_a_shared_executor_go() {
     assert_eq!(Arc::strong_count(&executor), 1);
 }
 
-#[test] // a stage on a borrowed executor still borrows what outlives that
+#[test] // a stage on a borrowed executor still borrows values that outlive the executor
 fn a_borrowed_executor_is_enough_for_a_stage() {
     let offset = Cell::new(1);
     let executor = LocalExecutor::new();

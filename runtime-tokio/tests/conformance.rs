@@ -1,4 +1,4 @@
-//! tokio does what a runtime for inflight must do: on one thread with its paused clock, on one and on several threads
+//! tokio passes the suite for runtimes: on one thread with its paused clock, on one and on several threads
 //! with the system's.
 
 use std::cell::Cell;
@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-/// One thread, and time that passes when nobody has anything to do.
+/// One thread, and time that passes when no task is ready.
 #[derive(Default)]
 struct CurrentThread;
 
@@ -107,7 +107,7 @@ impl Harness for MultiThread {
     }
 }
 
-/// tokio's timers ring at milliseconds.
+/// tokio's timers fire at milliseconds.
 const RESOLUTION: Option<Duration> = Some(Duration::from_millis(1));
 
 thread_local! {

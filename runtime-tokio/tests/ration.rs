@@ -1,5 +1,5 @@
-//! tokio lets a task poll 128 things, and then what is ready says that it is pending. A stage in place polls some
-//! requests outside of a turn, and does not take that for an answer.
+//! tokio lets a task poll 128 resources, and then ready ones return pending. A stage in place polls some
+//! requests outside of a turn, and must not take that for an answer.
 
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -11,7 +11,7 @@ use inflight_tokio::Tokio;
 use tokio::runtime::Builder;
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
-/// A single record, and the task's ration is spent.
+/// A single record, and the task's budget is used up.
 struct Spendthrift(bool);
 
 impl Stream for Spendthrift {
@@ -52,7 +52,7 @@ fn a_request_that_is_ready_passes_whatever_is_left_of_the_ration() {
     });
 }
 
-/// Numbers, for which the task's ration must last.
+/// A stream of numbers that uses the task's budget.
 struct Rationed(u32);
 
 impl Stream for Rationed {
@@ -67,7 +67,7 @@ impl Stream for Rationed {
     }
 }
 
-#[test] // L5: a neighbour in the same task that always spends the ration
+#[test] // L5: a neighbour in the same task that always uses up the budget
 fn a_source_is_not_starved_of_the_ration() {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {

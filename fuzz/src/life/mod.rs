@@ -171,7 +171,7 @@ pub struct Life<'a, 'b, S: Built> {
     counts: Counts,
 }
 
-/// True if the script is to be printed, for somebody who investigates a failure.
+/// True if the script is to be printed, to investigate a failure.
 fn tells() -> bool {
     static TELLS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("FUZZ_TELL").is_some());
     *TELLS

@@ -1,5 +1,5 @@
-//! The suite reports a store that is wrong, for each way to be wrong; and passes the same store
-//! without the mistake, or that would prove nothing.
+//! The suite reports each kind of wrong store, and passes the same store without the fault, because otherwise
+//! the report would prove nothing.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -36,7 +36,7 @@ enum Mistake {
     DoesNotSeeThatItIsGone,
 }
 
-/// Two slots, as those of a file store.
+/// Two slots, like those of a file store.
 #[derive(Default)]
 struct Disk {
     slots: [Vec<u8>; 2],
@@ -175,7 +175,7 @@ impl CheckpointStore for Store {
         let is_torn = written < frame.len();
         let slot = &mut disk.slots[target];
         if is_torn && slot.is_empty() {
-            // A new slot appears when it is whole.
+            // A new slot appears when it is complete.
             return Err(Refused);
         }
         slot.resize(slot.len().max(written), 0);
@@ -331,7 +331,7 @@ fn every_mistake_is_reported() {
     }
 }
 
-/// The same, on a medium that cannot be damaged at will: what is left to find has to find it.
+/// The same, on a medium that cannot be damaged on purpose: the remaining checks have to find the fault.
 struct Undamaged(Shelf);
 
 impl Medium for Undamaged {

@@ -1,4 +1,4 @@
-/* Loaded in front of the C library: writes down what a program does to the files of one folder, each step when it
+/* A library that is preloaded: it records the operations of a program on the files of one folder, each step when it
  * is done, and may kill the program right before one. See lib.rs for the format. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,7 +19,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ssize_t (*real_write)(int, const void *, size_t);
 static const char *folder;
 static int journal = -1;
-static long left = -1; /* how many steps it may still make; negative: all */
+static long left = -1; /* the number of steps before the kill; negative: no kill */
 
 #define REAL(name) __typeof__(&name) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
@@ -35,7 +35,7 @@ static int concerns(const char *path) {
   return journal >= 0 && path && strncmp(path, folder, strlen(folder)) == 0;
 }
 
-/* The name of an open file; NULL if it is none of ours. */
+/* The name of an open file; NULL if it is not in the folder. */
 static const char *name_of(int fd, char *name) {
   char link[64];
   if (journal < 0) return NULL;
@@ -53,7 +53,7 @@ static void enter(void) {
   if (left > 0) left--;
 }
 
-/* After it. */
+/* After a step. */
 static void leave(int is_done, const char *what, const char *name, const char *other, long number, const void *bytes,
                   size_t length) {
   int error = errno;

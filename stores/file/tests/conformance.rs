@@ -16,7 +16,7 @@ struct Folder {
 
 impl Folder {
     fn new(keep: u16) -> Self {
-        // Thousands of syncs: in memory, if the machine has a file system there.
+        // In memory, if the machine has a file system there, because the suite makes thousands of syncs.
         let in_memory = Path::new("/dev/shm");
         let above =
             if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() };
@@ -31,7 +31,7 @@ impl Folder {
         self.above.path().join("aside")
     }
 
-    /// The slots that are intact as far as the suite left them so, the oldest first.
+    /// The slots that the suite has left intact, the oldest first.
     fn by_age(&self) -> Vec<PathBuf> {
         let mut slots: Vec<_> = slots(&self.path())
             .into_iter()
@@ -83,12 +83,12 @@ impl Medium for Folder {
         let newest = self.by_age().pop().unwrap();
         let mut frame = fs::read(&newest).unwrap();
         *frame.last_mut().unwrap() ^= 1;
-        // The slot may be longer than what is in it.
+        // The slot may be longer than its content.
         frame[20] ^= 1;
         fs::write(newest, frame).unwrap();
     }
 
-    /// A save writes one slot, from its beginning; a slot that is made is written beside its place.
+    /// A save writes one slot, from its beginning; a new slot is written under another name first.
     fn save_torn(&mut self, id: CheckpointId, bytes: &[u8], at: usize) -> bool {
         let before = self.image();
         self.open().unwrap().save_blocking(id, bytes).unwrap();
@@ -127,7 +127,7 @@ impl Medium for Folder {
         }
     }
 
-    /// In the place of the slot that is written next stands a device that is always full.
+    /// A device that is always full replaces the slot that is written next.
     fn fill(&mut self) {
         let oldest = self.by_age().remove(0);
         fs::remove_file(&oldest).unwrap();

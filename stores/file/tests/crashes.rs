@@ -5,7 +5,7 @@ use inflight_core::{CheckpointId, Loaded};
 use inflight_crashes::{Crash, Recording, folder, mark};
 use inflight_store_file::FileStore;
 
-/// It is not there, nor is what it is in.
+/// A folder that does not exist, in another one that does not exist.
 const CHECKPOINTS: &str = "of/a job";
 
 /// Longer and shorter ones in turn.
@@ -32,7 +32,7 @@ fn saves_and_relies_on_what_it_finds_and_has_saved() {
 
 const VICTIM: &str = "saves_and_relies_on_what_it_finds_and_has_saved";
 
-/// What was relied on is there, or a later one, and whole; and it can be gone on with.
+/// The marked checkpoint is there, or a later one, and intact; and the store can save again.
 #[track_caller]
 fn check(crash: &Crash) {
     let folder = crash.folder();
@@ -50,7 +50,7 @@ fn check(crash: &Crash) {
     assert_eq!(store.load_latest_blocking().unwrap().unwrap().id, next);
 }
 
-// K9: a save that has returned outlives a crash of the machine; one on its way costs nothing.
+// K9: a save that has returned survives a crash of the machine; a save under way damages no other checkpoint.
 #[test]
 fn a_crash_between_any_two_steps_loses_nothing_that_was_saved() {
     let recording = Recording::new();
@@ -59,8 +59,8 @@ fn a_crash_between_any_two_steps_loses_nothing_that_was_saved() {
     recording.each_crash(check);
 }
 
-// K9: what a process finds, it relies on; so it outlives a crash of the machine from then on, however the
-// process before has ended.
+// K9: a process relies on the checkpoint that it finds; so that survives a crash of the machine from then on,
+// however the previous process has ended.
 #[test]
 fn what_a_killed_process_has_left_is_relied_on_only_when_it_is_safe() {
     for steps in 0.. {
@@ -87,7 +87,7 @@ fn clears_what_it_has_saved() {
     mark("cleared");
 }
 
-// K9: what was cleared does not come back, and on the way there is the latest one or none.
+// K9: cleared checkpoints do not come back, and during the clearing there is the latest one or none.
 #[test]
 fn a_crash_between_any_two_steps_does_not_bring_back_what_was_cleared() {
     let recording = Recording::new();

@@ -11,7 +11,7 @@ use inflight_core::{CheckpointId, Loaded};
 use inflight_store_file::{FileStore, FileStoreError};
 use tempfile::TempDir;
 
-/// Bytes of a slot in front of the checkpoint's own.
+/// Bytes of a slot before the checkpoint's own.
 const PREFIX_LEN: usize = HEADER_LEN + 8;
 
 /// A closed folder with checkpoint 1 in `slot-0`, 2 in `slot-1`, 3 in `slot-0` and so on.
@@ -28,7 +28,7 @@ fn slot(folder: &TempDir, number: usize) -> PathBuf {
     folder.path().join(format!("slot-{number}"))
 }
 
-/// Loads as the next process would, then saves once more, which has to work whatever was found.
+/// Loads like the next process, then saves once more, which has to work whatever was loaded.
 fn load_and_go_on(folder: &Path) -> Loaded {
     let mut store = FileStore::open(folder).unwrap();
     let loaded = store.load_latest_blocking().unwrap().unwrap();
@@ -47,7 +47,7 @@ fn loaded(id: u64, bytes: &[u8], damaged: usize) -> Loaded {
     Loaded { id: CheckpointId(id), bytes: bytes.to_vec(), damaged }
 }
 
-// K9: the newest cut short, at every byte.
+// K9: the newest slot is cut short, at every byte.
 #[test]
 fn a_slot_cut_short_falls_back_to_the_one_before() {
     let whole = folder_with(&[b"older", b"newer"]);
@@ -59,7 +59,7 @@ fn a_slot_cut_short_falls_back_to_the_one_before() {
     }
 }
 
-// K9: a rewrite that stopped at every byte, from the front and (a medium that writes its blocks in
+// K9: an overwrite that stopped at every byte, from the front and (on a medium that writes its blocks in
 // another order) from the back, over content that is longer, shorter and equally long.
 #[test]
 fn a_rewrite_torn_anywhere_falls_back_to_the_one_before() {
@@ -88,7 +88,7 @@ fn a_rewrite_torn_anywhere_falls_back_to_the_one_before() {
     }
 }
 
-/// The first bytes of one, the others of the other.
+/// The first bytes of one checkpoint, the others of the other.
 fn mix(front: &[u8], back: &[u8], at: usize) -> Vec<u8> {
     let mut mixed = front[..at.min(front.len())].to_vec();
     mixed.extend_from_slice(back.get(at..).unwrap_or(&[]));
@@ -126,7 +126,7 @@ fn a_flipped_bit_falls_back_to_the_one_before() {
     }
 }
 
-// K6: noticed also while the store is open, and then the intact one is not written over.
+// K6: damage is detected also while the store is open, and then the intact slot is not overwritten.
 #[test]
 fn damage_under_an_open_store_is_noticed() {
     let folder = folder_with(&[b"older", b"newer"]);
@@ -138,7 +138,7 @@ fn damage_under_an_open_store_is_noticed() {
     assert_eq!(store.load_latest_blocking().unwrap(), Some(loaded(2, b"went on", 0)));
 }
 
-// K6: every kind of damage is told by the file, and so is the way out.
+// K6: the error names the file of every kind of damage, and the remedy.
 #[test]
 fn all_slots_damaged_is_an_error_that_names_them() {
     let folder = folder_with(&[b"older", b"newer"]);
@@ -159,7 +159,7 @@ fn all_slots_damaged_is_an_error_that_names_them() {
     assert_eq!(reason, Some(&FormatError::Newer { found: 9, supported: 1 }));
     assert!(error.source().is_none());
 
-    // The way out, with the store open.
+    // The remedy, with the store open.
     for number in [0, 1] {
         fs::remove_file(slot(&folder, number)).unwrap();
     }
@@ -191,12 +191,12 @@ fn a_slot_that_fails_falls_back_to_the_one_before() {
 /// Set for the process that is going to be killed.
 const VICTIM: &str = "INFLIGHT_STORE_FILE_VICTIM";
 
-/// Large, so that it is likely killed in the middle of one.
+/// Large, so that the kill is likely to hit the middle of a save.
 fn large(id: u64) -> Vec<u8> {
     vec![id as u8; 4 << 20]
 }
 
-// K9: killed at any moment, what was acknowledged is there, and whole.
+// K9: killed at any moment, an acknowledged checkpoint is there, and intact.
 #[test]
 fn a_killed_process_loses_nothing_that_was_saved() {
     let folder = tempfile::tempdir().unwrap();
@@ -211,7 +211,7 @@ fn a_killed_process_loses_nothing_that_was_saved() {
         let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
         let mut saved = lines.filter_map(|line| line.unwrap().strip_prefix("saved ")?.parse().ok());
         let acknowledged: u64 = saved.nth(1).unwrap();
-        // A little later every time: somewhere in there it writes.
+        // A little later every time, so that some kills hit a write.
         for _ in 0..round * 15_000 {
             std::hint::spin_loop();
         }

@@ -1,4 +1,4 @@
-//! What is saved is loaded, and the newest of it.
+//! Saved checkpoints are loaded, the newest first.
 
 use std::fs;
 use std::path::Path;
@@ -86,7 +86,7 @@ fn damage_the_slot_with(bytes: &[u8], folder: &Path) {
     }
 }
 
-// K9: fewer slots than the folder has lose nothing.
+// K9: a store with fewer slots than the folder loses nothing.
 #[test]
 fn a_folder_with_more_slots_goes_on_using_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,7 +114,7 @@ fn fewer_than_two_slots_are_refused() {
     assert_eq!(slots(folder.path()), [""; 0]);
 }
 
-// K9: saved again, it is replaced for good, and the one it replaces stays whole until then.
+// K9: a second save of an id replaces the checkpoint, which stays intact until then.
 #[test]
 fn the_latest_id_saved_again_replaces_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -129,12 +129,12 @@ fn the_latest_id_saved_again_replaces_it() {
         store = FileStore::open(folder.path()).unwrap();
         assert_eq!(load(&mut store), Some((2, vec![again], 0)));
     }
-    // What was written last is what a crash could have torn.
+    // A crash could have torn the slot that was written last.
     damage_the_slot_with(&[4], folder.path());
     assert_eq!(load(&mut store), Some((2, vec![3], 1)));
 }
 
-// K9: what would never be loaded is not silently taken.
+// K9: a checkpoint that would never be loaded is not silently accepted.
 #[test]
 fn an_id_behind_the_latest_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ fn an_id_behind_the_latest_is_refused() {
     assert_eq!(load(&mut store), Some((u64::MAX, b"the last of all".to_vec(), 0)));
 }
 
-// K9: what is in the folder besides the slots neither suffers nor matters.
+// K9: other files in the folder are not changed, and do not matter.
 #[test]
 fn files_of_others_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ fn its_futures_are_send() {
     is_send(&store);
 }
 
-// K9: what is cleared is gone for the next process too, damaged or not, and nothing else is.
+// K9: cleared checkpoints are gone for the next process too, damaged or not, and no other file is.
 #[test]
 fn a_cleared_folder_is_as_new() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ fn load(store: &mut FileStore) -> Option<(u64, Vec<u8>, usize)> {
     loaded.map(|Loaded { id, bytes, damaged }| (id.0, bytes, damaged))
 }
 
-/// An error of the file system that names the file, tells the way out and has the reason behind it.
+/// An error of the file system that names the file and the remedy, and has the cause as its source.
 #[track_caller]
 fn assert_io(error: &FileStoreError, file: &str) {
     let FileStoreError::Io { path, source, .. } = error else { panic!("{error:?}") };
@@ -32,7 +32,7 @@ fn assert_io(error: &FileStoreError, file: &str) {
     assert!(text.contains(path.to_str().unwrap()) && text.contains("try again"), "{text}");
 }
 
-/// Puts a device in a slot's place.
+/// Replaces a slot by a device.
 #[cfg(target_os = "linux")]
 fn put_device(device: &str, folder: &TempDir, name: &str) {
     let path = folder.path().join(name);
@@ -40,7 +40,7 @@ fn put_device(device: &str, folder: &TempDir, name: &str) {
     std::os::unix::fs::symlink(device, path).unwrap();
 }
 
-// K9: full while a slot is written over.
+// K9: the medium is full while a slot is overwritten.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_medium_leaves_the_newest_checkpoint() {
@@ -60,7 +60,7 @@ fn a_full_medium_leaves_the_newest_checkpoint() {
     assert_eq!(load(&mut store), Some((3, b"three".to_vec(), 0)));
 }
 
-// K9: full while a slot is made.
+// K9: the medium is full while a slot is created.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_medium_that_is_full_from_the_start_holds_nothing_damaged() {
@@ -78,7 +78,7 @@ fn a_medium_that_is_full_from_the_start_holds_nothing_damaged() {
     }
 }
 
-// K9: after a failed sync the slot is not trusted, however whole it looks, and it is written again.
+// K9: after a failed sync the slot is not trusted, however intact it looks, and it is written again.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_slot_whose_sync_failed_is_not_trusted() {
@@ -86,11 +86,11 @@ fn a_slot_whose_sync_failed_is_not_trusted() {
     let looks_whole = fs::read(saved.path().join("slot-0")).unwrap();
 
     let (folder, mut store) = store_with(&[b"one", b"two"]);
-    // It takes every write and refuses to sync.
+    // It accepts every write and refuses to sync.
     put_device("/dev/null", &folder, "slot-0");
     assert_io(&store.save_blocking(CheckpointId(3), b"three").unwrap_err(), "slot-0");
 
-    // What the system may show of such a slot: all of it, though the medium has none.
+    // The system may show such a slot as complete, although the medium has none of it.
     fs::remove_file(folder.path().join("slot-0")).unwrap();
     fs::write(folder.path().join("slot-0"), looks_whole).unwrap();
     assert_eq!(load(&mut store), Some((2, b"two".to_vec(), 1)));
@@ -100,7 +100,7 @@ fn a_slot_whose_sync_failed_is_not_trusted() {
     assert_eq!(load(&mut store), Some((3, b"three, again".to_vec(), 0)));
 }
 
-// K9: a slot that cannot even be opened keeps what it holds.
+// K9: a slot that cannot even be opened keeps its content.
 #[test]
 fn a_slot_that_cannot_be_opened_is_an_error_and_costs_nothing() {
     let (folder, mut store) = store_with(&[b"one", b"two"]);
@@ -138,7 +138,7 @@ fn a_folder_that_vanishes_is_an_error_until_it_is_back() {
     assert_eq!(load(&mut store), Some((2, b"two".to_vec(), 0)));
 }
 
-// K9: what stands in the folder's place counts, not what stood there.
+// K9: a folder that replaces the old one counts, and the old one does not.
 #[test]
 fn another_folder_in_its_place_is_opened_anew() {
     let above = tempfile::tempdir().unwrap();
@@ -164,7 +164,7 @@ fn another_folder_in_its_place_is_opened_anew() {
     assert_eq!(load(&mut store), Some((3, b"of another".to_vec(), 0)));
 }
 
-// K9: a slot that somebody deletes is made again.
+// K9: a slot that another program deletes is created again.
 #[test]
 fn a_deleted_slot_is_made_again() {
     let (folder, mut store) = store_with(&[b"one", b"two"]);

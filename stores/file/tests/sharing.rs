@@ -1,4 +1,4 @@
-//! One owner at a time, and saves that nobody waits for.
+//! One owner at a time, and saves whose futures are dropped.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ fn a_refusal_leaves_no_owner_behind() {
     FileStore::open(folder.path()).unwrap();
 }
 
-// K9: a child process inherits the open lock file until it runs its own program.
+// K9: a child process inherits the open lock file until it executes its own program.
 #[test]
 fn a_child_process_that_is_being_started_is_no_owner() {
     let folder = tempfile::tempdir().unwrap();
@@ -59,22 +59,23 @@ fn a_child_process_that_is_being_started_is_no_owner() {
     starts.join().unwrap();
 }
 
-// K9: dropped after its first poll, a save is done whole or not at all, and never after the next.
+// K9: a save that is dropped after its first poll is done completely or not at all, and never after the next
+// one.
 #[test]
 fn a_dropped_save_does_not_race_with_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(folder.path()).unwrap();
     for id in (1..100).map(CheckpointId) {
         block_on(async {
-            // Small enough to be under way, large enough not to be through.
+            // Small enough to be under way, large enough not to be finished.
             let dropped = vec![1; 1 << 16];
             poll_once(store.save(id, &dropped)).await;
             match id.0 % 3 {
-                // The same id again, as a pipeline does that tries again.
+                // The same id again, as a pipeline does when it tries again.
                 0 => store.save(id, b"saved").await.unwrap(),
                 1 => store.save(id.next(), b"saved").await.unwrap(),
                 _ => {
-                    // What was loaded once stays loaded.
+                    // A loaded checkpoint stays loaded.
                     let latest = store.load_latest().await.unwrap();
                     assert_eq!(store.load_latest().await.unwrap(), latest);
                     store.save(id, b"saved").await.unwrap();
@@ -87,7 +88,7 @@ fn a_dropped_save_does_not_race_with_the_next() {
     }
 }
 
-// K9: what the dropped save did in the background is whole for the next process too.
+// K9: the result of a dropped save in the background is intact for the next process too.
 #[test]
 fn a_store_dropped_after_a_dropped_save_is_whole() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The suite for all stores, over an emulated chip that insists on erasing before writing.
+//! The suite for all stores, over an emulated chip that requires an erase before a write.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ struct Cells {
 }
 
 impl Cells {
-    /// Whether there is power for one more byte.
+    /// True if there is power for one more byte.
     fn step(&mut self) -> Result<(), NorFlashErrorKind> {
         match &mut self.power {
             Some(0) => return Err(NorFlashErrorKind::Other),
@@ -96,8 +96,8 @@ impl NorFlash for Flash {
         assert!(is_blank, "written twice without an erase, from {offset} on");
         for (at, byte) in (offset as usize..).zip(bytes) {
             cells.step()?;
-            // Writing clears bits and never sets one. A word of which the power cut has left nothing to
-            // be seen counts as blank.
+            // A write clears bits and never sets one. A word counts as blank if the power cut has left no
+            // visible trace in it.
             cells.bytes[at] &= byte;
             cells.written[at / WORD] |= *byte != 0xff;
         }
@@ -129,7 +129,7 @@ impl Medium for Chip {
             survives_flips: true,
             tears: true,
             flips: true,
-            // It writes over the oldest, so it never is.
+            // A save overwrites the oldest checkpoint, so the medium is never full.
             fills: false,
             loads_when_full: false,
             vanishes: true,
@@ -166,7 +166,7 @@ impl Medium for Chip {
     fn put_back(&mut self, image: &Image) {
         let mut cells = self.0.0.borrow_mut();
         cells.bytes.clone_from(&image[0].1);
-        // One bit that has changed by itself is no write.
+        // A single flipped bit is not a write.
         let zeros = |word: &[u8]| word.iter().map(|byte| byte.count_zeros()).sum::<u32>();
         let is_written = |word: &[u8]| zeros(word) > 1;
         cells.written = cells.bytes.chunks(WORD).map(is_written).collect();

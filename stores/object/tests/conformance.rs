@@ -63,7 +63,7 @@ impl Medium for Job {
         block_on(ObjectCheckpointStore::open(Arc::clone(&self.storage), Self::path(), 3))
     }
 
-    /// The highest number that is a checkpoint, and intact.
+    /// The highest number of an intact checkpoint.
     fn damage_newest(&mut self) {
         let mut image = self.image();
         let intact = |(_, bytes): &&mut (String, Vec<u8>)| {
@@ -99,7 +99,7 @@ impl Medium for Job {
         });
     }
 
-    /// Something that is no folder stands in its place, so that it is not made anew.
+    /// A file replaces the folder, so that it is not created again.
     fn take_away(&mut self) {
         let above = self.folder.as_ref().unwrap().path();
         std::fs::rename(above.join("root"), above.join("aside")).unwrap();
@@ -127,7 +127,7 @@ fn objects_in_files() {
     assert_eq!(report.skipped, [Check::Limit, Check::Torn, Check::Full]);
 }
 
-// K9: an owner that slept while all it knew was deleted is refused too.
+// K9: an owner that slept until everything it knew was deleted is refused too.
 #[test]
 fn a_stale_owner_is_refused_after_the_claim_is_gone() {
     use inflight_core::{CheckpointId, CheckpointStore};
@@ -139,7 +139,7 @@ fn a_stale_owner_is_refused_after_the_claim_is_gone() {
         for id in 2..20 {
             owner.save(CheckpointId(id), b"of the owner").await.unwrap();
         }
-        // What it would append next is free again.
+        // The number that it would append next is free again.
         let kept = job.image();
         assert_eq!(kept.len(), 3);
         for _ in 0..2 {

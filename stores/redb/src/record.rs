@@ -118,7 +118,7 @@ pub(crate) fn load(database: &Database, job: &str) -> Result<Option<Loaded>, Red
         let id = key.value().1;
         if let Ok(bytes) = open(value.value(), job, id) {
             if latest != Some(id) {
-                damaged = damaged.max(1); // it was not to be found, or what is known of it is damaged
+                damaged = damaged.max(1); // it was not found, or its record is damaged
             }
             return Ok(Some(Loaded { id: CheckpointId(id), bytes: bytes.to_vec(), damaged }));
         }

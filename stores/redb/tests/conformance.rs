@@ -11,7 +11,7 @@ use redb::StorageBackend;
 #[derive(Debug, Default)]
 struct Disk {
     bytes: Vec<u8>,
-    /// The power fails after so many bytes were changed. Those that stay as they are do not count:
+    /// The power fails after so many bytes were changed. Bytes that stay the same do not count, because
     /// before and after them the medium is the same.
     power: Option<usize>,
     is_full: bool,
@@ -79,7 +79,7 @@ impl StorageBackend for Backend {
     }
 }
 
-/// A new medium, with an empty database on it: making one takes longer than all the rest.
+/// A new medium, with an empty database on it, because creating one takes longer than the rest.
 struct Chip(Backend);
 
 impl Chip {
@@ -96,11 +96,11 @@ impl Chip {
     }
 }
 
-/// Of the places where a bit is flipped, one in so many: the crate's page says what happens at one of the others.
+/// A bit is flipped at one position in so many: the crate's page describes the effect at one of the others.
 const FLIPS: usize = 89;
 
-/// A commit changes some 7,500 bytes. All of them are tried with `INFLIGHT_EVERY_BYTE=1`, which takes a minute
-/// without debug assertions; one in so many otherwise.
+/// A commit changes some 7,500 bytes. All of them are tried with `INFLIGHT_EVERY_BYTE=1`, which takes a
+/// minute without debug assertions; one in so many otherwise.
 fn stride() -> usize {
     if std::env::var_os("INFLIGHT_EVERY_BYTE").is_some() { 1 } else { FLIPS }
 }
@@ -115,12 +115,12 @@ impl Medium for Chip {
             largest: None,
             owners: Owners::Unchecked,
             damages: true,
-            // One in the database's own pages may be an error.
+            // A flip in the database's own pages may be an error.
             survives_flips: false,
             tears: true,
             flips: true,
             fills: true,
-            // After a failure it is opened again, and a repair writes.
+            // After a failure the store opens the database again, and the repair writes.
             loads_when_full: false,
             vanishes: true,
         }
@@ -139,7 +139,7 @@ impl Medium for Chip {
         wanted.extend_from_slice(&3_u64.to_le_bytes());
         wanted.extend_from_slice(b"job");
         wanted.extend_from_slice(&newest.bytes);
-        // Pages that are no longer in use may hold it too.
+        // Pages that are no longer in use may contain it too.
         let places: Vec<usize> = (0..disk.bytes.len() - wanted.len())
             .filter(|at| disk.bytes[*at..].starts_with(&wanted))
             .collect();
@@ -167,7 +167,7 @@ impl Medium for Chip {
         self.0.0.lock().unwrap().bytes.clone_from(&image[0].1);
     }
 
-    /// Most of the file holds nothing yet.
+    /// Most of the file is unused.
     fn places(&self, image: &Image) -> Vec<(usize, usize)> {
         let bytes = image[0].1.iter().enumerate();
         bytes.filter(|(_, byte)| **byte != 0).map(|(at, _)| (0, at)).step_by(FLIPS).collect()
@@ -193,7 +193,7 @@ impl Medium for Chip {
 // K9
 #[test]
 fn a_database_on_a_medium_that_fails() {
-    // What the database says when it panics over damage is caught, and of no interest here.
+    // The output of the database's panics over damage is caught, and does not matter here.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let result = std::panic::catch_unwind(|| check(Chip::new));

@@ -36,7 +36,7 @@ fn saves_and_relies_on_what_it_finds_and_has_saved() {
 
 const VICTIM: &str = "saves_and_relies_on_what_it_finds_and_has_saved";
 
-/// What was relied on is there, or a later one, and whole; and it can be gone on with.
+/// The marked checkpoint is there, or a later one, and intact; and the store can save again.
 fn check(crash: &Crash) {
     let folder = crash.folder();
     let relied_on = crash.marks.last().map(|id| id.parse::<u64>().expect("a number"));
@@ -51,7 +51,7 @@ fn check(crash: &Crash) {
     store.save_blocking(CheckpointId(id.unwrap_or(0) + 1), b"next").expect("it is saved");
 }
 
-// K9: a save that has returned outlives a crash of the machine; one on its way costs nothing.
+// K9: a save that has returned survives a crash of the machine; a save under way damages no other checkpoint.
 #[test]
 fn a_crash_between_any_two_steps_loses_nothing_that_was_saved() {
     let recording = Recording::new();

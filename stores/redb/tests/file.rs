@@ -1,4 +1,4 @@
-//! Databases in real files: their making, their owners, and damage that redb does not see.
+//! Databases in real files: their creation, their owners, and damage that redb does not detect.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn with_three_checkpoints(path: &Path) {
 fn a_file_is_made_whole_and_leaves_nothing_beside_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("checkpoints");
-    // What a process has left behind that died while it made one.
+    // The remains of a process that died while it created a database.
     drop(Database::create(folder.path().join("checkpoints.new")).expect("a database"));
     with_three_checkpoints(&path);
     let names = fs::read_dir(folder.path()).expect("a folder");
@@ -56,7 +56,7 @@ fn a_file_that_was_deleted_is_not_begun_anew() {
     }
 }
 
-// Redb trusts its pages after a clean end, so whoever damages them is not seen by it.
+// redb trusts its pages after a clean end, so it does not detect damage to them.
 #[test]
 fn a_checkpoint_that_cannot_be_found_is_told_as_damage() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,7 +1,7 @@
 //! Two slots in flash, written in turn, so that one of them is intact whenever the power fails.
 //!
-//! A slot is a sector: `magic | sequence number | length | CRC-32 of what follows and of these | bytes`,
-//! the header written last.
+//! A slot is a sector: `magic | sequence number | length | CRC-32 of the sequence number and the bytes |
+//! bytes`, and the header is written last.
 
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, NoTable};
 use embedded_storage::nor_flash::NorFlash;

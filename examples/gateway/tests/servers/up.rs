@@ -155,7 +155,10 @@ fn what_was_started_before_a_failure_is_stopped_again() {
             return crate::harness::skipped();
         }
         assert_eq!(said.status, Some(1), "{program}: {said:#?}");
-        assert!(said.stderr.contains("the servers that this run has started are stopped"), "{said:#?}");
+        assert!(
+            said.stderr.contains("the servers that this run has started are stopped"),
+            "{said:#?}"
+        );
         place.assert_nothing_is_left(&said);
     }
 }
