@@ -59,7 +59,9 @@ impl Reading {
 /// Runs all three and prints their tables.
 pub(crate) fn checkpoints(options: &Options) -> Result<()> {
     println!("{}\n", machine::describe());
-    println!("what is in flight, as bytes and back; beside a list of the same records in postcard");
+    println!(
+        "snapshot and restore of the records in flight; beside a list of the same records in postcard"
+    );
     println!(
         "{:>9} {:>14} {:>8} {:>14} {:>8} {:>9}",
         "in flight", "snapshot ns", "ratio", "restore ns", "ratio", "bytes"
@@ -163,7 +165,7 @@ fn throughput(options: &Options) -> Result<()> {
     }
     let lost = 100.0 * (1.0 - median(with.clone()) / median(without.clone()));
     println!(
-        "\n10,000 in flight, 10 ms each, on a task of its own: {:.0} records a second without",
+        "\n10,000 in flight, 10 ms each, on a task of its own: {:.0} records per second without",
         median(without)
     );
     println!(

@@ -35,7 +35,7 @@ const CONTENDERS: &[Contender] = &[
 pub(crate) fn flat(options: &Options) -> Result<()> {
     println!("{}", machine::describe());
     println!(
-        "nanoseconds a record, with timeout (peers too, but for the last two rows); last: the most over the least"
+        "nanoseconds per record, with timeout (peers too, except the last two rows); last column: largest / smallest"
     );
     for what in [What::PendingOnce, What::Random, What::Shuffled, What::Reverse] {
         let mut lines = vec![Vec::new(); CONTENDERS.len()];

@@ -80,7 +80,7 @@ impl One {
         ensure!(group.has(*contender), "there is no such row");
         let amount = Amount { around: capacity as u64, timed: self.records };
         let measured = group.sample(*contender, amount)?;
-        println!("{:.1} ns a record", measured.ns);
+        println!("{:.1} ns per record", measured.ns);
         Ok(())
     }
 }

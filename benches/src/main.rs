@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: memory::Counting = memory::Counting;
 
 #[derive(Parser)]
-#[command(about = "inflight beside its peers: the same work, interleaved, checked")]
+#[command(about = "Compares inflight with its peers: the same work, interleaved, checked")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

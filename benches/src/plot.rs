@@ -200,7 +200,7 @@ pub(crate) fn cost(options: &Options) -> Result<()> {
         .map(|name| Series { points: lines.remove(&name).unwrap_or_default(), name });
     let title =
         format!("Cost of a record against capacity: {}, {}", options.runtime, options.workload);
-    let (across, up) = ("requests in flight (capacity)", "nanoseconds a record");
+    let (across, up) = ("requests in flight (capacity)", "nanoseconds per record");
     let plot = Plot { title: &title, across, up, series: series.collect() };
     fs::write(&options.svg, plot.draw())?;
     Ok(())

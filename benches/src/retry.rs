@@ -41,7 +41,7 @@ const FLINK: f64 = 113_000.0;
 pub(crate) fn retry(options: &Options) -> Result<()> {
     println!("{}\n", machine::describe());
     println!("1 % of otherwise immediate requests fail once, 10 ms backoff, ordered, in place,");
-    println!("at most 1,000 attempts running; records a second");
+    println!("at most 1,000 attempts running; records per second");
     println!("{:>8} {:>14} {:>12} {:>12}", "window", "order's bound", "tokio", "smol");
     for &window in &options.window {
         let bound = (window as f64 + 100.0) / BACKOFF.as_secs_f64();

@@ -133,7 +133,7 @@ fn sleeps(rows: &[Row]) -> String {
     if lines.is_empty() {
         lines
     } else {
-        format!("10 ms sleep, share of what bare tasks reach (at least)\n{lines}")
+        format!("10 ms sleep, share of the rate of bare tasks (at least)\n{lines}")
     }
 }
 
@@ -148,7 +148,7 @@ fn allocations(rows: &[Row]) -> String {
     };
     let most = worst.allocations_per_record;
     format!(
-        "allocations a record once the window is full, the most of all our rows on tokio but `spawned`\n  \
+        "allocations per record once the window is full, the largest of all our rows on tokio except `spawned`\n  \
          {most:.4} ({}, {}, capacity {})  {}\n",
         worst.contender,
         worst.workload,

@@ -28,7 +28,7 @@ const CAPACITIES: &[usize] = &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000];
 
 /// Runs it and prints its table.
 pub(crate) fn throughput(options: &Options) -> Result<()> {
-    println!("a service that takes 1.5 s, on virtual time: records a second");
+    println!("a service that takes 1.5 s, on virtual time: records per second");
     println!("{:>8} {:>12} {:>12} {:>12}", "capacity", "ideal", "ordered", "unordered");
     let mut series = [("ideal", vec![]), ("ordered", vec![]), ("unordered", vec![])];
     for &capacity in CAPACITIES {
