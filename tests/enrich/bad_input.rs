@@ -188,7 +188,7 @@ fn standard_input_leaves_the_checkpoints_of_another_output_alone() {
     let said = pipe(&job, &flights(3), &["--fresh", "--output", &other]);
     assert!(said.status.success(), "{said:#?}");
     let said = job.finish();
-    assert!(said.stderr.contains("going on"), "{said:#?}");
+    assert!(said.stderr.contains("resuming"), "{said:#?}");
     job.assert_complete(&flights(300));
 }
 
