@@ -1,4 +1,4 @@
-//! What flows through a stream: records and the control elements between them.
+//! The elements of a stream: records, and the control elements between them.
 
 use core::time::Duration;
 
@@ -6,10 +6,9 @@ use crate::checkpoint::Checkpoint;
 use crate::storage::{AutoTraits, EmptyQueue, Queue, Storage};
 use crate::time::Timestamp;
 
-/// One element of a stream: a record, or a control element that says something about the records
-/// around it.
+/// One element of a stream: a record, or a control element that describes the records around it.
 ///
-/// A plain stream of values is a stream of records without timestamps.
+/// A plain stream of values is a stream of records without timestamps (E1).
 ///
 /// ```
 /// use inflight_core::{StreamElement, Timestamp};
@@ -20,18 +19,18 @@ use crate::time::Timestamp;
 /// ```
 #[derive(Debug, PartialEq)]
 pub enum StreamElement<T> {
-    /// A value, perhaps with the time at which it happened.
+    /// A value, with the time at which it happened where the stream has event time.
     Record {
         /// The value.
         value: T,
-        /// Its event time, where the stream has one.
+        /// Its event time; `None` in a stream without event time.
         timestamp: Option<Timestamp>,
     },
-    /// No record with a timestamp at or before this one follows.
+    /// A promise: no record with a timestamp at or before this one follows.
     Watermark(Timestamp),
-    /// Whether the stream takes part in the progress of event time.
+    /// The stream starts or stops taking part in the progress of event time.
     Status(Status),
-    /// The point in the stream that a checkpoint is taken at.
+    /// The point in the stream at which a checkpoint is taken.
     Barrier(Barrier),
 }
 
@@ -41,17 +40,17 @@ impl<T> StreamElement<T> {
         Self::Record { value, timestamp: Some(timestamp) }
     }
 
-    /// A record without one.
+    /// A record without a timestamp.
     pub const fn value(value: T) -> Self {
         Self::Record { value, timestamp: None }
     }
 
-    /// Whether this is a record, and so not a control element.
+    /// Returns true for a record and false for a control element.
     pub const fn is_record(&self) -> bool {
         matches!(self, Self::Record { .. })
     }
 
-    /// The same element with the record's value changed by `change`.
+    /// Applies `change` to a record's value. A control element stays as it is.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> StreamElement<U> {
         match self {
             Self::Record { value, timestamp } => {
@@ -64,18 +63,18 @@ impl<T> StreamElement<T> {
     }
 }
 
-/// Whether a stream takes part in the progress of event time. An idle one sends no watermarks, and
-/// whoever merges streams does not wait for its.
+/// A stream's part in the progress of event time. An idle stream sends no watermarks, and an operator
+/// that merges streams does not wait for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Nothing is to be expected for a while.
+    /// No record or watermark is expected for a while.
     Idle,
-    /// Records and watermarks come again.
+    /// Records and watermarks follow again.
     Active,
 }
 
-/// The point in the stream that a checkpoint is taken at. It carries the checkpoint: the source
-/// makes it and puts its position in, every stage adds its snapshot, the sink saves the whole.
+/// The point in the stream at which a checkpoint is taken. The barrier carries the checkpoint: the source
+/// makes it and puts its position in, every stage adds its snapshot, the sink saves the whole (K4).
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
@@ -91,7 +90,7 @@ pub enum Status {
 /// checkpoint.put("source", b"1 read").unwrap();
 /// op.push(Instant::ZERO, StreamElement::Barrier(Barrier::snapshot(checkpoint))).unwrap();
 ///
-/// // It overtakes the record, which is in the stage's snapshot.
+/// // The barrier overtakes the record, which is in the stage's snapshot.
 /// let Some(StreamElement::Barrier(mut barrier)) = op.poll_output() else { panic!() };
 /// assert!(barrier.checkpoint.section("lookup").is_some());
 /// let to_be_saved = barrier.checkpoint.bytes().unwrap();
@@ -100,13 +99,13 @@ pub enum Status {
 /// ```
 #[derive(Debug, PartialEq)]
 pub struct Barrier {
-    /// How the stages treat it.
+    /// The way in which stages treat this barrier.
     pub mode: BarrierMode,
-    /// How long the stages have to finish what is before a [`BarrierMode::Drain`] barrier, each of them
-    /// from when the barrier reaches it. When that has passed, the checkpoint fails and the barrier goes
-    /// on at once; nothing else fails. `None` for as long as it takes.
+    /// The time limit of a [`BarrierMode::Drain`] barrier. Each stage has this long, from when the barrier
+    /// reaches it, to finish the records before it. When the limit passes, the checkpoint fails and the
+    /// barrier leaves at once; nothing else fails (K3). `None` means no limit.
     pub limit: Option<Duration>,
-    /// What has been gathered so far.
+    /// The checkpoint, with the sections added so far.
     pub checkpoint: Checkpoint,
 }
 
@@ -116,12 +115,12 @@ impl Barrier {
         Self { mode: BarrierMode::Snapshot, limit: None, checkpoint }
     }
 
-    /// A barrier before which every stage finishes its work ([`BarrierMode::Drain`]).
+    /// A barrier that leaves a stage after all records before it ([`BarrierMode::Drain`]).
     pub const fn drain(checkpoint: Checkpoint) -> Self {
         Self { mode: BarrierMode::Drain, limit: None, checkpoint }
     }
 
-    /// Gives the stages this long to drain.
+    /// Sets the time limit of a drain; see [`limit`](Self::limit).
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -129,21 +128,20 @@ impl Barrier {
     }
 }
 
-/// How a stage treats a barrier.
+/// The way in which a stage treats a barrier (K3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BarrierMode {
-    /// The snapshot of what is in flight is taken at once, and the barrier goes on ahead of it.
+    /// The stage takes a snapshot of the records in flight at once, and the barrier overtakes them.
     #[default]
     Snapshot,
-    /// The barrier keeps its place, leaves after everything before it, and there is nothing to
-    /// snapshot.
+    /// The barrier keeps its place and leaves after everything before it; so its snapshot is empty.
     Drain,
 }
 
-/// What stands for an element at a stage's entrance: either a plain value, or a [`StreamElement`].
+/// An item that a stage accepts: either a plain value, or a [`StreamElement`].
 ///
-/// `V` is the record's value and `StreamKind` tells the two apart; both are inferred. A stage that takes
-/// plain values gives plain outcomes back, one that takes elements gives elements.
+/// `V` is the record's value, and `StreamKind` distinguishes the two cases; both are inferred. A stage that
+/// takes plain values returns plain outcomes, and one that takes elements returns elements.
 pub trait IntoElement<V, StreamKind> {
     /// The element.
     fn into_element(self) -> StreamElement<V>;
@@ -163,26 +161,27 @@ impl<T> IntoElement<T, Elements> for StreamElement<T> {
     }
 }
 
-/// How a stage hands its outcomes over: as they are ([`Values`]) or as elements ([`Elements`]).
+/// The kind of a stage's stream: plain values ([`Values`]) or elements ([`Elements`]). The outcomes come out in the same
+/// kind as the inputs went in.
 pub trait StreamKind {
-    /// What stands for an element whose value is a `T`.
+    /// The type of an item whose record has a value of type `T`.
     type Item<T>;
 
-    /// Where control elements are kept, of which a stream of this shape may have none.
+    /// The queue of control elements; without room in a stream that can have none.
     #[doc(hidden)]
     type Controls<S: Storage, T: AutoTraits>: Queue<T> + AutoTraits;
     #[doc(hidden)]
     const HAS_CONTROLS: bool;
 
-    /// The element in this shape; `None` when the shape has no room for it (a control element among
-    /// plain values, which no plain source can have put in).
+    /// Converts an element into an item; `None` for a control element among plain values, which no plain
+    /// source can have sent.
     fn from_element<T>(element: StreamElement<T>) -> Option<Self::Item<T>>;
 
-    /// Whether it stands for a record, and so takes a record's place.
+    /// Returns true if the item is a record, which counts against the capacity.
     fn is_record<T>(item: &Self::Item<T>) -> bool;
 }
 
-/// The shape of a stream of values. A marker: it has no values.
+/// A stream of plain values. A marker: it has no values.
 #[derive(Debug)]
 pub enum Values {}
 
@@ -204,7 +203,7 @@ impl StreamKind for Values {
     }
 }
 
-/// The shape of a stream of [`StreamElement`]s. A marker: it has no values.
+/// A stream of [`StreamElement`]s. A marker: it has no values.
 #[derive(Debug)]
 pub enum Elements {}
 

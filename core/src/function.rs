@@ -1,47 +1,47 @@
-//! The user's function: what is asked of the outside for each record.
+//! The user's function: it makes the request for each record.
 
 use core::fmt;
 use core::future::Future;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-/// What an attempt is told about itself.
+/// The facts about one attempt, as the user's function and the retry strategy receive them (R6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptInfo {
-    /// 1 for the first attempt of a call, 2 for its first retry. Attempts made before a restore
-    /// count, the one that the crash interrupted included.
+    /// The attempt's number: 1 for the first attempt of a call, 2 for its first retry. Attempts made before
+    /// a restore count, including the one that the crash interrupted (K5).
     pub number: u32,
-    /// How many attempts of the call have failed before this one: 0 for the first attempt, k for the
-    /// k-th retry. An attempt that a crash interrupted has not failed, so a process that is killed often
-    /// does not use up its calls' retries.
+    /// The number of attempts of this call that have failed before: 0 for the first attempt, k for the k-th
+    /// retry. An attempt that a crash interrupted has not failed, so a process that is killed often does not
+    /// use up the retries of its calls.
     pub retry: u32,
-    /// The same for all attempts of one record, also after a restore, and different for each record
-    /// of the stage: what a service can tell repeats by.
+    /// The request's id: the same for all attempts of one record, also after a restore, and different for
+    /// each record of the stage. A service can recognise repeated requests by it.
     pub request_id: u64,
-    /// What is left of the call's timeout when the attempt starts; `None` without a timeout.
+    /// The rest of the call's timeout when the attempt starts; `None` without a timeout.
     pub time_left: Option<Duration>,
 }
 
-/// What becomes of a record whose call has timed out.
+/// The outcome of a record whose call has timed out (T3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TimeoutAction<Out> {
-    /// Its outcome is [`Failure::TimedOut`](crate::Failure::TimedOut).
+    /// The outcome is [`Failure::TimedOut`](crate::Failure::TimedOut).
     #[default]
     Fail,
-    /// Its outcome is this output.
+    /// The outcome is this output.
     Output(Out),
-    /// It leaves without an outcome, and is counted.
+    /// The record leaves without an outcome, and is counted.
     Drop,
 }
 
-/// What a stage does with each record.
+/// The function that a stage calls for each record.
 ///
-/// Every `FnMut(&In) -> impl Future<Output = Result<Output, Error>>` is one. Implement it for a type of
-/// its own when there is something to open or close. A closure that wants to know its attempt goes
-/// through [`with_attempt`], one with a fallback for a timeout through [`with_timeout_action`].
+/// Every `FnMut(&In) -> impl Future<Output = Result<Output, Error>>` implements it. Implement it for a type
+/// of your own when there is something to open or close. A closure that needs its [`AttemptInfo`] goes
+/// through [`with_attempt`], a closure with a fallback for a timeout through [`with_timeout_action`].
 ///
-/// The future owns what it needs: it cannot borrow the input, which stays with the operator so that
-/// it can be tried again and handed back.
+/// The future must own everything it needs. It cannot borrow the input, because the operator keeps the
+/// input for the next attempt and for the outcome.
 ///
 /// ```
 /// use core::future::{Ready, ready};
@@ -71,15 +71,16 @@ pub enum TimeoutAction<Out> {
 /// }
 /// ```
 pub trait AsyncFunction<In> {
-    /// What it returns.
+    /// The answer of a successful request.
     type Output;
-    /// How it fails.
+    /// The error of a failed request.
     type Error;
     /// A request under way.
     type Future: Future<Output = Result<Self::Output, Self::Error>>;
 
-    /// Polled until it is ready, once, before the first `invoke`: connects, loads, warms up. An error
-    /// ends the stage before it has taken any input; [`poll_close`](Self::poll_close) follows.
+    /// Opens the function: connects, loads, warms up. The stage polls this until it is ready, once, before
+    /// the first `invoke` (L4). An error ends the stage before it has taken any input;
+    /// [`poll_close`](Self::poll_close) follows.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let _ = cx;
         Poll::Ready(Ok(()))
@@ -88,14 +89,15 @@ pub trait AsyncFunction<In> {
     /// Starts an attempt. Dropping the future cancels it.
     fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future;
 
-    /// Decides what becomes of a record whose call has timed out. By default it fails.
+    /// Chooses the end of a call that has timed out (T3). By default the call fails.
     fn on_timeout(&mut self, input: &In) -> TimeoutAction<Self::Output> {
         let _ = input;
         TimeoutAction::Fail
     }
 
-    /// Polled until it is ready, once, when everything is through or opening has failed: flushes,
-    /// disconnects. Not when the stage is dropped or panics: that is what `Drop` is for.
+    /// Closes the function: flushes, disconnects. The stage polls this until it is ready, once, after all
+    /// records have left or opening has failed (L4). A stage that is dropped or panics does not call it; use
+    /// `Drop` for that.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())
@@ -117,14 +119,14 @@ where
     }
 }
 
-/// A function that is told its [`AttemptInfo`].
+/// A function that receives its [`AttemptInfo`].
 ///
 /// ```
 /// use inflight_core::{AttemptInfo, with_attempt};
 ///
 /// let function = with_attempt(|key: &u32, attempt: AttemptInfo| {
 ///     let (key, number) = (*key, attempt.number);
-///     async move { Ok::<_, ()>(format!("asked for {key} the {number}. time")) }
+///     async move { Ok::<_, ()>(format!("asked for {key}, attempt {number}")) }
 /// });
 /// # let _ = function;
 /// ```

@@ -1,4 +1,91 @@
-//! The operator of inflight and the driver over it.
+//! Asynchronous I/O for streams: many requests in flight, their outcomes in a chosen order, with timeouts, retries and
+//! checkpoints. This crate is the core: it is `no_std`, needs no allocator unless asked to, and names no runtime.
+//!
+//! **Applications use the crate `inflight`**, which re-exports everything here and adds the adapters for tokio, smol and
+//! embassy, the stores and the guide. Depend on `inflight-core` alone if you write a stream engine, a runtime adapter, a
+//! store, or a library of your own on top.
+//!
+//! # Two doors
+//!
+//! * [`Stage`] is a stream: [`stream.async_wait(policy, function)`](AsyncWaitExt::async_wait) polls its source and its
+//!   requests, and yields outcomes. It needs a [`Runtime`], which is a clock with a timer and, for stages and requests on
+//!   tasks of their own, a [`Spawner`].
+//! * [`Operator`] is the state machine below: it never polls, never spawns and never reads a clock. An engine with an event
+//!   loop of its own tells it what has happened and asks it what to do next; time is an argument. The stage is built on it.
+//!
+//! Both are made from the same policy, [`AsyncWait`], and keep the same promises. The docs name them by their numbers in the
+//! contract (C4, O3, T6 ..), which is a page of the guide in the crate `inflight`.
+//!
+//! # An operator in an event loop
+//!
+//! The outside world of this example is a list of completions, and its clock is a variable:
+//!
+//! ```
+//! use core::time::Duration;
+//! use inflight_core::{AsyncWait, Instant, StreamElement};
+//!
+//! # fn main() -> Result<(), inflight_core::ConfigError> {
+//! let policy = AsyncWait::ordered(2).timeout(Duration::from_millis(50));
+//! let mut operator = policy.build_fixed::<&str, usize, (), 2>()?;
+//! let (mut now, mut running, mut output) = (Instant::ZERO, Vec::new(), Vec::new());
+//! let mut input = ["Lima", "Atlantis", "Oslo"].into_iter().map(StreamElement::value);
+//! let mut next = input.next();
+//!
+//! while next.is_some() || !operator.is_empty() {
+//!     // 1. Take elements in. A full operator hands the element back, which is the backpressure.
+//!     while let Some(element) = next.take() {
+//!         match operator.push(now, element) {
+//!             Ok(()) => next = input.next(),
+//!             Err(full) => {
+//!                 next = Some(full.0);
+//!                 break;
+//!             }
+//!         }
+//!     }
+//!     // 2. Start the attempts that may run now.
+//!     while let Some(attempt) = operator.poll_attempt(now) {
+//!         let takes = Duration::from_millis(if *attempt.input == "Atlantis" { 1_000 } else { 10 });
+//!         running.push((now + takes, attempt.id, attempt.input.len()));
+//!     }
+//!     // 3. Sleep until a request ends or a deadline passes. Requests first: an answer in time wins.
+//!     let wake_ups = running.iter().map(|(at, ..)| *at).chain(operator.poll_deadline());
+//!     now = wake_ups.min().expect("something is in flight");
+//!     for (_, id, answer) in running.extract_if(.., |(at, ..)| *at <= now) {
+//!         operator.handle_completion(now, id, Ok(answer));
+//!     }
+//!     while let Some(expired) = operator.handle_deadline(now) {
+//!         running.retain(|(_, id, _)| *id != expired.id()); // cancels the request
+//!     }
+//!     // 4. Hand the outcomes on.
+//!     while let Some(element) = operator.poll_output() {
+//!         if let StreamElement::Record { value: outcome, .. } = element {
+//!             output.push((outcome.input, outcome.result.ok()));
+//!         }
+//!     }
+//! }
+//! assert_eq!(output, [("Lima", Some(4)), ("Atlantis", None), ("Oslo", Some(4))]);
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//!
+//! There are no default features, and features only add.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | none | operators and stages in place ([`Fixed`]), with a capacity in the type and no allocator; one store in memory |
+//! | `alloc` | storage on the heap (`Heap`), stages on tasks of their own (`SpawnedStage`), pipelines, snapshots that are split and merged |
+//!
+//! # Where to read on
+//!
+//! * [`Operator`]: its contract, method by method, in a table.
+//! * [`AsyncWait`]: all settings and their defaults. [`AsyncFunction`]: the user's side. [`RetryStrategy`]: retries.
+//! * [`Runtime`], [`Timer`], [`Spawner`]: the numbered rules for a runtime adapter. The crate `inflight-conformance` tests
+//!   them.
+//! * [`CheckpointStore`]: the numbered rules for a store; [`envelope`] is the header of all stored bytes.
+//! * With `alloc`, the module `pipeline`: a source, stages and a sink that survive crashes together.
+//! * The guide for engines, capacities, orders and retries is in the docs of `inflight`, in its module `guide`; the program
+//!   `examples/engine.rs` in the repository is an engine with real threads, and a crash half-way.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]

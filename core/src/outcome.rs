@@ -1,9 +1,9 @@
-//! What a call ends with.
+//! The outcome of a call.
 
 use core::fmt;
 use core::time::Duration;
 
-/// The end of one record's call: the input comes back, with what came of it.
+/// The outcome of one record's call: the input, and the output or the failure.
 ///
 /// ```
 /// use inflight_core::{Failure, Outcome};
@@ -23,19 +23,20 @@ use core::time::Duration;
 pub struct Outcome<In, Out, E> {
     /// The input, as it went in.
     pub input: In,
-    /// What the function returned, or why it did not.
+    /// The function's output, or the reason why there is none.
     pub result: Result<Out, Failure<E>>,
-    /// How many attempts were made, the first included.
+    /// The number of attempts, including the first.
     pub attempts: u32,
-    /// The time from the first invocation to the outcome, backoffs included. Time spent before a
-    /// restore counts, the time between the two lives does not. Zero for a request that was ready at once.
+    /// The time from the first invocation to the outcome, including backoffs. Time spent before a restore
+    /// counts; the time between the two lives of the process does not (K5). Zero for a request that was
+    /// ready at once.
     pub elapsed: Duration,
 }
 
-/// Why a call failed.
+/// The reason why a call failed (F2).
 ///
-/// It is an error whatever the function's own is, if that can be shown: also a `Box<dyn Error + Send + Sync>`, or
-/// an `anyhow::Error`. So `?` takes it:
+/// It implements [`Error`](core::error::Error) for every error type of the function that implements `Debug` and `Display`,
+/// also for `Box<dyn Error + Send + Sync>` and `anyhow::Error`. So `?` works:
 ///
 /// ```
 /// use std::error::Error;
@@ -52,8 +53,8 @@ pub struct Outcome<In, Out, E> {
 /// # assert_eq!(answer(done).unwrap_err().to_string(), "no such number");
 /// ```
 ///
-/// It says what the error says, and has no [`source`](core::error::Error::source): the causes of the function's error
-/// are behind [`error`](Self::error).
+/// It displays the function's error as that error displays itself, and has no [`source`](core::error::Error::source): find
+/// the causes of the function's error through [`error`](Self::error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
 pub enum Failure<E> {
@@ -72,7 +73,7 @@ pub enum Failure<E> {
 }
 
 impl<E> Failure<E> {
-    /// The function's own error, if that is what it was.
+    /// The function's own error, if the function returned one.
     pub fn error(&self) -> Option<&E> {
         match self {
             Self::Error(error) => Some(error),
@@ -80,7 +81,7 @@ impl<E> Failure<E> {
         }
     }
 
-    /// Whether time ran out, for the call or for its last attempt.
+    /// Returns true if the call or its last attempt timed out.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut | Self::AttemptTimedOut)
     }
@@ -105,6 +106,6 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
     }
 }
 
-// Not for errors alone: neither `Box<dyn Error + Send + Sync>` nor `anyhow::Error` is one. So there is no bound
-// that a source could be had by.
+// `E: Error` would exclude `Box<dyn Error + Send + Sync>` and `anyhow::Error`, which do not implement `Error`. Without that
+// bound there is no way to return a source.
 impl<E: fmt::Debug + fmt::Display> core::error::Error for Failure<E> {}

@@ -1,4 +1,4 @@
-//! Adapters for streams of elements: they change records, and control elements pass.
+//! Adapters for streams of elements: they change or drop records and pass control elements on.
 
 use core::fmt;
 use core::pin::Pin;
@@ -12,14 +12,14 @@ use crate::element::{Status, StreamElement};
 use crate::outcome::{Failure, Outcome};
 use crate::time::Timestamp;
 
-/// What is done to the records of a stream of [`StreamElement`]s, between two stages say, with all control elements passed
-/// on in their places: watermarks, statuses and barriers.
+/// Adapters that change the records of a stream of [`StreamElement`]s, for instance between two stages. Control elements
+/// (watermarks, statuses and barriers) keep their places (E3).
 ///
-/// A filter or a collection of one's own that forgets them stops event time, and no checkpoint reaches the sink any
-/// more. Records keep their timestamps; what is made of one has its timestamp.
+/// A filter of your own must pass control elements on as well: without them event time stops, and no checkpoint reaches the
+/// sink any more. A record keeps its timestamp, and the records made of it have the same one.
 ///
-/// What drops records drops in one poll as many in a row as the source has ready: the bound on the work of a poll (L5) is a
-/// promise of stages.
+/// An adapter that drops records drops, in one poll, as many in a row as the source has ready: the bound on the work of a
+/// poll (L5) is a promise of stages only.
 ///
 /// ```
 /// use futures_lite::{StreamExt, future::block_on, stream};
@@ -68,7 +68,7 @@ pub trait RecordsExt<V>: Stream<Item = StreamElement<V>> + Sized {
         FilterMapRecords { source: self, change }
     }
 
-    /// Makes none, one or several records of each. They stay together: nothing comes between them.
+    /// Makes none, one or several records of each. They stay together: no other element comes between them.
     fn flat_map_records<I, F>(self, change: F) -> FlatMapRecords<Self, F, I::IntoIter>
     where
         F: FnMut(V) -> I,
@@ -77,13 +77,12 @@ pub trait RecordsExt<V>: Stream<Item = StreamElement<V>> + Sized {
         FlatMapRecords { source: self, change, current: None }
     }
 
-    /// Sends the highest watermark when the input ends, so that whatever waits for event time (a window that is open) is
-    /// finished. A stage does not: it makes no control elements of its own. If the stream is idle at its end, it
-    /// becomes active before.
+    /// Sends the highest watermark when the input ends, so that everything that waits for event time (an open window) is
+    /// finished. A stage does not send it, because it makes no control elements of its own (E1). If the stream is idle at
+    /// its end, an active status is sent before the watermark.
     ///
-    /// Say this of a source that has come to its end for good. The elements of a
-    /// [pipeline](crate::pipeline) end also when it is stopped, behind their last barrier: there it is for the source to send
-    /// the watermark.
+    /// Use this on a source that has ended for good. The elements of a [pipeline](crate::pipeline) also end when it is
+    /// stopped, after their last barrier: there the source itself has to send the watermark.
     ///
     /// ```
     /// use futures_lite::{StreamExt, future::block_on, stream};
@@ -101,15 +100,15 @@ pub trait RecordsExt<V>: Stream<Item = StreamElement<V>> + Sized {
 
 impl<V, St: Stream<Item = StreamElement<V>>> RecordsExt<V> for St {}
 
-/// What is done to the outcomes of a stage over elements. One poll sets aside as many failures in a row as are ready, as with
-/// [`RecordsExt`].
+/// Adapters for the outcomes of a stage over elements. As with [`RecordsExt`], one poll handles as many failures in a row as
+/// are ready.
 pub trait OutcomesExt<In, Out, E>:
     Stream<Item = StreamElement<Outcome<In, Out, E>>> + Sized
 {
-    /// Hands on what succeeded, as the input and its output, and gives the rest to `dead_letters`.
+    /// Passes successful outcomes on, as the input and its output, and gives the failed ones to `dead_letters`.
     ///
-    /// In a [pipeline](crate::pipeline) a crash may give the same dead letter to it again, since what it does is in no checkpoint. For
-    /// dead letters exactly once let the outcomes flow on into the sink.
+    /// In a [pipeline](crate::pipeline) a crash may give it the same dead letter again, because no checkpoint covers what
+    /// `dead_letters` does. For dead letters exactly once, let the outcomes flow on into the sink.
     ///
     /// ```
     /// use futures_lite::{StreamExt, future::block_on, stream};
@@ -140,23 +139,23 @@ impl<In, Out, E, St> OutcomesExt<In, Out, E> for St where
 {
 }
 
-/// A record whose call has failed: what [`split_outcomes`](OutcomesExt::split_outcomes) sets aside.
+/// A record whose call has failed, as [`split_outcomes`](OutcomesExt::split_outcomes) hands it over.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DeadLetter<In, E> {
     /// The input, as it went in.
     pub input: In,
-    /// Its event time, where the stream has one.
+    /// Its event time; `None` in a stream without event time.
     pub timestamp: Option<Timestamp>,
-    /// Why it failed.
+    /// The reason of the failure.
     pub failure: Failure<E>,
-    /// How many attempts were made.
+    /// The number of attempts, including the first.
     pub attempts: u32,
     /// The time from the first invocation to the outcome.
     pub elapsed: Duration,
 }
 
-/// An adapter's struct, and that it says no more of itself than its name.
+/// Defines an adapter's struct, and a `Debug` that prints its name only: sources and closures need not be `Debug`.
 macro_rules! adapter {
     ($(#[$doc:meta])* $name:ident<St $(, $param:ident)*> { $($field:ident: $of:ty),* }) => {
         pin_project! {
@@ -178,32 +177,32 @@ macro_rules! adapter {
 }
 
 adapter! {
-    /// What [`map_records`](RecordsExt::map_records) makes.
+    /// The stream that [`map_records`](RecordsExt::map_records) returns.
     MapRecords<St, F> { change: F }
 }
 
 adapter! {
-    /// What [`filter_records`](RecordsExt::filter_records) makes.
+    /// The stream that [`filter_records`](RecordsExt::filter_records) returns.
     FilterRecords<St, F> { keep: F }
 }
 
 adapter! {
-    /// What [`filter_map_records`](RecordsExt::filter_map_records) makes.
+    /// The stream that [`filter_map_records`](RecordsExt::filter_map_records) returns.
     FilterMapRecords<St, F> { change: F }
 }
 
 adapter! {
-    /// What [`flat_map_records`](RecordsExt::flat_map_records) makes.
+    /// The stream that [`flat_map_records`](RecordsExt::flat_map_records) returns.
     FlatMapRecords<St, F, I> { change: F, current: Option<(I, Option<Timestamp>)> }
 }
 
 adapter! {
-    /// What [`split_outcomes`](OutcomesExt::split_outcomes) makes.
+    /// The stream that [`split_outcomes`](OutcomesExt::split_outcomes) returns.
     SplitOutcomes<St, F> { dead_letters: F }
 }
 
 adapter! {
-    /// What [`ending_with_watermark`](RecordsExt::ending_with_watermark) makes.
+    /// The stream that [`ending_with_watermark`](RecordsExt::ending_with_watermark) returns.
     EndingWithWatermark<St> { is_idle: bool, has_ended: bool, is_marked: bool }
 }
 
@@ -278,7 +277,7 @@ where
     }
 }
 
-/// The next element of which `change` leaves something.
+/// Returns the next element, with a record changed by `change`. Skips records for which `change` returns `None`.
 fn poll_filter_map<V, U, St: Stream<Item = StreamElement<V>>>(
     mut source: Pin<&mut St>,
     cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! What a stage needs from a runtime: a clock with a timer, and somebody who runs a future.
+//! The interface to a runtime: a clock with a timer ([`Timer`]), and tasks that run futures ([`Spawner`]).
 
 use core::fmt;
 use core::future::Future;
@@ -10,20 +10,20 @@ use crate::time::Instant;
 
 /// A runtime, as a value: `Tokio`, `Smol(&executor)`.
 pub trait Runtime {
-    /// Its clock and timer.
+    /// The runtime's clock and timer.
     type Timer: Timer;
 
-    /// Whether its timers, and whatever else of it requests wait for, may be polled with any waker. Nearly every runtime
-    /// allows that. Where it is `false` they must be polled with the wakers of the runtime's own tasks: then a stage over
-    /// [`Fixed`](crate::Fixed) compiles, which polls everything with the waker of its task, and one on the heap or over a
-    /// [`WakeTable`](crate::WakeTable) does not, since those have a waker for each request.
+    /// True if the runtime's timers, and everything else of it that requests wait for, may be polled with any waker. Nearly
+    /// every runtime allows that. Where it is `false` they must be polled with the wakers of the runtime's own tasks. Then a
+    /// stage over [`Fixed`](crate::Fixed) compiles, because it polls everything with the waker of its task; a stage on the
+    /// heap or over a [`WakeTable`](crate::WakeTable) does not compile, because it has a waker for each request.
     const ANY_WAKER: bool = true;
 
-    /// A timer for one stage.
+    /// Makes a timer for one stage.
     ///
     /// # Errors
     ///
-    /// [`NoRuntime`] when there is no runtime here whose timer could be used.
+    /// [`NoRuntime`] when the caller is outside of the runtime, so that there is no timer to use.
     fn timer(&self) -> Result<Self::Timer, NoRuntime>;
 }
 
@@ -41,34 +41,36 @@ impl<Rt: Runtime> Runtime for &Rt {
 ///
 /// An implementation MUST
 ///
-/// 1. give from `now` instants that never go back, of a clock that starts with the timer or before;
+/// 1. return from `now` instants that never go back, of a clock that starts with the timer or before;
 /// 2. not fire before the instant it is armed for: a coarser clock rounds up;
 /// 3. answer `Ready` from `poll` once the instant has come, and `Pending` when it is not armed;
 /// 4. wake the task of the latest `poll` that was `Pending` when the instant comes, also when it has
 ///    come between `arm` and `poll`;
 /// 5. forget the instant that it was armed for before when it is armed anew, and fire once;
-/// 6. not answer `Ready` too early for the rest: when a task that was answered `Ready` gives way once and is polled again,
-///    whatever else had come by that instant and is delivered by this thread (other timers, sockets) has been delivered, that
-///    is, its wakers have been called. A timer that the runtime keeps among its others, and that is ready when the runtime
-///    has come to it, does so by itself; so does one on a runtime that looks at timers and sockets before each task.
+/// 6. not answer `Ready` ahead of other events: when a task that was answered `Ready` yields once and is polled again, the
+///    runtime has delivered all other events that had come by that instant and that this thread delivers (other timers,
+///    sockets); delivered means that their wakers have been called. A timer that the runtime keeps among its other timers,
+///    and that is ready when the runtime has processed it, satisfies this by itself; so does a timer on a runtime that
+///    checks timers and sockets before each task.
 ///
-/// The sixth is what makes timeouts fair. After a thread was busy, answers have come and deadlines have passed, and both
-/// still wait to be delivered. A stage takes its timer's word that the answers are there, and times out what is due (T6). A
-/// timer that only looks at the clock says so too early, and whatever the thread was too busy to deliver times out, although
-/// it had come in time. It is less bad where another thread delivers: then only what that thread had no time for.
+/// Rule 6 makes timeouts fair. After a thread was busy, answers have come and deadlines have passed, and the runtime still
+/// has to deliver both. A stage trusts its timer that the answers have been delivered, and times out the requests that are
+/// due (T6). A timer that only compares the clock fires too early: requests whose answers the thread was too busy to deliver
+/// time out, although the answers had come in time. The damage is smaller where another thread delivers events: then only
+/// the answers that this thread had no time for are lost.
 pub trait Timer {
-    /// The present.
+    /// The current instant.
     fn now(&self) -> Instant;
 
-    /// Sets the instant at which to fire; `None` for never.
+    /// Sets the instant at which the timer fires; `None` disarms it.
     fn arm(self: Pin<&mut Self>, at: Option<Instant>);
 
-    /// Whether the instant has come.
+    /// Ready once the armed instant has come.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Runs one turn of a stage. A runtime that rations what a task may poll suspends that here: the
-    /// stage keeps to a ration of its own, and a timer that says `Pending` although its instant has
-    /// come would time out requests that are ready.
+    /// Runs one turn of a stage. A runtime with a budget of polls for each task must suspend it here, because the
+    /// stage has a budget of its own (L5), and a request that answers `Pending` only because the task's budget is
+    /// spent would time out although it is ready.
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
         turn(cx)
     }
@@ -76,25 +78,25 @@ pub trait Timer {
 
 /// Runs a future on a task of its own.
 ///
-/// The bounds on `F` (`Send`, `'static`) stand on the implementations, so that a runtime for futures
-/// that are not `Send` can be one as well.
+/// The bounds on `F` (`Send`, `'static`) are on the implementations, so that a runtime for futures that are
+/// not `Send` can implement it as well.
 ///
 /// An implementation MUST
 ///
 /// 1. run the future without the handle being polled;
 /// 2. cancel the task when the handle is dropped;
-/// 3. tell a panic and a cancellation through the handle, and never unwind into whoever polls it;
-/// 4. where it has `std`, catch a panic in what makes a future ([`catch`](Self::catch)), so that it is one record's failure
-///    and not the end of the stage.
+/// 3. report a panic and a cancellation through the handle, and never unwind into the code that polls it;
+/// 4. where it has `std`, catch a panic in the closure that makes the future ([`catch`](Self::catch)), so that the panic is
+///    one record's failure and not the end of the stage (F3).
 pub trait Spawner<F: Future> {
-    /// Awaits the task's end.
+    /// A future that awaits the task's end.
     type Handle: Future<Output = Result<F::Output, JoinError>> + Unpin;
 
     /// Starts the task.
     fn spawn(&self, future: F) -> Self::Handle;
 
-    /// Runs `make`, which makes a future to be spawned, and tells a panic in it: `std::panic::catch_unwind`. As it stands
-    /// here, without `std`, a panic goes through and ends the stage.
+    /// Runs `make`, which makes the future to spawn, and reports a panic in it, with `std::panic::catch_unwind`. This default
+    /// is for runtimes without `std`: it catches nothing, so a panic ends the stage.
     ///
     /// # Errors
     ///
@@ -104,12 +106,12 @@ pub trait Spawner<F: Future> {
     }
 }
 
-/// A task ended without a result.
+/// The reason why a task ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JoinError {
-    /// It panicked.
+    /// The task panicked.
     Panicked,
-    /// It was cancelled: its runtime was shut down, or there was none.
+    /// The task was cancelled: its runtime was shut down, or there was none.
     Cancelled,
 }
 
@@ -124,7 +126,7 @@ impl fmt::Display for JoinError {
 
 impl core::error::Error for JoinError {}
 
-/// There is no runtime here: the stage was started outside of one.
+/// The stage was started outside of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NoRuntime;
 
@@ -136,8 +138,8 @@ impl fmt::Display for NoRuntime {
 
 impl core::error::Error for NoRuntime {}
 
-/// How an attempt is run: in place ([`InPlace`]) or on a task of its own ([`SpawnEach`]). Sealed: what can be
-/// had otherwise is a [`Spawner`] of yours.
+/// The way in which attempts run: in place ([`InPlace`]) or each on a task of its own ([`SpawnEach`]). Sealed: to run
+/// them elsewhere, implement [`Spawner`].
 pub trait RunRequest<F>: sealed::Sealed {
     /// The request as the stage polls it.
     type Request: Future;
@@ -153,7 +155,7 @@ mod sealed {
     impl<Q> Sealed for super::SpawnEach<Q> {}
 }
 
-/// Requests are polled by the stage.
+/// The stage polls the requests itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InPlace;
 
@@ -209,7 +211,7 @@ where
 /// A request that runs on a task of its own.
 #[derive(Debug)]
 pub struct RequestOnTask<H> {
-    /// `Err` if there was no future to be spawned.
+    /// `Err` if the closure that makes the future panicked, so that there was nothing to spawn.
     handle: Result<H, JoinError>,
 }
 

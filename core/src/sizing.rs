@@ -1,17 +1,17 @@
-//! How large a capacity has to be.
+//! An estimate of the capacity that a stage needs.
 
 use core::time::Duration;
 
-/// What a stage has to carry, for choosing its capacity.
+/// An estimate of the records in flight, for choosing a stage's capacity.
 ///
-/// By [Little's law](https://en.wikipedia.org/wiki/Little%27s_law) as many records are in flight on average
-/// as come in a second, times the seconds that one of them stays. A record that is retried stays longer: all
-/// of them together add `rate × retried × retry_time`, which is the rule that Apache Flink's documentation
-/// gives for the capacity of its operator with retries.
+/// By [Little's law](https://en.wikipedia.org/wiki/Little%27s_law) the average number of records in flight is
+/// the number of records a second times the seconds that one of them stays. A record that is retried stays
+/// longer: all retries together add `rate × retried × retry_time`, which is the rule that Apache Flink's
+/// documentation gives for the capacity of its operator with retries.
 ///
-/// That is an average. Ordered, a record also stays until those before it are through, so a stage
-/// needs room for what comes in during its *slowest* calls: take a high percentile of the latency there, not
-/// the mean.
+/// That is an average. In an ordered stage a record also stays until those before it have left, so the stage
+/// needs room for the records that arrive during its *slowest* calls: use a high percentile of the latency
+/// there, not the mean.
 ///
 /// ```
 /// use core::time::Duration;
@@ -37,30 +37,31 @@ pub struct CapacityEstimate {
 }
 
 impl CapacityEstimate {
-    /// `rate` records a second, whose call takes `latency`. A rate that is negative or not a number
-    /// counts as 0.
+    /// An estimate for `rate` records a second whose calls take `latency` each. A rate that is negative or
+    /// not a number counts as 0.
     pub const fn new(rate: f64, latency: Duration) -> Self {
         Self { rate, latency, retried: 0.0, retry_time: Duration::ZERO }
     }
 
-    /// A share of `retried` of them, from 0 to 1, takes `retry_time` longer: backoffs and all attempts but the
-    /// first. What is below 0, above 1 or not a number counts as 0, 1 and 0.
+    /// Adds retries: a share of `retried` of the records (0 to 1) takes `retry_time` longer, which is all backoffs and
+    /// all attempts but the first. A share below 0 counts as 0, one above 1 as 1, and one that is not a number as 0.
     #[must_use]
     pub const fn with_retries(self, retried: f64, retry_time: Duration) -> Self {
         Self { retried, retry_time, ..self }
     }
 
-    /// How many records are in flight on average.
+    /// The average number of records in flight.
     pub fn in_flight(self) -> f64 {
-        // The maximum of 0 and what is not a number is 0.
+        // `max` returns 0 for a NaN.
         let retried = self.retried.max(0.0).clamp(0.0, 1.0);
         let retries = retried * self.retry_time.as_secs_f64();
         self.rate.max(0.0) * (self.latency.as_secs_f64() + retries)
     }
 
-    /// The capacity that holds them: [`in_flight`](Self::in_flight) rounded up, at least 1.
+    /// The capacity for that many records: [`in_flight`](Self::in_flight) rounded up, at least 1.
     pub fn capacity(self) -> usize {
-        // A hair's breadth off, so that what is whole is not rounded up because of how numbers are kept.
+        // Subtracts a billionth first: floating point may put a whole number slightly above itself, and it must not be
+        // rounded up because of that.
         let wanted = self.in_flight() * (1.0 - 1e-9);
         let whole = wanted as usize;
         whole.saturating_add(usize::from(wanted > whole as f64)).max(1)
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_counts_as_nothing() {
+    fn invalid_rates_and_shares_are_clamped() {
         let second = Duration::from_secs(1);
         assert_eq!(CapacityEstimate::new(-3.0, second).capacity(), 1);
         assert_eq!(CapacityEstimate::new(f64::NAN, second).capacity(), 1);
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_record_takes_a_place() {
+    fn the_capacity_is_rounded_up() {
         assert_eq!(CapacityEstimate::new(10.0, Duration::from_millis(101)).capacity(), 2);
         assert_eq!(CapacityEstimate::new(10.0, Duration::from_millis(100)).capacity(), 1);
         assert_eq!(CapacityEstimate::new(0.1, Duration::ZERO).capacity(), 1);

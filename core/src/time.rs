@@ -3,8 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-/// Event time: when something happened, in milliseconds since an epoch of the user's choice
-/// (usually the Unix epoch). It has nothing to do with the clock the stage runs by.
+/// Event time: the time at which something happened, in milliseconds since an epoch of the user's choice
+/// (usually the Unix epoch). It is independent of the stage's clock.
 ///
 /// ```
 /// use inflight_core::Timestamp;
@@ -17,9 +17,9 @@ use core::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Before everything.
+    /// The earliest timestamp.
     pub const MIN: Self = Self(i64::MIN);
-    /// After everything; a watermark of this value says that the stream's event time has ended.
+    /// The latest timestamp. A watermark of this value ends the stream's event time.
     pub const MAX: Self = Self(i64::MAX);
 
     /// The timestamp `millis` milliseconds after the epoch (before it, if negative).
@@ -39,10 +39,10 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Processing time: a point on the clock of whoever drives the operator, in nanoseconds since an
-/// arbitrary start. Instants of different clocks do not compare.
+/// Processing time: a point on the clock of the program that drives the operator, in nanoseconds since an
+/// arbitrary start. Instants of different clocks cannot be compared.
 ///
-/// It is signed, so that a call restored with two seconds already spent has a start even on a
+/// It is signed, so that a call that is restored with two seconds already spent has a start even on a
 /// clock that has just begun. Arithmetic saturates at 292 years and never panics.
 ///
 /// ```
@@ -59,7 +59,7 @@ pub struct Instant(i64);
 impl Instant {
     /// The start of the clock.
     pub const ZERO: Self = Self(0);
-    /// Later than every instant a clock can show.
+    /// Later than every instant of a clock.
     pub const FAR_FUTURE: Self = Self(i64::MAX);
 
     /// The instant `nanos` nanoseconds after the clock's start.
@@ -75,7 +75,7 @@ impl Instant {
     /// `self - span`, saturating.
     #[inline(always)]
     pub(crate) const fn back(self, span: Span) -> Self {
-        // A branch that is never taken is cheaper than arithmetic that always saturates; here and below.
+        // A branch that is never taken is cheaper than saturating arithmetic; the same holds below.
         match self.0.checked_sub(span.0) {
             Some(nanos) => Self(nanos),
             None => Self(i64::MIN),
@@ -91,7 +91,7 @@ impl Instant {
         }
     }
 
-    /// The time that has passed since `earlier`, which is not later than `self`.
+    /// The time that has passed since `earlier`, which must not be later than `self`.
     #[inline(always)]
     pub(crate) const fn passed_since(self, earlier: Self) -> Span {
         match self.0.checked_sub(earlier.0) {
@@ -106,6 +106,7 @@ impl Instant {
         match self.0.checked_sub(earlier.0) {
             Some(nanos) if nanos >= 0 => Span(nanos),
             Some(_) => Span::ZERO,
+            // The difference overflows: the signs are opposite, and the comparison decides the direction.
             None if self.0 < earlier.0 => Span::ZERO,
             None => Span(i64::MAX),
         }
@@ -135,8 +136,8 @@ impl fmt::Debug for Instant {
     }
 }
 
-/// A duration as the operator counts: whole nanoseconds in 64 bits. [`Duration`] takes twice the
-/// space and its arithmetic a division; this is what the slots store and the hot path adds.
+/// A duration as the operator stores it: whole nanoseconds in 64 bits. [`Duration`] takes twice the
+/// space, and its arithmetic a division; slots store spans, and the hot path adds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Span(i64);
 
@@ -156,7 +157,7 @@ impl Span {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// Usable in `const` builders, which `From` is not.
+    /// Converts a duration, saturating (T8: exact to the nanosecond). `From` cannot be used in `const` builders.
     pub(crate) const fn of(duration: Duration) -> Self {
         let nanos = duration.as_nanos();
         Self(if nanos > i64::MAX as u128 { i64::MAX } else { nanos as i64 })
@@ -195,9 +196,9 @@ mod tests {
         assert_eq!(far - Instant::from_nanos(-1), Duration::from_nanos(i64::MAX as u64));
     }
 
-    // T8: nothing is lost on the way in or out.
+    // T8: a duration is exact to the nanosecond.
     #[test]
-    fn a_nanosecond_survives() {
+    fn a_nanosecond_survives_the_conversion() {
         let odd = Duration::from_nanos(1_000_000_001);
         assert_eq!(Duration::from(Span::from(odd)), odd);
     }

@@ -1,30 +1,30 @@
-//! What is refused.
+//! The errors of settings that make no sense.
 
 use core::fmt;
 use core::time::Duration;
 
-/// A setting that makes no sense.
+/// A setting that makes no sense (C1: checked when a stage is started or an operator built).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// With a capacity of zero no record could ever be in flight.
     ZeroCapacity,
-    /// The storage has no room for that many.
+    /// The storage has no room for that many records.
     CapacityTooLarge {
-        /// What was asked for.
+        /// The capacity that was asked for.
         capacity: usize,
-        /// What the storage can hold.
+        /// The largest capacity that the storage can hold.
         maximum: usize,
     },
     /// A timeout of zero would fail every call. For no timeout, set none.
     ZeroTimeout,
-    /// An attempt timeout of zero would fail every attempt. For none, set none.
+    /// An attempt timeout of zero would fail every attempt. For no timeout, set none.
     ZeroAttemptTimeout,
-    /// With no attempt running at once nothing would ever be asked.
+    /// With a limit of zero no attempt could ever run.
     ZeroMaxRunning,
-    /// What a success gives back to the retry budget is not between 0 and 1.
+    /// The share of a token that a success puts back into the retry budget is not between 0 and 1.
     RetryBudget,
-    /// A backoff that shrinks, or grows beyond 2^31 times: the factor is below 1 or no number.
+    /// The factor of the backoff is not a number between 1 and 2^31: below 1 the backoff would shrink.
     BackoffFactor,
     /// The maximum backoff is below the initial one.
     BackoffMaximum {
@@ -52,7 +52,7 @@ impl fmt::Display for ConfigError {
                 f.write_str("the limit of attempts running at once is zero; it must be at least 1")
             }
             Self::RetryBudget => {
-                f.write_str("what a success gives back to the retry budget is not between 0 and 1")
+                f.write_str("the retry budget's tokens per success are not between 0 and 1")
             }
             Self::BackoffFactor => {
                 f.write_str("the backoff's factor is not a number between 1 and 2^31")

@@ -1,4 +1,4 @@
-//! Which key a record has.
+//! The source of a record's key.
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -6,20 +6,21 @@ use core::hash::{Hash, Hasher};
 use crate::storage::Storage;
 use crate::storage::keys::{Keys, NoKeys};
 
-/// Where an operator's records have their keys from: [`Unkeyed`], [`KeyBy`] or [`GivenKey`]. Sealed.
+/// The source of the records' keys: [`Unkeyed`], [`KeyBy`] or [`GivenKey`]. Sealed.
 pub trait KeySource<In>: sealed::Sealed {
-    /// The key of a restored record, with which `saved` was kept: under the policy it had then.
+    /// The key of a restored record. `saved` is the key under the policy that the snapshot was taken with; a key function
+    /// computes the key again, because it may have changed since.
     #[doc(hidden)]
     fn key_again(&self, input: &In, saved: u64) -> u64;
 }
 
 /// A record's key, as 64 bits. Sealed: a policy has [`Unkeyed`], or [`KeyBy`] with a function of yours.
 pub trait KeySelector<In>: KeySource<In> {
-    /// Where the last record of each key is found, if there are keys at all.
+    /// The table that finds the last record of each key, if there are keys at all.
     #[doc(hidden)]
     type Keys<S: Storage>: Keys;
 
-    /// The key of `input`. Part of the checkpoint format: the same in every run.
+    /// The key of `input`. It is part of the checkpoint format, so it must be the same in every run.
     fn key_of(&self, input: &In) -> u64;
 }
 
@@ -31,7 +32,7 @@ mod sealed {
     impl<F> Sealed for super::KeyBy<F> {}
 }
 
-/// No key: the order is that of all records, or none.
+/// No key: either all records share one order, or there is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unkeyed;
 
@@ -50,7 +51,7 @@ impl<In> KeySelector<In> for Unkeyed {
     }
 }
 
-/// The key is given to the operator with the record: see
+/// The engine passes the key to the operator with each record: see
 /// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GivenKey;
@@ -61,7 +62,7 @@ impl<In> KeySource<In> for GivenKey {
     }
 }
 
-/// The key is what a function of the record says.
+/// A function of the record returns the key.
 #[derive(Clone, Copy)]
 pub struct KeyBy<F>(pub(super) F);
 
@@ -86,20 +87,20 @@ impl<In, K: Hash, F: Fn(&In) -> K> KeySelector<In> for KeyBy<F> {
     }
 }
 
-/// 64 bits for a key, as a policy's key function is hashed to: what an engine that has its keys already gives to
-/// [`push_with_key`](crate::Operator::push_with_key), and what a rescaled checkpoint is split by. The same on
-/// every run; on machines of another word size or byte order it may differ.
+/// Hashes a key to 64 bits, in the same way as a policy hashes what its key function returns. An engine that has its keys
+/// already passes these bits to [`push_with_key`](crate::Operator::push_with_key), and a rescaled checkpoint is split by them
+/// (K8). The hash is the same in every run; on a machine of another word size or byte order it may differ.
 ///
-/// It has no secret: keys with the same bits can be made on purpose, and share one order then. Against that, let the key
-/// be a keyed hash.
+/// The hash has no secret: anyone who chooses keys can make two with the same bits, and these then share one order (O3). To
+/// prevent that, let the key function return a keyed hash.
 pub fn hash_key<K: Hash + ?Sized>(key: &K) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     key.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The hash of Fowler, Noll and Vo (FNV-1a): short, and the same everywhere. What collides is only ordered where it
-/// need not be, also if that was meant.
+/// The hash of Fowler, Noll and Vo (FNV-1a): short, and the same everywhere. Colliding keys, also those made on purpose, only
+/// share an order that they need not share.
 struct Fnv(u64);
 
 impl Hasher for Fnv {

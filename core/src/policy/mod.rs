@@ -1,4 +1,4 @@
-//! The policy of a stage: how many, in which order, how long, how often again.
+//! The policy of a stage: capacity, order, timeouts and retries.
 
 mod error;
 mod key;
@@ -13,10 +13,10 @@ pub use self::order::Order;
 use crate::retry::{NoRetry, RetryBudget};
 use crate::storage::Storage;
 
-/// How a stage waits: the capacity, the order, the timeouts and the retry strategy.
+/// The policy of a stage: the capacity, the order, the timeouts and the retry strategy.
 ///
-/// Building a policy never fails; whoever turns it into a stage or an operator checks it and answers
-/// [`ConfigError`].
+/// Building a policy never fails. The settings are checked when a stage or an operator is made from it, which
+/// returns [`ConfigError`] (C1).
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -58,33 +58,33 @@ pub(crate) struct Settings {
     pub(crate) finish_policy: FinishPolicy,
 }
 
-/// What happens to calls in backoff when the input has ended.
+/// The treatment of calls in backoff when the input has ended (R5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FinishPolicy {
-    /// They finish normally, with all their retries.
+    /// The calls finish normally, with all their retries.
     #[default]
     AllRetries,
-    /// Every record in backoff is invoked once more at once, and nothing is retried any more. This is
-    /// what Apache Flink does.
+    /// Every record in backoff is invoked once more at once, and nothing is retried any more, as in Apache
+    /// Flink.
     LastAttempt,
 }
 
 impl AsyncWait<NoRetry> {
-    /// Outcomes leave in the order in which their inputs came. At most `capacity` records are in
-    /// flight, those included that are done and wait for their turn.
+    /// Outcomes leave in the order in which their inputs came (O1). At most `capacity` records are in
+    /// flight, including those that are done and wait for their turn.
     pub const fn ordered(capacity: usize) -> Self {
         Self::with_order(Order::Ordered, capacity)
     }
 
-    /// Outcomes leave as they come, but never cross a control element. At most `capacity` records
-    /// are in flight.
+    /// Outcomes leave in the order in which calls complete, but never cross a control element (O2). At most
+    /// `capacity` records are in flight.
     pub const fn unordered(capacity: usize) -> Self {
         Self::with_order(Order::Unordered, capacity)
     }
 
-    /// The same order with a key that plays no part in it, so that this policy has the type of one by key: a
-    /// program that chooses the order while it runs then contains one stage and not two. A checkpoint can be
-    /// split by the key all the same.
+    /// Adds a key that does not change the order, so that this policy has the same type as one by key: a
+    /// program that chooses the order at run time then contains one stage and not two. A checkpoint can still
+    /// be split by the key (K8).
     ///
     /// ```
     /// use inflight_core::{AsyncWait, AsyncWaitExt, KeySelector, NoRetry};
@@ -125,8 +125,9 @@ impl AsyncWait<NoRetry> {
         AsyncWait { settings: self.settings, retry: NoRetry, key: KeyBy(key) }
     }
 
-    /// The same order with keys that the operator is given with each record, as of
-    /// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key): for checkpoints that are split by them.
+    /// Adds keys that the engine passes with each record, as for
+    /// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key), and that do not change the order: a checkpoint can be
+    /// split by them (K8).
     pub const fn with_given_key(self) -> AsyncWait<NoRetry, GivenKey> {
         AsyncWait { settings: self.settings, retry: NoRetry, key: GivenKey }
     }
@@ -152,11 +153,11 @@ impl Settings {
 }
 
 impl<F> AsyncWait<NoRetry, KeyBy<F>> {
-    /// Outcomes leave as they come, but those of one key in the order in which their inputs came, and
-    /// none crosses a control element. At most `capacity` records are in flight.
+    /// Outcomes leave in the order in which calls complete, but the outcomes of one key leave in the order in which their
+    /// inputs came, and none crosses a control element (O3). At most `capacity` records are in flight.
     ///
-    /// For each key one attempt runs at a time: the next record of the key is invoked when the one
-    /// before has its outcome. See [`overlapping`](Self::overlapping). Annotate the closure's
+    /// For each key one attempt runs at a time: the next record of the key is invoked when the previous one
+    /// has its outcome. [`overlapping`](Self::overlapping) changes that. Annotate the closure's
     /// parameter: `|reading: &Reading| reading.sensor`.
     pub const fn ordered_by_key<In, K>(capacity: usize, key: F) -> Self
     where
@@ -169,8 +170,8 @@ impl<F> AsyncWait<NoRetry, KeyBy<F>> {
 }
 
 impl<R, F> AsyncWait<R, KeyBy<F>> {
-    /// Invokes the records of one key without waiting for each other; only their outcomes leave in
-    /// order. A policy whose order is not by key does so in any case.
+    /// Lets the calls of one key overlap: a record is invoked without waiting for the previous one, and only
+    /// their outcomes wait for each other. A policy whose order is not by key does so anyway.
     pub const fn overlapping(mut self) -> Self {
         self.settings.order = self.settings.order.overlapping();
         self
@@ -178,9 +179,9 @@ impl<R, F> AsyncWait<R, KeyBy<F>> {
 }
 
 impl AsyncWait<NoRetry, GivenKey> {
-    /// Ordered by key as [`ordered_by_key`](AsyncWait::ordered_by_key) is, for an operator whose engine has the keys
-    /// already: it is given them with [`push_with_key`](crate::Operator::push_with_key), as 64 bits.
-    /// [`hash_key`] makes such bits of a key. A restore goes on with the keys that were saved.
+    /// The order of [`ordered_by_key`](AsyncWait::ordered_by_key), for an engine that has the keys already: it passes
+    /// them with [`push_with_key`](crate::Operator::push_with_key), as 64 bits. [`hash_key`] computes such bits from a key. A
+    /// restored record keeps the key that was saved with it.
     ///
     /// ```
     /// # #[cfg(feature = "alloc")] {
@@ -192,7 +193,7 @@ impl AsyncWait<NoRetry, GivenKey> {
     /// # }
     /// ```
     ///
-    /// Nothing can be pushed without one, and a stage has no use for it:
+    /// No record can be pushed without a key, and a stage does not accept such a policy:
     ///
     /// ```compile_fail,E0277
     /// use inflight_core::{AsyncWait, Instant, StreamElement};
@@ -208,7 +209,7 @@ impl AsyncWait<NoRetry, GivenKey> {
 }
 
 impl<R> AsyncWait<R, GivenKey> {
-    /// As for [`ordered_by_key`](AsyncWait::overlapping).
+    /// Lets the calls of one key overlap, as with [`ordered_by_key`](AsyncWait::overlapping).
     pub const fn overlapping(mut self) -> Self {
         self.settings.order = self.settings.order.overlapping();
         self
@@ -216,7 +217,7 @@ impl<R> AsyncWait<R, GivenKey> {
 }
 
 impl<K> AsyncWait<NoRetry, K> {
-    /// Sets when a call is tried again. Once only: the strategy is part of the type.
+    /// Sets the retry strategy. It can be set once only, because it is part of the type.
     pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K> {
         AsyncWait { settings: self.settings, retry: strategy, key: self.key }
     }
@@ -228,8 +229,8 @@ impl<R, K> AsyncWait<R, K> {
         self.settings.order
     }
 
-    /// Bounds a whole call: all its attempts and the backoffs between them, from the first
-    /// invocation. Waiting for a place does not count. Zero is refused when the stage is built.
+    /// Bounds a whole call: all its attempts and the backoffs between them, from the first invocation (T1).
+    /// Waiting for a place does not count. Zero is refused when the stage is built.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
@@ -237,32 +238,32 @@ impl<R, K> AsyncWait<R, K> {
 
     /// Bounds one attempt. An attempt that takes longer is cancelled and ends with
     /// [`Failure::AttemptTimedOut`](crate::Failure::AttemptTimedOut), which the retry strategy may
-    /// retry. Zero is refused when the stage is built.
+    /// retry (T2). Zero is refused when the stage is built.
     pub const fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings.attempt_timeout = Some(timeout);
         self
     }
 
-    /// Bounds the attempts that run at once, below the capacity: window and concurrency are two
+    /// Bounds the attempts that run at once, below the capacity (C7): the window and the concurrency are two
     /// numbers. Records in backoff do not count as running. Zero is refused when the stage is built.
     pub const fn max_running(mut self, attempts: usize) -> Self {
         self.settings.max_running = Some(attempts);
         self
     }
 
-    /// Up to where the capacity can be raised while the stage runs.
+    /// Sets the highest capacity that can be set while the stage runs (C8).
     pub const fn max_capacity(mut self, capacity: usize) -> Self {
         self.settings.max_capacity = Some(capacity);
         self
     }
 
-    /// Bounds the retries of all records together.
+    /// Bounds the retries of all records together (R7).
     pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
         self.settings.retry_budget = Some(budget);
         self
     }
 
-    /// What happens to calls in backoff when the input has ended.
+    /// Sets the treatment of calls in backoff when the input has ended.
     pub const fn finish_policy(mut self, policy: FinishPolicy) -> Self {
         self.settings.finish_policy = policy;
         self
@@ -278,13 +279,13 @@ impl Settings {
         }
     }
 
-    /// Whether an operator over the storage `S` can be built.
+    /// C1: checks all settings for an operator over the storage `S`.
     pub(crate) fn check<S: Storage>(&self) -> Result<(), ConfigError> {
         self.check_for(S::MAX_CAPACITY)
     }
 
-    /// Whether one over a storage with that many places can.
-    pub(crate) const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
+    /// C1: checks all settings for a storage with `maximum` places.
+    const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
         let capacity = self.max_capacity();
         if capacity > maximum {
             return Err(ConfigError::CapacityTooLarge { capacity, maximum });
@@ -314,7 +315,7 @@ impl Settings {
     }
 }
 
-/// Whether a capacity makes sense where `maximum` is the largest one possible.
+/// Checks a capacity, of which `maximum` is the largest possible one.
 pub(crate) const fn check_capacity(capacity: usize, maximum: usize) -> Result<(), ConfigError> {
     match capacity {
         0 => Err(ConfigError::ZeroCapacity),
@@ -323,7 +324,7 @@ pub(crate) const fn check_capacity(capacity: usize, maximum: usize) -> Result<()
     }
 }
 
-/// Whether a limit of the attempts running at once makes sense.
+/// Checks a limit of the attempts that run at once.
 pub(crate) const fn check_max_running(attempts: usize) -> Result<(), ConfigError> {
     if attempts == 0 { Err(ConfigError::ZeroMaxRunning) } else { Ok(()) }
 }

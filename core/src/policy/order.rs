@@ -1,6 +1,6 @@
 //! The order in which outcomes leave.
 
-/// The order in which outcomes leave, as a policy's constructors choose it.
+/// The order in which outcomes leave, as chosen by the policy's constructor.
 ///
 /// ```
 /// use inflight_core::{AsyncWait, Order};
@@ -13,16 +13,16 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Order {
-    /// As their inputs came ([`AsyncWait::ordered`](crate::AsyncWait::ordered)).
+    /// Outcomes leave in the order of their inputs (O1, [`AsyncWait::ordered`](crate::AsyncWait::ordered)).
     #[default]
     Ordered,
-    /// As they complete ([`AsyncWait::unordered`](crate::AsyncWait::unordered)).
+    /// Outcomes leave as calls complete (O2, [`AsyncWait::unordered`](crate::AsyncWait::unordered)).
     Unordered,
-    /// Those of one key as their inputs came, and one attempt at a time for each key
-    /// ([`AsyncWait::ordered_by_key`](crate::AsyncWait::ordered_by_key)).
+    /// The outcomes of one key leave in the order of their inputs, and one attempt runs at a time for each key
+    /// (O3, [`AsyncWait::ordered_by_key`](crate::AsyncWait::ordered_by_key)).
     ByKey,
-    /// Those of one key as their inputs came; attempts for one key may overlap
-    /// ([`AsyncWait::overlapping`](crate::AsyncWait::overlapping)).
+    /// The outcomes of one key leave in the order of their inputs; attempts for one key may overlap
+    /// (O3, [`AsyncWait::overlapping`](crate::AsyncWait::overlapping)).
     ByKeyOverlapping,
 }
 

@@ -1,11 +1,11 @@
-//! A bound on retries over all records, so that an outage does not multiply the load.
+//! The retry budget bounds the retries of all records together, so that an outage does not multiply the load (R7).
 
 use core::fmt;
 
 use super::schedule::Q32;
 use crate::policy::ConfigError;
 
-/// A bucket of tokens: each retry takes one, each success puts a part of one back.
+/// A token bucket: each retry takes a token, and each success puts a part of one back.
 ///
 /// When it is empty, nothing is retried: an attempt's result is the call's outcome. The idea is that of
 /// Finagle's retry budget and of gRPC's retry throttling.
@@ -19,13 +19,14 @@ use crate::policy::ConfigError;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RetryBudget {
+    /// In fixed point with 32 binary places, as [`Q32`].
     tokens: u64,
     most: u64,
     per_success: Q32,
 }
 
 impl RetryBudget {
-    /// A full bucket of `tokens` tokens that each success gives `per_success` of one back (0 to 1).
+    /// A full bucket of `tokens` tokens, into which each success puts `per_success` of a token (0 to 1).
     pub const fn new(tokens: u32, per_success: f64) -> Self {
         let most = (tokens as u64) << 32;
         Self { tokens: most, most, per_success: Q32::from_f64(per_success) }
@@ -42,7 +43,7 @@ impl RetryBudget {
         left.is_some()
     }
 
-    /// Puts back what a success gives.
+    /// Puts back the share of a token that a success earns.
     pub(crate) fn deposit(&mut self) {
         self.tokens = self.tokens.saturating_add(self.per_success.bits()).min(self.most);
     }
@@ -58,7 +59,7 @@ impl fmt::Debug for RetryBudget {
 mod tests {
     use super::*;
 
-    // R2, R7: the largest bucket stays full, and what was taken comes back.
+    // R2, R7: the largest bucket does not overflow, and a token that was taken comes back.
     #[test]
     fn the_largest_bucket_saturates() {
         let full = RetryBudget::new(u32::MAX, 1.0);

@@ -1,4 +1,4 @@
-//! When a call is tried again, and after how long.
+//! Retry strategies: they decide if a call is tried again, and after which delay.
 
 mod budget;
 mod schedule;
@@ -11,19 +11,19 @@ use crate::function::AttemptInfo;
 use crate::outcome::Failure;
 use crate::policy::ConfigError;
 
-/// Decides after each attempt whether there is another one.
+/// Decides after each attempt if another one follows.
 ///
-/// A strategy is a pure function and keeps no state: calls that overlap cannot disturb each other's
-/// backoff.
+/// A strategy is a pure function and keeps no state, so calls that overlap cannot disturb each other's
+/// backoff (R1).
 ///
-/// [`NoRetry`], [`FixedDelay`] and [`ExponentialBackoff`] are strategies; others are written like this:
+/// [`NoRetry`], [`FixedDelay`] and [`ExponentialBackoff`] are strategies. This is one of your own:
 ///
 /// ```
 /// use core::time::Duration;
 ///
 /// use inflight_core::{AttemptInfo, Failure, RetryStrategy};
 ///
-/// /// At once, if there is time for another attempt.
+/// /// Retries at once, as long as there is time for another attempt.
 /// struct WhileThereIsTime;
 ///
 /// impl<In, Out, E> RetryStrategy<In, Out, E> for WhileThereIsTime {
@@ -39,10 +39,10 @@ use crate::policy::ConfigError;
 /// }
 /// ```
 pub trait RetryStrategy<In, Out, E> {
-    /// The delay before the next attempt, or `None` to make `result` the call's outcome.
+    /// The delay before the next attempt, or `None` to make `result` the call's outcome (R4).
     ///
-    /// `attempt` is the one that has just ended, with the time that is left now. This is called after every attempt, also after a
-    /// success, so it must be cheap.
+    /// `attempt` is the attempt that has just ended, with the time that is left now. The operator calls this after every
+    /// attempt, also after a success, so it must be cheap.
     fn next_delay(
         &self,
         attempt: AttemptInfo,
@@ -50,17 +50,17 @@ pub trait RetryStrategy<In, Out, E> {
         result: &Result<Out, Failure<E>>,
     ) -> Option<Duration>;
 
-    /// Whether the strategy's settings make sense; asked once, when the operator is built.
+    /// Checks the strategy's settings. Called once, when the operator is built (C1).
     ///
     /// # Errors
     ///
-    /// The setting that does not.
+    /// The setting that makes no sense.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
 }
 
-/// Never again: the first attempt's result is the outcome.
+/// No retries: the first attempt's result is the outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRetry;
 
@@ -71,7 +71,7 @@ impl<In, Out, E> RetryStrategy<In, Out, E> for NoRetry {
     }
 }
 
-/// Always the same delay between attempts.
+/// The same delay before every retry.
 ///
 /// ```
 /// use core::time::Duration;
@@ -82,7 +82,7 @@ impl<In, Out, E> RetryStrategy<In, Out, E> for NoRetry {
 /// ```
 pub type FixedDelay<A = Always, B = Never, C = Never> = Retry<FixedSchedule, A, B, C>;
 
-/// A delay that grows with each attempt, up to a maximum, if wanted with jitter.
+/// A delay that grows with each attempt up to a maximum, with jitter if wanted (R2).
 ///
 /// The delay before retry *k* (counted from 1) is `initial × factor^(k−1)`, at most the maximum.
 ///
@@ -109,11 +109,11 @@ pub type FixedDelay<A = Always, B = Never, C = Never> = Retry<FixedSchedule, A, 
 /// ```
 pub type ExponentialBackoff<A = Always, B = Never, C = Never> = Retry<Exponential, A, B, C>;
 
-/// Retries after the delays of a [`Schedule`], as often as allowed, for the results that two
-/// predicates pick. Use it by its names [`FixedDelay`] and [`ExponentialBackoff`].
+/// Retries after the delays of a [`Schedule`], up to a maximum number of times, the results that two
+/// predicates select. Use it by its names [`FixedDelay`] and [`ExponentialBackoff`].
 ///
-/// An attempt that timed out is retried like an error that the predicate likes. A request whose task
-/// panicked or was cancelled is not retried.
+/// An attempt that timed out is retried like a selected error. A request whose task panicked or was cancelled
+/// is not retried.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry<D, A = Always, B = Never, C = Never> {
     schedule: D,
@@ -144,22 +144,22 @@ impl<D> Retry<D> {
 }
 
 impl<A, B, C> Retry<Exponential, A, B, C> {
-    /// By how much each delay is longer than the one before: at least 1.
+    /// Sets the factor by which each delay is longer than the previous one: at least 1.
     pub const fn factor(mut self, factor: f64) -> Self {
         self.schedule.set_factor(factor);
         self
     }
 
-    /// No delay is longer than this.
+    /// Bounds each delay.
     pub const fn max_delay(mut self, maximum: Duration) -> Self {
         self.schedule.set_maximum(maximum);
         self
     }
 
-    /// Shortens each delay by a random share of at most `share` (0 to 1), so that calls which failed
-    /// together do not come back together.
+    /// Shortens each delay by a random share of at most `share` (0 to 1), so that calls that failed
+    /// together are not retried together.
     ///
-    /// The randomness is a function of `seed`, the call and the attempt: the same in every run.
+    /// The random number is a function of `seed`, the call and the attempt, so it is the same in every run.
     pub const fn jitter(mut self, share: f64, seed: u64) -> Self {
         self.schedule.set_jitter(share, seed);
         self
@@ -167,7 +167,7 @@ impl<A, B, C> Retry<Exponential, A, B, C> {
 }
 
 impl<D, A, B, C> Retry<D, A, B, C> {
-    /// The most retries of one call. Attempts are one more; zero means no retry.
+    /// Sets the most retries of one call. There is one attempt more than retries; zero means no retry.
     pub const fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = retries;
         self
@@ -180,11 +180,11 @@ impl<D, A, B, C> Retry<D, A, B, C> {
         Retry { schedule, max_retries, error: predicate, output, dictated }
     }
 
-    /// Also retries the outputs for which `predicate` is true (a "not yet there", say). If they stay
-    /// so to the end, the last one is the outcome. Annotate its parameter: `|output: &Answer| ..`.
+    /// Also retries the outputs for which `predicate` is true ("not ready yet", for instance). If the last
+    /// attempt's output is such a one, it is the outcome (R4). Annotate its parameter: `|output: &Answer| ..`.
     ///
-    /// Which errors are retried stays as it is: every one, unless [`when_error`](Self::when_error) says otherwise. For
-    /// outputs alone, say that no error is:
+    /// This does not change the errors that are retried: all of them, unless [`when_error`](Self::when_error) selects some.
+    /// To retry outputs only, select no error:
     ///
     /// ```
     /// use core::time::Duration;
@@ -201,8 +201,8 @@ impl<D, A, B, C> Retry<D, A, B, C> {
         Retry { schedule, max_retries, error, output: predicate, dictated }
     }
 
-    /// Lets an error dictate the delay (an HTTP service's `Retry-After`, say): `Some` is taken as it is,
-    /// `None` leaves it to the schedule. Annotate the parameter: `|error: &MyError| ..`.
+    /// Lets an error dictate the delay (an HTTP service's `Retry-After`, for instance): `Some` is used as it is,
+    /// `None` leaves the delay to the schedule. Annotate the parameter: `|error: &MyError| ..`.
     pub fn retry_after<E, P>(self, delay: P) -> Retry<D, A, B, P>
     where
         P: Fn(&E) -> Option<Duration>,
@@ -230,8 +230,10 @@ where
             Ok(output) => self.output.test(output),
             Err(Failure::Error(error)) => self.error.test(error),
             Err(Failure::AttemptTimedOut) => true,
+            // A request's panic or cancellation is not retried; a call's timeout and a shutdown end the whole call.
             Err(_) => false,
         };
+        // K5: `retry` counts failed attempts. One that a crash interrupted has not failed, and uses up no retry.
         if !wanted || attempt.retry >= self.max_retries {
             return None;
         }
@@ -247,9 +249,9 @@ where
     }
 }
 
-/// A question about a value. Every `Fn(&T) -> bool` is one.
+/// A predicate over values. Every `Fn(&T) -> bool` implements it.
 pub trait Predicate<T> {
-    /// The answer.
+    /// Returns true if the value is selected.
     fn test(&self, value: &T) -> bool;
 }
 
@@ -259,7 +261,7 @@ impl<T, F: Fn(&T) -> bool> Predicate<T> for F {
     }
 }
 
-/// A delay that an error dictates. Every `Fn(&E) -> Option<Duration>` is one.
+/// A delay that an error dictates. Every `Fn(&E) -> Option<Duration>` implements it.
 pub trait RetryAfter<E> {
     /// The delay, if the error dictates one.
     fn delay(&self, error: &E) -> Option<Duration>;
@@ -287,7 +289,7 @@ impl<T> Predicate<T> for Always {
     }
 }
 
-/// The predicate that is never true, and the delay that no error dictates.
+/// The predicate that is never true, and a delay that no error dictates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 

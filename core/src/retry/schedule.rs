@@ -6,17 +6,17 @@ use crate::function::AttemptInfo;
 use crate::policy::ConfigError;
 use crate::time::Span;
 
-/// The delay after each attempt, as a pure function of the attempt: [`FixedSchedule`](crate::FixedSchedule) or
+/// The delay after each attempt, as a pure function of the attempt (R1): [`FixedSchedule`](crate::FixedSchedule) or
 /// [`Exponential`].
 ///
-/// Sealed, because a [`Retry`](crate::Retry) is made over these two and no other. For delays of your own
-/// implement [`RetryStrategy`](crate::RetryStrategy), which decides about everything:
+/// Sealed, because only [`Retry`](crate::Retry) uses it, with these two. For delays of your own implement
+/// [`RetryStrategy`](crate::RetryStrategy), which decides everything:
 ///
 /// ```
 /// use core::time::Duration;
 /// use inflight_core::{AttemptInfo, Failure, RetryStrategy};
 ///
-/// /// Delays that somebody has written down.
+/// /// Delays from a table.
 /// struct Table([Duration; 3]);
 ///
 /// impl<In, Out, E> RetryStrategy<In, Out, E> for Table {
@@ -34,11 +34,11 @@ pub trait Schedule: sealed::Sealed {
     /// The delay between `attempt`, which has just ended, and the next one.
     fn delay(&self, attempt: AttemptInfo) -> Duration;
 
-    /// Whether the settings make sense.
+    /// Checks the settings.
     ///
     /// # Errors
     ///
-    /// The setting that does not.
+    /// The setting that makes no sense.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
@@ -51,7 +51,7 @@ mod sealed {
     impl Sealed for super::Exponential {}
 }
 
-/// The same delay every time.
+/// The same delay after every attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {
     delay: Duration,
@@ -71,7 +71,7 @@ impl Schedule for Fixed {
 
 /// A delay that grows by a factor, up to a maximum, less some jitter.
 ///
-/// Factor and jitter are kept in fixed point, so that a target without floating point needs none at
+/// The factor and the jitter are stored in fixed point, so that a target without floating point needs none at
 /// run time, and whole factors are exact.
 #[derive(Clone, Copy, Debug)]
 pub struct Exponential {
@@ -82,7 +82,7 @@ pub struct Exponential {
     seed: u64,
 }
 
-/// Without a maximum of the caller's, no delay is longer than this.
+/// The maximum delay where the caller sets none.
 const DEFAULT_MAXIMUM: Span = Span::of(Duration::from_secs(60));
 
 impl Exponential {
@@ -114,13 +114,15 @@ impl Schedule for Exponential {
         let maximum = self.maximum().as_nanos();
         let mut delay = self.initial.as_nanos().min(maximum);
         for _ in 0..attempt.retry {
+            // T8: rounded up, so that no delay is shorter than it should be.
             let longer = self.factor.times_rounded_up(delay).min(maximum);
             if longer == delay {
-                break; // at the maximum, or the factor is 1: it stays so
+                break; // the maximum, or a factor of 1: further rounds change nothing, and `retry` may be huge
             }
             delay = longer;
         }
         if self.jitter.0 > 0 {
+            // R1: the random number is a pure function of seed, request id and attempt.
             let random = Q32(mix(self.seed, attempt) >> 32);
             delay -= self.jitter.times(random.times(delay)).min(delay);
         }
@@ -142,8 +144,8 @@ impl Schedule for Exponential {
     }
 }
 
-/// 64 well-mixed bits from the seed, the call and the attempt (the finaliser of SplitMix64, by
-/// Steele, Lea and Flood).
+/// Mixes the seed, the call and the attempt into 64 bits (with the finaliser of SplitMix64, by Steele, Lea and
+/// Flood).
 fn mix(seed: u64, attempt: AttemptInfo) -> u64 {
     let attempts = u64::from(attempt.number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut z =
@@ -153,13 +155,13 @@ fn mix(seed: u64, attempt: AttemptInfo) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number with 32 binary places.
+/// A number in fixed point, with 32 binary places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Q32(u64);
 
 impl Q32 {
     const ONE: Self = Self(1 << 32);
-    /// What stands for a number that is negative, too large or none.
+    /// The value for a number that is negative, too large or not a number.
     const INVALID: Self = Self(u64::MAX);
 
     pub(super) const fn from_f64(number: f64) -> Self {

@@ -1,24 +1,26 @@
-//! Which slots of a table are in use.
+//! The set of slots that are in use. A snapshot, a metrics report and the like visit its slots.
 
 use super::AutoTraits;
 
-/// Finds the slots of a table that are in use, without looking at all that ever were.
+/// Finds the slots of a table that are in use without visiting every slot that was ever used (M1: the cost of the numbers
+/// follows the records in flight).
 #[doc(hidden)]
 #[allow(unreachable_pub, missing_docs)]
 pub trait InUse: AutoTraits {
     const EMPTY: Self;
-    /// The table has got this slot.
+    /// Makes room for a new slot of the table.
     fn grow(&mut self, slot: u32);
-    /// A slot of the table is in use from now on.
+    /// Adds a slot to the set.
     fn mark(&mut self, slot: u32);
-    /// Forgets slots for which `is_used` does not hold.
+    /// Removes the slots for which `is_used` is false.
     fn retain(&mut self, is_used: impl Fn(usize) -> bool);
-    /// The slots in use, in ascending order, of a table of `len`; and those that were not forgotten.
+    /// The slots in the set, in ascending order: all that are in use, and those that were vacated since the last
+    /// [`retain`](Self::retain). `len` is the length of the table.
     fn iter(&self, len: usize) -> impl Iterator<Item = usize>;
 }
 
-/// A bit for each slot, set when the slot is used. It is not cleared when the slot is given back, since that would cost every
-/// record, but by who looks for the slots now and then: so each use of a slot costs one look at most.
+/// A bit for each slot, set when the slot is used. Vacating a slot does not clear its bit, because every record would pay for
+/// that; [`retain`](InUse::retain) clears it, now and then. So each use of a slot costs at most one extra visit.
 #[cfg(feature = "alloc")]
 #[doc(hidden)]
 #[derive(Debug)]
@@ -30,6 +32,7 @@ impl InUse for BitPerSlot {
     const EMPTY: Self = Self(alloc::vec::Vec::new());
 
     fn grow(&mut self, slot: u32) {
+        // Tables grow by one slot at a time, so a new word is needed at every 64th.
         if slot as usize / 64 == self.0.len() {
             self.0.push(0);
         }
@@ -61,12 +64,12 @@ impl InUse for BitPerSlot {
 fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let lowest = (word != 0).then(|| word.trailing_zeros() as usize)?;
-        word &= word - 1;
+        word &= word - 1; // clears the lowest bit that is set
         Some(lowest)
     })
 }
 
-/// In place there are few slots, and all of them are looked at.
+/// The set for tables in place: there are few slots, so a visit tries all of them.
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]

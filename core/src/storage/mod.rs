@@ -1,6 +1,6 @@
-//! Where the operator keeps its tables: on the heap, or in place with a capacity in the type.
+//! Storage of the operator's tables: on the heap, or in place with a capacity in the type.
 //!
-//! The operator is written once, over slices and indices; a storage only says how a table grows.
+//! The operator is written once, over slices and indices; a storage only decides how a table grows.
 
 mod in_use;
 pub(crate) mod keys;
@@ -16,11 +16,11 @@ use self::keys::Groups;
 use self::keys::{Chains, Keys};
 pub(crate) use self::tables::StageTables;
 
-/// No slot: ends a list.
+/// The end of a list, in place of a slot's number.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Where tables live. Implemented by `Heap` (with the feature `alloc`) and by [`Fixed`]; not to be
-/// implemented elsewhere.
+/// The kind of memory that tables live in: `Heap` (with the feature `alloc`) or [`Fixed`]. Sealed: no other type can
+/// implement it.
 pub trait Storage: sealed::Sealed {
     /// A table that grows at its end.
     #[doc(hidden)]
@@ -28,30 +28,30 @@ pub trait Storage: sealed::Sealed {
     /// A queue.
     #[doc(hidden)]
     type Queue<T>: Queue<T>;
-    /// Which slots of a table are in use.
+    /// The set of slots of a table that are in use.
     #[doc(hidden)]
     type InUse: InUse;
     /// Control elements in flight.
     #[doc(hidden)]
     type Controls<T: AutoTraits>: Queue<T> + AutoTraits;
-    /// What finds the last record of a key.
+    /// The table that finds the last record of a key.
     #[doc(hidden)]
     type Keys: Keys;
-    /// Where a restore keeps what has no place yet.
+    /// The queue of restored elements that have no place yet (K5: a restore into a smaller capacity).
     #[doc(hidden)]
     type Backlog<T>: Queue<T>;
-    /// How many elements that can be.
+    /// The most elements that the backlog can hold.
     #[doc(hidden)]
     const MAX_BACKLOG: usize;
-    /// Whether there can be control elements.
+    /// True if the queue of control elements can hold any.
     #[doc(hidden)]
     const HOLDS_CONTROLS: bool = true;
     /// The largest capacity an operator over this storage can have.
     const MAX_CAPACITY: usize;
 }
 
-/// Storage on the heap. The capacity is chosen at run time, at most 2^24; tables grow as places are used for the
-/// first time and are reused from then on.
+/// Storage on the heap. The capacity is chosen at run time, at most 2^24; a table grows when a place is used for the
+/// first time, and reuses the place from then on.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;
@@ -93,12 +93,12 @@ impl<const N: usize> Storage for Fixed<N> {
     type Controls<T: AutoTraits> = Self::Queue<T>;
     type Keys = Chains<N>;
     type Backlog<T> = EmptyQueue;
+    // Without an allocator a restored snapshot has to fit into the capacity.
     const MAX_BACKLOG: usize = 0;
     const MAX_CAPACITY: usize = N;
 }
 
-/// What can be sent, shared and moved: said of tables whose kind a generic stage does not know, so that it still
-/// can be.
+/// Bounds on tables whose type a generic stage does not know, so that the stage still implements `Send`, `Sync` and `Unpin`.
 #[doc(hidden)]
 #[allow(unreachable_pub)]
 pub trait AutoTraits: Send + Sync + Unpin {}
@@ -229,7 +229,7 @@ impl<T, const N: usize> Queue<T> for heapless::Deque<T, N> {
     }
 }
 
-/// A queue that holds nothing.
+/// A queue that has no room: it refuses every item.
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]

@@ -1,7 +1,7 @@
-//! Sorting, large and fast with a heap, small without one: the standard library's would be a quarter of all
-//! that a small machine's stage needs.
+//! A sort that is fast with the feature `alloc` and small without it: the standard library's sort would be a quarter of
+//! the code of a stage on a small machine.
 
-/// Sorts `indices` by what `key` says of each; equal ones in any order. O(n log n).
+/// Sorts `indices` by the key that `key` returns for each; indices with equal keys end in any order. O(n log n).
 pub(crate) fn by_key<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
     if cfg!(feature = "alloc") {
         indices.sort_unstable_by_key(|&index| key(index));
@@ -12,8 +12,8 @@ pub(crate) fn by_key<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
 
 fn heap_sort<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
     let length = indices.len();
-    // First a heap is made of the whole, from its last parent up; then the largest of what is left goes to
-    // its end, again and again.
+    // One loop for both phases of a heap sort, so that the compiler emits `sift_down` once. The first `length / 2` steps
+    // build the heap, from its last parent up; the other `length` steps move the largest index left behind the heap.
     for step in (0..length / 2 + length).rev() {
         let (root, end) = match step.checked_sub(length) {
             Some(parent) => (parent, length),
@@ -26,7 +26,7 @@ fn heap_sort<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
     }
 }
 
-/// Lets an index sink below all that are larger.
+/// Moves an index down until both of its children are smaller.
 fn sift_down<K: Ord>(heap: &mut [u32], mut parent: usize, key: &impl Fn(u32) -> K) {
     loop {
         let mut child = 2 * parent + 1;
@@ -45,9 +45,9 @@ fn sift_down<K: Ord>(heap: &mut [u32], mut parent: usize, key: &impl Fn(u32) -> 
 mod tests {
     use super::*;
 
-    // All orders of up to eight, with some keys equal.
+    // All orders of up to eight indices, some with equal keys.
     #[test]
-    fn everything_is_sorted() {
+    fn every_order_of_up_to_eight_is_sorted() {
         for length in 0..=8_u32 {
             for order in 0..(1..=length).product::<u32>() {
                 let mut left: [u32; 8] = core::array::from_fn(|at| at as u32);

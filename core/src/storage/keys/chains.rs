@@ -1,19 +1,21 @@
-//! For few calls and little memory: a hash table whose entries are linked through the calls' numbers.
+//! The key table for few calls and little memory: a hash table with chaining, linked through the calls' numbers.
 //!
-//! Keys that somebody has chosen may all be in one bucket. Then all are looked at, which `N` bounds.
+//! Strangers may choose keys that all hash to one bucket. Then a lookup follows one chain through all of them, and `N`
+//! bounds its length (O6).
 
 use super::{Entry, Keys, mix, scale};
 use crate::storage::NONE;
 
-/// For calls below `N`. Links are numbers of calls plus one, 0 for none, so that it is all zeros at first and costs
-/// a program no flash.
+/// A table for the calls below `N`. A link is a call's number plus one, and 0 means none: an empty table is all zeros, so a
+/// table in a `static` takes no flash.
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]
 pub struct Chains<const N: usize> {
     /// The first entry of each bucket.
     buckets: [u32; N],
-    /// An entry for each call, linked to the next one of its bucket; only those of the last calls of their keys are.
+    /// An entry for each call. The entries of last calls are linked to the next one in their bucket; the others are in no
+    /// chain.
     entries: [Entry; N],
 }
 
@@ -30,16 +32,18 @@ impl<const N: usize> Keys for Chains<N> {
 
     fn replace_last(&mut self, key: u64, call: u32) -> u32 {
         let link = self.link_to(key, |_, entry| entry.key() == key);
+        // The new call takes the last one's place in the chain.
         let last = core::mem::replace(link, call + 1);
         let next = if last == 0 { 0 } else { self.entries[last as usize - 1].link };
         self.entries[call as usize].set_key(key);
         self.entries[call as usize].link = next;
-        last.wrapping_sub(1) // which is `NONE` for none
+        last.wrapping_sub(1) // 0 becomes `NONE`
     }
 
     fn remove_last(&mut self, call: u32) {
         let Entry { link: next, .. } = self.entries[call as usize];
         let link = self.link_to(self.key(call), |at, _| at == call);
+        // A link of 0 is the end of the chain: a later call of the same key has replaced this one.
         if *link != 0 {
             *link = next;
         }
@@ -47,9 +51,11 @@ impl<const N: usize> Keys for Chains<N> {
 }
 
 impl<const N: usize> Chains<N> {
-    /// What links to the first entry in the bucket of a key that is looked for, or to none at its end.
+    /// Searches the bucket of `key` and returns the link that leads to the first entry for which `is_it` is true, or the
+    /// last link of the chain, which is 0.
     fn link_to(&mut self, key: u64, is_it: impl Fn(u32, &Entry) -> bool) -> &mut u32 {
         let bucket = scale(mix(key), N);
+        // Walks by index and borrows the link at the end: the borrow checker refuses a `&mut` that walks along.
         let mut before = NONE;
         let mut at = self.buckets[bucket].wrapping_sub(1);
         while at != NONE && !is_it(at, &self.entries[at as usize]) {
@@ -67,9 +73,9 @@ impl<const N: usize> Chains<N> {
 mod tests {
     use super::*;
 
-    // O6: whatever the keys have in common, few share a bucket.
+    // O6: keys with a regular pattern spread well, so few share a bucket.
     #[test]
-    fn keys_are_spread_over_many_buckets() {
+    fn regular_keys_spread_over_many_buckets() {
         for spread in [1, 1 << 20, 1 << 32, 1 << 50, (1 << 32) + 1] {
             let mut keys = Chains::<2048>::EMPTY;
             for call in 0..1000 {

@@ -1,18 +1,18 @@
-//! For many calls: a hash table in which what is there is told by a few bytes.
+//! The key table for many calls: an open-addressing hash table with one byte of tag for each cell.
 //!
-//! In a large window every look at a random place of the memory is a wait, and the next locked instruction (a request
-//! leaves its waker somewhere) waits for it too. So:
+//! In a large window every access to a random place in memory is a cache miss, and the next locked instruction (a
+//! request stores its waker) has to wait for that miss too. So:
 //!
-//! * What says that a key is not there is small: a byte for each place, seven places in a word, nearly always one
-//!   word. (Looking at many places at once is from Swiss tables; counting in the word what went past it, which
-//!   needs no tombstones, from F14.)
-//! * What need not be known at once is done for many calls at once, so that they wait together: a call is written into its
-//!   place, and a place is made free, later; but before anything is read that depends on it, which is only where the bytes
-//!   are the same.
+//! * One word decides that a key is absent. It holds the tags of a group of seven cells, and in nearly all cases one
+//!   group is enough. (Comparing many tags at once comes from Swiss tables; the overflow count in the word, which makes
+//!   tombstones unnecessary, comes from F14.)
+//! * Writes to cells are deferred and flushed in batches of 32, so that their cache misses overlap. The tag of a new
+//!   call is set at once; the number of the call is written into its cell, and a cell is freed, at the next flush. A
+//!   lookup flushes before it reads a cell, which it does only if a tag matches.
 //!
-//! Keys may be names that strangers have chosen, and how they are mixed is no secret: any number of them can be made to
-//! belong to one group. So a key is in one of a few groups or, if these are full, in an ordered map, whose cost depends on
-//! no key. (A secret to mix them with would have to come from somewhere: there is no randomness here.)
+//! Strangers may choose the keys (names of users), and the hash function is no secret: any number of keys can be made to
+//! hash to one group. So a key is stored in one of at most eight groups or, when these are full, in an ordered map, whose
+//! cost depends on no hash. (A secret hash seed would need a source of randomness, which a `no_std` library has not.)
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -21,26 +21,27 @@ use super::{Entry, Keys, mix, scale};
 use crate::storage::NONE;
 use crate::storage::{Heap, Storage};
 
-/// How many calls a group of seven places has on average, at most. Where calls come and go, one in ten goes past its group
-/// then.
+/// The load factor: the table grows when its groups of seven cells hold more than this many calls on average. At this
+/// load one call in ten is displaced from its home group.
 const CALLS_PER_GROUP: usize = 4;
 
-/// How many things are done at once.
+/// The number of deferred writes that a flush carries out.
 const BATCH: usize = 32;
 
-/// A place that is to be made free, and not a call that is to be written into its place. There are fewer than 2^30 of each.
-const FREED: u32 = 1 << 31;
+/// Marks a deferred write that frees a cell; without the mark it stores a call in its cell. Cell numbers and call numbers
+/// are both below 2^30.
+const FREE_CELL: u32 = 1 << 31;
 
-/// The call went past the first group of its key.
-const STRAYED: u32 = 1 << 30;
+/// Marks the cell of a displaced call: one that is not in the home group of its key.
+const DISPLACED: u32 = 1 << 30;
 
-/// In how many groups a key is looked for: its first, and those behind that are passed on the way.
-const REACH: usize = 8;
+/// The most groups that a lookup probes: the home group, and those after it as long as their predecessors have overflowed.
+const MAX_PROBES: usize = 8;
 
-/// Where a call is that went past all of them: in no place, but in the map.
-const BEYOND: u32 = STRAYED | (STRAYED - 1);
+/// In place of a cell: the call is in the map, because all groups that its key may be in were full.
+const IN_MAP: u32 = DISPLACED | (DISPLACED - 1);
 
-// Three bytes are enough for a call's number.
+// A cell stores the number of a call in three bytes.
 const _: () = assert!(Heap::MAX_CAPACITY <= 1 << 24);
 
 #[doc(hidden)]
@@ -48,34 +49,33 @@ const _: () = assert!(Heap::MAX_CAPACITY <= 1 << 24);
 #[allow(unreachable_pub)]
 pub struct Groups {
     groups: Vec<Group>,
-    /// Which call is in each place, [seven](in_table) to a group; in three bytes, of which the lowest comes first.
-    places: Vec<[u8; 3]>,
-    /// An entry for each call, linked to its place if it is the last of its key.
+    /// The call in each cell, [seven](cell_index) to a group; in three bytes, the lowest first.
+    cells: Vec<[u8; 3]>,
+    /// An entry for each call, linked to its cell if the call is the last of its key.
     entries: Vec<Entry>,
-    /// The last calls of keys for which none of their groups had room: next to none, unless that was meant.
-    beyond: BTreeMap<u64, u32>,
-    /// Places that are not free.
-    taken: usize,
-    /// What is to be done: calls to be written into their places, and places to be made free.
-    later: [u32; BATCH],
-    /// How many things that are.
-    put_off: usize,
-    /// Groups and entries that were looked at behind the first one's bytes.
+    /// The last calls of keys whose groups were all full: hardly any, unless somebody chose keys that collide.
+    map: BTreeMap<u64, u32>,
+    /// Cells that are not free; those that the next flush frees are still counted.
+    occupied: usize,
+    /// Writes for the next flush: a call to store in its cell, or a cell to free (with [`FREE_CELL`]).
+    deferred: [u32; BATCH],
+    deferred_len: usize,
+    /// Groups and entries that were accessed after the home group's word.
     #[cfg(test)]
-    looks: usize,
+    probes: usize,
 }
 
 impl Keys for Groups {
     const EMPTY: Self = Self {
         groups: Vec::new(),
-        places: Vec::new(),
+        cells: Vec::new(),
         entries: Vec::new(),
-        beyond: BTreeMap::new(),
-        taken: 0,
-        later: [0; BATCH],
-        put_off: 0,
+        map: BTreeMap::new(),
+        occupied: 0,
+        deferred: [0; BATCH],
+        deferred_len: 0,
         #[cfg(test)]
-        looks: 0,
+        probes: 0,
     };
 
     fn key(&self, call: u32) -> u64 {
@@ -86,205 +86,209 @@ impl Keys for Groups {
     fn note(&mut self, call: u32, key: u64) {
         match self.entries.get_mut(call as usize) {
             Some(entry) => entry.set_key(key),
-            None if key == 0 => {} // as it is without an entry
+            None if key == 0 => {} // a call without an entry has the key 0 already
             None => self.make_entry(call).set_key(key),
         }
     }
 
     fn replace_last(&mut self, key: u64, call: u32) -> u32 {
-        // Places that are still to be made free count as taken. So many of them are no reason yet, or in a full table it would
-        // be done for one call at a time.
+        // O6: cells that wait to be freed count as occupied. The allowance for them keeps a full table from flushing for
+        // every single call.
         let groups = self.groups.len();
-        if CALLS_PER_GROUP * groups + groups.min(BATCH) <= self.taken {
+        if CALLS_PER_GROUP * groups + groups.min(BATCH) <= self.occupied {
             self.make_room();
         }
-        let (first, tag) = self.hash(key);
-        let last = self.find(first, tag, key);
+        let (home, tag) = self.hash(key);
+        let last = self.find(home, tag, key);
         let entry = match self.entries.get_mut(call as usize) {
             Some(entry) => entry,
             None => self.make_entry(call),
         };
         entry.set_key(key);
         if last == NONE {
-            self.link(first, tag, call);
+            self.insert(home, tag, call);
         } else {
-            let place = core::mem::replace(&mut self.entries[last as usize].link, NONE);
-            self.entries[call as usize].link = place;
-            self.write(place, call);
+            // The new call takes over the cell of the last one, and with it the tag and all overflow counts.
+            let cell = core::mem::replace(&mut self.entries[last as usize].link, NONE);
+            self.entries[call as usize].link = cell;
+            self.write(cell, call);
         }
         last
     }
 
     fn remove_last(&mut self, call: u32) {
         let Some(entry) = self.entries.get_mut(call as usize) else { return };
-        let place = core::mem::replace(&mut entry.link, NONE);
-        if place == NONE {
+        let cell = core::mem::replace(&mut entry.link, NONE);
+        if cell == NONE {
+            return; // a later call of the same key has taken the cell over
+        }
+        if cell & DISPLACED != 0 && self.remove_displaced(call, cell) == IN_MAP {
             return;
         }
-        if place & STRAYED != 0 && self.come_back(call, place) == BEYOND {
-            return;
-        }
-        self.put_off(place & !STRAYED | FREED);
+        self.defer(cell & !DISPLACED | FREE_CELL);
     }
 }
 
 impl Groups {
     /// The last call of a key, or [`NONE`].
     #[inline(always)]
-    fn find(&mut self, first: usize, tag: u8, key: u64) -> u32 {
-        let group = self.groups[first];
-        if group.with(tag) == Lanes::NONE && !group.is_passed() {
+    fn find(&mut self, home: usize, tag: u8, key: u64) -> u32 {
+        let group = self.groups[home];
+        if group.lanes_with(tag) == Lanes::NONE && !group.has_overflowed() {
             return NONE;
         }
-        self.find_there(first, tag, key)
+        self.find_in_cells(home, tag, key)
     }
 
-    /// The same, where there is something to look at.
+    /// Continues [`find`](Self::find) where the home group's word does not rule the key out.
     #[inline(never)]
-    fn find_there(&mut self, first: usize, tag: u8, key: u64) -> u32 {
-        let mut at = first;
-        for _ in 0..self.reach() {
-            if self.groups[at].with(tag) != Lanes::NONE && self.put_off > 0 {
-                self.catch_up();
+    fn find_in_cells(&mut self, home: usize, tag: u8, key: u64) -> u32 {
+        let mut at = home;
+        for _ in 0..self.max_probes() {
+            // A tag matches, so a cell will be read: it must hold what was deferred.
+            if self.groups[at].lanes_with(tag) != Lanes::NONE && self.deferred_len > 0 {
+                self.flush();
             }
             let group = self.groups[at];
-            self.look();
-            for lane in group.with(tag) {
-                self.look();
-                let [low, middle, high] = self.places[in_table((8 * at + lane) as u32)];
+            self.count_probe();
+            for lane in group.lanes_with(tag) {
+                self.count_probe();
+                let [low, middle, high] = self.cells[cell_index((8 * at + lane) as u32)];
                 let call = u32::from_le_bytes([low, middle, high, 0]);
                 if self.entries[call as usize].key() == key {
                     return call;
                 }
             }
-            if !group.is_passed() {
-                return NONE;
+            if !group.has_overflowed() {
+                return NONE; // no key was displaced past this group
             }
-            at = self.behind(at);
+            at = self.next_group(at);
         }
-        self.beyond.get(&key).copied().unwrap_or(NONE)
+        self.map.get(&key).copied().unwrap_or(NONE)
     }
 
-    /// Puts a call whose key is not in the table into the first of its groups that has room.
+    /// Inserts a call whose key is not in the table: into the first of the key's groups that has a free cell.
     #[inline(always)]
-    fn link(&mut self, first: usize, tag: u8, call: u32) {
-        let place = match self.groups[first].take(tag) {
-            Some(lane) => (8 * first + lane) as u32,
-            None => self.link_behind(first, tag, call),
+    fn insert(&mut self, home: usize, tag: u8, call: u32) {
+        let cell = match self.groups[home].insert(tag) {
+            Some(lane) => (8 * home + lane) as u32,
+            None => self.insert_displaced(home, tag, call),
         };
-        self.entries[call as usize].link = place;
-        if place != BEYOND {
-            self.taken += 1;
-            self.put_off(call);
+        self.entries[call as usize].link = cell;
+        if cell != IN_MAP {
+            self.occupied += 1;
+            self.defer(call);
         }
     }
 
-    /// The same where the first group is full.
+    /// Inserts a call whose home group is full. Each group that it is displaced from counts it.
     #[inline(never)]
-    fn link_behind(&mut self, first: usize, tag: u8, call: u32) -> u32 {
-        let mut at = first;
-        for _ in 1..self.reach() {
-            self.groups[at].count(1);
-            at = self.behind(at);
-            self.look();
-            if let Some(lane) = self.groups[at].take(tag) {
-                return (8 * at + lane) as u32 | STRAYED;
+    fn insert_displaced(&mut self, home: usize, tag: u8, call: u32) -> u32 {
+        let mut at = home;
+        for _ in 1..self.max_probes() {
+            self.groups[at].add_overflow(1);
+            at = self.next_group(at);
+            self.count_probe();
+            if let Some(lane) = self.groups[at].insert(tag) {
+                return (8 * at + lane) as u32 | DISPLACED;
             }
         }
-        self.groups[at].count(1);
-        self.write_beyond(call);
-        BEYOND
+        self.groups[at].add_overflow(1);
+        self.insert_in_map(call);
+        IN_MAP
     }
 
-    /// A call that went past groups leaves its place, or the map.
+    /// Takes a displaced call out of the overflow counts of the groups before its cell, or out of the map. Returns `cell`.
     #[cold]
-    fn come_back(&mut self, call: u32, place: u32) -> u32 {
+    fn remove_displaced(&mut self, call: u32, cell: u32) -> u32 {
         let key = self.key(call);
-        if place == BEYOND {
-            self.beyond.remove(&key);
+        if cell == IN_MAP {
+            self.map.remove(&key);
         }
         let (mut at, _) = self.hash(key);
-        for _ in 0..self.reach() {
-            if at == (place & !STRAYED) as usize / 8 {
+        for _ in 0..self.max_probes() {
+            if at == (cell & !DISPLACED) as usize / 8 {
                 break;
             }
-            self.look();
-            self.groups[at].count(-1);
-            at = self.behind(at);
+            self.count_probe();
+            self.groups[at].add_overflow(-1);
+            at = self.next_group(at);
         }
-        place
+        cell
     }
 
     #[cold]
-    fn write_beyond(&mut self, call: u32) {
-        self.beyond.insert(self.key(call), call);
+    fn insert_in_map(&mut self, call: u32) {
+        self.map.insert(self.key(call), call);
     }
 
-    /// In how many groups a key is looked for.
-    fn reach(&self) -> usize {
-        self.groups.len().min(REACH)
+    /// The number of groups that a lookup probes before it asks the map.
+    fn max_probes(&self) -> usize {
+        self.groups.len().min(MAX_PROBES)
     }
 
-    fn look(&mut self) {
+    fn count_probe(&mut self) {
         #[cfg(test)]
-        (self.looks += 1);
+        (self.probes += 1);
     }
 
-    /// (The remainders here and below change nothing, but spare a check of the bounds.)
+    /// Adds a write to the next flush. (The remainders here and in [`flush`](Self::flush) change no value; they spare a
+    /// bounds check.)
     #[inline(always)]
-    fn put_off(&mut self, what: u32) {
-        self.later[self.put_off % BATCH] = what;
-        self.put_off += 1;
-        if self.put_off == BATCH {
-            self.catch_up();
+    fn defer(&mut self, write: u32) {
+        self.deferred[self.deferred_len % BATCH] = write;
+        self.deferred_len += 1;
+        if self.deferred_len == BATCH {
+            self.flush();
         }
     }
 
-    /// Does what was put off.
+    /// Carries out the deferred writes.
     #[inline(never)]
-    fn catch_up(&mut self) {
-        for at in 0..core::mem::take(&mut self.put_off) {
-            let what = self.later[at % BATCH];
-            if what & FREED != 0 {
-                let place = (what & !FREED) as usize;
-                self.groups[place / 8].set_free(place % 8);
-                self.taken -= 1;
+    fn flush(&mut self) {
+        for at in 0..core::mem::take(&mut self.deferred_len) {
+            let write = self.deferred[at % BATCH];
+            if write & FREE_CELL != 0 {
+                let cell = (write & !FREE_CELL) as usize;
+                self.groups[cell / 8].remove(cell % 8);
+                self.occupied -= 1;
                 continue;
             }
-            // The call may have left since. If its number is in use again, for another place, that is written, twice at worst.
-            let place = self.entries[what as usize].link;
-            if place != NONE {
-                self.write(place, what);
+            // The call may have left since, and then has no cell. Or its number was reused for another call, whose write
+            // follows: that cell is written twice with the same number, which does no harm.
+            let cell = self.entries[write as usize].link;
+            if cell != NONE {
+                self.write(cell, write);
             }
         }
     }
 
     #[inline(always)]
-    fn write(&mut self, place: u32, call: u32) {
+    fn write(&mut self, cell: u32, call: u32) {
         let [low, middle, high, _] = call.to_le_bytes();
-        match self.places.get_mut(in_table(place & !STRAYED)) {
-            Some(place) => *place = [low, middle, high],
-            None => self.write_beyond(call), // there is no such place
+        match self.cells.get_mut(cell_index(cell & !DISPLACED)) {
+            Some(cell) => *cell = [low, middle, high],
+            None => self.insert_in_map(call), // `IN_MAP` is no cell's number
         }
     }
 
-    /// Makes free what is to be, and, if that is not enough, twice as many groups.
+    /// Flushes, which may free cells; if the table is still full, doubles the groups and inserts all calls again.
     #[cold]
     fn make_room(&mut self) {
-        self.catch_up();
+        self.flush();
         let groups = self.groups.len();
-        if self.taken < CALLS_PER_GROUP * groups {
+        if self.occupied < CALLS_PER_GROUP * groups {
             return;
         }
         self.groups.clear();
         self.groups.resize((2 * groups).max(2), Group(0));
-        self.places.resize(7 * self.groups.len(), [0; 3]);
-        self.beyond.clear();
-        self.taken = 0;
+        self.cells.resize(7 * self.groups.len(), [0; 3]);
+        self.map.clear();
+        self.occupied = 0;
         for call in 0..self.entries.len() as u32 {
             if core::mem::replace(&mut self.entries[call as usize].link, NONE) != NONE {
-                let (first, tag) = self.hash(self.key(call));
-                self.link(first, tag, call);
+                let (home, tag) = self.hash(self.key(call));
+                self.insert(home, tag, call);
             }
         }
     }
@@ -296,75 +300,81 @@ impl Groups {
         &mut self.entries[call]
     }
 
-    /// The group in which a key is looked for first, and the byte of its place: neither 0, which is [`FREE`], nor 1 (see
-    /// [`Group::with`]). Of the half that the group is of, but independent of it: there are at most 2^22 groups.
+    /// The home group of a key, and its tag: neither 0, which is [`FREE`], nor 1 (see [`Group::lanes_with`]).
+    ///
+    /// Both come from the higher 32 bits, the group from their top and the tag from their bottom. There are at most 2^22
+    /// groups, so the two hardly depend on each other.
     #[inline(always)]
     fn hash(&self, key: u64) -> (usize, u8) {
         let mixed = mix(key);
         (scale(mixed, self.groups.len()), ((mixed >> 32) as u8).max(2))
     }
 
-    /// The group after another one.
+    /// The group that is probed after `group`.
     #[inline]
-    fn behind(&self, group: usize) -> usize {
+    fn next_group(&self, group: usize) -> usize {
         if group + 1 == self.groups.len() { 0 } else { group + 1 }
     }
 }
 
-/// Where a place is in a table. As a number, it is eight times that of its group and which of the seven it is.
+/// The index of a cell in the table. A cell's number is eight times its group plus its lane, and each group has seven lanes.
 #[inline(always)]
-fn in_table(place: u32) -> usize {
-    (place - place / 8) as usize
+fn cell_index(cell: u32) -> usize {
+    (cell - cell / 8) as usize
 }
 
-/// A byte each for seven places. The highest byte counts the calls that belong here and are in a group behind, because this
-/// one was full; at 255 it stays as it is until the table grows.
+/// The tags of seven cells, a byte each. The highest byte is the overflow count: how many calls were displaced from or past
+/// this group, because it was full. At 255 the count stays until the table grows, since it no longer knows its true value.
 #[derive(Clone, Copy, Debug)]
 struct Group(u64);
 
-/// The byte of a place without a call.
+/// The tag of a free cell.
 const FREE: u8 = 0;
 
-/// The lowest bit of each place's byte.
+/// The lowest bit of each tag.
 const ONES: u64 = 0x0001_0101_0101_0101;
 
 impl Group {
-    /// The places with this byte. Behind the first, seldom, also some whose byte differs from it in the lowest bit; so
-    /// that free ones are not among them, no call's byte is 1.
+    /// The lanes with this tag.
+    ///
+    /// The subtraction borrows from lane to lane, so lanes above the first match may be reported although their tags differ
+    /// from `tag` in the lowest bit. A lookup compares keys anyway; a search for [`FREE`] must be exact, so no call has the
+    /// tag 1.
     #[inline(always)]
-    fn with(self, byte: u8) -> Lanes {
-        let different = self.0 ^ (u64::from(byte) * ONES);
+    fn lanes_with(self, tag: u8) -> Lanes {
+        let different = self.0 ^ (u64::from(tag) * ONES);
         Lanes(different.wrapping_sub(ONES) & !different & (ONES << 7))
     }
 
-    /// Writes the byte of a call into the first free place, if there is one, and returns which that is.
+    /// Writes the tag of a call into the first free lane, if there is one, and returns that lane.
     #[inline(always)]
-    fn take(&mut self, byte: u8) -> Option<usize> {
-        let lane = self.with(FREE).next()?;
-        self.0 |= u64::from(byte) << (8 * lane);
+    fn insert(&mut self, tag: u8) -> Option<usize> {
+        let lane = self.lanes_with(FREE).next()?;
+        self.0 |= u64::from(tag) << (8 * lane);
         Some(lane)
     }
 
     #[inline(always)]
-    fn set_free(&mut self, lane: usize) {
+    fn remove(&mut self, lane: usize) {
         self.0 &= !(0xff << (8 * lane));
     }
 
+    /// Returns true if calls were displaced from or past this group, so that a lookup has to probe the next one.
     #[inline(always)]
-    fn is_passed(self) -> bool {
+    fn has_overflowed(self) -> bool {
         self.0 >> 56 != 0
     }
 
-    /// One call more, or one less, has gone past.
+    /// Adds to the overflow count, unless it is saturated.
     #[cold]
-    fn count(&mut self, calls: i64) {
+    fn add_overflow(&mut self, calls: i64) {
         if self.0 >> 56 != 0xff {
             self.0 = self.0.wrapping_add_signed(calls << 56);
         }
     }
 }
 
-/// The highest bit of the byte of some places.
+/// A set of lanes: the highest bit of each one's byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Lanes(u64);
 
@@ -390,9 +400,9 @@ mod tests {
     use super::*;
     use crate::storage::keys::tests::unmix;
 
-    // O6: whatever the keys have in common, few go past their group.
+    // O6: keys with a regular pattern spread well, so few are displaced.
     #[test]
-    fn keys_are_spread_over_many_groups() {
+    fn regular_keys_spread_over_all_groups() {
         for spread in [1, 1 << 20, 1 << 32, 1 << 50, (1 << 32) + 1] {
             let mut keys = Groups::EMPTY;
             let mut tags = BTreeSet::new();
@@ -401,52 +411,52 @@ mod tests {
                 keys.replace_last(key, call);
                 tags.insert(keys.hash(key).1);
             }
-            assert!(tags.len() > 150, "{} bytes for 4096 keys, {spread} apart", tags.len());
+            assert!(tags.len() > 150, "{} tags for 4096 keys, {spread} apart", tags.len());
             assert_eq!(keys.groups.len(), 1024);
-            let strayed = keys.entries.iter().filter(|entry| entry.link & STRAYED != 0).count();
-            assert!(strayed < 4096 / 16, "{strayed} of 4096 keys, {spread} apart");
+            let displaced = keys.entries.iter().filter(|entry| entry.link & DISPLACED != 0).count();
+            assert!(displaced < 4096 / 16, "{displaced} of 4096 keys, {spread} apart");
         }
     }
 
-    // O6: what has left makes room, and leaves no trace.
+    // O6: cells of calls that have left are reused, and overflow counts return to zero.
     #[test]
     fn a_table_does_not_grow_with_the_calls_that_went_through() {
         let mut keys = Groups::EMPTY;
-        let (mut key, mut strayed) = (1_u64, 0);
+        let (mut key, mut displaced) = (1_u64, 0);
         for call in 0..100_000 {
             key = key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             assert_eq!(keys.replace_last(key, 100), NONE);
-            strayed += u32::from(keys.entries[100].link & STRAYED != 0);
+            displaced += u32::from(keys.entries[100].link & DISPLACED != 0);
             assert_eq!(keys.replace_last(key, call % 100), 100);
             keys.remove_last((call + 1) % 100);
         }
-        assert!(strayed > 100, "{strayed} of 100,000 have gone past a group");
+        assert!(displaced > 100, "{displaced} of 100,000 were displaced");
         assert_eq!(keys.groups.len(), 32);
         (0..100).for_each(|call| keys.remove_last(call));
-        keys.catch_up();
-        assert!(keys.taken == 0 && keys.groups.iter().all(|group| group.0 == 0));
+        keys.flush();
+        assert!(keys.occupied == 0 && keys.groups.iter().all(|group| group.0 == 0));
     }
 
-    // O6: also in a window that fills a table as far as may be, what can wait is done for many calls at once.
+    // O6: a table at its load factor still flushes in batches, not once a call.
     #[test]
-    fn a_full_table_catches_up_seldom() {
+    fn a_full_table_flushes_seldom() {
         for window in [64, 100, 1024, 4096] {
             let mut keys = Groups::EMPTY;
-            let (mut key, mut times, mut waiting) = (1_u64, 0, 0);
+            let (mut key, mut flushes, mut waiting) = (1_u64, 0, 0);
             for call in 0..100_000 {
                 keys.remove_last(call % window);
                 key = key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 keys.replace_last(key, call % window);
-                times += u32::from(keys.put_off != waiting + 2);
-                waiting = keys.put_off;
+                flushes += u32::from(keys.deferred_len != waiting + 2);
+                waiting = keys.deferred_len;
             }
-            assert!(times < 100_000 / 5, "{times} times for 100,000 calls, {window} at once");
+            assert!(flushes < 100_000 / 5, "{flushes} flushes for 100,000 calls, {window} at once");
         }
     }
 
-    // O6: more keys in one group than it can count: all the same they are found, and forgotten.
+    // O6: after an overflow count has saturated, lookups still find every key, and removals still remove it.
     #[test]
-    fn a_group_that_too_many_went_past_is_always_passed() {
+    fn a_saturated_overflow_count_stays_saturated() {
         let mut keys = Groups::EMPTY;
         let key = |call| unmix(1 << 32 | u64::from(call));
         for call in 0..600 {
@@ -460,46 +470,42 @@ mod tests {
         }
     }
 
-    // O6: what a key costs has a bound, whatever strangers have made of it.
+    // O6: the cost of a key is bounded, also if strangers chose the keys so that they collide.
     #[test]
-    fn keys_that_were_made_to_collide_are_as_good_as_others() {
+    fn colliding_keys_cost_a_bounded_number_of_probes() {
         const WINDOW: u32 = 4000;
-        // Eight groups and what is in them to look for a key, eight to put it somewhere, and eight to take it away.
+        // A lookup probes eight groups and all their cells, an insertion eight groups, a removal eight groups.
         const MOST: usize = 8 + 7 * 8 + 8 + 8;
         let keys_of = [
-            |number| unmix(1 << 32 | u64::from(number)), // one group, one byte
-            |number| unmix(u64::from(number) << 32),     // one group, all bytes
+            |number| unmix(1 << 32 | u64::from(number)), // one group, one tag
+            |number| unmix(u64::from(number) << 32),     // one group, all tags
             |number| unmix(u64::from(number % 5) << 61 | u64::from(number)), // five groups
         ];
         for key in keys_of {
             let mut keys = Groups::EMPTY;
             (0..WINDOW).for_each(|call| _ = keys.replace_last(key(call), call));
             for number in WINDOW..3 * WINDOW {
-                keys.looks = 0;
+                keys.probes = 0;
                 keys.remove_last(number % WINDOW);
                 assert_eq!(keys.replace_last(key(number), number % WINDOW), NONE);
-                assert!(
-                    keys.looks <= MOST,
-                    "{} groups and entries, for number {number}",
-                    keys.looks
-                );
+                assert!(keys.probes <= MOST, "{} probes for number {number}", keys.probes);
             }
             (0..WINDOW).for_each(|call| keys.remove_last(call));
-            keys.catch_up();
-            assert!(keys.taken == 0 && keys.beyond.is_empty());
+            keys.flush();
+            assert!(keys.occupied == 0 && keys.map.is_empty());
         }
     }
 
-    // O6: also where every group is passed, looking for what is not there has an end.
+    // O6: a lookup of an absent key ends, also if every group has overflowed.
     #[test]
-    fn all_groups_can_be_passed() {
+    fn a_lookup_ends_where_all_groups_have_overflowed() {
         let mut keys = Groups::EMPTY;
         let key = |group: u64, number| unmix(group << 63 | u64::from(number));
         (0..8).for_each(|call| _ = keys.replace_last(key(0, call), call));
         (0..7).for_each(|call| keys.remove_last(call));
         (0..7).for_each(|call| _ = keys.replace_last(key(1, call), call));
-        assert!(keys.groups.len() == 2 && keys.groups.iter().all(|group| group.is_passed()));
-        keys.taken = 0; // so that it does not grow
+        assert!(keys.groups.len() == 2 && keys.groups.iter().all(|group| group.has_overflowed()));
+        keys.occupied = 0; // so that it does not grow
         assert_eq!(keys.replace_last(key(0, 8), 8), NONE);
     }
 }

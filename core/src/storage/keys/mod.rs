@@ -1,7 +1,7 @@
-//! Which call is the last of its key.
+//! Key tables: they find the last call of each key.
 //!
-//! A key is known by 64 bits that the caller has hashed it to. Two keys with the same bits are kept in
-//! one order, which is more than was promised, so nothing but the bits need be stored.
+//! A key is 64 bits, which the caller has hashed it to. Two keys with the same bits share one order, which
+//! is stricter than promised and does no harm (O3); so no table stores anything but the bits.
 
 mod chains;
 #[cfg(feature = "alloc")]
@@ -13,30 +13,30 @@ pub(crate) use self::groups::Groups;
 use crate::storage::AutoTraits;
 use crate::storage::NONE;
 
-/// The keys of the calls in flight, and the last call of each. Calls are numbers below the storage's capacity.
+/// The keys of the calls in flight, and the last call of each key. Calls are numbers below the storage's capacity.
 #[doc(hidden)]
 #[allow(unreachable_pub)]
 pub trait Keys: AutoTraits {
     const EMPTY: Self;
 
-    /// The key of a call in flight, 0 where there are no keys.
+    /// The key of a call in flight; 0 in a table without keys.
     fn key(&self, call: u32) -> u64;
 
-    /// Remembers the key of a call where order is not by key: a checkpoint can be split by it all the same.
+    /// Stores the key of a call where the order is not by key, because a checkpoint can be split by it (K8).
     fn note(&mut self, call: u32, key: u64);
 
-    /// Makes `call` the last one of `key`, and returns the one that was, or [`NONE`].
+    /// Makes `call` the last one of `key`. Returns the previous last one, or [`NONE`].
     fn replace_last(&mut self, key: u64, call: u32) -> u32;
 
-    /// Forgets the key of `call`, if it is the last one of it.
+    /// Removes `call` from the table, if it is the last one of its key.
     fn remove_last(&mut self, call: u32);
 }
 
-/// A call. In halves, so that none of its 12 bytes is for alignment.
+/// The entry of a call. The key is stored in halves, so that the entry takes 12 bytes and no padding.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key: [u32; 2],
-    /// Where it is linked, as the table says.
+    /// The call's place in the table; each table defines its meaning.
     link: u32,
 }
 
@@ -50,19 +50,19 @@ impl Entry {
     }
 }
 
-/// Bits of a key, mixed; of which the higher ones are the better.
+/// Mixes the bits of a key (multiplicative hashing). The higher bits are mixed best.
 #[cfg_attr(feature = "alloc", inline(always))]
 fn mix(key: u64) -> u64 {
     (key ^ (key >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The higher half of mixed bits, scaled to a number of buckets, whatever that is.
+/// Scales the higher half of mixed bits to a bucket's number, for any number of buckets and without a division.
 #[cfg_attr(feature = "alloc", inline(always))]
 fn scale(mixed: u64, buckets: usize) -> usize {
     (((mixed >> 32) * buckets as u64) >> 32) as usize
 }
 
-/// There are no keys.
+/// The table of a stage without keys.
 #[doc(hidden)]
 #[derive(Debug)]
 #[allow(unreachable_pub)]
@@ -93,22 +93,22 @@ mod tests {
 
     use super::*;
 
-    // O3: against a map as the oracle, with many keys and few, spread well, badly and not at all.
+    // O3: compared with a map, for many keys and few that spread well, badly or not at all.
     #[test]
-    fn the_last_of_each_key_is_known() {
+    fn a_table_finds_the_last_call_of_each_key() {
         for keys in [1, 60, 10_000] {
             for spread in [1, 1 << 20, 1 << 50, 0x9e37_79b9_7f4a_7c15] {
                 check_all(keys, |key| key.wrapping_mul(spread));
             }
             check_all(keys, unmix);
-            // Every other one among those that are spread well, so that a table grows with them in it.
+            // Half of the keys collide and half spread well, so that the table grows with collisions in it.
             check_all(keys, |key| if key % 2 == 0 { unmix(key) } else { key });
         }
     }
 
-    /// Keys that all belong to the same bucket: their mixed bits are small numbers.
+    /// Inverts [`mix`]: keys made from small numbers all hash to the same bucket.
     pub(super) fn unmix(mixed: u64) -> u64 {
-        let inverse = 0xf1de_83e1_9937_733d; // of what `mix` multiplies with
+        let inverse = 0xf1de_83e1_9937_733d; // of the multiplier in `mix`
         let folded = mixed.wrapping_mul(inverse);
         let key = folded ^ (folded >> 32);
         assert_eq!(mix(key), mixed);
@@ -124,7 +124,8 @@ mod tests {
         }
     }
 
-    /// At most `calls` at a time, each with one of `keys` keys. Now and then all leave.
+    /// Runs random insertions and removals: at most `calls` at a time, each with one of `keys` keys. The window fills and
+    /// empties in turn.
     fn check<K: Keys>(calls: u32, keys: u64, key: impl Fn(u64) -> u64) {
         let mut random = keys;
         let mut next = |below: u64| {
