@@ -1,5 +1,5 @@
-//! The versioned, checksummed header in front of everything that is stored: checkpoints, the
-//! snapshots inside them, and the slots of a store.
+//! The versioned, checksummed header of all stored bytes (K6): checkpoints, the snapshots inside them, and
+//! the slots of a store.
 //!
 //! ```text
 //! magic 4 | format version 2 | schema version 4 | body length 8 | CRC-32 of all the rest 4 | body
@@ -19,19 +19,18 @@
 
 use core::fmt;
 
-/// Bytes that the header takes in front of the body.
+/// The length of the header, which stands before the body, in bytes.
 pub const HEADER_LEN: usize = 22;
 
-/// The format this version writes, and the newest it can read.
+/// The format that this version writes, and the newest one that it can read.
 const FORMAT: u16 = 1;
 
 const CHECKSUM_AT: core::ops::Range<usize> = 18..22;
 
-/// Four bytes that say what follows.
+/// Four bytes that name the kind of the body.
 pub type Magic = [u8; 4];
 
-/// Writes the header into the first [`HEADER_LEN`] bytes of `frame`, over the body that already
-/// stands behind them.
+/// Writes the header into the first [`HEADER_LEN`] bytes of `frame`. The body must already follow them.
 ///
 /// # Panics
 ///
@@ -48,11 +47,11 @@ pub fn seal(frame: &mut [u8], magic: Magic, schema: u32) {
 
 /// Checks the header of `frame` and returns the schema version and the body.
 ///
-/// Bytes behind the body are ignored, so that a frame can lie in a larger preallocated slot.
+/// Bytes after the body are ignored, so that a frame can lie in a larger preallocated slot.
 ///
 /// # Errors
 ///
-/// [`FormatError`] says what is wrong; nothing is allocated and nothing panics, whatever the bytes.
+/// [`FormatError`] names the fault. For any bytes, nothing is allocated and nothing panics.
 pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
     let Some(header) = frame.first_chunk::<HEADER_LEN>() else {
         return Err(FormatError::Truncated {
@@ -60,6 +59,8 @@ pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
             found: frame.len() as u64,
         });
     };
+    // The order of the checks matters. Without the right magic the other fields mean nothing; a newer format may store the
+    // length elsewhere; and the checksum needs all bytes.
     if header[..4] != magic {
         return Err(FormatError::Foreign);
     }
@@ -70,18 +71,21 @@ pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
     let schema = u32::from_le_bytes([header[6], header[7], header[8], header[9]]);
     let mut length = [0; 8];
     length.copy_from_slice(&header[10..18]);
+    // Saturates, because a damaged length may be close to `u64::MAX`.
     let expected = u64::from_le_bytes(length).saturating_add(HEADER_LEN as u64);
     if expected > frame.len() as u64 {
         return Err(FormatError::Truncated { expected, found: frame.len() as u64 });
     }
-    // The comparison above shows that it fits into a `usize`.
+    // Not more than `frame.len()`, so the cast loses nothing.
     let frame = &frame[..expected as usize];
+    // No version has written format 0. The checksum covers the version, so a flipped bit there is damage as well.
     if header[CHECKSUM_AT] != checksum(frame).to_le_bytes() || format == 0 {
         return Err(FormatError::Damaged);
     }
     Ok((schema, &frame[HEADER_LEN..]))
 }
 
+/// The checksum of the header and the body, without the checksum's own bytes.
 #[cfg(feature = "alloc")]
 fn checksum(frame: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
@@ -90,7 +94,7 @@ fn checksum(frame: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The same without a table: that would be 16 KiB, more than all the rest on a small machine.
+/// The same checksum without a table: a table takes 16 KiB, more than the rest of the program on a small machine.
 #[cfg(not(feature = "alloc"))]
 fn checksum(frame: &[u8]) -> u32 {
     static CRC: crc::Crc<u32, crc::NoTable> = crc::Crc::<u32, _>::new(&crc::CRC_32_ISO_HDLC);
@@ -100,18 +104,18 @@ fn checksum(frame: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// Why stored bytes cannot be read.
+/// The reason why stored bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// They end too early.
+    /// The bytes end too early.
     Truncated {
-        /// Bytes that the header promises (or that the header itself needs).
+        /// The length that the header states (or the length of the header itself), in bytes.
         expected: u64,
-        /// Bytes that are there.
+        /// The length of the bytes.
         found: u64,
     },
-    /// They are something else: the magic number does not match.
+    /// The magic number does not match: the bytes are something else.
     Foreign,
     /// A newer version of this library wrote them.
     Newer {
@@ -120,7 +124,7 @@ pub enum FormatError {
         /// The newest version this library reads.
         supported: u16,
     },
-    /// The checksum does not match: some bit has changed.
+    /// The checksum does not match: at least one bit has changed.
     Damaged,
 }
 
@@ -130,7 +134,7 @@ impl fmt::Display for FormatError {
             Self::Truncated { expected, found } => {
                 write!(f, "cut short: {expected} bytes expected, {found} found")
             }
-            Self::Foreign => f.write_str("not written by inflight: the magic number is another"),
+            Self::Foreign => f.write_str("not written by inflight: the magic number differs"),
             Self::Newer { found, supported } => {
                 write!(f, "written in format {found}; this version reads formats up to {supported}")
             }
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens() {
+    fn a_sealed_frame_opens() {
         assert_eq!(open(&frame(), MAGIC), Ok((7, &b"hello"[..])));
     }
 
@@ -175,7 +179,7 @@ mod tests {
 
     // K6: foreign, from a newer format.
     #[test]
-    fn others_are_told_apart() {
+    fn foreign_bytes_and_newer_formats_have_errors_of_their_own() {
         assert_eq!(open(&frame(), *b"ELSE"), Err(FormatError::Foreign));
         let mut newer = frame();
         newer[4] = 2;
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_slot_is_no_matter() {
+    fn bytes_after_the_body_are_ignored() {
         let mut slot = [0xff; 64];
         slot[..HEADER_LEN + 5].copy_from_slice(&frame());
         assert_eq!(open(&slot, MAGIC), Ok((7, &b"hello"[..])));

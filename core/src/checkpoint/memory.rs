@@ -1,4 +1,4 @@
-//! Checkpoints in memory.
+//! Stores that keep checkpoints in memory, or nowhere.
 
 #[cfg(feature = "alloc")]
 use alloc::collections::VecDeque;
@@ -10,7 +10,7 @@ use core::fmt;
 use super::CheckpointId;
 use super::store::{CheckpointStore, LoadError, LoadedInto, copy};
 
-/// Keeps nothing: for pipelines that do not care.
+/// A store that keeps nothing: for pipelines that need not survive a crash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullStore;
 
@@ -29,16 +29,17 @@ impl CheckpointStore for NullStore {
     }
 }
 
-/// Keeps the latest checkpoint in `N` bytes of its own, without an allocator: for tests, and for
-/// devices that restart a stage without losing their memory.
+/// A store that keeps the latest checkpoint in `N` bytes of its own, without an allocator: for tests, and
+/// for devices that restart a stage without losing their memory.
 #[derive(Clone, Debug)]
 pub struct FixedMemoryStore<const N: usize> {
+    /// The number of the latest checkpoint and its length.
     latest: Option<(CheckpointId, usize)>,
     bytes: [u8; N],
 }
 
 impl<const N: usize> FixedMemoryStore<N> {
-    /// A store that holds nothing yet.
+    /// Makes an empty store.
     pub const fn new() -> Self {
         Self { latest: None, bytes: [0; N] }
     }
@@ -56,11 +57,12 @@ impl<const N: usize> CheckpointStore for FixedMemoryStore<N> {
     /// # Errors
     ///
     /// [`MemoryStoreError::TooLarge`] when the checkpoint is longer than `N` bytes, and
-    /// [`MemoryStoreError::IdBehind`] when a later one was saved; what it holds stays.
+    /// [`MemoryStoreError::IdBehind`] when a later one was saved. The store keeps the checkpoint that it holds.
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), MemoryStoreError> {
         if let Some((latest, _)) = self.latest.filter(|(latest, _)| id < *latest) {
             return Err(MemoryStoreError::IdBehind { id, latest });
         }
+        // K9: both refusals come before the first byte is written, so the checkpoint that is held stays whole.
         let len = bytes.len();
         let room = self.bytes.get_mut(..len);
         room.ok_or(MemoryStoreError::TooLarge { len, limit: N })?.copy_from_slice(bytes);
@@ -77,21 +79,21 @@ impl<const N: usize> CheckpointStore for FixedMemoryStore<N> {
     }
 }
 
-/// Why a [`FixedMemoryStore`] refused a checkpoint.
+/// The reason why a [`FixedMemoryStore`] refused a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryStoreError {
-    /// It is longer than the store.
+    /// The checkpoint is longer than the store.
     TooLarge {
-        /// The checkpoint's bytes.
+        /// The checkpoint's length in bytes.
         len: usize,
-        /// The store's.
+        /// The store's size in bytes.
         limit: usize,
     },
-    /// It has a lower number than the one that is held, so it would never be loaded.
+    /// The checkpoint has a lower number than the one that the store holds, so it would never be loaded.
     IdBehind {
         /// The number of the checkpoint that was refused.
         id: CheckpointId,
-        /// The number of the one that is held.
+        /// The number of the checkpoint that the store holds.
         latest: CheckpointId,
     },
 }
@@ -100,10 +102,10 @@ impl fmt::Display for MemoryStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { len, limit } => {
-                write!(f, "a checkpoint of {len} bytes does not fit into {limit}")
+                write!(f, "a checkpoint of {len} bytes does not fit into a store of {limit} bytes")
             }
             Self::IdBehind { id, latest } => {
-                write!(f, "checkpoint {id} is behind checkpoint {latest}")
+                write!(f, "checkpoint {id} is behind checkpoint {latest}, which the store holds")
             }
         }
     }
@@ -111,8 +113,8 @@ impl fmt::Display for MemoryStoreError {
 
 impl core::error::Error for MemoryStoreError {}
 
-/// Keeps the last checkpoints in memory: for tests, and for pipelines that restart a stage without
-/// restarting the process.
+/// A store that keeps the latest checkpoints in memory: for tests, and for pipelines that restart a stage
+/// without restarting the process.
 ///
 /// ```
 /// # use core::task::{Context, Poll, Waker};
@@ -138,30 +140,6 @@ impl core::error::Error for MemoryStoreError {}
 /// # }).unwrap();
 /// ```
 #[cfg(feature = "alloc")]
-///
-/// ```
-/// # use core::task::{Context, Poll, Waker};
-/// # fn ready<T>(future: impl Future<Output = T>) -> T {
-/// #     match core::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-/// #         Poll::Ready(ready) => ready,
-/// #         Poll::Pending => unreachable!(),
-/// #     }
-/// # }
-/// # ready(async {
-/// use inflight_core::{Checkpoint, CheckpointId, CheckpointStore, MemoryStore};
-///
-/// let mut checkpoint = Checkpoint::new(CheckpointId(7));
-/// checkpoint.put("source", b"offset 4711")?;
-///
-/// let mut store = MemoryStore::new();
-/// store.save(checkpoint.id(), checkpoint.bytes()?).await?;
-///
-/// let loaded = store.load_latest().await?.expect("one has been saved");
-/// let checkpoint = Checkpoint::from_bytes(&loaded.bytes)?;
-/// assert_eq!(checkpoint.section("source"), Some(&b"offset 4711"[..]));
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// # }).unwrap();
-/// ```
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     keep: usize,
@@ -170,22 +148,22 @@ pub struct MemoryStore {
 
 #[cfg(feature = "alloc")]
 impl MemoryStore {
-    /// A store that keeps the last two checkpoints.
+    /// Makes a store that keeps the latest two checkpoints.
     pub fn new() -> Self {
         Self::keeping(2)
     }
 
-    /// A store that keeps the last `keep` checkpoints, at least one.
+    /// Makes a store that keeps the latest `keep` checkpoints, at least one.
     pub fn keeping(keep: usize) -> Self {
         Self { keep: keep.max(1), checkpoints: VecDeque::new() }
     }
 
-    /// How many checkpoints it holds.
+    /// The number of checkpoints that the store holds.
     pub fn len(&self) -> usize {
         self.checkpoints.len()
     }
 
-    /// Whether nothing was saved yet.
+    /// Returns true if nothing was saved yet.
     pub fn is_empty(&self) -> bool {
         self.checkpoints.is_empty()
     }
@@ -204,7 +182,7 @@ impl CheckpointStore for MemoryStore {
 
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), Infallible> {
         self.checkpoints.retain(|(held, _)| *held != id);
-        // In the order of their numbers, so that the lowest is the first to go.
+        // K9: sorted by number, so that the checkpoint with the lowest number is dropped first.
         let place = self.checkpoints.partition_point(|(held, _)| *held < id);
         self.checkpoints.insert(place, (id, bytes.to_vec()));
         while self.checkpoints.len() > self.keep {
@@ -240,9 +218,9 @@ mod tests {
         }
     }
 
-    // K9: with an allocator what is too long for one buffer is loaded into the next.
+    // K9: `load_latest` enlarges its buffer until the checkpoint fits.
     #[test]
-    fn the_default_way_to_load_takes_any_size() {
+    fn the_default_load_latest_loads_any_size() {
         let mut store = FixedMemoryStore::<300>::new();
         assert_eq!(now(store.load_latest()), Ok(None));
         for (id, len) in (1..).map(CheckpointId).zip([0, 1, 300, 2]) {
@@ -254,7 +232,7 @@ mod tests {
 
     // K9
     #[test]
-    fn a_buffer_that_is_too_small_is_told_what_is_needed() {
+    fn a_buffer_that_is_too_small_is_an_error_with_the_size_needed() {
         let mut store = MemoryStore::new();
         now(store.save(CheckpointId(1), b"four")).unwrap();
         for room in 0..4 {
@@ -267,9 +245,9 @@ mod tests {
         assert_eq!(&buffer, b"four--");
     }
 
-    // K9: what is refused takes nothing away.
+    // K9: a refused checkpoint leaves the one that is held as it is.
     #[test]
-    fn a_store_that_refuses_keeps_what_it_holds() {
+    fn a_refused_save_keeps_the_checkpoint_that_is_held() {
         let mut store = FixedMemoryStore::<4>::new();
         now(store.save(CheckpointId(5), b"kept")).unwrap();
         let refused = now(store.save(CheckpointId(6), b"large"));
@@ -280,9 +258,9 @@ mod tests {
         assert_eq!(now(store.load_latest()).unwrap().unwrap().bytes, b"kept");
     }
 
-    // K9: of the ids in a store of many the lowest goes first, in whatever order they came.
+    // K9: a full store drops the lowest id first, in whatever order the ids were saved.
     #[test]
-    fn a_lower_id_never_takes_the_place_of_a_higher_one() {
+    fn a_lower_id_never_replaces_a_higher_one() {
         let mut store = MemoryStore::keeping(2);
         for id in [3, 9, 1, 2, 3] {
             now(store.save(CheckpointId(id), &[id as u8])).unwrap();

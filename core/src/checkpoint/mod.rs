@@ -1,25 +1,34 @@
-//! A checkpoint: what a pipeline needs to go on after a crash, gathered by a barrier on its way from
-//! the source to the sink.
+//! A checkpoint holds everything that a pipeline needs to go on after a crash. A barrier carries it from the
+//! source to the sink, and every stage on the way adds a section (K4).
 
+mod buffer;
 pub mod envelope;
+mod error;
+mod indirect;
 mod memory;
+mod sections;
 mod store;
 
 use core::fmt;
 #[cfg(feature = "alloc")]
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use self::buffer::Buffer;
 use self::envelope::{FormatError, HEADER_LEN, Magic};
+pub use self::error::CheckpointError;
+use self::indirect::{Indirect, into_inner};
 #[cfg(feature = "alloc")]
 pub use self::memory::MemoryStore;
 pub use self::memory::{FixedMemoryStore, MemoryStoreError, NullStore};
+pub(crate) use self::sections::Section;
+use self::sections::{split_section, write_section};
 #[cfg(feature = "alloc")]
 pub use self::store::Loaded;
 pub use self::store::{CheckpointStore, LoadError, LoadedInto};
 
 const MAGIC: Magic = *b"ifCK";
 
-/// The number of a checkpoint. A pipeline counts up; the highest one is the latest.
+/// The number of a checkpoint. A pipeline counts up, so the highest number is the latest checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CheckpointId(pub u64);
 
@@ -36,8 +45,8 @@ impl fmt::Display for CheckpointId {
     }
 }
 
-/// Named sections of bytes under one number: the source's position, each stage's snapshot, what the
-/// sink has written.
+/// A checkpoint: named sections of bytes under one number. The sections are the source's position, each
+/// stage's snapshot, and the sink's description of what it has pre-committed.
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
@@ -53,50 +62,11 @@ impl fmt::Display for CheckpointId {
 /// # }
 /// ```
 ///
-/// It is built over an allocated buffer ([`Checkpoint::new`]) or over one of the caller's
-/// ([`Checkpoint::in_buffer`]). It cannot be cloned: the buffer is its own.
+/// It is built in an allocated buffer ([`Checkpoint::new`]) or in a buffer of the caller's
+/// ([`Checkpoint::in_buffer`]). It cannot be cloned, because it owns its buffer.
 #[derive(Debug)]
 pub struct Checkpoint {
-    inner: Place<Inner>,
-}
-
-/// Behind one pointer where there is a heap: a checkpoint rides in a [`StreamElement`], and records
-/// should not pay for its size.
-///
-/// [`StreamElement`]: crate::StreamElement
-#[cfg(feature = "alloc")]
-type Place<T> = alloc::boxed::Box<T>;
-
-#[cfg(not(feature = "alloc"))]
-type Place<T> = in_place::Place<T>;
-
-#[cfg(not(feature = "alloc"))]
-mod in_place {
-    #[derive(Debug)]
-    pub(super) struct Place<T>(T);
-
-    impl<T> Place<T> {
-        pub(super) const fn new(value: T) -> Self {
-            Self(value)
-        }
-
-        pub(super) fn into_inner(self) -> T {
-            self.0
-        }
-    }
-
-    impl<T> core::ops::Deref for Place<T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            &self.0
-        }
-    }
-
-    impl<T> core::ops::DerefMut for Place<T> {
-        fn deref_mut(&mut self) -> &mut T {
-            &mut self.0
-        }
-    }
+    inner: Indirect<Inner>,
 }
 
 #[derive(Debug)]
@@ -105,7 +75,8 @@ struct Inner {
     /// Room for the header, then the id, then the sections.
     buffer: Buffer,
     failure: Option<CheckpointError>,
-    /// Which sections were restored, in their order, if somebody wants to know.
+    /// A flag for each section, in their order: a stage has restored it. Empty until
+    /// [`watch_restores`](Checkpoint::watch_restores).
     #[cfg(feature = "alloc")]
     restored: alloc::boxed::Box<[AtomicBool]>,
 }
@@ -123,78 +94,80 @@ impl Inner {
 }
 
 impl Checkpoint {
-    /// An empty checkpoint on the heap.
+    /// Makes an empty checkpoint on the heap.
     #[cfg(feature = "alloc")]
     pub fn new(id: CheckpointId) -> Self {
         Self::over(id, Buffer::Heap(alloc::vec::Vec::new()))
     }
 
-    /// An empty checkpoint over a buffer of the caller's. What does not fit is
-    /// [`CheckpointError::BufferFull`], which names the size needed.
+    /// Makes an empty checkpoint in a buffer of the caller's. A section that does not fit is refused with
+    /// [`CheckpointError::BufferFull`], which names the size needed. A buffer too small for the header fails the checkpoint.
     pub fn in_buffer(id: CheckpointId, buffer: &'static mut [u8]) -> Self {
         Self::over(id, Buffer::Borrowed { bytes: buffer, used: 0 })
     }
 
     fn over(id: CheckpointId, buffer: Buffer) -> Self {
         let mut inner = Inner::new(id, buffer);
+        // `bytes` writes the header over these zeros, when all sections are there.
         let start = inner.buffer.extend(&[0; HEADER_LEN]);
         let start = start.and_then(|()| inner.buffer.extend(&id.0.to_le_bytes()));
         inner.failure = start.err();
-        Self { inner: Place::new(inner) }
+        Self { inner: Indirect::new(inner) }
     }
 
-    /// The checkpoint that [`bytes`](Self::bytes) gave.
+    /// Reads a checkpoint back from the [`bytes`](Self::bytes) that were saved (K6).
     ///
     /// # Errors
     ///
-    /// [`FormatError`] when the bytes are no checkpoint, or no longer one.
+    /// [`FormatError`] when the bytes are not a checkpoint, or are damaged.
     #[cfg(feature = "alloc")]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
         let (id, length) = open(bytes)?;
         let buffer = Buffer::Heap(bytes[..length].to_vec());
-        Ok(Self { inner: Place::new(Inner::new(id, buffer)) })
+        Ok(Self { inner: Indirect::new(Inner::new(id, buffer)) })
     }
 
-    /// The checkpoint that [`bytes`](Self::bytes) gave, at the start of a buffer of the caller's: for
-    /// programs without an allocator. What is behind it in the buffer does not matter.
+    /// Reads a checkpoint back from the front of a buffer of the caller's, without an allocator (K6). Bytes
+    /// after the checkpoint are ignored.
     ///
     /// # Errors
     ///
-    /// [`FormatError`] when the bytes are no checkpoint, or no longer one; and the buffer back.
+    /// [`FormatError`] when the bytes are not a checkpoint, or are damaged; with the buffer.
     pub fn from_buffer(
         buffer: &'static mut [u8],
     ) -> Result<Self, (FormatError, &'static mut [u8])> {
         match open(buffer) {
             Ok((id, used)) => {
                 let buffer = Buffer::Borrowed { bytes: buffer, used };
-                Ok(Self { inner: Place::new(Inner::new(id, buffer)) })
+                Ok(Self { inner: Indirect::new(Inner::new(id, buffer)) })
             }
             Err(error) => Err((error, buffer)),
         }
     }
 
-    /// Its number.
+    /// The checkpoint's number.
     pub fn id(&self) -> CheckpointId {
         self.inner.id
     }
 
-    /// From now on [`not_restored`](Self::not_restored) knows what was.
+    /// Starts to record restored sections, for [`not_restored`](Self::not_restored).
     #[cfg(feature = "alloc")]
     pub(crate) fn watch_restores(&mut self) {
         let sections = self.sections().map(|_| AtomicBool::new(false)).collect();
         self.inner.restored = sections;
     }
 
-    /// Somebody goes on with the section of that name.
+    /// Records that a stage has restored the section of that name.
     #[cfg(feature = "alloc")]
     pub(crate) fn note_restored(&self, name: &str) {
+        // A flag and not a list: stages only borrow the checkpoint. `zip` finds nothing if nobody watches.
         let mut sections = self.sections().zip(&self.inner.restored);
         if let Some((_, restored)) = sections.find(|((found, _), _)| *found == name) {
             restored.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The sections that nobody has gone on with.
+    /// The sections that no stage has restored.
     #[cfg(feature = "alloc")]
     pub(crate) fn not_restored(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let left = self.sections().zip(&self.inner.restored);
@@ -205,7 +178,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`] when there is one of that name, when it does not fit into the caller's
+    /// [`CheckpointError`] when a section has that name already, when the new one does not fit into the caller's
     /// buffer, or when the checkpoint has failed already. The checkpoint is unchanged then.
     pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         self.put_with(name, |section| {
@@ -226,19 +199,21 @@ impl Checkpoint {
         }
         let start = self.inner.buffer.as_slice().len();
         let written = write_section(&mut self.inner.buffer, name, write);
+        // Nothing half: a later section may still fit.
         if written.is_err() {
             self.inner.buffer.truncate(start);
         }
         written
     }
 
-    /// The section of that name.
+    /// The section of that name, if there is one.
     pub fn section(&self, name: &str) -> Option<&[u8]> {
         self.sections().find(|(found, _)| *found == name).map(|(_, bytes)| bytes)
     }
 
-    /// All sections with their names, in the order they were put in.
+    /// All sections with their names, in the order in which they were put in.
     pub fn sections(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        // The buffer is shorter than its start if the caller's buffer was: then there are no sections.
         let mut rest = self.inner.buffer.as_slice().get(HEADER_LEN + 8..).unwrap_or(&[]);
         core::iter::from_fn(move || {
             let (name, bytes, behind) = split_section(rest)?;
@@ -247,17 +222,17 @@ impl Checkpoint {
         })
     }
 
-    /// Says that this checkpoint cannot become complete. The barrier goes on, so that the pipeline
-    /// learns of it; the first reason stays.
+    /// Marks the checkpoint as failed: it cannot become complete. The barrier goes on, so that the pipeline
+    /// learns of it. The first reason stays.
     pub fn fail(&mut self, reason: CheckpointError) {
         self.inner.failure.get_or_insert(reason);
     }
 
-    /// Whether it is still good.
+    /// Returns the reason of a failure as an error.
     ///
     /// # Errors
     ///
-    /// The reason, if somebody said [`fail`](Self::fail).
+    /// The first reason that was passed to [`fail`](Self::fail).
     pub fn failure(&self) -> Result<(), CheckpointError> {
         self.inner.failure.map_or(Ok(()), Err)
     }
@@ -274,13 +249,9 @@ impl Checkpoint {
         Ok(frame)
     }
 
-    /// The caller's buffer back, if it was built over one.
+    /// Returns the caller's buffer, if the checkpoint was built in one.
     pub fn into_buffer(self) -> Option<&'static mut [u8]> {
-        #[cfg(feature = "alloc")]
-        let inner = *self.inner;
-        #[cfg(not(feature = "alloc"))]
-        let inner = self.inner.into_inner();
-        match inner.buffer {
+        match into_inner(self.inner).buffer {
             Buffer::Borrowed { bytes, .. } => Some(bytes),
             #[cfg(feature = "alloc")]
             Buffer::Heap(_) => None,
@@ -288,7 +259,7 @@ impl Checkpoint {
     }
 }
 
-/// The same number and the same sections in the same order.
+/// Checkpoints are equal if they have the same number, the same failure, and the same sections in the same order.
 impl PartialEq for Checkpoint {
     fn eq(&self, other: &Self) -> bool {
         self.id() == other.id()
@@ -297,173 +268,16 @@ impl PartialEq for Checkpoint {
     }
 }
 
-/// A section being written.
-pub(crate) struct Section<'a> {
-    buffer: &'a mut Buffer,
-    /// Bytes that were written or would have been, to name the size needed.
-    needed: usize,
-}
-
-impl Section<'_> {
-    /// Appends bytes. Past the end of a caller's buffer it only counts, so that the error at the end
-    /// can name the size.
-    pub(crate) fn extend(&mut self, bytes: &[u8]) {
-        let fits_so_far = self.needed == self.buffer.as_slice().len();
-        self.needed += bytes.len();
-        if fits_so_far {
-            // Too small is reported once the whole size is known.
-            let _ = self.buffer.extend(bytes);
-        }
-    }
-
-    /// The bytes written since `start`, to put a header in front; `None` if they did not fit.
-    pub(crate) fn written_since(&mut self, start: usize) -> Option<&mut [u8]> {
-        let whole = self.needed == self.buffer.as_slice().len();
-        self.buffer.as_mut_slice().get_mut(start..).filter(|_| whole)
-    }
-
-    /// Puts `bytes` over those at `start`.
-    pub(crate) fn fill_in(&mut self, start: usize, bytes: &[u8]) {
-        let place = self.buffer.as_mut_slice().get_mut(start..start + bytes.len());
-        if let Some(place) = place {
-            place.copy_from_slice(bytes);
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.needed
-    }
-}
-
-/// `name length 1 | name | length 8 | bytes`
-fn write_section(
-    buffer: &mut Buffer,
-    name: &str,
-    write: impl FnOnce(&mut Section<'_>) -> Result<(), CheckpointError>,
-) -> Result<(), CheckpointError> {
-    let name_length = u8::try_from(name.len()).map_err(|_| CheckpointError::NameTooLong)?;
-    let mut section = Section { needed: buffer.as_slice().len(), buffer };
-    section.extend(&[name_length]);
-    section.extend(name.as_bytes());
-    let length_at = section.len();
-    section.extend(&[0; 8]);
-    let start = section.len();
-    write(&mut section)?;
-    let needed = section.needed;
-    let length = ((needed - start) as u64).to_le_bytes();
-    if needed > buffer.as_slice().len() {
-        return Err(CheckpointError::BufferFull { needed });
-    }
-    buffer.as_mut_slice()[length_at..start].copy_from_slice(&length);
-    Ok(())
-}
-
-/// The number of the checkpoint at the start of `bytes`, all of it checked, and its length.
+/// Checks all of the checkpoint at the front of `bytes` (K6). Returns its number and its length.
 fn open(bytes: &[u8]) -> Result<(CheckpointId, usize), FormatError> {
     let (_, body) = envelope::open(bytes, MAGIC)?;
     let (id, mut sections) = body.split_first_chunk().ok_or(FormatError::Damaged)?;
+    // The checksum is right, but the body may still be cut short: a foreign writer may have sealed it.
     while !sections.is_empty() {
         (_, _, sections) = split_section(sections).ok_or(FormatError::Damaged)?;
     }
     Ok((CheckpointId(u64::from_le_bytes(*id)), HEADER_LEN + body.len()))
 }
-
-fn split_section(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
-    let (&name_length, rest) = bytes.split_first()?;
-    let (name, rest) = rest.split_at_checked(usize::from(name_length))?;
-    let (length, rest) = rest.split_first_chunk()?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let (section, rest) = rest.split_at_checked(length)?;
-    Some((core::str::from_utf8(name).ok()?, section, rest))
-}
-
-#[derive(Debug)]
-enum Buffer {
-    #[cfg(feature = "alloc")]
-    Heap(alloc::vec::Vec<u8>),
-    Borrowed {
-        bytes: &'static mut [u8],
-        used: usize,
-    },
-}
-
-impl Buffer {
-    fn extend(&mut self, more: &[u8]) -> Result<(), CheckpointError> {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Heap(bytes) => bytes.extend_from_slice(more),
-            Self::Borrowed { bytes, used } => {
-                let end = *used + more.len();
-                let room = bytes.get_mut(*used..end);
-                room.ok_or(CheckpointError::BufferFull { needed: end })?.copy_from_slice(more);
-                *used = end;
-            }
-        }
-        Ok(())
-    }
-
-    fn truncate(&mut self, length: usize) {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Heap(bytes) => bytes.truncate(length),
-            Self::Borrowed { used, .. } => *used = length,
-        }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Heap(bytes) => bytes,
-            Self::Borrowed { bytes, used } => &bytes[..*used],
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Heap(bytes) => bytes,
-            Self::Borrowed { bytes, used } => &mut bytes[..*used],
-        }
-    }
-}
-
-/// Why a checkpoint is not complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CheckpointError {
-    /// A stage that the barrier passed takes no snapshots: say `.checkpointed(name)` on it.
-    NotCheckpointed,
-    /// Two sections have the same name.
-    NameTaken,
-    /// A section's name is longer than 255 bytes.
-    NameTooLong,
-    /// The caller's buffer is too small.
-    BufferFull {
-        /// Bytes that would have been enough up to here.
-        needed: usize,
-    },
-    /// A record in flight could not be serialised: its `Serialize` reported an error.
-    Serialize,
-    /// The stage was not empty when the drain's time limit passed.
-    DrainTimedOut,
-}
-
-impl fmt::Display for CheckpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotCheckpointed => f.write_str("a stage on the way takes no snapshots"),
-            Self::NameTaken => f.write_str("two sections of a checkpoint have the same name"),
-            Self::NameTooLong => f.write_str("a section's name is longer than 255 bytes"),
-            Self::BufferFull { needed } => {
-                write!(f, "the buffer is too small: {needed} bytes are needed")
-            }
-            Self::Serialize => f.write_str("a record in flight could not be serialised"),
-            Self::DrainTimedOut => f.write_str("the stage was not empty within the drain's limit"),
-        }
-    }
-}
-
-impl core::error::Error for CheckpointError {}
 
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
@@ -471,6 +285,7 @@ mod tests {
 
     use super::*;
 
+    // K4
     #[test]
     fn a_checkpoint_round_trips() {
         let mut checkpoint = Checkpoint::new(CheckpointId(3));
@@ -547,7 +362,7 @@ mod tests {
             assert!(Checkpoint::from_bytes(&bytes[..length]).is_err());
         }
 
-        // What stands behind a right checksum and is cut short all the same.
+        // A body that is cut short, under a checksum that is right.
         let cut = bytes.len() - 1;
         let mut bytes = bytes[..cut].to_vec();
         envelope::seal(&mut bytes, MAGIC, 0);
@@ -555,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_too_small_names_the_size_needed() {
+    fn a_buffer_that_is_too_small_is_an_error_with_the_size_needed() {
         let mut whole = Checkpoint::new(CheckpointId(1));
         whole.put("name", &[7; 20]).unwrap();
         let size = whole.bytes().unwrap().len();

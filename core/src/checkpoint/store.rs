@@ -1,4 +1,4 @@
-//! Where checkpoints are kept between two lives of a process.
+//! The interface of a checkpoint store, which keeps checkpoints between two lives of a process.
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
@@ -7,35 +7,35 @@ use core::future::Future;
 
 use crate::checkpoint::CheckpointId;
 
-/// Keeps the bytes of checkpoints. A store knows nothing of what is in them.
+/// Keeps the bytes of checkpoints (K9). A store does not look into them.
 ///
 /// An implementation MUST
 ///
-/// 1. make `save` atomic: after a crash at any instruction, `load_latest` gives either this
+/// 1. make `save` atomic: after a crash at any instruction, `load_latest` returns either this
 ///    checkpoint whole, or one that was saved before it whole;
-/// 2. return from `save` only when the checkpoint outlives a crash of the machine (or say in its own
+/// 2. return from `save` only when the checkpoint survives a crash of the machine (or state in its own
 ///    docs that it does not);
-/// 3. give the saved checkpoint with the highest id from `load_latest`, and if that one is damaged
-///    the highest intact one, counting the damaged ones in [`LoadedInto::damaged`];
+/// 3. return from `load_latest` the saved checkpoint with the highest id or, if that one is damaged, the
+///    intact one with the highest id, and count the damaged ones in [`LoadedInto::damaged`];
 /// 4. never return bytes other than those that were saved;
-/// 5. answer an error, not a panic, when the medium fails, and stay usable afterwards;
-/// 6. answer [`LoadError::BufferTooSmall`] when the checkpoint is longer than the buffer, with its
+/// 5. return an error, not a panic, when the medium fails, and stay usable afterwards;
+/// 6. return [`LoadError::BufferTooSmall`] when the checkpoint is longer than the buffer, with its
 ///    length, which is more than the buffer's; loading again with that much room then succeeds.
 ///
-/// Where `load_latest` is said, `load_latest_into` is meant too; whoever has an allocator calls the
-/// one and whoever has none the other. Only the latter must be written.
+/// The rules for `load_latest` apply to `load_latest_into` as well. A program with an allocator calls the
+/// former, a program without one the latter; a store has to implement only the latter.
 ///
-/// The futures need not be `Send`, so that a store over a flash chip can implement it; where a
-/// store's are, generic code over it can be spawned on a multi-threaded runtime all the same.
+/// The futures need not be `Send`, so that a store over a flash chip can implement the trait. Where the
+/// futures of a store are `Send`, generic code over it can still be spawned on a multi-threaded runtime.
 pub trait CheckpointStore {
-    /// Why the medium did not do as asked.
+    /// The error of the medium.
     type Error: core::error::Error + 'static;
 
-    /// Saves a checkpoint. The ids of successive calls increase; saving the latest id again replaces
-    /// it, a lower one may be refused. It is never loaded before the higher one.
+    /// Saves a checkpoint. The ids of successive calls increase. Saving the latest id again replaces that
+    /// checkpoint; a lower id may be refused, and is never loaded in place of the higher one.
     ///
-    /// Cancellation: when the future is dropped before it is ready, the checkpoint is saved whole or
-    /// not at all. Work on it may end in the background, but never after that of a later call.
+    /// Cancellation: when the future is dropped before it is ready, the checkpoint is saved whole or not at
+    /// all. Work on it may go on in the background, but never ends after that of a later call.
     fn save(
         &mut self,
         id: CheckpointId,
@@ -44,29 +44,31 @@ pub trait CheckpointStore {
 
     /// Loads the latest intact checkpoint into the front of `buffer`; `None` when none was ever saved.
     ///
-    /// It needs no allocator. What is in the buffer after anything but `Some` is not defined.
+    /// It needs no allocator. The contents of the buffer are unspecified unless `Some` is returned.
     ///
     /// # Errors
     ///
-    /// [`LoadError::BufferTooSmall`] names the room that is needed. [`LoadError::Store`] is the
-    /// medium's, and also says when checkpoints were saved and none of them is intact.
+    /// [`LoadError::BufferTooSmall`] names the size that is needed. [`LoadError::Store`] is an error of the
+    /// medium, or means that checkpoints were saved and none of them is intact.
     fn load_latest_into(
         &mut self,
         buffer: &mut [u8],
     ) -> impl Future<Output = Result<Option<LoadedInto>, LoadError<Self::Error>>>;
 
-    /// The latest intact checkpoint; `None` when none was ever saved.
+    /// Loads the latest intact checkpoint; `None` when none was ever saved.
     ///
-    /// This asks [`load_latest_into`](Self::load_latest_into) for the size first, so it reads twice. A
-    /// store that can do it in one go has its own.
+    /// This default asks [`load_latest_into`](Self::load_latest_into) for the size first, so it reads twice.
+    /// A store that can load in one pass should override it.
     ///
     /// # Errors
     ///
-    /// The medium's, and also when checkpoints were saved and none of them is intact.
+    /// An error of the medium, or checkpoints were saved and none of them is intact.
     #[cfg(feature = "alloc")]
     fn load_latest(&mut self) -> impl Future<Output = Result<Option<Loaded>, Self::Error>> {
         async {
             let mut bytes = Vec::new();
+            // The first round only learns the size. More rounds are possible: the next one may find another checkpoint,
+            // which is longer.
             loop {
                 match self.load_latest_into(&mut bytes).await {
                     Ok(None) => return Ok(None),
@@ -82,7 +84,7 @@ pub trait CheckpointStore {
     }
 }
 
-/// A store that is borrowed, so that its owner has it back afterwards.
+/// A borrowed store: its owner keeps it.
 impl<C: CheckpointStore> CheckpointStore for &mut C {
     type Error = C::Error;
 
@@ -103,27 +105,27 @@ impl<C: CheckpointStore> CheckpointStore for &mut C {
     }
 }
 
-/// What [`CheckpointStore::load_latest_into`] found.
+/// The checkpoint that [`CheckpointStore::load_latest_into`] has loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadedInto {
     /// The checkpoint's number.
     pub id: CheckpointId,
-    /// How many bytes at the front of the buffer are the checkpoint's.
+    /// The checkpoint's length, at the front of the buffer, in bytes.
     pub len: usize,
-    /// How many checkpoints that are newer, or may be, were found damaged and passed over. Worth
-    /// telling somebody.
+    /// The number of damaged checkpoints that were skipped and that are, or may be, newer. Report it if it
+    /// is not zero.
     pub damaged: usize,
 }
 
-/// Why [`CheckpointStore::load_latest_into`] loaded nothing.
+/// The reason why [`CheckpointStore::load_latest_into`] loaded nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadError<E> {
     /// The latest checkpoint is longer than the buffer.
     BufferTooSmall {
-        /// The checkpoint's bytes.
+        /// The checkpoint's length in bytes.
         needed: usize,
     },
-    /// The store's own answer.
+    /// The store's own error.
     Store(E),
 }
 
@@ -153,7 +155,7 @@ impl<E: core::error::Error + 'static> core::error::Error for LoadError<E> {
     }
 }
 
-/// What [`CheckpointStore::load_latest`] found.
+/// The checkpoint that [`CheckpointStore::load_latest`] has loaded.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -161,8 +163,8 @@ pub struct Loaded {
     pub id: CheckpointId,
     /// Its bytes, as they were saved.
     pub bytes: Vec<u8>,
-    /// How many checkpoints that are newer, or may be, were found damaged and passed over. Worth
-    /// telling somebody.
+    /// The number of damaged checkpoints that were skipped and that are, or may be, newer. Report it if it
+    /// is not zero.
     pub damaged: usize,
 }
 
@@ -179,6 +181,7 @@ impl Loaded {
     }
 }
 
+/// Copies a checkpoint to the front of the caller's buffer.
 pub(super) fn copy<E>(
     id: CheckpointId,
     bytes: &[u8],

@@ -1,0 +1,85 @@
+//! The sections of a checkpoint as bytes, one after the other:
+//!
+//! ```text
+//! name length 1 | name | section length 8 | section
+//! ```
+//!
+//! Numbers are little-endian.
+
+use super::CheckpointError;
+use super::buffer::Buffer;
+
+/// A section being written.
+pub(crate) struct Section<'a> {
+    buffer: &'a mut Buffer,
+    /// The length that the buffer would have if everything had fitted.
+    needed: usize,
+}
+
+impl Section<'_> {
+    /// Appends bytes. Once a caller's buffer is full, it only counts them, so that the error can name the size that is
+    /// needed.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        // If an earlier piece did not fit, a shorter one must not be written in its place.
+        let fits_so_far = self.needed == self.buffer.as_slice().len();
+        self.needed += bytes.len();
+        if fits_so_far {
+            // `write_section` reports the error, when the whole size is known.
+            let _ = self.buffer.extend(bytes);
+        }
+    }
+
+    /// The bytes written since `start`, for a header to be written over their front; `None` if they did not fit.
+    pub(crate) fn written_since(&mut self, start: usize) -> Option<&mut [u8]> {
+        let whole = self.needed == self.buffer.as_slice().len();
+        self.buffer.as_mut_slice().get_mut(start..).filter(|_| whole)
+    }
+
+    /// Overwrites the bytes at `start` with `bytes`, if they fitted.
+    pub(crate) fn fill_in(&mut self, start: usize, bytes: &[u8]) {
+        let place = self.buffer.as_mut_slice().get_mut(start..start + bytes.len());
+        if let Some(place) = place {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// The length of the buffer up to here, counting bytes that did not fit.
+    pub(crate) fn len(&self) -> usize {
+        self.needed
+    }
+}
+
+/// Appends a section that `write` writes. After an error the buffer may hold a part of it, which the caller cuts off.
+pub(super) fn write_section(
+    buffer: &mut Buffer,
+    name: &str,
+    write: impl FnOnce(&mut Section<'_>) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let name_length = u8::try_from(name.len()).map_err(|_| CheckpointError::NameTooLong)?;
+    let mut section = Section { needed: buffer.as_slice().len(), buffer };
+    section.extend(&[name_length]);
+    section.extend(name.as_bytes());
+    // The length is known when the section has been written; until then zeros keep its place.
+    let length_at = section.len();
+    section.extend(&[0; 8]);
+    let start = section.len();
+    write(&mut section)?;
+    let needed = section.needed;
+    let length = ((needed - start) as u64).to_le_bytes();
+    if needed > buffer.as_slice().len() {
+        return Err(CheckpointError::BufferFull { needed });
+    }
+    buffer.as_mut_slice()[length_at..start].copy_from_slice(&length);
+    Ok(())
+}
+
+/// Splits the first section off: its name, its bytes and the rest. `None` if `bytes` is no section (K6: a typed error and
+/// no panic, for any bytes).
+pub(super) fn split_section(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
+    let (&name_length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(name_length))?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (section, rest) = rest.split_at_checked(length)?;
+    Some((core::str::from_utf8(name).ok()?, section, rest))
+}
