@@ -1,136 +1,50 @@
-//! The source's end: its elements, and a barrier between them every now and then.
+//! The source's end of a pipeline: it inserts barriers between the source's elements.
 
 use alloc::sync::Arc;
 use core::fmt;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::sections::{self, Ended, SOURCE};
+use super::signals::Signals;
 use super::source::ReplayableSource;
 use crate::checkpoint::{Checkpoint, CheckpointId};
 use crate::element::{Barrier, BarrierMode, StreamElement};
 use crate::runtime::Timer;
 use crate::time::Instant;
 
-/// When a checkpoint is due, and in what mode it is taken.
+/// The conditions for the next checkpoint, and the barrier's mode.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CheckpointTrigger {
+    /// Processing time since the last barrier.
     pub(super) interval: Option<Duration>,
+    /// Records since the last barrier.
     pub(super) records: Option<u64>,
     pub(super) mode: BarrierMode,
+    /// The time limit of a drain.
     pub(super) limit: Option<Duration>,
 }
 
-/// What the two ends of a pipeline, and those who want to stop it, share.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// The stages are as they should be, and records may flow.
-    is_open: AtomicBool,
-    is_stopped: AtomicBool,
-    /// Something was written, or a checkpoint failed, since the last barrier was made.
-    is_uncommitted: AtomicBool,
-    source: AtomicWaker,
-}
-
-impl Shared {
-    pub(super) fn open(&self) {
-        self.is_open.store(true, Ordering::Release);
-        self.source.wake();
-    }
-
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Release);
-        self.source.wake();
-    }
-
-    /// Another checkpoint is needed. The source may be asleep.
-    pub(super) fn note_uncommitted(&self) {
-        if !self.is_uncommitted.load(Ordering::Relaxed)
-            && !self.is_uncommitted.swap(true, Ordering::AcqRel)
-        {
-            self.source.wake();
-        }
-    }
-}
-
-/// Stops a pipeline, from anywhere. Got from [`Pipeline::stop_handle`](super::Pipeline::stop_handle).
-///
-/// ```
-/// use inflight_core::pipeline::{Ended, MemorySink, MemorySource, Pipeline};
-/// use inflight_core::{AsyncWait, AsyncWaitExt, MemoryStore};
-/// # use inflight_core::{Instant, NoRuntime, Runtime, Timer};
-/// # use std::{future::Future, pin::{Pin, pin}, task::{Context, Poll, Waker}};
-/// # #[derive(Clone, Copy)] struct Still;
-/// # impl Runtime for Still { type Timer = Self; fn timer(&self) -> Result<Self, NoRuntime> { Ok(Self) } }
-/// # impl Timer for Still {
-/// #     fn now(&self) -> Instant { Instant::ZERO }
-/// #     fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
-/// #     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> { Poll::Pending }
-/// # }
-/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
-/// #     let (mut future, mut cx) = (pin!(future), Context::from_waker(Waker::noop()));
-/// #     for _ in 0..1_000 {
-/// #         if let Poll::Ready(done) = future.as_mut().poll(&mut cx) { return done }
-/// #     }
-/// #     panic!("it does not end")
-/// # }
-/// # let runtime = Still;
-///
-/// let mut sink = MemorySink::new();
-/// let pipeline = Pipeline::new(MemorySource::new(1..1_000_000_u64), &mut sink, MemoryStore::new());
-/// let stop = pipeline.stop_handle(); // for a signal's handler, say
-/// let run = pipeline.run(runtime, |numbers, checkpoint| {
-///     numbers
-///         .async_wait(AsyncWait::ordered(10), move |n: &u64| {
-///             if *n == 100 {
-///                 stop.stop();
-///             }
-///             let n = *n;
-///             async move { Ok::<_, ()>(n) }
-///         })
-///         .checkpointed("numbers", 1)
-///         .restore(checkpoint)
-///         .in_place(runtime)
-/// });
-/// assert_eq!(block_on(run)?, Ended::Stopped);
-/// // What was in flight came through and is committed; the rest is for the next run.
-/// assert!((100..1_000).contains(&sink.committed().len()));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct StopHandle(pub(super) Arc<Shared>);
-
-impl StopHandle {
-    /// Takes no more input. What is in flight finishes and is committed with a last checkpoint, and then
-    /// the pipeline ends as [`Ended::Stopped`]. To give it only so much time, drop its future then:
-    /// the last checkpoint stands.
-    pub fn stop(&self) {
-        self.0.stop();
-    }
-}
-
 pin_project! {
-    /// A source with barriers between its elements: what a pipeline's first stage is put on. It ends
-    /// with a last barrier, behind everything, that says why.
+    /// A source with barriers between its elements: the input of a pipeline's first stage. Its last element is
+    /// a barrier, whose checkpoint holds the reason of the end.
     pub struct CheckpointedSource<S: ReplayableSource, T> {
         source: S,
         #[pin]
         timer: T,
-        shared: Arc<Shared>,
-        failed: rtrb::Producer<S::Error>,
-        when: CheckpointTrigger,
+        signals: Arc<Signals>,
+        source_error: rtrb::Producer<S::Error>,
+        trigger: CheckpointTrigger,
         next: CheckpointId,
-        // When the last barrier was made, and how many records have come since.
-        since: Instant,
+        // The instant at which the last barrier was made, and the records since.
+        last_barrier: Instant,
         records: u64,
-        // Whether the source was asked since the last barrier: barriers alone are no progress.
-        asked: bool,
+        // The source was polled since the last barrier. Without this, a short interval could produce nothing but barriers.
+        was_polled: bool,
         armed: Option<Instant>,
         has_ended: bool,
     }
@@ -140,47 +54,51 @@ impl<S: ReplayableSource, T: Timer> CheckpointedSource<S, T> {
     pub(super) fn new(
         source: S,
         timer: T,
-        shared: Arc<Shared>,
-        failed: rtrb::Producer<S::Error>,
-        when: CheckpointTrigger,
+        signals: Arc<Signals>,
+        source_error: rtrb::Producer<S::Error>,
+        trigger: CheckpointTrigger,
         next: CheckpointId,
     ) -> Self {
         Self {
             source,
-            since: timer.now(),
+            last_barrier: timer.now(),
             timer,
-            shared,
-            failed,
-            when,
+            signals,
+            source_error,
+            trigger,
             next,
             records: 0,
-            asked: true,
+            was_polled: true,
             armed: None,
             has_ended: false,
         }
     }
 
-    /// Whether there is anything that the last barrier does not cover.
+    /// Returns true if there is anything that the last barrier does not cover.
     fn is_behind(&self) -> bool {
-        self.records > 0 || self.shared.is_uncommitted.load(Ordering::Acquire)
+        self.records > 0 || self.signals.is_uncommitted()
     }
 
     fn is_due(&self) -> bool {
-        if self.when.records.is_some_and(|records| self.records >= records) {
+        if self.trigger.records.is_some_and(|records| self.records >= records) {
             return true;
         }
-        let due = self.when.interval.filter(|_| self.is_behind()).map(|every| self.since + every);
+        let due = self
+            .trigger
+            .interval
+            .filter(|_| self.is_behind())
+            .map(|every| self.last_barrier + every);
         due.is_some_and(|due| due <= self.timer.now())
     }
 
-    /// Everything up to here has been handed out, so this is the position to go on from.
+    /// Makes a barrier with the source's position. All records up to that position have been handed out.
     fn barrier(self: Pin<&mut Self>, end: Option<Ended>) -> Barrier {
         let this = self.project();
         let mut checkpoint = Checkpoint::new(*this.next);
         *this.next = this.next.next();
-        (*this.since, *this.records, *this.asked) = (this.timer.now(), 0, false);
-        // In this order: what is written from now on needs another barrier.
-        this.shared.is_uncommitted.store(false, Ordering::Release);
+        (*this.last_barrier, *this.records, *this.was_polled) = (this.timer.now(), 0, false);
+        // Cleared before the barrier leaves: a record that the sink writes from now on needs another barrier.
+        this.signals.clear_uncommitted();
         let put = sections::put(&mut checkpoint, SOURCE, &this.source.position());
         let put = put.and_then(|()| match end {
             Some(end) => sections::put_end(&mut checkpoint, end),
@@ -190,8 +108,9 @@ impl<S: ReplayableSource, T: Timer> CheckpointedSource<S, T> {
             checkpoint.fail(reason);
         }
         let (mode, limit) = match end {
-            Some(_) => (BarrierMode::Drain, None), // nothing follows: everything is to be through
-            None => (this.when.mode, this.when.limit),
+            // The last barrier drains: nothing follows, and another version of the program finds no record in flight.
+            Some(_) => (BarrierMode::Drain, None),
+            None => (this.trigger.mode, this.trigger.limit),
         };
         Barrier { mode, limit, checkpoint }
     }
@@ -201,12 +120,13 @@ impl<S: ReplayableSource, T: Timer> CheckpointedSource<S, T> {
         Poll::Ready(Some(StreamElement::Barrier(self.barrier(Some(end)))))
     }
 
-    /// Sleeps until the source has more, a barrier is due, or somebody wants to stop. Ready when there
-    /// is something to do after all.
+    /// Arms the timer for the next barrier and polls it. Ready if a barrier may be due.
     fn poll_sleep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let is_behind = self.is_behind();
         let mut this = self.project();
-        let due = this.when.interval.filter(|_| is_behind).map(|every| *this.since + every);
+        // With nothing to commit, no barrier is due. The timer may stay armed for an earlier one; firing does no harm.
+        let due =
+            this.trigger.interval.filter(|_| is_behind).map(|every| *this.last_barrier + every);
         if due.is_some() && *this.armed != due {
             this.timer.as_mut().arm(due);
             *this.armed = due;
@@ -226,32 +146,35 @@ impl<S: ReplayableSource, T: Timer> Stream for CheckpointedSource<S, T> {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        // Before the flags are read: whoever sets one afterwards wakes this task.
-        self.shared.source.register(cx.waker());
-        if !self.shared.is_open.load(Ordering::Acquire) {
+        // Before the flags are read: a flag that is set afterwards wakes this task.
+        self.signals.register(cx.waker());
+        if !self.signals.is_open() {
             return Poll::Pending;
         }
-        if self.shared.is_stopped.load(Ordering::Acquire) {
+        if self.signals.is_stopped() {
             return self.end(Ended::Stopped);
         }
-        if self.asked && self.is_due() {
+        // A barrier before the next record, so that a source that is always ready does not hold it up.
+        if self.was_polled && self.is_due() {
             return Poll::Ready(Some(StreamElement::Barrier(self.barrier(None))));
         }
         let this = self.as_mut().project();
-        *this.asked = true;
+        *this.was_polled = true;
         match this.source.poll_next(cx) {
             Poll::Ready(Some(Ok(element))) => {
                 *this.records += u64::from(element.is_record());
                 return Poll::Ready(Some(element));
             }
             Poll::Ready(Some(Err(error))) => {
-                let told = this.failed.push(error);
-                debug_assert!(told.is_ok(), "it fails only once");
+                // The error goes to the sink's end past the stages. Records in flight are finished first.
+                let pushed = this.source_error.push(error);
+                debug_assert!(pushed.is_ok(), "a source fails only once");
                 return self.end(Ended::SourceFailed);
             }
             Poll::Ready(None) => return self.end(Ended::Finished),
             Poll::Pending => {}
         }
+        // Loops because the timer wakes this task again only after a poll that was `Pending`.
         loop {
             if self.is_due() {
                 return Poll::Ready(Some(StreamElement::Barrier(self.barrier(None))));

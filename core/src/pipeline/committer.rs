@@ -1,4 +1,7 @@
-//! The sink's end: writes, and commits what a durable checkpoint covers.
+//! The sink's end of a pipeline: it writes records, saves checkpoints and commits.
+//!
+//! The order is what K10 rests on: pre-commit, save, commit, acknowledge. A crash between two steps is repaired by the next
+//! run, which finds the checkpoint or does not.
 
 use alloc::sync::Arc;
 use core::error::Error;
@@ -8,9 +11,9 @@ use core::task::Poll;
 
 use futures_core::Stream;
 
-use super::checkpointed_source::Shared;
 use super::error::{PipelineError, Report};
 use super::sections::{self, Ended, SINK, SOURCE};
+use super::signals::Signals;
 use super::sink::TransactionalSink;
 use super::source::{Acknowledge, ReplayableSource};
 use crate::checkpoint::CheckpointStore;
@@ -21,25 +24,30 @@ pub(super) struct Committer<S: ReplayableSource, K, L> {
     pub(super) sink: K,
     pub(super) acknowledger: S::Acknowledger,
     pub(super) listener: L,
-    pub(super) shared: Arc<Shared>,
-    pub(super) failed: rtrb::Consumer<S::Error>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) source_error: rtrb::Consumer<S::Error>,
 }
 
 /// A checkpoint that the sink has pre-committed.
 pub(super) struct Prepared<D, P> {
     pub(super) checkpoint: Checkpoint,
+    /// The sink's description of it.
     pub(super) prepared: D,
+    /// The source's position in it.
     pub(super) position: P,
+    /// The reason of the pipeline's end, in its last checkpoint.
     pub(super) end: Option<Ended>,
 }
 
-/// What came of a save. The store comes back from it.
+/// The result of a save: the number of bytes or the reason of its failure. It returns the store, which the save borrowed by
+/// value.
 pub(super) struct Saved<D, P, C: CheckpointStore> {
     store: C,
     of: Prepared<D, P>,
     result: Result<usize, Reason<C::Error>>,
 }
 
+/// The reason why a save failed.
 pub(super) enum Reason<E> {
     Store(E),
     Checkpoint(CheckpointError),
@@ -51,7 +59,7 @@ type ErrorOf<S, K, C, T> = PipelineError<
     <C as CheckpointStore>::Error,
 >;
 
-/// Saves a checkpoint; when this is ready it is durable, or it has failed.
+/// Saves a checkpoint. When the future is ready, the checkpoint is durable or has failed.
 pub(super) async fn save<D, P, C: CheckpointStore>(
     mut store: C,
     mut of: Prepared<D, P>,
@@ -64,30 +72,31 @@ pub(super) async fn save<D, P, C: CheckpointStore>(
     Saved { store, of, result }
 }
 
-/// What happens first.
-enum Next<T, X> {
+/// The next thing that happens at the sink's end: an element arrives, or a save ends.
+enum Event<T, X> {
     Element(Option<StreamElement<T>>),
     Saved(X),
 }
 
-async fn next<St: Stream<Item = StreamElement<T>>, T, F: Future>(
+async fn next_event<St: Stream<Item = StreamElement<T>>, T, F: Future>(
     mut stages: Pin<&mut St>,
     mut saving: Pin<&mut Option<F>>,
-) -> Next<T, F::Output> {
+) -> Event<T, F::Output> {
     poll_fn(|cx| {
+        // The save first: a source that is always ready must not hold up a commit.
         if let Some(saving) = saving.as_mut().as_pin_mut()
             && let Poll::Ready(saved) = saving.poll(cx)
         {
-            return Poll::Ready(Next::Saved(saved));
+            return Poll::Ready(Event::Saved(saved));
         }
-        stages.as_mut().poll_next(cx).map(Next::Element)
+        stages.as_mut().poll_next(cx).map(Event::Element)
     })
     .await
 }
 
 impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
-    /// Writes what comes out of `stages`, and saves and commits at the barriers, until the last one.
-    /// Writing goes on while a checkpoint is being saved; the next one waits for that.
+    /// Writes the outcomes of `stages`, and saves and commits at every barrier, until the last one. Writing goes
+    /// on while a checkpoint is being saved; the next barrier waits for the save.
     pub(super) async fn run<St, T, C>(
         mut self,
         stages: St,
@@ -100,17 +109,18 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     {
         let mut stages = pin!(stages);
         let mut saving = pin!(None);
-        let mut idle = Some(store);
+        let mut idle = Some(store); // `None` while a save has it
         let (id, ended) = loop {
-            match next(stages.as_mut(), saving.as_mut()).await {
-                Next::Saved(saved) => {
+            match next_event(stages.as_mut(), saving.as_mut()).await {
+                Event::Saved(saved) => {
                     saving.set(None);
-                    idle = Some(self.conclude(saved).await?);
+                    idle = Some(self.commit(saved).await?);
                 }
-                Next::Element(None) => return Err(PipelineError::EndedEarly),
-                Next::Element(Some(StreamElement::Barrier(barrier))) => {
-                    if let Some(saved) = finish(saving.as_mut()).await {
-                        idle = Some(self.conclude(saved).await?);
+                Event::Element(None) => return Err(PipelineError::EndedEarly),
+                Event::Element(Some(StreamElement::Barrier(barrier))) => {
+                    // K10: one checkpoint after the other, so that commits and acknowledgements keep their order.
+                    if let Some(saved) = wait_for_save(saving.as_mut()).await {
+                        idle = Some(self.commit(saved).await?);
                     }
                     let Some(of) = self.prepare(barrier).await? else { continue };
                     let end = of.end.map(|end| (of.checkpoint.id(), end));
@@ -120,16 +130,16 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                         break end;
                     }
                 }
-                Next::Element(Some(element)) => self.write(element).await?,
+                Event::Element(Some(element)) => self.write(element).await?,
             }
         };
-        if let Some(saved) = finish(saving).await {
-            self.conclude(saved).await?;
+        if let Some(saved) = wait_for_save(saving).await {
+            self.commit(saved).await?;
         }
         (self.listener)(Report::Complete { id, ended });
-        // The stages have nothing left, but functions to close, which may take for ever.
+        // The stages are empty and only close their functions (L4), which may take forever. So the report comes first.
         while poll_fn(|cx| stages.as_mut().poll_next(cx)).await.is_some() {}
-        match self.failed.pop() {
+        match self.source_error.pop() {
             Ok(error) => Err(PipelineError::Source(error)),
             Err(_) => Ok(ended),
         }
@@ -145,7 +155,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         match element {
             StreamElement::Record { value, timestamp } => {
                 self.sink.write(value, timestamp).await.map_err(PipelineError::Sink)?;
-                self.shared.note_uncommitted();
+                self.signals.note_uncommitted();
             }
             StreamElement::Watermark(watermark) => self.sink.watermark(watermark),
             StreamElement::Status(_) | StreamElement::Barrier(_) => {}
@@ -153,7 +163,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         Ok(())
     }
 
-    /// Gets the sink ready to commit, and completes the checkpoint. `None` when it has failed on its way.
+    /// Pre-commits the sink and completes the checkpoint. `None` if the checkpoint has failed, which is reported.
     async fn prepare<T, Store>(
         &mut self,
         barrier: Barrier,
@@ -165,11 +175,12 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         let end = sections::ended(&checkpoint);
         let id = checkpoint.id();
         let complete = match checkpoint.failure() {
-            Ok(()) => complete::<S, K, T>(&mut self.sink, checkpoint, end).await,
+            Ok(()) => complete_checkpoint::<S, K, T>(&mut self.sink, checkpoint, end).await,
             Err(reason) => Ok(Err(reason)),
         };
         match complete.map_err(PipelineError::Sink)? {
             Ok(prepared) => Ok(Some(prepared)),
+            // No checkpoint follows the last one, so its failure is the pipeline's.
             Err(reason) if end.is_some() => Err(PipelineError::Checkpoint(reason)),
             Err(reason) => {
                 self.report_failure(id, &reason);
@@ -178,8 +189,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         }
     }
 
-    /// Commits what was saved, and only then acknowledges it. Gives the store back.
-    async fn conclude<T, C: CheckpointStore>(
+    /// Commits a checkpoint that is durable, and only then acknowledges it (K10). Returns the store.
+    async fn commit<T, C: CheckpointStore>(
         &mut self,
         saved: Saved<K::Prepared, S::Position, C>,
     ) -> Result<C, ErrorOf<S, K, C, T>>
@@ -191,6 +202,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         match result {
             Ok(bytes) => {
                 self.sink.commit(id, &of.prepared).await.map_err(PipelineError::Sink)?;
+                // After the commit: a source that deletes acknowledged records could not replay them. A failure is reported
+                // only, because the next acknowledgement covers it.
                 if let Err(reason) = self.acknowledger.acknowledge(of.position).await {
                     (self.listener)(Report::Unacknowledged { id, reason: &reason });
                 }
@@ -203,14 +216,15 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         Ok(store)
     }
 
-    /// The next checkpoint has to cover this one, even if nothing more comes.
+    /// Reports a failed checkpoint, and asks for another one that covers it, even if no more records come (K10).
     fn report_failure(&mut self, id: CheckpointId, reason: &(dyn Error + 'static)) {
         (self.listener)(Report::Failed { id, reason });
-        self.shared.note_uncommitted();
+        self.signals.note_uncommitted();
     }
 
-    /// The checkpoint that a new job begins with: from here on it is known whose the output is.
-    pub(super) async fn begin<T, C>(
+    /// Saves the first checkpoint of a new job. If the job dies early, its next run finds the checkpoint, and so knows that
+    /// the output is its own.
+    pub(super) async fn save_first<T, C>(
         &mut self,
         checkpoint: Checkpoint,
         store: C,
@@ -219,17 +233,18 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         K: TransactionalSink<T>,
         C: CheckpointStore,
     {
-        let complete = complete::<S, K, T>(&mut self.sink, checkpoint, None).await;
+        let complete = complete_checkpoint::<S, K, T>(&mut self.sink, checkpoint, None).await;
         let of = complete.map_err(PipelineError::Sink)?.map_err(PipelineError::Checkpoint)?;
         let saved = save(store, of).await;
         match saved.result {
             Err(reason) => Err(reason.into()),
-            Ok(_) => self.conclude(saved).await,
+            Ok(_) => self.commit(saved).await,
         }
     }
 }
 
-async fn complete<S, K, T>(
+/// Pre-commits the sink and adds its description to the checkpoint.
+async fn complete_checkpoint<S, K, T>(
     sink: &mut K,
     mut checkpoint: Checkpoint,
     end: Option<Ended>,
@@ -248,7 +263,8 @@ where
     })
 }
 
-async fn finish<F: Future>(mut saving: Pin<&mut Option<F>>) -> Option<F::Output> {
+/// Waits for the save that is under way, if there is one.
+async fn wait_for_save<F: Future>(mut saving: Pin<&mut Option<F>>) -> Option<F::Output> {
     let saved = match saving.as_mut().as_pin_mut() {
         Some(saving) => Some(saving.await),
         None => None,

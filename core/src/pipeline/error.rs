@@ -1,4 +1,4 @@
-//! What ends a pipeline, and what is only worth telling somebody.
+//! The errors that end a pipeline, and the reports on its checkpoints.
 
 use alloc::string::String;
 use core::error::Error;
@@ -10,46 +10,46 @@ use crate::checkpoint::{CheckpointError, CheckpointId};
 use crate::runtime::NoRuntime;
 use crate::stage::StartError;
 
-/// Why a pipeline ended before everything was through and committed. Nothing is lost: run again, it
-/// goes on from its last checkpoint.
+/// The reason why a pipeline ended before everything was finished and committed. Nothing is lost: the next
+/// run goes on from the last checkpoint.
 ///
 /// The parameters are the errors of the source, the sink and the store.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PipelineError<Source, Sink, Store> {
-    /// There is no runtime here.
+    /// The pipeline was started outside of a runtime.
     NoRuntime(NoRuntime),
-    /// The store could not say what was saved.
+    /// The store could not load the latest checkpoint.
     Load(Store),
-    /// What the store gave is no checkpoint.
+    /// The bytes from the store are not a checkpoint.
     Format(FormatError),
-    /// The checkpoint is not of this pipeline: it has no position that fits the source, or nothing that
-    /// fits the sink. Has one of their types changed?
+    /// The checkpoint belongs to another pipeline: it has no position of the source's type, or no
+    /// description of the sink's type. Has one of these types changed?
     Foreign {
         /// The checkpoint's number.
         id: CheckpointId,
     },
-    /// The source cannot be read from where the checkpoint says.
+    /// The source cannot go to the checkpoint's position.
     Seek(Source),
     /// A stage could not be started. Nothing was taken from the source.
     Start(StartError),
-    /// The checkpoint holds records in flight of a stage that was not restored: say
-    /// `.restore(checkpoint)` on it. If the stage has another name now, or is gone, run the former
-    /// program once more and stop it: then nothing is in flight.
+    /// The checkpoint holds records in flight of a stage that was not restored: call
+    /// `.restore(checkpoint)` on it. If the stage has another name now, or was removed, run the previous
+    /// program once more and stop it; then nothing is in flight.
     NotRestored {
         /// The stage's name.
         stage: String,
     },
-    /// The source failed. What it had handed out before is through and committed.
+    /// The source failed. The records that it had handed out before are finished and committed.
     Source(Source),
     /// The sink's medium failed.
     Sink(Sink),
     /// A stage ended before its input did: its function could not be opened, the runtime cancelled its task, or a call
-    /// has ended with a failure that ends the job ([`fail_fast`](crate::StageBuilder::fail_fast)). That failure is the last
-    /// outcome that the sink was given; it is not committed, and the next run asks about its record again.
+    /// has ended with a failure that ends the job ([`fail_fast`](crate::StageBuilder::fail_fast), F6). That failure is the
+    /// last outcome that the sink received; it is not committed, and the next run requests its record again.
     EndedEarly,
-    /// The first or the last checkpoint could not be saved. What the last one would have covered is
-    /// not committed.
+    /// The first or the last checkpoint could not be saved. The output that the last one would have covered
+    /// is not committed.
     Save(Store),
     /// The first or the last checkpoint is not complete.
     Checkpoint(CheckpointError),
@@ -95,7 +95,7 @@ where
     Store: Error + 'static,
 {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // `Display` already says what the error inside says, so the chain goes on behind it.
+        // `Display` includes the text of the inner error, so the chain continues with that error's source.
         match self {
             Self::Seek(error) | Self::Source(error) => error.source(),
             Self::Sink(error) => error.source(),
@@ -109,7 +109,7 @@ where
     }
 }
 
-/// What happens to a pipeline's checkpoints: what [`on_report`](super::Pipeline::on_report) is told.
+/// A report on a pipeline's checkpoints, as [`on_report`](super::Pipeline::on_report) receives it.
 ///
 /// ```
 /// use inflight_core::pipeline::Report;
@@ -135,25 +135,25 @@ pub enum Report<'a> {
     Resumed {
         /// Its number.
         id: CheckpointId,
-        /// How many that are newer, or may be, were damaged and passed over.
+        /// The number of damaged checkpoints that were skipped and that are, or may be, newer.
         damaged: usize,
     },
     /// A checkpoint is durable and committed.
     Saved {
         /// Its number.
         id: CheckpointId,
-        /// Its size.
+        /// Its size in bytes.
         bytes: usize,
     },
-    /// A checkpoint could not be taken or saved. Nothing is lost: the next one covers what it would
-    /// have, and until then nothing is committed.
+    /// A checkpoint could not be taken or saved. Nothing is lost: the next one covers the same output, and until
+    /// then nothing is committed.
     Failed {
         /// Its number.
         id: CheckpointId,
-        /// Why: a [`CheckpointError`], or the store's error.
+        /// The reason: a [`CheckpointError`], or the store's error.
         reason: &'a (dyn Error + 'static),
     },
-    /// The checkpoint is durable and committed, but nobody could be told at the source. The next
+    /// The checkpoint is durable and committed, but the source's acknowledger failed. The next
     /// acknowledgement covers it.
     Unacknowledged {
         /// Its number.
@@ -162,12 +162,12 @@ pub enum Report<'a> {
         reason: &'a (dyn Error + 'static),
     },
     /// The last checkpoint is durable and committed, and nothing is left to do but to close the stages'
-    /// functions, for which [`run`](super::Pipeline::run) waits. Whoever drops its future now loses nothing,
-    /// but for one thing: after [`Ended::SourceFailed`] only the result of `run` has the source's error.
+    /// functions, for which [`run`](super::Pipeline::run) waits. Dropping its future now loses no data; but
+    /// after [`Ended::SourceFailed`] only the result of `run` has the source's error.
     Complete {
         /// The number of that checkpoint.
         id: CheckpointId,
-        /// How the pipeline ended.
+        /// The reason of the end.
         ended: Ended,
     },
 }
@@ -192,7 +192,7 @@ mod tests {
 
     impl Error for Refused {}
 
-    /// As `LinesError::Io`: what could not be done, and behind it the system's answer.
+    /// Has the shape of `LinesError::Io`: the failed operation, and the system's error as its source.
     #[derive(Debug)]
     struct Unwritten(Refused);
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chain_of_causes_says_everything_once() {
+    fn the_chain_of_causes_prints_each_cause_once() {
         let sink = chain(PipelineError::Sink(Unwritten(Refused)));
         assert_eq!(sink, ["the sink: could not write output", "permission denied"]);
 

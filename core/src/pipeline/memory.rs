@@ -1,4 +1,4 @@
-//! A source and a sink in memory: for tests, and to try things out.
+//! A source and a sink in memory, for tests and first steps.
 
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -10,8 +10,8 @@ use crate::checkpoint::CheckpointId;
 use crate::element::StreamElement;
 use crate::time::Timestamp;
 
-/// A source of values that are all there. Its positions are their numbers, from 0. The
-/// [module's page](super) has an example of it and of [`MemorySink`].
+/// A source of values in memory. Its positions are the indices of the values, from 0. The
+/// [module's page](super) has an example with it and with [`MemorySink`].
 #[derive(Clone, Debug)]
 pub struct MemorySource<V> {
     values: Vec<V>,
@@ -19,7 +19,7 @@ pub struct MemorySource<V> {
 }
 
 impl<V> MemorySource<V> {
-    /// A source of these, in this order.
+    /// Makes a source of these values, in this order.
     pub fn new(values: impl IntoIterator<Item = V>) -> Self {
         Self { values: values.into_iter().collect(), next: 0 }
     }
@@ -53,22 +53,22 @@ impl<V: Clone> ReplayableSource for MemorySource<V> {
     fn acknowledger(&mut self) {}
 }
 
-/// A sink whose records show when they are committed. It outlives a pipeline (hand `&mut sink` to it)
-/// but not the process.
+/// A sink that shows its committed records. It survives a pipeline (pass `&mut sink` to it) but not the
+/// process.
 #[derive(Clone, Debug)]
 pub struct MemorySink<T> {
     records: Vec<T>,
-    /// How many of them are committed.
+    /// The number of records at the front that are committed.
     committed: usize,
 }
 
 impl<T> MemorySink<T> {
-    /// An empty one.
+    /// Makes an empty sink.
     pub const fn new() -> Self {
         Self { records: Vec::new(), committed: 0 }
     }
 
-    /// What was committed.
+    /// The committed records.
     pub fn committed(&self) -> &[T] {
         &self.records[..self.committed]
     }
@@ -81,7 +81,7 @@ impl<T> Default for MemorySink<T> {
 }
 
 impl<T> TransactionalSink<T> for MemorySink<T> {
-    /// How many records there are to be.
+    /// The number of records after the commit.
     type Prepared = u64;
     type Error = Infallible;
 
@@ -96,6 +96,7 @@ impl<T> TransactionalSink<T> for MemorySink<T> {
 
     async fn commit(&mut self, _id: CheckpointId, prepared: &u64) -> Result<(), Infallible> {
         let prepared = usize::try_from(*prepared).unwrap_or(usize::MAX);
+        // Never fewer than before: the same commit may come twice (rule 3 of the trait).
         self.committed = prepared.clamp(self.committed, self.records.len());
         Ok(())
     }

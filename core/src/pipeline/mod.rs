@@ -1,22 +1,22 @@
 //! A pipeline that checkpoints itself: a source that can be replayed, stages, a sink that commits in two
 //! phases, and a store.
 //!
-//! The source makes a barrier every now and then and puts its position in; every stage adds what it has
-//! in flight; at the sink the checkpoint is complete. There, in this order:
+//! The source inserts a barrier from time to time and puts its position into it; every stage adds a snapshot
+//! of its records in flight; at the sink the checkpoint is complete. There, in this order:
 //!
-//! 1. the sink [pre-commits](TransactionalSink::pre_commit) what was written before the barrier;
-//! 2. the store saves the checkpoint, and it is durable;
+//! 1. the sink [pre-commits](TransactionalSink::pre_commit) everything that was written before the barrier;
+//! 2. the store saves the checkpoint, which is durable from then on;
 //! 3. the sink [commits](TransactionalSink::commit);
-//! 4. the source is told that everything before is done with ([`Acknowledge`]).
+//! 4. the source learns that everything before its position is committed ([`Acknowledge`]).
 //!
-//! A crash anywhere in between is made good by the next run. It loads the latest checkpoint; the sink
-//! commits what that describes (again, perhaps) and aborts what came later; the stages take up what was in
-//! flight; the source goes to the position. So
+//! A crash between any two of these steps is repaired by the next run. It loads the latest checkpoint; the
+//! source goes to the position in it; the sink commits everything that it describes (perhaps again) and
+//! aborts everything written later; the stages restore the records that were in flight. So (K10)
 //!
-//! * the **state** (the source's position, what is in flight with its attempts and request ids) counts each
-//!   record exactly once;
-//! * the **calls** to the outside are made at least once: what was in flight is asked again, with the
-//!   same [request id](crate::AttemptInfo::request_id), by which a service can tell;
+//! * the **state** (the source's position, the records in flight with their attempts and request ids) counts
+//!   each record exactly once;
+//! * the **calls** to the outside are made at least once: records that were in flight are requested again,
+//!   with the same [request id](crate::AttemptInfo::request_id), by which a service can recognise them;
 //! * the **output** holds each record's outcome exactly once, if the sink is transactional or idempotent.
 //!
 //! ```
@@ -41,7 +41,7 @@
 //!         numbers
 //!             .async_wait(AsyncWait::ordered(10), |n: &u64| {
 //!                 let n = *n;
-//!                 async move { Ok::<_, ()>(n * n) } // ask somebody, really
+//!                 async move { Ok::<_, ()>(n * n) } // a real one asks a service
 //!             })
 //!             .checkpointed("squares", 1)
 //!             .restore(checkpoint)
@@ -60,17 +60,18 @@
 //! ```
 //!
 //! There is no coordinator: the [`Barrier`](crate::Barrier) carries the checkpoint. An engine with sources
-//! and sinks of its own gets the same from that, from
-//! [`checkpointed`](crate::StageBuilder::checkpointed) and [`restore`](crate::StageBuilder::restore), or from the
-//! operator's [`snapshot`](crate::Operator::snapshot) and [`restore`](crate::Operator::restore).
+//! and sinks of its own gets the same guarantees from barriers, with
+//! [`checkpointed`](crate::StageBuilder::checkpointed) and [`restore`](crate::StageBuilder::restore) of its stages, or
+//! from the operator's [`snapshot`](crate::Operator::snapshot) and [`restore`](crate::Operator::restore).
 //!
-//! Adapters between stages (`map`, `filter`) must pass every barrier on and hold nothing back.
+//! Adapters between stages (`map`, `filter`) must pass every barrier on and must not buffer records.
 
 mod checkpointed_source;
 mod committer;
 mod error;
 mod memory;
 mod sections;
+mod signals;
 mod sink;
 mod source;
 
@@ -81,13 +82,15 @@ use core::time::Duration;
 
 use futures_core::Stream;
 
-use self::checkpointed_source::{CheckpointTrigger, Shared};
-pub use self::checkpointed_source::{CheckpointedSource, StopHandle};
+use self::checkpointed_source::CheckpointTrigger;
+pub use self::checkpointed_source::CheckpointedSource;
 use self::committer::Committer;
 pub use self::error::{PipelineError, Report};
 pub use self::memory::{MemorySink, MemorySource};
 use self::sections::SOURCE;
 pub use self::sections::{Ended, ended, position, prepared};
+use self::signals::Signals;
+pub use self::signals::StopHandle;
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
 use crate::checkpoint::CheckpointStore;
@@ -97,85 +100,85 @@ use crate::operator::holds_anything;
 use crate::runtime::Runtime;
 use crate::stage::StartError;
 
-/// A source, a sink and a store, which together survive crashes: see the [module's page](self).
+/// A source, a sink and a store that survive crashes together: see the [module's page](self).
 pub struct Pipeline<S, K, C, L = fn(Report<'_>)> {
     source: S,
     sink: K,
     store: C,
-    when: CheckpointTrigger,
+    trigger: CheckpointTrigger,
     listener: L,
-    shared: Arc<Shared>,
+    signals: Arc<Signals>,
 }
 
 impl<S, K, C> Pipeline<S, K, C> {
-    /// A pipeline that takes a checkpoint at its beginning and its end. Say
-    /// [`interval`](Self::interval) for those in between.
+    /// Makes a pipeline that takes a checkpoint at its beginning and its end. Set an
+    /// [`interval`](Self::interval) for checkpoints in between.
     pub fn new(source: S, sink: K, store: C) -> Self {
-        let (when, shared) = (CheckpointTrigger::default(), Arc::default());
-        Self { source, sink, store, when, listener: |_| {}, shared }
+        let (trigger, signals) = (CheckpointTrigger::default(), Arc::default());
+        Self { source, sink, store, trigger, listener: |_| {}, signals }
     }
 }
 
 impl<S, K, C, L> Pipeline<S, K, C, L> {
-    /// Takes a checkpoint every `interval` of processing time, if there is anything that the one before
-    /// does not cover. Outputs are committed as often. A stage without room does not take the barrier in
-    /// before it has some.
+    /// Takes a checkpoint every `interval` of processing time, if there is anything that the previous one does
+    /// not cover. Outputs are committed at each checkpoint. A full stage does not take the barrier in before
+    /// it has room.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.when.interval = Some(interval);
+        self.trigger.interval = Some(interval);
         self
     }
 
-    /// Takes a checkpoint after every `records` records (at least one). With an interval as well,
-    /// whichever is first.
+    /// Takes a checkpoint after every `records` records (at least one). With an interval as well, the first of
+    /// the two conditions decides.
     #[must_use]
     pub fn every_records(mut self, records: u64) -> Self {
-        self.when.records = Some(records.max(1));
+        self.trigger.records = Some(records.max(1));
         self
     }
 
-    /// Takes checkpoints without state: every stage finishes what is before the barrier, and there is
-    /// nothing in flight to keep ([`BarrierMode::Drain`]). A stage that takes longer than `limit` fails
-    /// that checkpoint, which is reported, and nothing else.
+    /// Takes checkpoints without records in flight: every stage finishes the records before the barrier
+    /// ([`BarrierMode::Drain`]). A stage that takes longer than `limit` fails that checkpoint, which is
+    /// reported, and nothing else (K3).
     #[must_use]
     pub fn draining(mut self, limit: Option<Duration>) -> Self {
-        (self.when.mode, self.when.limit) = (BarrierMode::Drain, limit);
+        (self.trigger.mode, self.trigger.limit) = (BarrierMode::Drain, limit);
         self
     }
 
-    /// Tells `listener` what happens to the checkpoints.
+    /// Calls `listener` with a report on each checkpoint.
     #[must_use]
     pub fn on_report<M: FnMut(Report<'_>)>(self, listener: M) -> Pipeline<S, K, C, M> {
-        let Self { source, sink, store, when, shared, .. } = self;
-        Pipeline { source, sink, store, when, listener, shared }
+        let Self { source, sink, store, trigger, signals, .. } = self;
+        Pipeline { source, sink, store, trigger, listener, signals }
     }
 
-    /// Stops the pipeline, from anywhere.
+    /// Returns a handle that stops the pipeline, from any thread.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle(Arc::clone(&self.shared))
+        StopHandle(Arc::clone(&self.signals))
     }
 
-    /// Runs the pipeline: from its last checkpoint, or from the start if there is none, to the end of
-    /// the source or until somebody [stops](Self::stop_handle) it.
+    /// Runs the pipeline: from its last checkpoint, or from the start if there is none, to the end of the
+    /// source or until a [stop handle](Self::stop_handle) stops it.
     ///
-    /// `build` puts the stages together. It is given the source, with barriers in it, and the checkpoint
-    /// that every stage has to [`restore`](crate::StageBuilder::restore) (`None`: nothing was in
-    /// flight). What it returns is polled to its end, in place; so is the sink.
+    /// `build` connects the stages. Its arguments are the source, with barriers in it, and the checkpoint that
+    /// every stage has to [`restore`](crate::StageBuilder::restore) (`None` if nothing was in flight). This
+    /// future polls the stream that `build` returns to its end, in place, and the sink as well.
     ///
-    /// The end is that all functions are closed. When everything is committed before that,
-    /// [`Report::Complete`] says so: a function that never gets closed holds up the end, and hides nothing.
+    /// The pipeline ends when all functions are closed. [`Report::Complete`] comes earlier, when everything is
+    /// committed: a function that never closes delays the end but does not hide that the work is done.
     ///
     /// # Errors
     ///
-    /// [`PipelineError`]. Whatever it is, a later run goes on from the last checkpoint.
+    /// [`PipelineError`]. After any of them, a later run goes on from the last checkpoint.
     ///
     /// # Panics
     ///
-    /// If a stage panics (as its stream does). That too is as a crash.
+    /// If a stage panics (as its stream does). The effect is that of a crash.
     ///
     /// # Cancellation
     ///
-    /// When the future is dropped, that is as a crash: the last checkpoint stands, and what was not
+    /// Dropping the future has the effect of a crash: the last checkpoint stays valid, and everything that was not
     /// committed is done again.
     pub async fn run<Rt, B, St, T>(
         self,
@@ -191,38 +194,46 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
         B: FnOnce(CheckpointedSource<S, Rt::Timer>, Option<&Checkpoint>) -> Result<St, StartError>,
         St: Stream<Item = StreamElement<T>>,
     {
-        let Self { mut source, sink, mut store, when, listener, shared } = self;
+        let Self { mut source, sink, mut store, trigger, listener, signals } = self;
         let timer = runtime.timer().map_err(PipelineError::NoRuntime)?;
         let loaded = load(&mut store).await?;
-        let (failing, failed) = rtrb::RingBuffer::new(1);
-        let mut end =
-            Committer { sink, acknowledger: source.acknowledger(), listener, shared, failed };
+        let (error_sender, source_error) = rtrb::RingBuffer::new(1);
+        let mut end = Committer {
+            sink,
+            acknowledger: source.acknowledger(),
+            listener,
+            signals,
+            source_error,
+        };
         let next = match &loaded {
             Some((checkpoint, damaged)) => end.recover(&mut source, checkpoint, *damaged).await?,
             None => {
+                // A new job: the sink refuses output that is not its own, before anything is saved.
                 end.sink.abort(None).await.map_err(PipelineError::Sink)?;
                 let mut first = Checkpoint::new(CheckpointId(0));
                 let put = sections::put(&mut first, SOURCE, &source.position());
                 put.map_err(PipelineError::Checkpoint)?;
-                store = end.begin(first, store).await?;
+                store = end.save_first(first, store).await?;
                 CheckpointId(1)
             }
         };
-        let shared = Arc::clone(&end.shared);
-        let elements = CheckpointedSource::new(source, timer, shared, failing, when, next);
+        let signals = Arc::clone(&end.signals);
+        let elements = CheckpointedSource::new(source, timer, signals, error_sender, trigger, next);
+        // `build` pulls nothing from the source: it is closed until `open`, also for stages that it spawns.
         let in_flight = loaded.as_ref().map(|(checkpoint, _)| checkpoint);
         let stages = build(elements, in_flight.filter(|checkpoint| has_stages(checkpoint)));
         let stages = stages.map_err(PipelineError::Start)?;
+        // K10: a stage that nobody restored would lose its records in flight silently.
         if let Some(stage) = in_flight.and_then(forgotten_stage) {
             return Err(PipelineError::NotRestored { stage });
         }
-        end.shared.open();
+        end.signals.open();
         end.run(stages, store).await
     }
 }
 
 impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
-    /// Source and sink are as the checkpoint says. Returns the number of the next one.
+    /// Brings the source and the sink to the state in the checkpoint. Returns the number of the next checkpoint.
     async fn recover<T, Store>(
         &mut self,
         source: &mut S,
@@ -236,24 +247,26 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         let foreign = || PipelineError::Foreign { id };
         let position = position(checkpoint).ok_or_else(foreign)?;
         let prepared = prepared(checkpoint).ok_or_else(foreign)?;
-        // Before anything of the output is touched.
+        // Before the sink: if the source refuses the position, the output is untouched.
         source.seek(position).await.map_err(PipelineError::Seek)?;
         self.sink.commit(id, &prepared).await.map_err(PipelineError::Sink)?;
         self.sink.abort(Some(&prepared)).await.map_err(PipelineError::Sink)?;
         (self.listener)(Report::Resumed { id, damaged });
-        Ok(behind(id, damaged))
+        Ok(next_id(id, damaged))
     }
 }
 
-/// A number behind `id` and behind those of the `damaged` ones that are newer. How many these are does not say how far
-/// they go: a checkpoint that fails has a number as well, and nothing may be left of it. And what cannot be read today
-/// may be tomorrow, and must not be the latest then. So there is room for each of them: more numbers than one life uses.
-fn behind(id: CheckpointId, damaged: usize) -> CheckpointId {
-    const A_LIFE: u64 = 1_000_000_000_000;
-    CheckpointId(id.0.saturating_add((damaged as u64).saturating_mul(A_LIFE))).next()
+/// The number of the next checkpoint: higher than `id` and higher than the numbers of the `damaged` ones, which may be newer.
+///
+/// Those numbers are unknown, and their count does not bound them, because a failed checkpoint uses up a number and leaves
+/// nothing behind. A checkpoint that cannot be read today may be readable tomorrow, and must not be the latest then. So the
+/// number skips, for each damaged checkpoint, more numbers than one life of a pipeline can use.
+fn next_id(id: CheckpointId, damaged: usize) -> CheckpointId {
+    const ONE_LIFE: u64 = 1_000_000_000_000;
+    CheckpointId(id.0.saturating_add((damaged as u64).saturating_mul(ONE_LIFE))).next()
 }
 
-/// The checkpoint to go on from, and how many damaged ones were passed over.
+/// Loads the latest checkpoint, with the number of damaged ones that were skipped.
 async fn load<Source, Sink, C: CheckpointStore>(
     store: &mut C,
 ) -> Result<Option<(Checkpoint, usize)>, PipelineError<Source, Sink, C::Error>> {
@@ -264,12 +277,12 @@ async fn load<Source, Sink, C: CheckpointStore>(
     Ok(Some((checkpoint, loaded.damaged)))
 }
 
-/// The first checkpoint of all is made without the stages.
+/// Returns false for the first checkpoint of a job, which is made before the stages are built.
 fn has_stages(checkpoint: &Checkpoint) -> bool {
     checkpoint.sections().any(|(name, _)| !name.starts_with("pipeline."))
 }
 
-/// A stage whose records in flight nobody goes on with.
+/// The name of a stage that has records in flight in the checkpoint and that was not restored.
 fn forgotten_stage(checkpoint: &Checkpoint) -> Option<String> {
     let mut left = checkpoint.not_restored();
     left.find(|(_, section)| holds_anything(section)).map(|(name, _)| name.into())
@@ -277,6 +290,6 @@ fn forgotten_stage(checkpoint: &Checkpoint) -> Option<String> {
 
 impl<S, K, C, L> fmt::Debug for Pipeline<S, K, C, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipeline").field("when", &self.when).finish_non_exhaustive()
+        f.debug_struct("Pipeline").field("trigger", &self.trigger).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What the two ends of a pipeline put into a checkpoint.
+//! The sections that the two ends of a pipeline put into a checkpoint.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -7,31 +7,31 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// The source's position.
 pub(super) const SOURCE: &str = "pipeline.source";
-/// What the sink has pre-committed.
+/// The sink's description of the output that it has pre-committed.
 pub(super) const SINK: &str = "pipeline.sink";
-/// How the pipeline ended, if this is its last checkpoint.
+/// The reason of the pipeline's end; in its last checkpoint only.
 const END: &str = "pipeline.end";
 
-/// How a pipeline ended.
+/// The reason of a pipeline's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
-    /// The source has ended, and everything is through and committed.
+    /// The source has ended, and all its records are finished and committed.
     Finished,
-    /// Somebody asked for it ([`StopHandle::stop`](super::StopHandle::stop)). What was in flight is
-    /// through and committed; the next run goes on with the next record.
+    /// A [stop handle](super::StopHandle::stop) has stopped the pipeline. The records in flight are finished and
+    /// committed; the next run goes on with the next record.
     Stopped,
-    /// The source failed. What it had handed out is through and committed.
+    /// The source failed. The records that it had handed out are finished and committed.
     SourceFailed,
 }
 
-/// How the pipeline ended whose last checkpoint this is; `None` if it is not the last one. See
+/// The reason of the pipeline's end, from its last checkpoint; `None` in any other checkpoint. See
 /// [`position`] for an example.
 pub fn ended(checkpoint: &Checkpoint) -> Option<Ended> {
     read(checkpoint, END)
 }
 
-/// The position of the source in a pipeline's checkpoint, for those who want to look before they run;
-/// `None` if there is none of that type.
+/// The position of the source, from a pipeline's checkpoint, for programs that inspect a checkpoint before they
+/// run; `None` if there is no position of that type.
 ///
 /// ```
 /// use inflight_core::pipeline::{self, Ended, MemorySink, MemorySource, Pipeline};
@@ -61,7 +61,7 @@ pub fn ended(checkpoint: &Checkpoint) -> Option<Ended> {
 /// #     numbers.async_wait(AsyncWait::ordered(2), |_: &u64| async { Ok::<_, ()>(()) })
 /// #         .checkpointed("numbers", 1).restore(checkpoint).in_place(runtime)
 /// # }).await?;
-/// // .. a pipeline has run, and here is what it left
+/// // .. a pipeline has run, and has left a checkpoint
 /// let latest = store.load_latest().await?.ok_or("nothing was saved")?;
 /// let checkpoint = Checkpoint::from_bytes(&latest.bytes)?;
 /// assert_eq!(pipeline::ended(&checkpoint), Some(Ended::Finished));
@@ -75,8 +75,8 @@ pub fn position<P: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<P> {
     read(checkpoint, SOURCE)
 }
 
-/// What the sink has put into a pipeline's checkpoint; `None` if there is none of that type. See
-/// [`position`] for an example.
+/// The sink's description of its pre-committed output, from a pipeline's checkpoint; `None` if there is none of
+/// that type. See [`position`] for an example.
 pub fn prepared<D: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<D> {
     read(checkpoint, SINK)
 }
@@ -95,6 +95,7 @@ pub(super) fn put<T: Serialize>(
 }
 
 pub(super) fn read<T: DeserializeOwned>(checkpoint: &Checkpoint, name: &str) -> Option<T> {
+    // Bytes left over are the sign of another type, whose front happens to decode.
     let (value, rest) = postcard::take_from_bytes(checkpoint.section(name)?).ok()?;
     rest.is_empty().then_some(value)
 }

@@ -1,4 +1,4 @@
-//! Where outcomes go.
+//! The interface of a pipeline's sink.
 
 use core::error::Error;
 use core::future::Future;
@@ -9,31 +9,30 @@ use serde::de::DeserializeOwned;
 use crate::checkpoint::CheckpointId;
 use crate::time::Timestamp;
 
-/// A sink that commits in two phases: first it makes sure that a commit cannot fail
-/// ([`pre_commit`](Self::pre_commit)), then, once the checkpoint is durable, it commits. What a crash
-/// leaves in between is committed or aborted by the next life, as the checkpoint says.
+/// A sink that commits in two phases. First it makes sure that a commit cannot fail
+/// ([`pre_commit`](Self::pre_commit)); once the checkpoint is durable, it commits. After a crash in between,
+/// the next life commits or aborts the pre-committed output, as the checkpoint says (K10).
 ///
-/// What "committed" means is the sink's own: a transaction of a database, a file that gets its name, or
-/// the length of a file behind which everything is cut off. A sink that is idempotent (it writes under
-/// the record's key) can do nothing in all three.
+/// The sink decides what "committed" means: the commit of a database transaction, the renaming of a file, or
+/// a length beyond which a file is cut off. An idempotent sink, which writes each record under the record's
+/// key, can do nothing in all three methods.
 ///
 /// An implementation MUST
 ///
-/// 1. in `pre_commit`, put everything written so far where it outlives a crash of the machine, so that
-///    only the medium can make `commit` fail;
-/// 2. return from `pre_commit` what describes **everything written and not yet committed**, also what
-///    earlier pre-commits described: their checkpoints may have failed, and this one covers them;
-/// 3. in `commit`, commit what is described, **also if it was committed before**, in this life or an
-///    earlier one, and then change nothing;
-/// 4. in `abort(Some(kept))`, undo everything that is not described by `kept` nor committed before it:
-///    what was written later and what was pre-committed later, by whichever life. Never what was
-///    committed;
-/// 5. in `abort(None)`, undo what was never committed. The job is new: what is there and was not its own
-///    is refused with an error, rather than overwritten;
-/// 6. bear that any of its futures is dropped half-way: what is left is what a crash leaves;
-/// 7. answer an error, not a panic, when the medium fails.
+/// 1. in `pre_commit`, put everything written so far where it survives a crash of the machine, so that only
+///    the medium can make `commit` fail;
+/// 2. return from `pre_commit` a description of **everything written and not yet committed**, including the
+///    output that earlier pre-commits described: their checkpoints may have failed, and this one covers them;
+/// 3. in `commit`, commit the described output; if it **was committed before**, in this life or an earlier
+///    one, change nothing;
+/// 4. in `abort(Some(kept))`, undo everything that was neither described by `kept` nor committed before it:
+///    output that any life has written or pre-committed later. Never undo committed output;
+/// 5. in `abort(None)`, undo output that was never committed. The job is new: refuse output that is not its
+///    own with an error, rather than overwrite it;
+/// 6. tolerate that any of its futures is dropped half-way, which leaves the same state as a crash;
+/// 7. return an error, not a panic, when the medium fails.
 ///
-/// The idempotent kind, over a table where the same key replaces the same row:
+/// An idempotent sink, over a table in which a key replaces its row:
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -43,7 +42,7 @@ use crate::time::Timestamp;
 /// use inflight_core::{CheckpointId, Outcome, Timestamp};
 ///
 /// #[derive(Default)]
-/// struct Table(BTreeMap<u64, String>); // a database, really
+/// struct Table(BTreeMap<u64, String>); // a real one is a database
 ///
 /// impl TransactionalSink<Outcome<u64, String, ()>> for Table {
 ///     type Prepared = ();
@@ -56,7 +55,7 @@ use crate::time::Timestamp;
 ///     }
 ///     async fn pre_commit(&mut self, _: CheckpointId) -> Result<(), Infallible> { Ok(()) }
 ///     async fn commit(&mut self, _: CheckpointId, _: &()) -> Result<(), Infallible> { Ok(()) }
-///     // What a crash has left is written again, with the same keys.
+///     // Rows that a crash has left are written again, with the same keys.
 ///     async fn abort(&mut self, _: Option<&()>) -> Result<(), Infallible> { Ok(()) }
 /// }
 /// # fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -73,49 +72,49 @@ use crate::time::Timestamp;
 /// # assert_eq!(table.0, BTreeMap::from([(7, "a".to_owned())]));
 /// ```
 ///
-/// Readers of such a table see rows before they are committed, and never one that stays wrong.
+/// Readers of such a table see rows before they are committed, but a wrong row does not stay.
 pub trait TransactionalSink<T> {
-    /// What a checkpoint keeps of the sink: enough to commit in another life.
+    /// The description of pre-committed output, which a checkpoint keeps: enough to commit in another life.
     type Prepared: Serialize + DeserializeOwned;
-    /// Why the medium did not do as asked. It ends the pipeline, which goes on from the last checkpoint
-    /// when it is run again.
+    /// The error of the medium. It ends the pipeline, whose next run goes on from the last checkpoint.
     type Error: Error + 'static;
 
-    /// Writes a record, as part of what the next commit covers.
+    /// Writes a record. The next pre-commit covers it.
     fn write(
         &mut self,
         record: T,
         timestamp: Option<Timestamp>,
     ) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// No record at or before this time follows.
+    /// Takes note of a watermark: no record at or before this time follows.
     fn watermark(&mut self, watermark: Timestamp) {
         let _ = watermark;
     }
 
-    /// Gets ready to commit all that was written.
+    /// Prepares the commit of everything that was written, and returns its description.
     fn pre_commit(
         &mut self,
         id: CheckpointId,
     ) -> impl Future<Output = Result<Self::Prepared, Self::Error>>;
 
-    /// The checkpoint is durable: commits what it describes. More may have been written since.
+    /// Commits the output that `prepared` describes, now that the checkpoint is durable. More may have been
+    /// written since.
     fn commit(
         &mut self,
         id: CheckpointId,
         prepared: &Self::Prepared,
     ) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// Undoes what the checkpoint that a life begins with does not describe. Called once, before the
-    /// first [`write`](Self::write); with the description that was just committed, or with `None` when
-    /// there is no checkpoint.
+    /// Undoes the output that the checkpoint at the beginning of a life does not describe. Called once, before
+    /// the first [`write`](Self::write), with the description that was just committed, or with `None` if there
+    /// is no checkpoint.
     fn abort(
         &mut self,
         kept: Option<&Self::Prepared>,
     ) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
-/// A sink that is borrowed, so that its owner has it back afterwards.
+/// A borrowed sink: its owner keeps it.
 impl<T, K: TransactionalSink<T>> TransactionalSink<T> for &mut K {
     type Prepared = K::Prepared;
     type Error = K::Error;

@@ -1,4 +1,4 @@
-//! Where records come from.
+//! The interface of a pipeline's source.
 
 use core::convert::Infallible;
 use core::error::Error;
@@ -10,26 +10,26 @@ use serde::de::DeserializeOwned;
 
 use crate::element::StreamElement;
 
-/// A source that can be read again from where a checkpoint says.
+/// A source that can be read again from the position in a checkpoint.
 ///
 /// An implementation MUST
 ///
-/// 1. give from [`position`](Self::position) the point behind everything that
-///    [`poll_next`](Self::poll_next) has handed out, whatever it has read ahead;
+/// 1. return from [`position`](Self::position) the point after everything that
+///    [`poll_next`](Self::poll_next) has handed out, however far it has read ahead;
 /// 2. hand out the same records in the same order again after a [`seek`](Self::seek) to a position, in
 ///    another process as well; and refuse the seek if it cannot;
-/// 3. keep what is behind the last acknowledged position: a crash may lead back to it;
+/// 3. keep everything after the last acknowledged position: a crash may lead back to it;
 /// 4. hand out no [`Barrier`](StreamElement::Barrier): the pipeline makes them;
 /// 5. when it is `Pending`, wake the task of the latest poll once there is more;
-/// 6. make watermarks again as it made them the first time, which its position may have to say.
+/// 6. make the same watermarks again after a seek; its position may have to hold what that takes.
 ///
-/// A queue that cannot be read from a position, but hands out again what was not acknowledged (MQTT, AMQP), is such
-/// a source too: its position says which records were handed out, and it passes over those that come again. Then
-/// only the newest checkpoint is as good as ever, because what that covers was acknowledged.
+/// A queue that cannot seek, but delivers unacknowledged messages again (MQTT, AMQP), is such a source too: its
+/// position holds the ids of the records that were handed out, and it skips those that are delivered again. With such a
+/// source only the newest checkpoint is fully valid, because the messages that it covers were acknowledged.
 ///
-/// A source that fails has ended: the pipeline finishes what is in flight, takes a last checkpoint, and
-/// returns the error. Records that are no good (a line that cannot be read) are not failures: let them
-/// flow as records, and fail in the function, so that they come out with their reason.
+/// A source that fails has ended: the pipeline finishes the records in flight, takes a last checkpoint, and
+/// returns the error. Invalid records (a line that cannot be parsed) are not failures of the source: let them
+/// flow as records and fail in the function, so that they come out with their reason.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -45,7 +45,7 @@ use crate::element::StreamElement;
 ///     type Record = u64;
 ///     type Position = u64;
 ///     type Error = Infallible;
-///     type Acknowledger = (); // nobody keeps anything for us
+///     type Acknowledger = (); // no queue that could delete records
 ///
 ///     async fn seek(&mut self, position: u64) -> Result<(), Infallible> {
 ///         self.0 = position;
@@ -62,7 +62,7 @@ use crate::element::StreamElement;
 ///     }
 ///
 ///     fn position(&self) -> u64 {
-///         self.0 // behind what was handed out: rule 1
+///         self.0 // after everything that was handed out: rule 1
 ///     }
 ///
 ///     fn acknowledger(&mut self) {}
@@ -79,13 +79,13 @@ use crate::element::StreamElement;
 /// # assert_eq!((numbers.position(), numbers.poll_next(&mut cx)), (1_000, Poll::Ready(None)));
 /// ```
 pub trait ReplayableSource {
-    /// What it hands out.
+    /// The type of its records.
     type Record;
-    /// A point in it, as a checkpoint keeps it.
+    /// A point in the source, as a checkpoint keeps it.
     type Position: Serialize + DeserializeOwned;
-    /// Why it cannot go on.
+    /// The error after which the source cannot go on.
     type Error: Error + 'static;
-    /// Tells the outside what need not be kept any longer; `()` if nobody wants to know.
+    /// Receives the positions up to which records need not be kept; `()` if the source keeps none.
     type Acknowledger: Acknowledge<Self::Position>;
 
     /// Goes to a position. Called at most once, before the first [`poll_next`](Self::poll_next).
@@ -97,19 +97,19 @@ pub trait ReplayableSource {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<StreamElement<Self::Record>, Self::Error>>>;
 
-    /// The point behind what was handed out.
+    /// The point after everything that was handed out.
     fn position(&self) -> Self::Position;
 
-    /// Whoever takes the acknowledgements. Called once, before the first
-    /// [`poll_next`](Self::poll_next): the source itself moves into the first stage.
+    /// Makes the receiver of acknowledgements. Called once, before the first
+    /// [`poll_next`](Self::poll_next), because the source itself moves into the first stage.
     fn acknowledger(&mut self) -> Self::Acknowledger;
 }
 
-/// Takes note that everything before a position is done with: committed, and covered by a checkpoint
-/// that is durable. A source that is a queue deletes it now.
+/// Receives acknowledgements: everything before a position is committed, and covered by a durable checkpoint.
+/// A source that is a queue deletes those records now.
 ///
-/// An implementation MUST expect that an acknowledgement is missing (the next one covers it) and that
-/// one comes twice (after a crash).
+/// An implementation MUST expect that an acknowledgement is missing (the next one covers it) and that the
+/// same one comes twice (after a crash).
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -141,10 +141,10 @@ pub trait ReplayableSource {
 /// # assert_eq!(*shared.borrow(), [(2, "2".to_owned())]);
 /// ```
 pub trait Acknowledge<P> {
-    /// Why nobody could be told. The pipeline reports it and goes on.
+    /// The error of a failed acknowledgement. The pipeline reports it and goes on.
     type Error: Error + 'static;
 
-    /// Everything before `position` is done with.
+    /// Acknowledges everything before `position`.
     fn acknowledge(&mut self, position: P) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
