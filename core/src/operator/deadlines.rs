@@ -1,22 +1,23 @@
-//! When each call must be looked at next, and which is first.
+//! The deadlines of calls, and the earliest of them (T7).
 //!
-//! With one timeout for all, deadlines come in order, so a list in the order of arrival *is* the
-//! priority queue, and costs O(1). What comes out of order (backoffs, what is left of a restored
-//! call's time) goes to a binary heap. Both are intrusive: a call is in at most one of them, at most
-//! once, and leaves when it is cancelled; so nothing stale accumulates, and the earliest deadline is
-//! exact.
+//! With one timeout for all calls, deadlines come in order, so a list in the order of arrival *is* the
+//! priority queue, and costs O(1). Deadlines that come out of order (backoffs, the rest of a restored
+//! call's time) go to a binary heap. Both are intrusive: a call is in at most one of them, at most once,
+//! and a cancelled deadline is removed at once; so nothing stale accumulates, and the earliest deadline
+//! is exact.
 //!
-//! What is due and must wait before it is judged stands aside in a second list, and holds nothing else up.
+//! A deadline that is due but must not be judged yet (T6: the runtime may not have delivered the answer)
+//! moves to a second list, so that it does not delay the deadlines after it.
 
 use crate::storage::{NONE, Storage, Table};
 use crate::time::Instant;
 
 pub(crate) struct Deadlines<S: Storage> {
     nodes: S::Table<Node>,
-    /// In ascending order.
+    /// Deadlines that came in order, in ascending order.
     list: Ends,
-    /// Calls that are due and not to be judged yet, in ascending order.
-    aside: Ends,
+    /// Deadlines that are due and must not be judged yet, in ascending order.
+    deferred: Ends,
     /// A binary heap of call numbers, the earliest at the top.
     heap: S::Table<u32>,
 }
@@ -30,43 +31,45 @@ struct Ends {
 
 const EMPTY: Ends = Ends { first: NONE, last: NONE };
 
-/// Sixteen bytes for each place of a stage, so the three cases share two numbers.
+/// The node of a call. It takes 16 bytes of each place, so the three cases share two numbers.
 #[derive(Clone, Copy)]
 struct Node {
     at: Instant,
-    /// The neighbours in one of the lists, or [`NONE`]; or [`NOWHERE`]; or [`IN_HEAP`] and the position there.
-    before: u32,
-    behind: u32,
+    /// In a list: the neighbours, or [`NONE`] at an end. Without a deadline: `prev` is [`NOWHERE`]. In the heap: `prev` is
+    /// [`IN_HEAP`], and `next` the position there.
+    prev: u32,
+    next: u32,
 }
 
-/// In place of a neighbour before: in none of the three. No call has this number, nor the next.
+/// In place of `prev`: the call has no deadline. No call has this number or the one below it.
 const NOWHERE: u32 = NONE - 1;
 
-/// In place of a neighbour before: the node is in the heap.
+/// In place of `prev`: the node is in the heap.
 const IN_HEAP: u32 = NONE - 2;
 
-const VACANT: Node = Node { at: Instant::FAR_FUTURE, before: NOWHERE, behind: NONE };
+const VACANT: Node = Node { at: Instant::FAR_FUTURE, prev: NOWHERE, next: NONE };
 
 impl<S: Storage> Deadlines<S> {
     pub(crate) const fn new() -> Self {
-        Self { nodes: S::Table::EMPTY, list: EMPTY, aside: EMPTY, heap: S::Table::EMPTY }
+        Self { nodes: S::Table::EMPTY, list: EMPTY, deferred: EMPTY, heap: S::Table::EMPTY }
     }
 
-    /// Calls `call` up at `at`; a deadline it had before is forgotten.
+    /// Sets the deadline of `call`, in place of an earlier one.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn set(&mut self, call: u32, at: Instant) {
         let nodes = self.nodes.as_mut();
-        if nodes.get(call as usize).is_none_or(|node| node.before != NOWHERE) {
+        if nodes.get(call as usize).is_none_or(|node| node.prev != NOWHERE) {
             return self.set_again(call, at);
         }
+        // T7: O(1) as long as deadlines come in order, which equal timeouts do.
         if self.list.last != NONE && nodes[self.list.last as usize].at > at {
             return self.heap_insert(call, at);
         }
         let last = self.list.last;
-        insert_behind(nodes, &mut self.list, last, call, at);
+        insert_after(nodes, &mut self.list, last, call, at);
     }
 
-    /// The same when `call` has no node yet, or another deadline.
+    /// Sets the deadline of a `call` that has no node yet, or another deadline.
     #[inline(never)]
     fn set_again(&mut self, call: u32, at: Instant) {
         while self.nodes.as_ref().len() <= call as usize {
@@ -78,43 +81,44 @@ impl<S: Storage> Deadlines<S> {
         self.set(call, at);
     }
 
-    /// Forgets the deadline of `call`, if it has one.
+    /// Removes the deadline of `call`, if it has one.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn cancel(&mut self, call: u32) {
         let nodes = self.nodes.as_mut();
         let Some(node) = nodes.get_mut(call as usize) else { return };
-        let Node { before, behind, .. } = *node;
-        if before == NOWHERE {
+        let Node { prev, next, .. } = *node;
+        if prev == NOWHERE {
             return;
         }
-        node.before = NOWHERE;
-        if before == IN_HEAP {
-            return self.heap_remove(behind as usize);
+        node.prev = NOWHERE;
+        if prev == IN_HEAP {
+            return self.heap_remove(next as usize);
         }
-        match before {
-            NONE if self.list.first == call => self.list.first = behind,
-            NONE => self.aside.first = behind,
-            _ => nodes[before as usize].behind = behind,
+        // A node does not store its list. Only an end has to know it, and `first` and `last` identify it.
+        match prev {
+            NONE if self.list.first == call => self.list.first = next,
+            NONE => self.deferred.first = next,
+            _ => nodes[prev as usize].next = next,
         }
-        match behind {
-            NONE if self.list.last == call => self.list.last = before,
-            NONE => self.aside.last = before,
-            _ => nodes[behind as usize].before = before,
+        match next {
+            NONE if self.list.last == call => self.list.last = prev,
+            NONE => self.deferred.last = prev,
+            _ => nodes[next as usize].prev = prev,
         }
     }
 
-    /// The earliest deadline.
+    /// The earliest deadline, including deferred ones.
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        let first = self.first_call().map(|call| self.at(call));
-        match self.aside.first {
+        let first = self.first_undeferred().map(|call| self.at(call));
+        match self.deferred.first {
             NONE => first,
-            aside => Some(first.map_or(self.at(aside), |first| first.min(self.at(aside)))),
+            deferred => Some(first.map_or(self.at(deferred), |first| first.min(self.at(deferred)))),
         }
     }
 
-    /// The call whose deadline is the earliest of those that are not after `now`. Calls for which `must_wait` holds stand
-    /// aside as long as their deadlines are after `until`.
+    /// The call with the earliest deadline that is not after `now`. Defers the deadlines after `until` of calls for which
+    /// `must_wait` is true: the clock alone must not judge them (T6).
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn first_due(
         &mut self,
@@ -123,31 +127,33 @@ impl<S: Storage> Deadlines<S> {
         must_wait: impl Fn(u32) -> bool,
     ) -> Option<u32> {
         let due = loop {
-            let Some(call) = self.first_call().filter(|call| self.at(*call) <= now) else {
+            let Some(call) = self.first_undeferred().filter(|call| self.at(*call) <= now) else {
                 break None;
             };
             if self.at(call) <= until || !must_wait(call) {
                 break Some(call);
             }
-            self.stand_aside(call);
+            self.defer(call);
         };
-        match self.aside.first {
+        match self.deferred.first {
             NONE => due,
-            aside if self.at(aside) > until => due,
-            aside => due.filter(|due| self.at(*due) < self.at(aside)).or(Some(aside)),
+            deferred if self.at(deferred) > until => due,
+            deferred => due.filter(|due| self.at(*due) < self.at(deferred)).or(Some(deferred)),
         }
     }
 
+    /// Moves the deadline of `call` to the list of deferred ones.
     #[cold]
-    fn stand_aside(&mut self, call: u32) {
+    fn defer(&mut self, call: u32) {
         let at = self.at(call);
         self.cancel(call);
-        // Nearly always the last one: only what a restore brings can be due earlier than what is here already.
-        let mut before = self.aside.last;
-        while before != NONE && self.at(before) > at {
-            before = self.nodes.as_ref()[before as usize].before;
+        // Deadlines are deferred in ascending order, so the loop ends at once; only a restored call can be due earlier than
+        // one that was deferred before.
+        let mut prev = self.deferred.last;
+        while prev != NONE && self.at(prev) > at {
+            prev = self.nodes.as_ref()[prev as usize].prev;
         }
-        insert_behind(self.nodes.as_mut(), &mut self.aside, before, call, at);
+        insert_after(self.nodes.as_mut(), &mut self.deferred, prev, call, at);
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
@@ -155,9 +161,9 @@ impl<S: Storage> Deadlines<S> {
         self.nodes.as_ref()[call as usize].at
     }
 
-    /// The earliest that does not stand aside.
+    /// The call with the earliest deadline that is not deferred.
     #[cfg_attr(feature = "alloc", inline)]
-    fn first_call(&self) -> Option<u32> {
+    fn first_undeferred(&self) -> Option<u32> {
         let nodes = self.nodes.as_ref();
         match (self.list.first, self.heap.as_ref().first()) {
             (NONE, None) => None,
@@ -178,19 +184,20 @@ impl<S: Storage> Deadlines<S> {
     fn heap_insert(&mut self, call: u32, at: Instant) {
         let position = self.heap.as_ref().len();
         if self.heap.push(call).is_err() {
-            return; // as above: there is a place for every call
+            return; // cannot happen: the storage has room for as many heap entries as for calls
         }
         self.node(call).at = at;
         self.sift_up(position, call);
     }
 
-    /// Takes the entry at `position` out and lets the last one take its place.
+    /// Removes the entry at `position`; the last entry takes its place.
     #[inline(never)]
     fn heap_remove(&mut self, position: usize) {
         let Some(moved) = self.heap.pop() else { return };
         if position == self.heap.as_ref().len() {
             return;
         }
+        // The moved entry comes from another branch of the heap, so it may belong below or above this position.
         let position = self.sift_down(position, moved);
         self.sift_up(position, moved);
     }
@@ -203,10 +210,10 @@ impl<S: Storage> Deadlines<S> {
             if self.node(above).at <= at {
                 break;
             }
-            self.heap_place(position, above);
+            self.heap_set(position, above);
             position = parent;
         }
-        self.heap_place(position, call);
+        self.heap_set(position, call);
     }
 
     fn sift_down(&mut self, mut position: usize, call: u32) -> usize {
@@ -225,32 +232,32 @@ impl<S: Storage> Deadlines<S> {
             if at <= nodes[below as usize].at {
                 break;
             }
-            self.heap_place(position, below);
+            self.heap_set(position, below);
             position = child;
         }
-        self.heap_place(position, call);
+        self.heap_set(position, call);
         position
     }
 
-    fn heap_place(&mut self, position: usize, call: u32) {
+    fn heap_set(&mut self, position: usize, call: u32) {
         self.heap.as_mut()[position] = call;
         let node = self.node(call);
-        (node.before, node.behind) = (IN_HEAP, position as u32);
+        (node.prev, node.next) = (IN_HEAP, position as u32);
     }
 }
 
-/// Links a call that is in none of the three behind another one, or [`NONE`].
+/// Links a call without a deadline into `list`: after the call `prev`, or at the front if that is [`NONE`].
 #[cfg_attr(feature = "alloc", inline(always))]
-fn insert_behind(nodes: &mut [Node], list: &mut Ends, before: u32, call: u32, at: Instant) {
-    let behind = match before {
+fn insert_after(nodes: &mut [Node], list: &mut Ends, prev: u32, call: u32, at: Instant) {
+    let next = match prev {
         NONE => core::mem::replace(&mut list.first, call),
-        _ => core::mem::replace(&mut nodes[before as usize].behind, call),
+        _ => core::mem::replace(&mut nodes[prev as usize].next, call),
     };
-    match behind {
+    match next {
         NONE => list.last = call,
-        _ => nodes[behind as usize].before = call,
+        _ => nodes[next as usize].prev = call,
     }
-    nodes[call as usize] = Node { at, before, behind };
+    nodes[call as usize] = Node { at, prev, next };
 }
 
 #[cfg(all(test, feature = "alloc"))]
@@ -264,12 +271,12 @@ mod tests {
         Instant::from_nanos(nanos as i64)
     }
 
-    // T7: equal timeouts stay in the list, whatever is cancelled in between.
+    // T7: equal timeouts stay in the list, also if some are cancelled in between.
     #[test]
     fn deadlines_in_order_never_touch_the_heap() {
         let mut deadlines = Deadlines::<Heap>::new();
         for call in 0..100 {
-            // In pairs: what begins in the same turn has the same deadline.
+            // In pairs: calls that begin in the same turn have the same deadline.
             deadlines.set(call, at(1000 + u64::from(call / 2)));
             if call % 3 == 1 {
                 deadlines.cancel(call - 1);
@@ -279,9 +286,9 @@ mod tests {
         assert_eq!(deadlines.earliest(), Some(at(1000)));
     }
 
-    // Against a sorted map as the oracle, in both storages.
+    // T7: compared with a sorted map, in both storages.
     #[test]
-    fn the_earliest_is_the_earliest() {
+    fn the_earliest_deadline_agrees_with_a_sorted_map() {
         check::<Heap>(1);
         check::<Fixed<32>>(2);
     }
@@ -317,7 +324,7 @@ mod tests {
                     assert!(left.into_iter().all(|(call, at)| must_wait(*call) && *at > until));
                 }
                 kind => {
-                    // Mostly the same timeout, now and then a backoff, or what is over when it comes.
+                    // Mostly the same timeout, sometimes a backoff, or a deadline that has passed when it is set.
                     let deadline = match kind {
                         2 => now + 100,
                         _ => (now + next(120)).saturating_sub(next(2) * next(40)),

@@ -1,4 +1,4 @@
-//! What a stage can tell about itself at any time.
+//! The numbers of a stage or an operator (M1).
 
 use core::fmt;
 use core::time::Duration;
@@ -6,12 +6,12 @@ use core::time::Duration;
 use crate::outcome::Failure;
 use crate::time::{Instant, Span};
 
-/// The numbers of a stage or an operator, as of one moment.
+/// The numbers of a stage or an operator, as of one moment (M1).
 ///
-/// Counters count from the start of this life; records that a restore brought count as having come in. Those of a
-/// span of time are what [`since`](Self::since) tells.
-/// `records_in = in_flight + emitted + dropped`, where what a stage on its own task has handed over and
-/// its consumer has not taken counts as emitted.
+/// Counters count from the start of this life; restored records count as taken in. [`since`](Self::since) returns the
+/// numbers of a span of time.
+/// `records_in = in_flight + emitted + dropped`, where outcomes that a stage on its own task has handed over and
+/// its consumer has not taken count as emitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -19,59 +19,60 @@ pub struct Metrics {
     pub in_flight: u64,
     /// Attempts running.
     pub running: u64,
-    /// Records between two attempts, those included whose backoff is over and that have to wait to run.
+    /// Records between two attempts, including those whose backoff is over and that wait for permission to run (C7).
     pub in_backoff: u64,
     /// Records that are done and wait for their turn.
     pub done: u64,
     /// The most records in flight.
     pub capacity: u64,
-    /// How long the oldest record in flight has been there, since it was first invoked (or, if it was
-    /// not yet, since it came).
+    /// The age of the oldest record in flight, since its first invocation (or, before that, since it was taken
+    /// in).
     pub oldest: Option<Duration>,
-    /// How long no further record had room, all such times together.
+    /// The total time during which no further record had room.
     pub blocked: Duration,
     /// Records taken in.
     pub records_in: u64,
     /// Outcomes handed on.
     pub emitted: u64,
-    /// Calls that have ended with a failure, those that timed out included: from when they end, also while the outcome waits
-    /// for its turn. One whose timeout's handler gives an output, or drops the record, has not failed.
+    /// Calls that have ended with a failure, including those that timed out. A call counts when it ends, also while its
+    /// outcome waits for its turn. A call whose timeout handler returns an output, or drops the record, has not failed.
     pub failed: u64,
-    /// Calls that have ended with a failure because time ran out, as `failed` counts them.
+    /// Calls that have ended with a failure because of a timeout, counted as in `failed`.
     pub timed_out: u64,
-    /// Records that left without an outcome, because a timeout's handler said so, or a failure has
+    /// Records that left without an outcome, because a timeout handler dropped them, or a failure has
     /// [ended the job](crate::StageBuilder::fail_fast).
     pub dropped: u64,
     /// Attempts started.
     pub attempts: u64,
     /// Attempts that were followed by another one.
     pub retried: u64,
-    /// Completions that came too late to have an effect.
+    /// Completions that came too late to have an effect (T5).
     pub late_completions: u64,
-    /// How long calls took, from the first invocation to the outcome.
+    /// The time of calls, from the first invocation to the outcome.
     pub call_time: Histogram,
-    /// How long outcomes waited for their turn.
+    /// The time that outcomes waited for their turn.
     pub ordering_delay: Histogram,
 }
 
 impl Metrics {
-    /// Records in flight that wait for their first attempt in this life: for their key's turn, or because as many attempts run as
-    /// may. With what runs, is in backoff and is done that makes all that are in flight.
+    /// Records in flight that wait for their first attempt in this life: until the previous record of their key is done, or
+    /// until fewer attempts run. All records in flight are either waiting, running, in backoff or done.
     pub const fn waiting(&self) -> u64 {
-        // Another thread may have read some numbers a little later than others.
+        // Saturates, because a handle on another thread may read some numbers a little later than others.
         self.in_flight.saturating_sub(self.running + self.in_backoff + self.done)
     }
 
-    /// The numbers of the time since `earlier`, which are the same stage's: what counts from the start (counters, `blocked`, the
-    /// two distributions) is what has come since; what is as of one moment (`in_flight` to `oldest`) is as it is now.
+    /// The numbers of the time since `earlier`, which must be earlier numbers of the same stage. Numbers that count from the
+    /// start (counters, `blocked`, the two distributions) are differences; numbers of one moment (`in_flight` to `oldest`)
+    /// are the current ones.
     ///
-    /// So a percentile or a rate follows the stage, and a bad minute is forgotten:
+    /// So a percentile or a rate follows the stage, and a bad minute does not stay in it for ever:
     ///
     /// ```
     /// use core::time::Duration;
     /// use inflight_core::Metrics;
     ///
-    /// /// The rate of the last second, and how long all but one in a hundred of its calls took.
+    /// /// The rate of the last second, and the 99th percentile of its calls' times.
     /// fn each_second(now: &Metrics, last: &mut Metrics) -> (u64, Duration) {
     ///     let second = now.since(last);
     ///     *last = *now;
@@ -84,7 +85,7 @@ impl Metrics {
     /// # assert!(each_second(&now, &mut last).1 < Duration::from_millis(3));
     /// ```
     ///
-    /// Of another stage's numbers, or of later ones, nothing sensible comes out, and no panic.
+    /// With another stage's numbers, or later ones, the result makes no sense, but nothing panics.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -104,7 +105,7 @@ impl Metrics {
     }
 }
 
-/// How often a duration fell between two powers of two. Counts are machine words.
+/// A histogram of durations with a bucket for each power of two. Counts are machine words.
 ///
 /// ```
 /// use core::time::Duration;
@@ -121,7 +122,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Bucket `i` holds durations below 2^(i+10) ns; the last one all longer ones (from 18 minutes) too.
+    /// Bucket `i` counts durations below 2^(i+10) ns; the last one also counts all longer ones (from 18 minutes).
     pub(crate) const BUCKETS: usize = 32;
 
     const EMPTY: Self = Self { counts: [0; Self::BUCKETS] };
@@ -133,36 +134,37 @@ impl Histogram {
 
     #[inline(always)]
     pub(crate) fn record_span(&mut self, span: Span) {
-        // The bit that is always set makes the shortest ones bucket 0, and the count of zeros one instruction.
+        // `| 1` puts the shortest durations into bucket 0, and makes `ilog2` one instruction without a check for zero.
         let bits = ((span.as_nanos() >> 9) | 1).ilog2() as usize;
         let count = &mut self.counts[bits.min(Self::BUCKETS - 1)];
         *count = count.wrapping_add(1);
     }
 
-    /// The durations that were counted since `earlier`, which is the same histogram then.
+    /// The durations counted since `earlier`, which must be an earlier state of this histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let new = |bucket: usize| {
-            // Counts go round on a machine of 32 bits. What seems to be more than half of all numbers was never counted.
+            // Counts wrap around on a 32-bit machine. A difference above half of the range is negative, so `earlier` was no
+            // earlier state.
             let new = self.counts[bucket].wrapping_sub(earlier.counts[bucket]);
             if new <= usize::MAX / 2 { new } else { 0 }
         };
         Self { counts: core::array::from_fn(new) }
     }
 
-    /// How many durations were counted.
+    /// The number of durations counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|count| *count as u64).sum()
     }
 
-    /// The upper bound of each bucket, and how many durations fell into it.
+    /// The upper bound of each bucket, and the number of durations in it.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         let bound = |bucket: usize| Duration::from_nanos(1_u64 << (bucket + 10));
         self.counts.iter().enumerate().map(move |(i, count)| (bound(i), *count as u64))
     }
 
-    /// The upper bound of the bucket below which a share of `quantile` (0 to 1) of all durations lies;
-    /// zero if there are none.
+    /// The quantile of the durations (`quantile` is from 0 to 1), rounded up to the upper bound of its bucket; zero if
+    /// nothing was counted.
     pub fn quantile(&self, quantile: f64) -> Duration {
         let wanted = (quantile.clamp(0.0, 1.0) * self.count() as f64).max(1.0);
         let mut seen = 0;
@@ -188,15 +190,16 @@ impl fmt::Debug for Histogram {
 
 #[cfg(feature = "alloc")]
 impl Metrics {
-    /// How many numbers they are.
+    /// The number of values that [`numbers`](Self::numbers) returns.
     pub(crate) const NUMBERS: usize = Self::SCALARS + 2 * Histogram::BUCKETS;
-    /// How many of them are not in a histogram.
+    /// The number of those that are not in a histogram. They come first.
     pub(crate) const SCALARS: usize = 15;
-    /// Where the age of the oldest record is among them.
+    /// The index of the age of the oldest record.
     pub(crate) const OLDEST: usize = 5;
 
-    /// All numbers in a row, and back by [`from_numbers`](Self::from_numbers): a stage publishes them one
-    /// by one. The age of the oldest record is 0 for none, or one more than its nanoseconds.
+    /// All numbers as integers, so that a stage can publish them in atomics one by one; the inverse of
+    /// [`from_numbers`](Self::from_numbers). The age of the oldest record is encoded as 0 for none, or as its
+    /// nanoseconds plus one.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
         let oldest = self.oldest.map_or(0, |age| Span::of(age).as_nanos() + 1);
         let scalars: [u64; Self::SCALARS] = [
@@ -247,7 +250,7 @@ impl Metrics {
     }
 }
 
-/// What the operator counts as it goes.
+/// The counters of the operator. Each transition of a record updates them.
 pub(crate) struct Counters {
     pub(crate) emitted: u64,
     pub(crate) failed: u64,
@@ -317,13 +320,13 @@ impl Counters {
         }
     }
 
-    /// A call that has timed out ends with something else.
+    /// Takes a timeout out of the counts, because its handler has given the call another end (T3).
     pub(crate) fn take_back_timeout(&mut self) {
         self.failed -= 1;
         self.timed_out -= 1;
     }
 
-    /// Notes that there is no room from here on.
+    /// Starts the clock of `blocked`, unless it runs already: there is no more room.
     #[cold]
     pub(crate) fn full(&mut self, now: Instant) {
         self.full_since.get_or_insert(now);
@@ -334,7 +337,7 @@ impl Counters {
         self.full_since.is_some()
     }
 
-    /// Notes that there is room again.
+    /// Stops the clock of `blocked`: there is room again.
     #[cold]
     pub(crate) fn not_full(&mut self, now: Instant) {
         if let Some(since) = self.full_since.take() {
@@ -343,6 +346,7 @@ impl Counters {
     }
 
     pub(crate) fn blocked(&self, now: Instant) -> Duration {
+        // Includes the time without room that has not ended yet.
         let current = self.full_since.map_or(Span::ZERO, |since| now.since(since));
         self.blocked.plus(current).into()
     }
@@ -352,7 +356,7 @@ impl Counters {
 mod tests {
     use super::*;
 
-    // M1: what is published is what is read.
+    // M1: a reader gets the numbers that were published.
     #[cfg(feature = "alloc")]
     #[test]
     fn numbers_round_trip() {
@@ -361,13 +365,13 @@ mod tests {
         assert!(metrics.numbers().eq(numbers));
     }
 
-    // M1: counts of a span of time; gauges as they are.
+    // M1: `since` subtracts counters and keeps gauges.
     #[cfg(feature = "alloc")]
     #[test]
-    fn what_came_since() {
+    fn since_subtracts_counters_and_keeps_gauges() {
         let earlier = Metrics::from_numbers(&core::array::from_fn(|at| 100 + at as u64));
         let now = Metrics::from_numbers(&core::array::from_fn(|at| 103 + 2 * at as u64));
-        let gauges = 6; // in front of what counts
+        let gauges = 6; // the first numbers; counters follow
         let since = now.since(&earlier);
         let expected = now.numbers().enumerate().map(|(at, number)| match at < gauges {
             true => number,
@@ -378,9 +382,9 @@ mod tests {
         assert!(backwards.numbers().skip(gauges).all(|number| number == 0), "{backwards:?}");
     }
 
-    // M1: a count that has gone round says how much is new all the same.
+    // M1: the difference of a count is right after the count has wrapped around.
     #[test]
-    fn counts_may_go_round() {
+    fn counts_may_wrap_around() {
         let (mut earlier, mut now) = (Histogram::default(), Histogram::default());
         earlier.counts[3] = usize::MAX - 1;
         now.counts[3] = 4;

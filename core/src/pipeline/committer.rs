@@ -39,8 +39,8 @@ pub(super) struct Prepared<D, P> {
     pub(super) end: Option<Ended>,
 }
 
-/// The result of a save: the number of bytes or the reason of its failure. It returns the store, which the save borrowed by
-/// value.
+/// The result of a save: the number of bytes, or the reason of its failure. It returns the store, which the save's future
+/// owned.
 pub(super) struct Saved<D, P, C: CheckpointStore> {
     store: C,
     of: Prepared<D, P>,
