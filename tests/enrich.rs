@@ -1,5 +1,5 @@
-//! The example `enrich` from outside: it is run as a process, crashed, killed, misused and fed with
-//! nonsense, and what it wrote is compared with what it read, line by line.
+//! The example `enrich` from outside: the tests run it as a process, crash it, kill it, misuse it and feed it invalid
+//! input, and compare its output with its input, line by line.
 //!
 //! `cargo test` builds the example. For this file alone: `cargo build --example enrich`, then
 //! `cargo test --test enrich`.

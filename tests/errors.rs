@@ -1,4 +1,4 @@
-//! `?` on what a stage says, with the errors that people have.
+//! `?` on the errors of a stage, with common error types.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use inflight::prelude::*;
 
 type Boxed = Box<dyn Error + Send + Sync>;
 
-/// An error of one's own.
+/// A user's own error type.
 #[derive(Debug)]
 struct Odd;
 
@@ -24,8 +24,7 @@ fn halve(n: u32) -> Result<u32, Odd> {
     if n.is_multiple_of(2) { Ok(n / 2) } else { Err(Odd) }
 }
 
-/// Asks for halves as long as there are some. The errors of the start and of a request
-/// go through `?`.
+/// Runs a stage that halves numbers. The errors of the start and of a request go through `?`.
 macro_rules! halves {
     ($numbers:expr, $error:ty) => {
         async {
@@ -61,8 +60,8 @@ async fn an_error_of_anyhow() {
     assert_eq!(error.to_string(), "an odd number");
 }
 
-#[test] // F2: what an error says in full it says here too
-fn anyhows_chain_is_shown() {
+#[test] // F2: a failure prints the error in the same format
+fn the_chain_of_an_anyhow_error_is_printed() {
     let error = anyhow::Error::new(Odd).context("halving 3");
     let failure: Failure<anyhow::Error> = Failure::Error(error);
     assert_eq!(
@@ -72,7 +71,7 @@ fn anyhows_chain_is_shown() {
 }
 
 #[test] // F2
-fn all_that_carry_a_users_error_are_errors() {
+fn all_types_with_a_users_error_implement_error() {
     fn is_error<E: Error>() {}
     is_error::<Failure<Boxed>>();
     is_error::<StageError<Boxed>>();

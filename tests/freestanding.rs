@@ -1,7 +1,7 @@
-//! A sensor gateway runs without libc, std and an allocator: a program that has none of them is built,
-//! linked and run, power cuts included. The controls show that each of them would be noticed.
+//! A sensor gateway runs without libc, std and an allocator: the test builds, links and runs a program that has none
+//! of them, power cuts included. The controls show that each of them would be noticed.
 //!
-//! It needs nothing but the toolchain, on x86-64 Linux.
+//! It needs the toolchain only, on x86-64 Linux.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Builds the program with a feature ("" for none) and, if that works, runs it.
 fn build_and_run(feature: &str) -> (Output, Option<Output>) {
-    // One after the other: they share what they are built from, and the place of the program.
+    // One after the other: the builds share their sources and the path of the program.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -38,12 +38,12 @@ fn assert_does_not_build(feature: &str, reason: &str) {
 }
 
 #[test]
-fn it_runs_with_nothing_underneath() {
+fn a_gateway_runs_without_libc_std_and_allocator() {
     let (build, run) = build_and_run("");
     let run = run.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&build.stderr)));
     let said = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success() && said.ends_with("freestanding: PASS\n"), "{said}");
-    // In each order: a cut while readings are under way, and one while a checkpoint is written.
+    // In both orders: a power cut while readings are under way, and one while a checkpoint is written.
     assert_eq!(said.matches("the power fails\n").count(), 2, "{said}");
     assert_eq!(said.matches("the power fails in the middle of a write\n").count(), 2, "{said}");
 }

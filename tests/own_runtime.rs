@@ -1,5 +1,5 @@
-//! The executor of the example `own_runtime` goes through the conformance suite, and the examples that check
-//! themselves are run.
+//! Runs the conformance suite on the executor of the example `own_runtime`, and runs the examples that check
+//! themselves.
 
 #[allow(unreachable_pub, reason = "it is a module of an example")]
 #[path = "../examples/own_runtime/executor.rs"]
@@ -38,7 +38,7 @@ fn an_executor_written_by_hand_is_a_runtime() {
     inflight_conformance::spawner(&harness);
 }
 
-/// Runs an example that cargo has built beside this test. It says itself whether it went well.
+/// Runs an example that cargo has built with this test. Its exit status is the verdict.
 fn run_example(name: &str) -> String {
     let test = std::env::current_exe().expect("it is running");
     let build = test.ancestors().nth(2).expect("tests are in `deps` of the build folder");

@@ -22,7 +22,7 @@ const MS: Duration = Duration::from_millis(1);
 
 type Sink = MemorySink<Outcome<u32, u32, &'static str>>;
 
-/// Answers ten times the number after that many milliseconds.
+/// A service that answers ten times the number after that many milliseconds.
 fn ask(n: &u32) -> impl Future<Output = Result<u32, &'static str>> + use<> {
     let n = *n;
     async move {
@@ -41,7 +41,7 @@ fn committed(sink: &Sink) -> Vec<u32> {
     sink.committed().iter().map(|outcome| outcome.input).collect()
 }
 
-/// Numbers as somebody sends them, or an error.
+/// A source of numbers, or an error, from a channel.
 struct Live {
     incoming: mpsc::UnboundedReceiver<Result<u32, Broken>>,
     position: u64,
@@ -91,7 +91,7 @@ fn live() -> (mpsc::UnboundedSender<Result<u32, Broken>>, Live) {
     (sender, Live { incoming, position: 0 })
 }
 
-/// Keeps its checkpoints where a test can see them, and fails as planned.
+/// A store whose checkpoints a test can see. It fails as planned.
 #[derive(Clone, Default)]
 struct Watched {
     store: Rc<RefCell<MemoryStore>>,
@@ -165,7 +165,7 @@ fn everything_is_committed_in_the_end_on_every_runtime() {
     })));
 }
 
-/// What was reported, in words.
+/// Collects the reports as text.
 fn word(report: Report<'_>) -> String {
     match report {
         Report::Resumed { id, damaged } => format!("resumed {id} {damaged}"),
@@ -175,7 +175,7 @@ fn word(report: Report<'_>) -> String {
     }
 }
 
-#[test] // A source that rests holds up no commit, and nothing is saved when there is nothing new.
+#[test] // K10: an idle source does not delay a commit, and nothing is saved when there is nothing new.
 fn a_quiet_source_is_committed_after_the_interval() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
@@ -188,11 +188,11 @@ fn a_quiet_source_is_committed_after_the_interval() {
         );
         let script = async {
             sender.send(Ok(150)).unwrap();
-            // The first at the beginning, one with the record in flight, one with it written.
+            // The first checkpoint at the beginning, one with the record in flight, one with the record written.
             sleep(1000 * MS).await;
             assert_eq!(store.saves(), 3);
             sender.send(Ok(1)).unwrap();
-            // Again one with it in flight (the interval has long been over), and one with it written.
+            // Again one with the record in flight (the interval is long over), and one with the record written.
             for _ in 0..5 {
                 sleep(1000 * MS).await;
                 assert_eq!(store.saves(), 5);
@@ -206,7 +206,7 @@ fn a_quiet_source_is_committed_after_the_interval() {
     });
 }
 
-#[test] // A checkpoint that fails is reported, and the next one covers it, also when nothing more comes.
+#[test] // K10: a failed checkpoint is reported, and the next one covers it, also if no more records come.
 fn a_store_that_fails_loses_nothing() {
     run(async {
         let ((sender, source), mut sink) = (live(), Sink::new());
@@ -245,8 +245,8 @@ fn a_last_checkpoint_that_fails_is_an_error() {
     });
 }
 
-#[test] // K3: a drain that is late fails its checkpoint and nothing else.
-fn a_drain_that_is_late_is_reported() {
+#[test] // K3: a drain past its limit fails its checkpoint and nothing else.
+fn a_drain_past_its_limit_is_reported() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
         let mut story = Vec::new();
@@ -270,7 +270,7 @@ fn a_drain_that_is_late_is_reported() {
     });
 }
 
-/// A first life that is cut off with a checkpoint behind it that has two records in flight.
+/// A first life that crashes after a checkpoint with two records in flight.
 async fn interrupted() -> (Watched, Sink) {
     let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
     sender.send(Ok(1)).unwrap();
@@ -289,7 +289,7 @@ async fn interrupted() -> (Watched, Sink) {
     (store, sink)
 }
 
-#[test] // K7: state is never dropped without a word.
+#[test] // K10: records of a stage that is not restored are not lost silently.
 fn a_stage_that_is_not_restored_is_an_error() {
     run(async {
         let (store, mut sink) = interrupted().await;
@@ -312,7 +312,7 @@ fn a_stage_that_is_not_restored_is_an_error() {
                 other => panic!("{other}"),
             }
         }
-        // And it has done no harm.
+        // The refusal has changed nothing.
         let (sender, source) = live();
         drop(sender);
         let ended = Pipeline::new(source, &mut sink, store).run(Tokio, |numbers, checkpoint| {
@@ -323,7 +323,7 @@ fn a_stage_that_is_not_restored_is_an_error() {
     });
 }
 
-#[test] // L3: and the next run goes on with the next record.
+#[test] // L3: the next run goes on with the next record.
 fn a_pipeline_that_is_stopped_leaves_nothing_in_flight() {
     run(async {
         let (mut sink, mut store) = (Sink::new(), MemoryStore::new());
@@ -348,7 +348,7 @@ fn a_pipeline_that_is_stopped_leaves_nothing_in_flight() {
         assert_eq!(pipeline::prepared::<u64>(&checkpoint), Some(done.len() as u64));
 
         let pipeline = Pipeline::new(MemorySource::new(1..=50), &mut sink, &mut store);
-        // There is nothing that would have to be restored.
+        // The checkpoint holds no records, so no stage has to be restored.
         let ended = pipeline.run(Tokio, |numbers, _| {
             numbers.async_wait(AsyncWait::ordered(4), |n: &u32| ask(n)).spawn(Tokio)
         });
@@ -358,7 +358,7 @@ fn a_pipeline_that_is_stopped_leaves_nothing_in_flight() {
 }
 
 #[test]
-fn what_a_failing_source_has_handed_out_is_committed() {
+fn the_records_of_a_failing_source_are_committed() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
         for element in [Ok(7), Ok(2), Err(Broken), Ok(1)] {
@@ -374,7 +374,7 @@ fn what_a_failing_source_has_handed_out_is_committed() {
     });
 }
 
-/// Its connection cannot be made.
+/// A function that cannot connect.
 struct Closed;
 
 impl AsyncFunction<u32> for Closed {
@@ -391,7 +391,7 @@ impl AsyncFunction<u32> for Closed {
     }
 }
 
-#[test] // It never looks like the end of the stream.
+#[test] // F3: a failed start never looks like the end of the stream.
 fn a_stage_that_ends_early_is_an_error() {
     run(async {
         let (source, mut sink) = (MemorySource::new(1..=9), Sink::new());
@@ -404,7 +404,7 @@ fn a_stage_that_ends_early_is_an_error() {
 }
 
 #[test] // K6
-fn a_checkpoint_of_something_else_is_refused() {
+fn a_foreign_checkpoint_is_refused() {
     run(async {
         let mut foreign = Checkpoint::new(CheckpointId(3));
         foreign.put("source", b"line 12").unwrap();
@@ -428,7 +428,7 @@ fn a_checkpoint_of_something_else_is_refused() {
     });
 }
 
-#[test] // K4: two stages, and what is between them
+#[test] // K4: two stages, and an adapter between them
 fn a_barrier_goes_through_all_stages() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
@@ -456,7 +456,7 @@ fn a_barrier_goes_through_all_stages() {
         }
         assert_eq!(committed(&sink), []);
         let (sender, source) = live();
-        sender.send(Ok(4)).unwrap(); // the fourth, as after a seek
+        sender.send(Ok(4)).unwrap(); // the fourth record, as after a seek
         drop(sender);
         let ended = Pipeline::new(source, &mut sink, store).run(Tokio, stages).await;
         let mut done = committed(&sink);
@@ -467,7 +467,7 @@ fn a_barrier_goes_through_all_stages() {
 
 fn is_send<T: Send>(_: &T) {}
 
-#[test] // With a source, a sink and a store that are, a pipeline can be spawned.
+#[test] // With a source, a sink and a store that are `Send`, a pipeline is `Send`.
 fn a_pipeline_can_go_to_another_thread() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -1,4 +1,4 @@
-//! A pipeline whose functions take their time to be closed.
+//! A pipeline whose functions are slow to close.
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use inflight::pipeline::{Ended, MemorySink, MemorySource, Pipeline, Report};
 use inflight::prelude::*;
 
-/// Adds one, and is never closed.
+/// A function that adds one and never finishes closing.
 struct NeverClosed;
 
 impl AsyncFunction<u32> for NeverClosed {
@@ -29,9 +29,10 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.enable_time().start_paused(true).build().expect("a runtime").block_on(test)
 }
 
-// L4, K10: one that hangs keeps nothing from being committed, and somebody is told that it is.
+// L4, K10: a function that hangs in closing does not prevent the commit, and a report says that everything is
+// committed.
 #[test]
-fn a_function_that_is_never_closed_hides_nothing() {
+fn a_function_that_hangs_in_closing_does_not_hide_completion() {
     macro_rules! on {
         ($way:ident) => {{
             let (mut sink, mut store, mut story) = (MemorySink::new(), MemoryStore::new(), vec![]);
@@ -51,7 +52,7 @@ fn a_function_that_is_never_closed_hides_nothing() {
             let written: Vec<_> = sink.committed().iter().map(|done| done.result).collect();
             assert!(written.into_iter().eq((2..=10).map(Ok)));
 
-            // It was a crash, and a later run has nothing to do.
+            // Dropping the pipeline is a crash; the next run has nothing to do.
             let again = Pipeline::new(MemorySource::new(1..=9_u32), &mut sink, &mut store);
             let ended = again.run(Tokio, |numbers, checkpoint| {
                 let stage = numbers.async_wait(AsyncWait::ordered(2), |_: &u32| ready(Err(())));

@@ -13,7 +13,7 @@ const STAGE: &str = "stage";
 const INSTANCES: usize = 3;
 const KEYS: u32 = 7;
 
-/// The n-th record of a key, and all of them in one count.
+/// A record: its key, and its number among the records of all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Record {
     key: u32,
@@ -26,13 +26,13 @@ fn records(counts: std::ops::Range<u32>) -> Vec<Record> {
     counts.map(|count| Record { key: count * count % KEYS, count }).collect()
 }
 
-/// Which instance a key belongs to, in both worlds: by its hash.
+/// The instance of a key, by the key's hash, for the source as for the split snapshot.
 fn owner(hash: u64) -> usize {
     (hash % INSTANCES as u64) as usize
 }
 
-/// Runs an instance over `input` from `from` on. Those that `answers` allows are answered, with their
-/// request ids; the rest is in flight at the end, and in the checkpoint that is returned.
+/// Runs an instance over `input`, restored from `from`. The records for which `answers` is true are answered, with
+/// their request ids; the others are in flight at the end, and in the checkpoint that is returned.
 async fn run(
     from: Option<&[u8]>,
     input: Vec<Record>,
@@ -43,7 +43,7 @@ async fn run(
         checkpoint.put(STAGE, section).unwrap();
         checkpoint
     });
-    // The barrier comes when everything that can be answered is.
+    // The barrier comes after all records that can be answered are.
     let later = stream::once(async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         StreamElement::Barrier(Barrier::snapshot(Checkpoint::new(CheckpointId(2))))
@@ -84,12 +84,12 @@ async fn run(
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn one_becomes_three_and_one_again() {
     let mut all = Vec::new();
-    // One instance; about half of it is in flight at the end.
+    // One instance; about half of its records are in flight at the end.
     let (done, one) = run(None, records(0..60), |record| record.count % 5 != 3).await;
     assert!((5..55).contains(&done.len()), "{}", done.len());
     all.extend(done);
 
-    // Three, each with its keys, and with more input.
+    // Three instances, each with its own keys, and with more input.
     let parts = split_snapshot(&one, INSTANCES, owner).unwrap();
     let mut sections = Vec::new();
     for (instance, part) in parts.iter().enumerate() {
@@ -102,7 +102,7 @@ async fn one_becomes_three_and_one_again() {
         sections.push(section);
     }
 
-    // One again, and everything is answered.
+    // One instance again, and all records are answered.
     let merged = merge_snapshots(sections.iter().map(Vec::as_slice)).unwrap();
     let before = all.len();
     let (done, empty) = run(Some(&merged), records(120..150), |_| true).await;

@@ -1,4 +1,4 @@
-//! The example does what it says; it asserts as it goes.
+//! The example `schema_change` checks itself with assertions.
 
 #[path = "../examples/schema_change.rs"]
 mod schema_change;

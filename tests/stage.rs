@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Answers ten times the number after that many milliseconds.
+/// A service that answers ten times the number after that many milliseconds.
 fn ask(n: &u32) -> impl Future<Output = Result<u32, &'static str>> + use<> {
     let n = *n;
     async move {
@@ -46,10 +46,10 @@ where
     outcomes.iter().map(|outcome| outcome.input).collect()
 }
 
-// ---- order, in every way to run ------------------------------------------------------------------
+// ---- order, however requests run ------------------------------------------------------------------
 
 #[test] // O1, O2, E2
-fn outcomes_come_in_order_or_as_they_come() {
+fn outcomes_come_in_order_or_in_completion_order() {
     let numbers = || stream::iter([9, 3, 6, 1]);
     run(async {
         let (ordered, unordered) = (AsyncWait::ordered(4), AsyncWait::unordered(4));
@@ -138,15 +138,15 @@ fn control_elements_keep_their_place() {
 
 // ---- progress ------------------------------------------------------------------------------------
 
-/// A service that answers in 10 ms, asked with a timeout of 60 ms, and a consumer that takes 40 ms for
-/// each answer: how many of 50 requests time out?
+/// Counts the timeouts of 50 requests to a service that answers in 10 ms, with a timeout of 60 ms and a consumer that
+/// takes 40 ms for each answer.
 const PATIENCE: Duration = Duration::from_millis(60);
 
 async fn digest() {
     sleep(40 * MS).await;
 }
 
-#[test] // L1: the trap. The peer polls its requests only while it is polled itself.
+#[test] // L1: the trap. `buffered` polls its requests only while it is polled itself.
 fn requests_starve_behind_a_busy_consumer_when_buffered() {
     let lost = run(async {
         let answers = stream::iter(0..50)
@@ -168,7 +168,7 @@ fn requests_starve_behind_a_busy_consumer_when_buffered() {
     assert!(lost > 0, "`buffered` has learned it, and this comparison can go");
 }
 
-#[test] // L1: the same here.
+#[test] // L1: a stage in the same setting.
 fn requests_make_progress_while_the_consumer_is_busy() {
     run(async {
         let policy = AsyncWait::ordered(10).timeout(PATIENCE);
@@ -187,7 +187,7 @@ fn requests_make_progress_while_the_consumer_is_busy() {
     });
 }
 
-/// Counts what is alive at once, and the most there ever were.
+/// Counts live objects, and the most that were alive at once.
 #[derive(Clone, Default)]
 struct Census {
     alive: Arc<AtomicUsize>,
@@ -211,7 +211,7 @@ impl Drop for Alive {
     }
 }
 
-#[test] // C2, C4: what the consumer has not taken counts too
+#[test] // C2, C4: outcomes that the consumer has not taken count too
 fn a_consumer_that_takes_nothing_stops_the_source() {
     run(async {
         let census = Census::default();
@@ -274,7 +274,7 @@ fn dropping_the_stream_cancels_everything() {
     }
 }
 
-#[test] // L5: always-ready requests leave room for their neighbours, also in place
+#[test] // L5: a stage of always-ready requests yields to its neighbours, also in place
 fn a_busy_stage_does_not_starve_its_neighbours() {
     let turns = run(async {
         let turns = Rc::new(Cell::new(0));
@@ -327,14 +327,14 @@ fn timeouts_are_exact_and_cancel_the_request() {
 }
 
 #[test] // T6
-fn what_is_ready_is_not_timed_out_because_the_poll_came_late() {
+fn a_ready_request_is_not_timed_out_by_a_late_poll() {
     run(async {
         let mut stage = stream::iter([10_u32])
             .async_wait(AsyncWait::ordered(1).timeout(20 * MS), ask)
             .in_place(Tokio)
             .unwrap();
         assert!(poll_once(stage.next()).is_pending());
-        sleep(500 * MS).await; // nobody polls the stage, and both instants pass
+        sleep(500 * MS).await; // the stage is not polled, and both instants pass
         assert_eq!(stage.next().await.expect("an outcome").result, Ok(100));
     });
 }
@@ -343,7 +343,7 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// tokio, counting how often its timer is armed.
+/// tokio with a count of how often its timer is armed.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -373,7 +373,7 @@ impl Timer for CountingTimer {
 }
 
 #[test] // T7: the runtime's timer is armed about once a timeout, not once a record
-fn one_timer_serves_all() {
+fn one_timer_serves_all_records() {
     run(async {
         let armed = Counting::default();
         let policy = AsyncWait::unordered(10).timeout(Duration::from_secs(1));
@@ -392,7 +392,7 @@ fn one_timer_serves_all() {
     });
 }
 
-#[test] // L6: a wake polls its request and no other, and none is polled in vain
+#[test] // L6: a wake-up polls its request and no other
 fn a_request_is_polled_when_it_is_woken() {
     run(async {
         let polls = Arc::new(AtomicUsize::new(0));
@@ -410,7 +410,7 @@ fn a_request_is_polled_when_it_is_woken() {
             .unwrap();
         assert_eq!(stage.count().await, 1000);
         let in_vain = polls.load(SeqCst) - 1000;
-        // Once to start and once to finish; those of 0 ms are ready at once.
+        // One poll starts a request and one finishes it; the requests of 0 ms are ready at once.
         assert!(in_vain <= 1000, "{in_vain} polls that were not the last");
     });
 }
@@ -499,8 +499,8 @@ fn a_panic_in_place_never_looks_like_the_end() {
     });
 }
 
-#[test] // F2: the requests' runtime is gone before the stage is
-fn a_cancelled_task_is_told_from_a_failure() {
+#[test] // F2: the runtime of the requests shuts down before the stage
+fn a_cancelled_task_is_a_failure_of_its_own() {
     let other = paused();
     run(async {
         struct On(tokio::runtime::Handle);
@@ -528,7 +528,7 @@ fn a_cancelled_task_is_told_from_a_failure() {
 }
 
 #[test] // F3: a stage whose runtime is shut down does not claim to have finished
-fn a_cancelled_stage_says_so() {
+fn a_cancelled_stage_reports_its_cancellation() {
     let other = paused();
     let numbers = stream::iter([1_u32]).chain(stream::pending());
     let mut stage = other
@@ -541,7 +541,7 @@ fn a_cancelled_stage_says_so() {
     });
 }
 
-#[test] // F6: on a task of its own, also with a task for each request
+#[test] // F6: for a stage on a task of its own, also with a task for each request
 fn a_failure_that_ends_the_job_does_not_wait() {
     let ask = |number: &u32| {
         let number = *number;
@@ -573,7 +573,7 @@ fn a_failure_that_ends_the_job_does_not_wait() {
 // ---- starting ------------------------------------------------------------------------------------
 
 #[test] // C1
-fn a_stage_that_cannot_start_says_why() {
+fn a_stage_that_cannot_start_returns_the_reason() {
     let numbers = || stream::iter([1_u32]);
     let no_runtime = numbers().async_wait(AsyncWait::ordered(1), ask).spawn(Tokio);
     assert_eq!(no_runtime.map(|_| ()), Err(StartError::NoRuntime(NoRuntime)));
@@ -595,7 +595,7 @@ fn a_stage_that_cannot_start_says_why() {
 // ---- checkpoints ---------------------------------------------------------------------------------
 
 #[test] // K1, K3, K4, K5
-fn a_barrier_carries_what_is_in_flight_into_the_next_life() {
+fn a_barrier_carries_records_in_flight_into_the_next_life() {
     run(async {
         let policy = AsyncWait::ordered(4);
         let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
@@ -630,7 +630,7 @@ fn a_barrier_carries_what_is_in_flight_into_the_next_life() {
     });
 }
 
-#[test] // C2, K5: what was restored does not overfill either
+#[test] // C2, K5: restored records do not exceed the capacity either
 fn a_restore_into_less_capacity_keeps_to_it() {
     run(async {
         let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
@@ -664,8 +664,8 @@ fn a_restore_into_less_capacity_keeps_to_it() {
     });
 }
 
-/// A checkpoint of a stage with one record done, twenty dropped by their timeout's handler behind it, and
-/// two that run.
+/// A checkpoint of a stage with one record done, twenty after it that their timeout handler has dropped, and two that
+/// run.
 fn with_dropped_records() -> Checkpoint {
     let at = |millis: u32| inflight::Instant::ZERO + millis * MS;
     let mut op = AsyncWait::ordered(80)
@@ -688,8 +688,8 @@ fn with_dropped_records() -> Checkpoint {
     checkpoint
 }
 
-#[test] // L6, T3: a dropped record makes room although nothing is handed over for it
-fn dropped_records_hold_nothing_up() {
+#[test] // L6, T3: a dropped record makes room although no outcome leaves for it
+fn dropped_records_do_not_block_a_stage() {
     let checkpoint = with_dropped_records();
     for capacity in [1, 2, 5, 30] {
         run(async {
@@ -712,7 +712,7 @@ fn dropped_records_hold_nothing_up() {
     }
 }
 
-#[test] // two stages in a row, plain values
+#[test] // E1: two stages in a row, with plain values
 fn stages_chain() {
     run(async {
         let mut chained = stream::iter([3_u32, 1, 2])
@@ -734,7 +734,7 @@ fn stages_chain() {
 
 // ---- life ----------------------------------------------------------------------------------------
 
-/// Writes down what happens to it; opening and closing take 5 ms each.
+/// A function that logs its calls; opening and closing take 5 ms each.
 struct Diary {
     log: Arc<Mutex<Vec<String>>>,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -810,7 +810,7 @@ fn a_function_is_opened_and_closed_once() {
     });
 }
 
-#[test] // L4: `close` also after a failure
+#[test] // L4: it is closed also after opening has failed
 fn a_function_that_cannot_be_opened_ends_the_stage() {
     run(async {
         for own_task in [true, false] {
@@ -854,7 +854,7 @@ fn a_stage_stops_within_a_limit() {
     });
 }
 
-#[test] // L3, L4: an opening that never ends does not hold a stop up for longer than its limit
+#[test] // L3, L4: an opening that never ends delays a stop only up to its limit
 fn a_stage_that_is_still_opening_stops_within_a_limit() {
     struct NeverOpen;
     impl AsyncFunction<u32> for NeverOpen {
@@ -957,7 +957,7 @@ fn numbers_can_be_read_while_a_stage_runs() {
 }
 
 #[test] // R5
-fn the_end_of_the_input_may_mean_one_last_attempt() {
+fn the_end_of_the_input_may_start_one_last_attempt() {
     run(async {
         let policy = AsyncWait::ordered(9)
             .retry(FixedDelay::new(Duration::from_secs(60)).max_retries(9))

@@ -1,8 +1,10 @@
-//! Whole stages over real threads, with everything random that a user may choose, under a watchdog that only watches:
-//! every record comes out exactly once and in its order, nothing is left alive, and nothing sleeps for ever.
+//! Whole stages over real threads, with random settings for everything that a user may choose. The tests check that
+//! every record comes out exactly once and in its order, and that nothing stays alive. A watchdog, which only
+//! watches, checks that nothing sleeps forever.
 //!
-//! `INFLIGHT_STRESS=60 cargo test --release --test threads` runs it for a minute; without that it is a few seconds. What
-//! fails says its seed; `INFLIGHT_STRESS_SEED=` runs that one stream again and again, since only its threads meet differently.
+//! `INFLIGHT_STRESS=60 cargo test --release --test threads` runs it for a minute; without the variable it takes a few
+//! seconds. A failure prints its seed; `INFLIGHT_STRESS_SEED=` runs that one stream again and again, because the seed
+//! does not determine the interleaving of its threads.
 #![allow(unreachable_pub, reason = "in a test, `pub` is for its other modules")]
 
 #[path = "threads/consumer.rs"]
@@ -38,7 +40,7 @@ use self::plan::{On, Plan};
 use self::runtimes::Host;
 use self::watchdog::Lane;
 
-/// How long one runtime is kept.
+/// The time for which one runtime is kept.
 const SLICE: Duration = Duration::from_secs(2);
 
 #[test] // E2, E3, C2, O1, O2, O3, O5, R6, F3, L2, L4, L6
@@ -48,7 +50,7 @@ fn stages_keep_their_promises_over_threads() {
     if seconds.is_none() {
         say("threads: a few seconds only; INFLIGHT_STRESS=60 runs it for a minute, in --release");
     }
-    be_silent_about_panics_that_are_meant();
+    silence_planned_panics();
     let (start, all) = (Instant::now(), Duration::from_secs(seconds.unwrap_or(4)));
     let (mut streams, mut records) = (0, 0);
     for slice in 0.. {
@@ -67,7 +69,7 @@ fn stages_keep_their_promises_over_threads() {
     say(&format!("threads: {streams} streams, {records} records in {took} s"));
 }
 
-/// Runs streams on one runtime for `time`, as many at once as there are `lanes`.
+/// Runs streams on one runtime for `time`, one at a time for each of the `lanes`.
 fn run_slice(runtime: usize, seed: Option<u64>, lanes: usize, time: Duration) -> Vec<Arc<Lane>> {
     let lanes: Vec<_> = (0..lanes).map(|_| Arc::new(Lane::default())).collect();
     let host = Arc::new(Host::start(On::ALL[runtime]));
@@ -96,7 +98,7 @@ fn run_slice(runtime: usize, seed: Option<u64>, lanes: usize, time: Duration) ->
     lanes
 }
 
-/// What the lanes of a slice share.
+/// The state that the lanes of a slice share.
 #[derive(Default)]
 struct Round {
     runtime: usize,
@@ -125,19 +127,19 @@ impl Round {
     }
 }
 
-fn be_silent_about_panics_that_are_meant() {
+fn silence_planned_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        // And the consumer learns of it by another one.
+        // The consumer observes it as another panic.
         let said = info.payload().downcast_ref::<&str>();
         let is_told = said.is_some_and(|said| *said == "the stage's task has panicked");
-        if !is_told && !info.payload().is::<service::Meant>() {
+        if !is_told && !info.payload().is::<service::Planned>() {
             before(info);
         }
     }));
 }
 
-/// Also when the test passes and its output is not shown.
+/// Prints also when the test passes and its output is not shown.
 fn say(text: &str) {
     writeln!(stdout(), "{text}").expect("somebody listens");
 }

@@ -1,4 +1,4 @@
-//! F6: a failure that ends the job comes at once, and as the last; and nobody else goes on.
+//! F6: a failure that ends the job comes out at once and last, and nothing goes on after it.
 
 #![cfg(feature = "alloc")]
 
@@ -28,8 +28,8 @@ fn is_fatal(failure: &Failure<&'static str>) -> bool {
     failure.error() == Some(&"fatal")
 }
 
-/// What came out, for short: an output, a failure of an input, or whatever else.
-fn tell(out: &Out) -> String {
+/// Prints an output in short: an outcome's output, a failure with its input, or another element.
+fn short(out: &Out) -> String {
     match out {
         StreamElement::Record { value: Outcome { input, result, .. }, .. } => match result {
             Ok(output) => output.to_string(),
@@ -44,7 +44,7 @@ fn tell(out: &Out) -> String {
 
 type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K), Heap>;
 
-/// With these records pushed and all of them running.
+/// Makes an operator with these records pushed and all of them running.
 fn operator<R, K>(policy: AsyncWait<R, K>, records: &[u32]) -> (Op<R, K>, BTreeMap<u32, AttemptId>)
 where
     R: RetryStrategy<u32, u32, &'static str>,
@@ -71,11 +71,11 @@ where
 }
 
 fn out<R: RetryStrategy<u32, u32, &'static str>, K>(op: &mut Op<R, K>) -> String {
-    let told: Vec<_> = std::iter::from_fn(|| op.poll_output()).map(|out| tell(&out)).collect();
+    let told: Vec<_> = std::iter::from_fn(|| op.poll_output()).map(|out| short(&out)).collect();
     told.join(" ")
 }
 
-/// Nothing is in, nothing comes in, nothing starts, nothing is due.
+/// Asserts that the operator is empty, takes nothing in, starts nothing and has no deadline.
 fn is_over<R, K>(op: &mut Op<R, K>)
 where
     R: RetryStrategy<u32, u32, &'static str>,
@@ -92,7 +92,7 @@ where
 }
 
 #[test] // F6, M1
-fn it_comes_at_once_in_every_order() {
+fn a_fatal_failure_comes_at_once_in_every_order() {
     let by = |record: &u32| record / 10;
     let plain = AsyncWait::ordered(9).timeout(50 * MS).max_running(4);
     for (policy, first) in [
@@ -101,7 +101,7 @@ fn it_comes_at_once_in_every_order() {
         (AsyncWait::ordered_by_key(9, by).overlapping().timeout(50 * MS).max_running(4), "20 "),
         (AsyncWait::ordered_by_key(9, by).timeout(50 * MS).max_running(4), "20 "),
     ] {
-        // 11 and 21 wait for their keys where these are served one at a time, and 51 for one of those that run.
+        // 11 and 21 wait where a key has one attempt at a time, and 51 for the limit of running attempts.
         let (mut op, mut calls) = operator(policy, &[10, 11, 20, 21, 30, 40, 51]);
         let now = Instant::ZERO;
         let _ = op.handle_completion(now, calls[&20], Ok(20));
@@ -123,8 +123,8 @@ fn it_comes_at_once_in_every_order() {
     }
 }
 
-#[test] // F6: also when it is its turn, and in front of what is done behind it
-fn it_is_the_last() {
+#[test] // F6: also when its turn has come, and when later records are done
+fn a_fatal_failure_is_the_last_output() {
     let (mut op, calls) = operator(AsyncWait::ordered(9), &[1, 2, 3]);
     let now = Instant::ZERO;
     op.push(now, StreamElement::Watermark(Timestamp::from_millis(5))).expect("there is room");
@@ -135,8 +135,8 @@ fn it_is_the_last() {
     is_over(&mut op);
 }
 
-#[test] // F6, K3: what is before a barrier that has not left is not lost by it
-fn no_barrier_and_no_watermark_overtakes_what_is_lost() {
+#[test] // F6, K3: a record before a barrier is not lost by a checkpoint, because the barrier does not leave
+fn no_barrier_or_watermark_overtakes_lost_records() {
     let (mut op, calls) = operator(AsyncWait::unordered(9), &[1]);
     let now = Instant::ZERO;
     let barrier = Barrier::drain(Checkpoint::new(CheckpointId(1)));
@@ -150,7 +150,7 @@ fn no_barrier_and_no_watermark_overtakes_what_is_lost() {
 }
 
 #[test] // F6, T3, R1
-fn a_timeout_is_one_unless_it_ends_otherwise() {
+fn a_timeout_is_fatal_unless_its_handler_gives_another_end() {
     for action in [TimeoutAction::Output(7), TimeoutAction::Drop, TimeoutAction::Fail] {
         let op = AsyncWait::ordered(9).timeout(MS).build_core().expect("it makes sense");
         let mut op: Op = op.fail_fast(Failure::is_timeout);
@@ -170,7 +170,7 @@ fn a_timeout_is_one_unless_it_ends_otherwise() {
             }
         }
     }
-    // Nobody says otherwise, here for one in backoff.
+    // No handler gives another end, here for a record in backoff.
     let policy = AsyncWait::ordered(9).timeout(MS).retry(FixedDelay::new(MS * 9));
     let op = policy.build_core().expect("it makes sense");
     let mut op: Op<_> = op.fail_fast(Failure::is_timeout);
@@ -185,8 +185,8 @@ fn a_timeout_is_one_unless_it_ends_otherwise() {
     is_over(&mut op);
 }
 
-#[test] // F6, R1: the attempts before it do not end anything, and another failure neither
-fn others_are_as_ever() {
+#[test] // F6, R1: neither earlier attempts nor other failures end the job
+fn other_failures_do_not_end_the_job() {
     let policy = AsyncWait::ordered(9).retry(FixedDelay::new(MS).max_retries(1));
     let (mut op, calls) = operator(policy, &[1, 2]);
     let no = Err(Failure::Error("no"));
@@ -210,7 +210,7 @@ fn others_are_as_ever() {
     assert_eq!(out(&mut op), "3!the stage was shut down");
 }
 
-#[test] // F6, K2: one that was kept ends what is restored; also where the rest waits for its place
+#[test] // F6, K2: a kept failure ends the restored job, also while other records wait for a place
 fn a_failure_that_was_kept_ends_the_job() {
     fn restored(
         capacity: usize,
@@ -294,7 +294,7 @@ impl Timer for TimerByHand {
     }
 }
 
-/// Where requests wait for their answers, and who is there.
+/// The answers for requests, and the things that are alive.
 #[derive(Default)]
 struct Desk {
     answers: RefCell<BTreeMap<u32, Answer>>,
@@ -383,12 +383,12 @@ impl Drop for Numbers {
 
 type Done = Outcome<u32, u32, &'static str>;
 
-/// Polls until it ends or has nothing to do.
+/// Polls the stage until it ends or is pending; returns its outputs, and true if it has ended.
 fn take<St: Stream<Item = Done>>(mut stage: Pin<&mut St>) -> (String, bool) {
     let (mut told, cx) = (Vec::new(), &mut Context::from_waker(Waker::noop()));
     for _ in 0..100 {
         match stage.as_mut().poll_next(cx) {
-            Poll::Ready(Some(done)) => told.push(tell(&StreamElement::value(done))),
+            Poll::Ready(Some(done)) => told.push(short(&StreamElement::value(done))),
             Poll::Ready(None) => return (told.join(" "), true),
             Poll::Pending => {}
         }
@@ -397,7 +397,7 @@ fn take<St: Stream<Item = Done>>(mut stage: Pin<&mut St>) -> (String, bool) {
 }
 
 #[track_caller]
-fn nobody_goes_on(desk: &Desk, pulled: u32) {
+fn assert_nothing_goes_on(desk: &Desk, pulled: u32) {
     assert_eq!(
         (desk.requests.get(), desk.pulled.get()),
         (0, pulled),
@@ -414,12 +414,12 @@ macro_rules! in_place {
         let mut stage = pin!(stage.expect("it makes sense"));
         assert_eq!(take(stage.as_mut()), (String::new(), false));
         desk.answer(3, Err("passing"));
-        let _ = take(stage.as_mut()); // it waits for its turn, or not
+        let _ = take(stage.as_mut()); // depending on the order, its outcome waits for its turn
         let pulled = desk.pulled.get();
         desk.answer(2, FATAL);
         assert_eq!(take(stage.as_mut()), ($told.into(), true));
         assert_eq!(stage.end(), Some(Err(&StageError::Failed)));
-        nobody_goes_on(&desk, pulled);
+        assert_nothing_goes_on(&desk, pulled);
         let m = stage.metrics();
         assert_eq!((m.in_flight, m.records_in), (0, u64::from(pulled)));
         assert_eq!(take(stage.as_mut()), (String::new(), true));
@@ -438,8 +438,8 @@ fn a_stage_in_place_ends_at_once() {
     in_place!(AsyncWait::ordered(4), &TABLE, "2!fatal");
 }
 
-#[test] // F6: all are ready at once, and what is polled after it is ready as well
-fn several_at_once_are_one() {
+#[test] // F6: all requests are ready at once, also those polled after the fatal one
+fn of_several_fatal_failures_one_comes_out() {
     for capacity in [4, 200] {
         let desk = Rc::new(Desk::default());
         let ask = Ask(Rc::clone(&desk));
@@ -453,7 +453,7 @@ fn several_at_once_are_one() {
         desk.answer(1, Ok(1));
         let (told, ended) = take(stage.as_mut());
         assert!(told.matches("fatal").count() == 1 && told.ends_with("fatal") && ended, "{told}");
-        nobody_goes_on(&desk, capacity as u32);
+        assert_nothing_goes_on(&desk, capacity as u32);
     }
 }
 
@@ -468,11 +468,11 @@ fn a_timeout_with_a_fallback_is_no_failure() {
     clock.set(MS);
     assert_eq!(take(stage.as_mut()), ("7 2!the call timed out".into(), true));
     assert_eq!(stage.end(), Some(Err(&StageError::Failed)));
-    nobody_goes_on(&desk, 2);
+    assert_nothing_goes_on(&desk, 2);
 }
 
-#[test] // F6: the records that need no place
-fn one_that_passes_is_the_last() {
+#[test] // F6: records that bypass the operator
+fn a_fatal_failure_on_the_bypass_is_the_last_output() {
     let pulled = Cell::new(0);
     let numbers = futures_lite::stream::iter(1..).map_records_seen(&pulled);
     let ask = |record: &u32| ready(if *record == 40 { FATAL } else { Ok(*record) });
@@ -483,7 +483,7 @@ fn one_that_passes_is_the_last() {
     assert_eq!((pulled.get(), stage.end()), (40, Some(Err(&StageError::Failed))));
 }
 
-/// Counts what is pulled.
+/// Counts the records that are pulled.
 trait Seen: Stream<Item = u32> + Sized {
     fn map_records_seen(self, pulled: &Cell<u32>) -> impl Stream<Item = u32> {
         futures_lite::StreamExt::inspect(self, |_| pulled.set(pulled.get() + 1))
@@ -492,7 +492,7 @@ trait Seen: Stream<Item = u32> + Sized {
 
 impl<St: Stream<Item = u32>> Seen for St {}
 
-/// Whether the future is to be polled.
+/// True after a wake-up.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -502,7 +502,7 @@ impl Wake for Woken {
     }
 }
 
-#[test] // F6: the consumer is busy when it happens, to a request that was woken, or to one that is ready when it is started
+#[test] // F6: while the consumer is busy, a request fails after a wake-up, or as soon as it is started
 fn a_stage_that_is_run_ends_at_once() {
     for last in [3, 5] {
         let desk = Rc::new(Desk::default());
@@ -538,12 +538,12 @@ fn a_stage_that_is_run_ends_at_once() {
         waker.wake_by_ref();
         assert_eq!(poll(), Poll::Ready(Err(StageError::Failed)));
         assert_eq!(*told.borrow(), [1, last]);
-        nobody_goes_on(&desk, 5);
+        assert_nothing_goes_on(&desk, 5);
     }
 }
 
-#[test] // F6, L4: before the function is open, if it was kept
-fn a_restored_failure_ends_a_stage_that_is_not_open() {
+#[test] // F6, L4: a kept failure ends the stage before the function is open
+fn a_restored_failure_ends_a_stage_before_it_is_open() {
     struct NeverOpen(Rc<Cell<bool>>);
     impl AsyncFunction<u32> for NeverOpen {
         type Output = u32;
@@ -590,8 +590,8 @@ fn a_restored_failure_ends_a_stage_that_is_not_open() {
 
 // ---- a pipeline ------------------------------------------------------------------------------
 
-#[test] // F6, K6: as a crash
-fn a_pipeline_asks_again_after_it() {
+#[test] // F6, K6: the end of the job has the effect of a crash
+fn a_pipeline_requests_the_record_again_in_its_next_run() {
     fn run_to_end<T>(future: impl Future<Output = T>) -> T {
         let (mut future, cx) = (pin!(future), &mut Context::from_waker(Waker::noop()));
         for _ in 0..10_000 {
@@ -612,7 +612,7 @@ fn a_pipeline_asks_again_after_it() {
                     17 if !password_is_right => FATAL,
                     record => Ok(record),
                 };
-                // The head is never there as long as the other is not.
+                // The first record is answered only after the other one.
                 let is_stalled = *record == 15 && !password_is_right;
                 asked.set(asked.get() + 1);
                 async move {

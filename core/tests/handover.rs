@@ -1,4 +1,4 @@
-//! A stage on a task of its own and its consumer: neither misses what the other announces while it is busy.
+//! A stage on a task of its own and its consumer: neither misses an announcement of the other while it is busy.
 //!
 //! Both run on one thread here, and the consumer acts while the stage polls a request. So it acts in the middle of a turn,
 //! as a consumer on another thread does.
@@ -22,8 +22,8 @@ use inflight_core::{
 
 type Consumer = SpawnedStage<Outcome<u32, (), ()>, (), Values, Handle<Result<(), StageError<()>>>>;
 
-/// A stage of capacity 2 over endless numbers. The request for 0 is ready at once; that for 1 never is, and the consumer
-/// acts while it is polled for the second time. All others are never ready.
+/// A stage of capacity 2 over endless numbers. The request for 0 is ready at once. The request for 1 is never ready,
+/// and the consumer acts while it is polled for the second time. All others are never ready.
 struct Scene {
     task: Task,
     woken: Arc<Flag>,
@@ -46,7 +46,7 @@ impl Scene {
         Self::start(capacity, 2, answer, act)
     }
 
-    /// Every request is answered by `answer`, which is told how often it was polled and how the consumer acts.
+    /// Starts a stage whose requests call `answer` at every poll, with the number of polls and the consumer's action.
     fn start(
         capacity: usize,
         max_capacity: usize,
@@ -86,13 +86,13 @@ impl Scene {
         scene
     }
 
-    /// The consumer acts.
+    /// Runs the consumer's action.
     fn act(&self) {
         self.waker.take().expect("the request for 1 has been polled").wake();
         self.run();
     }
 
-    /// Polls the stage's task as long as it is woken.
+    /// Polls the stage's task until it is no longer woken.
     fn run(&self) {
         let waker = Waker::from(Arc::clone(&self.woken));
         while self.woken.0.swap(false, Ordering::Relaxed) {
@@ -116,9 +116,9 @@ fn take(consumer: &mut Option<Consumer>) -> Option<u32> {
     }
 }
 
-// L6: an outcome that is taken makes room, also when it is taken while the stage is in a turn.
+// L6: a taken outcome makes room, also if it is taken during a turn of the stage.
 #[test]
-fn room_that_is_made_in_a_turn_is_used() {
+fn room_that_is_made_during_a_turn_is_used() {
     let scene = Scene::new(2, |consumer| assert_eq!(take(consumer), Some(0)));
     assert_eq!(scene.started.get(), 2, "one is running, and one outcome is not taken");
     scene.act();
@@ -127,7 +127,7 @@ fn room_that_is_made_in_a_turn_is_used() {
 
 // L6, C8
 #[test]
-fn a_capacity_that_is_raised_in_a_turn_counts() {
+fn a_capacity_that_is_raised_during_a_turn_takes_effect() {
     let scene = Scene::new(1, |consumer| {
         let consumer = consumer.as_ref().expect("there is a consumer");
         consumer.handle().set_capacity(2).expect("2 is the most");
@@ -139,7 +139,7 @@ fn a_capacity_that_is_raised_in_a_turn_counts() {
     assert_eq!(scene.started.get(), 3);
 }
 
-// L1, C8: as if it had been 4 from the start, each place that gets free is used at once.
+// L1, C8: each free place is used at once, as if the capacity had been 4 from the start.
 #[test]
 fn a_window_that_has_shrunk_is_filled_at_once() {
     let scene = Scene::start(100, 100, |_, _, _| Poll::Ready(Ok(())), |_| {});
@@ -160,7 +160,7 @@ fn a_window_that_has_shrunk_is_filled_at_once() {
 
 // L6, L3
 #[test]
-fn a_stop_in_a_turn_is_obeyed() {
+fn a_stop_during_a_turn_takes_effect() {
     let scene = Scene::new(2, |consumer| {
         consumer.as_ref().expect("there is a consumer").handle().stop();
     });
@@ -169,16 +169,16 @@ fn a_stop_in_a_turn_is_obeyed() {
     assert!(!scene.has_source());
 }
 
-// L6, L2: also where the runtime does not cancel the task.
+// L6, L2: the stage ends also where the runtime does not cancel its task.
 #[test]
-fn a_consumer_that_goes_in_a_turn_is_missed() {
+fn a_consumer_dropped_during_a_turn_ends_the_stage() {
     let scene = Scene::new(2, |consumer| drop(consumer.take()));
     assert!(scene.task.borrow().is_some());
     scene.act();
     assert!(scene.task.borrow().is_none() && !scene.has_source());
 }
 
-/// 0, 1, 2 and so on.
+/// The numbers 0, 1, 2 and so on.
 struct Numbers {
     next: u32,
     _alive: Rc<()>,
@@ -195,7 +195,7 @@ impl Stream for Numbers {
 
 type Task = Rc<RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>>;
 
-/// A runtime with one task, which the test polls, and a clock that stands still.
+/// A runtime with one task, which the test polls, and a clock that does not move.
 #[derive(Default)]
 struct OneTask {
     task: Task,
@@ -220,7 +220,7 @@ impl<F: Future + 'static> Spawner<F> for OneTask {
     }
 }
 
-/// Never tells how the task has ended, and does not cancel it.
+/// Never reports the task's end, and does not cancel it when dropped.
 struct Handle<T>(PhantomData<fn() -> T>);
 
 impl<T> Future for Handle<T> {

@@ -1,5 +1,5 @@
-//! A stage without an allocator, from its source to a checkpoint and back: this also runs without the
-//! feature `alloc`, and then there is nothing in the library that could allocate.
+//! A stage without an allocator, from its source to a checkpoint and back. These tests also run without the feature
+//! `alloc`, and then no code in the library can allocate.
 
 use std::cell::Cell;
 use std::future::{Future, pending, ready};
@@ -21,7 +21,7 @@ use inflight_core::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A clock that is moved by hand. Everything is polled whenever it has moved, so nobody is woken.
+/// A clock that the test moves. The test polls everything after each move, so no timer needs to wake.
 #[derive(Clone, Default)]
 struct Clock(Rc<Cell<i64>>);
 
@@ -56,7 +56,7 @@ impl Timer for Alarm {
     }
 }
 
-/// Readings from `next` on, a watermark behind the fourth and a barrier behind the sixth.
+/// Readings from `next` on, with a watermark after the fourth and a barrier after the sixth.
 struct Readings {
     next: u32,
     most: u32,
@@ -90,19 +90,19 @@ impl Stream for Readings {
     }
 }
 
-/// What came out: the readings with their answers, a watermark as none.
+/// The outputs: readings with their answers, and `None` for a watermark.
 type Seen = Vec<Option<(u32, Result<u32, Failure<()>>)>>;
 
 type Policy = AsyncWait<NoRetry, KeyBy<fn(&u32) -> u32>>;
 
-/// A reading's key is what is left of it, divided by four.
+/// A reading's key is its remainder modulo four.
 const KEY: fn(&u32) -> u32 = |number| number % 4;
 
 fn by_key() -> Policy {
     AsyncWait::ordered_by_key(8, KEY)
 }
 
-/// One life over a storage, in order for each key. Ends at the barrier if `dies` and returns its checkpoint.
+/// Runs one life over a storage, ordered by key. With `dies` it ends at the barrier and returns its checkpoint.
 fn life<S: StageStorage>(
     storage: S,
     source: Readings,
@@ -112,7 +112,7 @@ fn life<S: StageStorage>(
     life_under(by_key(), storage, source, from, dies)
 }
 
-/// The same under another policy. Reading 5 is refused at first, reading 2 never answered.
+/// Runs one life under any policy. The service refuses reading 5 at first and never answers reading 2.
 fn life_under<K: KeySelector<u32>, S: StageStorage>(
     policy: AsyncWait<NoRetry, K>,
     storage: S,
@@ -163,13 +163,13 @@ fn buffer(size: usize) -> &'static mut [u8] {
     vec![0; size].leak()
 }
 
-/// Every reading once over both lives, in the order of its key, and none across the watermark.
+/// Asserts that two lives together output every reading once, in the order of its key, and none across the watermark.
 fn exactly_once<S: StageStorage + Copy>(storage: S) {
     let (mut seen, checkpoint) = life(storage, source(0, Some(buffer(400))), None, true).unwrap();
     let mut checkpoint = checkpoint.expect("it has a barrier");
     let length = checkpoint.bytes().expect("the buffer is large enough").len();
 
-    // The RAM is gone, the flash is not.
+    // The crash loses the RAM and keeps the flash.
     let flash = checkpoint.into_buffer().expect("it is the caller's");
     let loaded = Checkpoint::from_buffer(flash).expect("it is whole");
     assert_eq!((loaded.id(), loaded.section("source")), (CheckpointId(1), Some(&[6][..])));
@@ -191,8 +191,8 @@ fn exactly_once<S: StageStorage + Copy>(storage: S) {
     }
 }
 
-#[test] // O3, K5: what is taken up has its key, whatever the order was when it was saved
-fn the_order_can_become_one_by_key_between_two_lives() {
+#[test] // O3, K5: restored records have keys, also if they were saved under another order
+fn the_order_can_change_to_one_by_key_between_two_lives() {
     becomes_by_key(AsyncWait::ordered(8));
     becomes_by_key(AsyncWait::ordered(8).with_key(KEY));
     becomes_by_key(by_key());
@@ -222,8 +222,8 @@ fn a_stage_lives_dies_and_goes_on() {
     exactly_once(&WAKES);
 }
 
-#[test] // K1; a stream of plain values hands on no watermark, so it does not keep one either
-fn a_stage_of_plain_values_takes_up_what_has_a_watermark_in_it() {
+#[test] // K1; a stream of plain values outputs no watermark, so it does not restore one either
+fn a_stage_of_plain_values_restores_a_snapshot_with_a_watermark() {
     without_a_watermark(Fixed::<8>);
     #[cfg(feature = "alloc")]
     without_a_watermark(inflight_core::Heap);
@@ -253,7 +253,7 @@ fn without_a_watermark<S: StageStorage>(storage: S) {
     assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
 }
 
-#[test] // L1: the last element is the consumer's, too
+#[test] // L1: the consumer handles the last element as well
 fn a_stage_that_has_ended_waits_for_its_consumer() {
     let (finished, allowed) = (Cell::new(0), Cell::new(false));
     let ask = |number: &u32| ready(Ok::<_, ()>(*number));
@@ -283,8 +283,8 @@ fn a_stage_that_has_ended_waits_for_its_consumer() {
 }
 
 #[cfg(feature = "alloc")]
-#[test] // T6: also when more is ready than a turn polls
-fn what_is_ready_is_not_late_however_much_there_is() {
+#[test] // T6: also if more requests are ready than a turn polls
+fn ready_requests_do_not_time_out_however_many_there_are() {
     let (is_ready, wakers) = (Cell::new(false), std::cell::RefCell::new(Vec::<Waker>::new()));
     let ask = |number: &u32| {
         let (number, is_ready, wakers) = (*number, &is_ready, &wakers);
@@ -323,14 +323,14 @@ fn what_is_ready_is_not_late_however_much_there_is() {
     assert_eq!(seen, 1000);
 }
 
-#[test] // L5: also when there is always something to hand out
-fn a_stage_that_could_always_go_on_gives_way() {
+#[test] // L5: also if there is always an outcome to hand out
+fn a_stage_with_endless_work_yields() {
     gives_way(Fixed::<8>, 8 * 2);
     #[cfg(feature = "alloc")]
-    gives_way(inflight_core::Heap, 8 * 32); // what passes does so 32 at a time
+    gives_way(inflight_core::Heap, 8 * 32); // records bypass the operator, 32 at a time
 }
 
-/// After so many outcomes.
+/// Asserts that the stage yields after `outcomes` outcomes.
 fn gives_way<S: StageStorage>(storage: S, outcomes: usize) {
     let numbers = Readings { next: 10, most: u32::MAX, watermark: false, barrier: None };
     let ask = |number: &u32| ready(Ok::<_, ()>(*number));
@@ -353,7 +353,7 @@ fn gives_way<S: StageStorage>(storage: S, outcomes: usize) {
     assert_eq!(most, outcomes);
 }
 
-/// Waits for something that does not come.
+/// A request that is never ready.
 struct NeverOpens;
 
 impl AsyncFunction<u32> for NeverOpens {
@@ -379,8 +379,8 @@ impl Wake for Wakes {
     }
 }
 
-#[test] // L6, K5: what a restore brought is not due before the function is open, and nobody turns for it
-fn a_stage_that_opens_is_not_kept_busy_by_what_it_has_taken_up() {
+#[test] // L6, K5: restored deadlines do not wake the stage before the function is open
+fn a_stage_that_opens_is_not_kept_busy_by_restored_records() {
     stays_asleep(Fixed::<8>);
     static WAKES: WakeTable<8> = WakeTable::new();
     stays_asleep(&WAKES);
@@ -409,10 +409,10 @@ fn stays_asleep<S: StageStorage>(storage: S) {
     assert_eq!(stage.metrics().in_backoff, 1);
 }
 
-#[test] // F3: a panic never looks like the end, whatever was done before it
-fn a_stage_whose_request_has_panicked_has_no_end() {
+#[test] // F3: a panic never looks like the end of the stream, also if outcomes were ready before it
+fn a_stage_whose_request_has_panicked_does_not_end() {
     let (done, panicked) = (Some(Poll::Ready(true)), None);
-    // What was done before in the same turn comes out after it.
+    // Outcomes of the same turn, from before the panic, come out after it.
     let in_a_turn = [panicked, done, done, panicked, panicked, panicked];
     has_no_end(Fixed::<8>, in_a_turn);
     static WAKES: WakeTable<8> = WakeTable::new();
@@ -467,7 +467,7 @@ fn a_buffer_too_small_for_a_snapshot_names_the_size_needed() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_at_the_start() {
+fn invalid_settings_are_refused_at_the_start() {
     static TABLE: WakeTable<4> = WakeTable::new();
     let numbers = || source(0, None);
     let ask = |number: &u32| ready(Ok::<_, ()>(*number));
@@ -483,7 +483,7 @@ fn what_makes_no_sense_is_refused_at_the_start() {
     drop(stage);
     drop(start(4).expect("the table is free again"));
 
-    // More in the snapshot than there is room for.
+    // The snapshot holds more records than there is room for.
     let (_, checkpoint) = life(Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
     let stage = numbers().async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(1), ask);
     let stage = stage.checkpointed("readings", 1).restore(checkpoint.as_ref());

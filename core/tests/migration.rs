@@ -1,4 +1,4 @@
-//! How often a restore asks the migration function, and what for.
+//! The calls of a migration function during a restore.
 
 #![cfg(feature = "alloc")]
 
@@ -17,7 +17,7 @@ thread_local! {
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Refuses the last of them.
+/// Refuses the last record.
 fn all_but_the_last(_: u32, bytes: &[u8]) -> Option<u32> {
     CALLS.set(CALLS.get() + 1);
     postcard::from_bytes(bytes).ok().filter(|number| *number + 1 < RECORDS)
@@ -47,7 +47,7 @@ fn snapshot() -> Checkpoint {
     checkpoint
 }
 
-#[test] // K6, K7: all records can be read, or none is taken up.
+#[test] // K6, K7: a restore takes up all records, or none.
 fn each_record_is_migrated_twice_so_that_nothing_is_half_restored() {
     let checkpoint = snapshot();
     CALLS.set(0);

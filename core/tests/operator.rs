@@ -9,13 +9,14 @@ const MS: Duration = Duration::from_millis(1);
 
 type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K), Heap>;
 
-/// Drives an operator and writes down what comes out, so that a test reads like a story.
+/// An operator with its outside world: it runs attempts and prints outputs, so that a test reads as a sequence of
+/// events.
 struct Bench<R: RetryStrategy<u32, u32, &'static str>, K = Unkeyed> {
     op: Op<R, K>,
     now: Instant,
-    /// Attempts started and not ended: the input, and what it was told.
+    /// Attempts that run: the input, and the attempt's id and info.
     running: Vec<(AttemptId, u32, AttemptInfo)>,
-    /// Attempts that the operator gave up.
+    /// Attempts that have expired.
     cancelled: Vec<u32>,
 }
 
@@ -25,7 +26,7 @@ fn bench<R: RetryStrategy<u32, u32, &'static str>, K>(policy: AsyncWait<R, K>) -
 }
 
 impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> {
-    /// Pushes a record, and starts what can be started.
+    /// Pushes a record, and starts the attempts that may run.
     fn push(&mut self, value: u32) -> bool {
         self.push_element(StreamElement::value(value))
     }
@@ -50,7 +51,7 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> 
         }
     }
 
-    /// The attempt that is running for a record.
+    /// The running attempt of a record.
     fn attempt(&self, value: u32) -> (AttemptId, AttemptInfo) {
         let found = self.running.iter().find(|(_, input, _)| *input == value);
         let (id, _, attempt) = found.unwrap_or_else(|| panic!("{value} is not running"));
@@ -73,7 +74,7 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> 
         self.complete(value, Err("no"))
     }
 
-    /// Lets time pass, all at once.
+    /// Moves the clock, in one step.
     fn pass(&mut self, duration: Duration) {
         self.now = self.now + duration;
         while let Some(expired) = self.op.handle_deadline(self.now) {
@@ -85,8 +86,7 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> 
         self.start();
     }
 
-    /// Everything that comes out now: `10` is the output of record 1, `1!no` its failure, `W5` a
-    /// watermark.
+    /// Everything that comes out now: `10` is the output of record 1, `1!no` its failure, `W5` a watermark.
     fn out(&mut self) -> String {
         let mut story = Vec::new();
         while let Some(element) = self.op.poll_output() {
@@ -137,7 +137,7 @@ fn senseless_settings_are_refused() {
     assert_eq!(fixed, Err(ConfigError::CapacityTooLarge { capacity: 5, maximum: 4 }));
 }
 
-#[test] // C2: what is done and waits for its turn counts.
+#[test] // C2: a record that is done and waits for its turn counts.
 fn the_window_is_bounded_behind_a_stalled_head() {
     let mut b = bench(AsyncWait::ordered(3));
     b.push_all(1..=3);
@@ -172,7 +172,7 @@ fn at_the_bound_adjacent_watermarks_merge_into_the_later_one() {
 }
 
 #[test] // C4
-fn what_does_not_fit_comes_back() {
+fn an_element_that_does_not_fit_comes_back() {
     let mut b = bench(AsyncWait::ordered(1));
     b.push_all([1]);
     let refused = b.op.push(b.now, StreamElement::record(2, Timestamp::from_millis(7)));
@@ -193,7 +193,7 @@ fn waiting_for_a_place_does_not_count_against_the_timeout() {
     assert_eq!(b.out(), "20");
 }
 
-#[test] // C6
+#[test] // C6, E3: the snapshot barrier overtakes
 fn a_snapshot_can_be_taken_when_the_operator_is_full() {
     let mut b = bench(AsyncWait::ordered(2));
     b.push_all([1, 2]);
@@ -204,8 +204,8 @@ fn a_snapshot_can_be_taken_when_the_operator_is_full() {
 
 // ---- order and event time --------------------------------------------------------------------
 
-#[test] // O1
-fn ordered_keeps_the_order_whatever_finishes_first() {
+#[test] // O1, E3
+fn ordered_keeps_the_order_of_the_inputs() {
     let mut b = bench(AsyncWait::ordered(4));
     b.push_all([1, 2]);
     b.mark(5);
@@ -216,7 +216,7 @@ fn ordered_keeps_the_order_whatever_finishes_first() {
     assert_eq!(b.out(), "10 20 W5 3!no 40");
 }
 
-#[test] // O2
+#[test] // O2, E3
 fn unordered_is_completion_order_but_for_control_elements() {
     let mut b = bench(AsyncWait::unordered(6));
     b.push_all([1, 2]);
@@ -255,10 +255,10 @@ fn no_record_becomes_late() {
     assert_eq!(b.out(), "10 W1 20 W2 30 W3 40 W4");
 }
 
-#[test] // O6: the work is the same however large the capacity and whatever the order of completion.
+#[test] // O6: the work of a record depends neither on the capacity nor on the order of completion.
 fn completions_in_reverse_cost_no_more() {
     for policy in [AsyncWait::ordered(100_000), AsyncWait::unordered(100_000)] {
-        // Quadratic work would take hours, not a moment.
+        // Quadratic work would take hours.
         let mut b = bench(policy.timeout(MS));
         for value in 0..100_000 {
             b.op.push(b.now, StreamElement::value(value)).unwrap();
@@ -320,7 +320,7 @@ fn the_timeout_passes_in_a_backoff() {
 }
 
 #[test] // T2
-fn an_attempt_that_takes_too_long_is_retried() {
+fn an_attempt_that_times_out_is_retried() {
     let policy = AsyncWait::ordered(1).attempt_timeout(5 * MS).retry(patient(1));
     let mut b = bench(policy);
     b.push_all([1]);
@@ -347,7 +347,7 @@ fn exactly_one_outcome_around_the_deadline() {
         assert_eq!(b.out(), expected);
         assert!(b.op.is_empty());
     }
-    // Handed over late, but before the deadline was judged: it wins.
+    // The completion comes late, but before the deadline is judged: it wins.
     let mut b = bench(AsyncWait::ordered(1).timeout(MS));
     b.push_all([1]);
     b.now = b.now + 9 * MS;
@@ -372,7 +372,7 @@ fn completions_of_other_attempts_have_no_effect() {
     assert_eq!(b.out(), "10");
     b.push_all([2]);
     assert_eq!(b.op.handle_completion(b.now, second, Ok(7)), Completion::Late, "slot reused");
-    // An id of another operator, with a slot that this one never had.
+    // An id of another operator, with a slot that this operator never had.
     let mut other = bench(AsyncWait::ordered(9));
     other.push_all(1..=9);
     let (foreign, _) = other.attempt(9);
@@ -382,7 +382,7 @@ fn completions_of_other_attempts_have_no_effect() {
 }
 
 #[test] // T7
-fn one_deadline_is_told_the_earliest() {
+fn poll_deadline_returns_the_earliest_deadline() {
     let policy = AsyncWait::unordered(9).timeout(100 * MS).retry(patient(3));
     let mut b = bench(policy);
     assert_eq!(b.op.poll_deadline(), None);
@@ -408,7 +408,7 @@ fn durations_are_exact_to_the_nanosecond() {
     assert_eq!(b.out(), "");
     b.pass(Duration::from_nanos(1));
     assert_eq!(b.outcome().elapsed, odd);
-    // A timeout that never comes does not wrap around.
+    // An infinite timeout does not wrap around.
     let mut b = bench(AsyncWait::ordered(1).timeout(Duration::MAX));
     b.now = b.now + Duration::from_secs(1 << 33);
     b.push_all([1]);
@@ -416,7 +416,7 @@ fn durations_are_exact_to_the_nanosecond() {
 }
 
 #[test] // F4: time going backwards.
-fn an_earlier_now_counts_as_the_latest() {
+fn an_earlier_now_counts_as_the_latest_one_seen() {
     let mut b = bench(AsyncWait::ordered(2).timeout(10 * MS));
     b.now = b.now + 100 * MS;
     b.push_all([1]);
@@ -446,7 +446,7 @@ fn calls_that_overlap_do_not_disturb_each_others_backoff() {
 }
 
 #[test] // R2, R4
-fn predicates_pick_what_is_retried() {
+fn predicates_select_the_results_that_are_retried() {
     let strategy = FixedDelay::new(MS)
         .max_retries(1)
         .when_error(|error: &&str| *error == "busy")
@@ -491,7 +491,7 @@ fn a_record_in_backoff_keeps_its_place_and_does_not_run() {
 }
 
 #[test] // R6
-fn every_attempt_is_told_its_number_and_the_time_left() {
+fn every_attempt_receives_its_number_and_the_time_left() {
     let mut b = bench(AsyncWait::ordered(2).timeout(100 * MS).retry(patient(3)));
     b.push_all([7, 8]);
     let (_, told) = b.attempt(8);
@@ -506,7 +506,7 @@ fn every_attempt_is_told_its_number_and_the_time_left() {
 // ---- failures --------------------------------------------------------------------------------
 
 #[test] // F1, F2
-fn a_failure_carries_everything() {
+fn a_failure_carries_input_attempts_and_time() {
     let mut b = bench(AsyncWait::ordered(1).retry(patient(1)));
     b.push_all([1]);
     b.pass(MS);
@@ -538,11 +538,11 @@ fn a_snapshot_holds_attempts_time_and_backoff() {
         b.op.restore(b.now, &checkpoint).expect("a restore");
         b.start();
         assert_eq!(b.op.in_flight(), 3);
-        let (_, told) = b.attempt(1); // was running, 11 ms spent
+        let (_, told) = b.attempt(1); // it was running, with 11 ms spent
         assert_eq!((told.number, told.time_left), (2, Some(89 * MS)));
-        let (_, told) = b.attempt(3); // was done: anew
+        let (_, told) = b.attempt(3); // it was done, and is called anew
         assert_eq!((told.number, told.time_left, told.request_id), (1, Some(100 * MS), 2));
-        b.pass(6 * MS); // 2 was in backoff, 4 of 10 ms over
+        b.pass(6 * MS); // 2 was in backoff, with 4 of 10 ms over
         let (_, told) = b.attempt(2);
         assert_eq!((told.number, told.time_left), (2, Some(90 * MS)));
         b.push_all([4]);
@@ -581,7 +581,7 @@ fn restoring_into_a_smaller_capacity_loses_nothing() {
     b.start();
     assert_eq!(b.op.in_flight(), 2);
     assert!(!b.push(9), "not before what was restored");
-    // A snapshot in the middle of the restore holds the rest too.
+    // A snapshot during the restore also holds the records that have no place yet.
     assert_eq!(
         b.snapshot().section("stage").map(<[u8]>::len),
         checkpoint.section("stage").map(<[u8]>::len)
@@ -597,7 +597,7 @@ fn restoring_into_a_smaller_capacity_loses_nothing() {
 }
 
 #[test] // K6, K7: and nothing is half restored.
-fn what_cannot_be_restored_is_a_typed_error() {
+fn an_unreadable_snapshot_is_a_typed_error() {
     let mut b = bench(AsyncWait::ordered(4));
     b.push_all([1, 2]);
     let checkpoint = b.snapshot();
@@ -623,7 +623,7 @@ fn what_cannot_be_restored_is_a_typed_error() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         assert!(restore(&flipped).is_err(), "bit {bit}");
     }
-    // The same behind a right checksum: some records could be read.
+    // The same faults under a right checksum: some of the records can be read.
     let magic = *section.first_chunk().expect("a magic");
     let (schema, body) = envelope::open(&section, magic).expect("a section");
     for body in (0..body.len()).map(|length| &body[..length]).chain([&[body, body].concat()[..]]) {
@@ -650,14 +650,14 @@ fn what_cannot_be_restored_is_a_typed_error() {
     let missing = other.restore(Instant::ZERO, &checkpoint);
     assert_eq!(missing, Err(RestoreError::Missing { name: "elsewhere" }));
     assert_eq!(b.op.restore(b.now, &checkpoint), Err(RestoreError::NotEmpty));
-    // The same schema version, another type: the length of the records tells.
+    // The same schema version with another type: the records' lengths do not match.
     let mut other =
         AsyncWait::ordered(4).build_core::<(u32, u32), u32, ()>().unwrap().checkpointed("stage", 1);
     assert_eq!(other.restore(Instant::ZERO, &checkpoint), Err(RestoreError::Damaged));
 }
 
 #[test] // K3
-fn a_barrier_at_a_stage_without_snapshots_says_so() {
+fn a_barrier_fails_at_a_stage_without_snapshots() {
     let mut op = AsyncWait::ordered(1).build_core::<u32, u32, ()>().unwrap();
     let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
     op.push(Instant::ZERO, StreamElement::Barrier(barrier)).unwrap();
@@ -678,7 +678,7 @@ fn a_drain_barrier_keeps_its_place() {
     assert_eq!(b.out(), "10 B6 20");
 }
 
-/// Panics when it is asked for the first time.
+/// Panics when it is called for the first time.
 struct Panics(core::cell::Cell<bool>);
 
 impl RetryStrategy<u32, u32, &'static str> for Panics {
@@ -712,12 +712,12 @@ fn a_panic_of_the_retry_strategy_leaves_the_call_as_it_was() {
 
 type Tens = KeyBy<fn(&u32) -> u32>;
 
-/// The key of a value, as it is in a checkpoint.
+/// The key of a value, as stored in a checkpoint.
 fn key(value: u32) -> u64 {
     hash_key(&(value / 10))
 }
 
-/// Whose key that is: of which tens.
+/// The tens digit that has this key.
 fn tens(of: u64) -> usize {
     (0..12).find(|tens| key(10 * tens) == of).expect("a key of a value") as usize
 }
@@ -733,7 +733,7 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K> Bench<R, K> {
 }
 
 #[test] // O3, one attempt at a time
-fn a_keys_next_record_is_invoked_when_the_one_before_has_its_outcome() {
+fn the_next_record_of_a_key_is_invoked_after_the_previous_outcome() {
     let mut b = bench(by_key(9).retry(patient(1)));
     b.push_all([11, 12, 21, 13]);
     assert_eq!(b.running(), [11, 21]);
@@ -783,12 +783,12 @@ fn a_restore_keeps_the_order_of_a_key() {
     assert_eq!(b.out(), "210 110 120");
 }
 
-/// The second of three records of a key is in backoff, and the first is to be asked again after a restore.
+/// Restores three records of one key: the first is done and is called anew, the second is in backoff.
 fn restored_with_a_backoff_in_the_middle() -> Bench<FixedDelay, Tens> {
     restored_with_a_backoff_before([13])
 }
 
-/// The same with others behind it, or none.
+/// Restores two records of one key, the first done and the second in backoff, and those in `behind` after them.
 fn restored_with_a_backoff_before(
     behind: impl IntoIterator<Item = u32>,
 ) -> Bench<FixedDelay, Tens> {
@@ -806,11 +806,11 @@ fn restored_with_a_backoff_before(
     b
 }
 
-#[test] // O3, K5: a backoff that a restore brought and that is over waits for the key's turn all the same
+#[test] // O3, K5: a restored backoff that is over still waits for the previous record of its key
 fn a_restored_backoff_does_not_overtake_its_key() {
     let mut b = restored_with_a_backoff_in_the_middle();
     b.pass(10 * MS);
-    assert_eq!(b.running(), [11], "12 is due, and not its turn");
+    assert_eq!(b.running(), [11], "12 is due, but waits for 11");
     let _ = b.ok(11);
     assert_eq!(b.running(), [12]);
     let _ = b.ok(12);
@@ -819,11 +819,15 @@ fn a_restored_backoff_does_not_overtake_its_key() {
     assert_eq!(b.out(), "110 120 130");
 }
 
-#[test] // O3, T1: nor does what comes behind one whose time is over before its turn has come
-fn who_times_out_before_his_turn_lets_nobody_overtake() {
+#[test] // O3, T1: a record that times out before its turn does not let the next record of its key overtake
+fn a_timeout_before_its_turn_lets_no_record_of_the_key_overtake() {
     let mut b = restored_with_a_backoff_in_the_middle();
-    b.pass(24 * MS); // 12 has begun before; 11 begins anew
-    assert_eq!((b.running(), b.out()), (vec![11], String::new()), "12 is over, 13 has to wait");
+    b.pass(24 * MS); // the time of 12 counts from before the restore, that of 11 anew
+    assert_eq!(
+        (b.running(), b.out()),
+        (vec![11], String::new()),
+        "12 has timed out, 13 has to wait"
+    );
     b.push_all([14]);
     assert_eq!(b.running(), [11]);
     let _ = b.ok(11);
@@ -833,8 +837,8 @@ fn who_times_out_before_his_turn_lets_nobody_overtake() {
     assert!(b.op.is_empty());
 }
 
-#[test] // O3, T1: also if it comes only then
-fn who_comes_behind_one_that_has_timed_out_before_his_turn_waits_too() {
+#[test] // O3, T1: nor one that is pushed after the timeout
+fn a_record_pushed_after_a_timeout_before_its_turn_waits_for_its_key() {
     let mut b = restored_with_a_backoff_before([]);
     b.pass(24 * MS);
     b.push_all([13]);
@@ -849,7 +853,7 @@ fn who_comes_behind_one_that_has_timed_out_before_his_turn_waits_too() {
 // ---- limits ----------------------------------------------------------------------------------
 
 #[test] // C7
-fn a_limit_below_the_window_bounds_what_runs() {
+fn a_limit_below_the_window_bounds_the_running_attempts() {
     let mut b = bench(AsyncWait::ordered(9).max_running(2).retry(patient(1)));
     b.push_all([1, 2, 3, 4]);
     assert_eq!((b.running(), b.op.in_flight()), (vec![1, 2], 4));
@@ -910,7 +914,7 @@ fn a_full_window_leaves_room_for_control_elements() {
 // ---- timeouts with another end, retries with a budget ----------------------------------------
 
 #[test] // T3
-fn a_timed_out_call_may_end_otherwise() {
+fn a_timeout_handler_may_give_an_output_or_drop_the_record() {
     let mut b = bench(AsyncWait::ordered(9).timeout(MS));
     b.push_all([1, 2, 3, 4]);
     b.now = b.now + MS;
@@ -948,7 +952,7 @@ fn only_a_call_that_timed_out_can_be_resolved() {
 }
 
 #[test] // R7
-fn a_budget_bounds_the_retries_of_all() {
+fn a_budget_bounds_the_retries_of_all_records() {
     let budget = RetryBudget::new(2, 0.5);
     let mut b = bench(AsyncWait::unordered(9).retry(patient(9)).retry_budget(budget));
     b.push_all([1, 2, 3, 4, 5]);
@@ -981,7 +985,7 @@ fn the_error_may_dictate_the_delay() {
 // ---- the end ---------------------------------------------------------------------------------
 
 #[test] // R5
-fn at_the_end_calls_have_all_their_retries_or_one_last_attempt() {
+fn after_the_input_calls_have_all_retries_or_one_last_attempt() {
     for (policy, expected) in [(FinishPolicy::AllRetries, 3), (FinishPolicy::LastAttempt, 2)] {
         let policy = AsyncWait::ordered(9).retry(patient(2)).finish_policy(policy);
         let mut b = bench(policy);
@@ -1024,7 +1028,7 @@ fn a_restored_backoff_ends_with_the_input() {
 }
 
 #[test] // L3
-fn a_shutdown_fails_what_has_no_outcome() {
+fn a_shutdown_fails_records_without_an_outcome() {
     let mut b = bench(AsyncWait::ordered(4).max_running(2).retry(patient(1)));
     b.push_all([1, 2, 3, 4]);
     let _ = (b.fail(1), b.ok(2));
@@ -1075,7 +1079,7 @@ fn results_can_be_kept() {
         .collect();
     assert_eq!(results, [(Ok(10), 5 * MS), (Ok(20), 5 * MS), (Err(failure), 5 * MS)]);
 
-    // A stage that does not keep results calls again what was done, with all its time.
+    // An operator that does not keep results calls finished records again, with all their time.
     let mut forgetful = AsyncWait::ordered(9)
         .timeout(9 * MS)
         .build_core::<u32, u32, String>()
@@ -1089,7 +1093,7 @@ fn results_can_be_kept() {
     .collect();
     assert_eq!(called, [(2, Some(4 * MS)), (1, Some(9 * MS)), (1, Some(9 * MS))]);
 
-    // Results of an older version cannot be read: only inputs are migrated.
+    // Results of an older version cannot be read, because only inputs are migrated.
     let migrate = |_, bytes: &[u8]| bytes.first().copied().map(u32::from);
     let mut newer = AsyncWait::ordered(9).build_core::<u32, u32, String>().expect("a sound policy");
     let how = Checkpointing::new("stage", 2).keeping_results().migrating(migrate);
@@ -1100,7 +1104,7 @@ fn results_can_be_kept() {
 }
 
 #[test] // K3
-fn a_drain_that_takes_too_long_fails_its_checkpoint_and_nothing_else() {
+fn a_drain_past_its_limit_fails_its_checkpoint_and_nothing_else() {
     let mut b = bench(AsyncWait::ordered(4));
     b.push_all([1]);
     let barrier = Barrier::drain(Checkpoint::new(CheckpointId(6))).within(5 * MS);
@@ -1128,7 +1132,7 @@ fn a_drained_checkpoint_restores_nothing() {
     let mut op = AsyncWait::ordered(4)
         .build_core::<u64, u32, ()>()
         .expect("a sound policy")
-        .checkpointed("stage", 9); // another type under another version
+        .checkpointed("stage", 9); // another type, with another version
     op.restore(Instant::ZERO, &barrier.checkpoint).expect("nothing to restore");
     assert!(op.is_empty());
     op.push(Instant::ZERO, StreamElement::value(3)).expect("room");
@@ -1230,11 +1234,11 @@ fn a_snapshot_is_split_by_key_and_merged_again() {
 }
 
 #[test] // K8: the key is the caller's, whether the order is by it or not
-fn what_is_in_no_order_by_key_is_split_by_key_too() {
+fn snapshots_of_other_orders_are_split_by_key_too() {
     let by_tens: fn(&u32) -> u32 = |value| value / 10;
     for policy in [AsyncWait::ordered(9), AsyncWait::unordered(9)] {
         let mut b = bench(policy.with_key(by_tens));
-        b.push_all([70, 80]); // their places are used again, with other keys
+        b.push_all([70, 80]); // their places are reused, with other keys
         let _ = (b.ok(70), b.ok(80), b.out());
         b.push_all([10, 20, 11, 30]);
         b.push_all([0, 1]);
@@ -1247,7 +1251,7 @@ fn what_is_in_no_order_by_key_is_split_by_key_too() {
 }
 
 #[test] // O3, K5: keys are the policy's, also of records that were saved under another one
-fn a_restore_asks_the_policy_for_keys() {
+fn a_restore_computes_keys_with_the_policys_function() {
     let mut before = bench(AsyncWait::ordered(9));
     before.push_all([11, 12, 21]);
     let mut b = bench(by_key(9));
@@ -1273,7 +1277,7 @@ fn an_operator_in_a_static_has_the_policys_keys() {
 }
 
 #[test] // O3, K1, K8: who gives the keys himself gets them back
-fn given_keys_are_kept() {
+fn given_keys_survive_a_restore() {
     let build = || {
         let op = AsyncWait::ordered_by_given_key(9).build_core::<u32, u32, ()>();
         op.expect("a sound policy").checkpointed("stage", 1)
@@ -1319,7 +1323,7 @@ fn restored(part: &[u8]) -> Bench<NoRetry, Tens> {
     b
 }
 
-/// Completes everything, latest first; what came out, with the inputs for the outputs.
+/// Completes everything, the latest first. Returns everything that came out, with inputs in place of outputs.
 fn run_through(b: &mut Bench<NoRetry, Tens>) -> Vec<String> {
     let mut story = Vec::new();
     while !b.op.is_empty() {
@@ -1337,7 +1341,7 @@ fn run_through(b: &mut Bench<NoRetry, Tens>) -> Vec<String> {
 fn the_numbers_add_up() {
     let policy = AsyncWait::ordered(4).timeout(50 * MS).retry(patient(1));
     let mut b = bench(policy);
-    b.push_all([1, 2, 3, 4]); // full from here
+    b.push_all([1, 2, 3, 4]); // full from now on
     b.pass(3 * MS);
     let _ = (b.fail(1), b.ok(2));
     let (late, _) = b.attempt(3);
@@ -1360,7 +1364,7 @@ fn the_numbers_add_up() {
     assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
 }
 
-#[test] // M1, T3: failures count when they happen, and not when their turn comes
+#[test] // M1, T3: a failure counts when the call ends, not when its outcome leaves
 fn a_failure_behind_a_slow_head_is_counted_at_once() {
     let failures = |b: &Bench<NoRetry>| {
         let m = b.op.metrics(b.now);
@@ -1379,8 +1383,8 @@ fn a_failure_behind_a_slow_head_is_counted_at_once() {
     assert_eq!(failures(&b), [1, 0, 2]);
 }
 
-#[test] // M1, O3, C7: what waits for its key's turn, or to be one of those that run
-fn what_waits_is_told() {
+#[test] // M1, O3, C7: records wait for their key, or for the limit of running attempts
+fn waiting_records_are_counted() {
     let mut b = bench(by_key(9).max_running(2));
     b.push_all([11, 12, 13, 21, 31]);
     let m = b.op.metrics(b.now);
@@ -1416,8 +1420,8 @@ fn an_attempt_that_a_crash_interrupts_has_not_failed() {
     assert_eq!(b.outcome().attempts, 7);
 }
 
-#[test] // K5, R2: as many as are counted; further ones count as failed, and never as fewer.
-fn interruptions_beyond_what_is_counted_have_failed() {
+#[test] // K5, R2: the snapshot counts up to 255 interruptions; further ones count as failed attempts.
+fn interruptions_beyond_the_counters_range_count_as_failed() {
     let policy = AsyncWait::ordered(1).retry(ExponentialBackoff::new(10 * MS).max_retries(1));
     let mut b = bench(policy);
     b.push_all([1]);
@@ -1468,8 +1472,8 @@ fn the_time_without_room_begins_and_ends_with_the_capacity() {
     change(2, 3);
 }
 
-#[test] // K5, L3: what a restore brought and what has no place yet is shut down like all the rest.
-fn a_shutdown_fails_what_waits_for_a_place_too() {
+#[test] // K5, L3: restored records that have no place yet are shut down like the others.
+fn a_shutdown_also_fails_restored_records_without_a_place() {
     let mut before = bench(AsyncWait::ordered(3));
     before.push_all([1, 2, 3]);
     before.mark(5);
@@ -1525,7 +1529,7 @@ fn a_drain_barrier_that_is_refused_is_unchanged() {
     assert!(barrier.checkpoint.section("stage").is_some());
 }
 
-/// What `checkpointed("stage", 1)` saves of an operator with this record alone.
+/// The section that `checkpointed("stage", 1)` saves for an operator with this record alone.
 fn saved(value: u32) -> Vec<u8> {
     let mut op = AsyncWait::ordered(4)
         .build_core::<u32, u32, ()>()
@@ -1537,8 +1541,8 @@ fn saved(value: u32) -> Vec<u8> {
     checkpoint.section("stage").expect("it was saved").to_vec()
 }
 
-#[test] // T5: two instances have given out the same request ids, and their records have one place after the other.
-fn records_of_merged_checkpoints_are_told_apart() {
+#[test] // T5: two instances have used the same request ids, and their records use one place after the other.
+fn records_of_merged_checkpoints_have_distinct_attempt_ids() {
     let (one, other) = (saved(10), saved(20));
     let whole = merge_snapshots([one.as_slice(), other.as_slice()]).expect("they fit");
     let mut checkpoint = Checkpoint::new(CheckpointId(2));
@@ -1558,7 +1562,7 @@ fn records_of_merged_checkpoints_are_told_apart() {
 }
 
 #[test] // T5
-fn a_record_that_is_restored_twice_is_told_apart() {
+fn a_record_that_is_restored_twice_has_two_attempt_ids() {
     let mut checkpoint = Checkpoint::new(CheckpointId(2));
     checkpoint.put("stage", &saved(10)).expect("room");
     let mut op = AsyncWait::ordered(1)

@@ -1,5 +1,5 @@
-//! Records that pass through a stage without a place in it, because nothing is in flight and their requests are ready
-//! as soon as they are started: they count for everything that others count for.
+//! Records that bypass the operator, because nothing is in flight and their requests are ready as soon as they are
+//! started. They count in everything in which other records count.
 
 #![cfg(feature = "alloc")]
 
@@ -15,7 +15,7 @@ use inflight_core::{
     Timer, with_attempt,
 };
 
-/// A clock that stands still; nothing is ever due.
+/// A clock that does not move; no deadline is ever due.
 struct Still;
 
 impl Runtime for Still {
@@ -38,7 +38,7 @@ impl Timer for Still {
     }
 }
 
-/// Counts down to 1.
+/// A source that counts down to 1.
 struct Down(u32);
 
 impl Stream for Down {
@@ -51,7 +51,7 @@ impl Stream for Down {
     }
 }
 
-/// Everything that comes out.
+/// Collects all outputs.
 fn all<St: Stream>(mut stage: Pin<&mut St>) -> Vec<St::Item> {
     let mut items = Vec::new();
     let cx = &mut Context::from_waker(Waker::noop());
@@ -66,7 +66,7 @@ fn all<St: Stream>(mut stage: Pin<&mut St>) -> Vec<St::Item> {
 }
 
 #[test] // M1
-fn what_passes_is_in_all_numbers() {
+fn bypassing_records_count_in_all_numbers() {
     let ask = |number: &u32| ready(if number.is_multiple_of(10) { Err(()) } else { Ok(*number) });
     let stage = Down(100).async_wait(AsyncWait::ordered(8), ask).in_place(Still);
     let mut stage = pin!(stage.expect("it makes sense"));
@@ -77,8 +77,8 @@ fn what_passes_is_in_all_numbers() {
     assert_eq!((metrics.call_time.count(), metrics.ordering_delay.count()), (100, 100));
 }
 
-#[test] // R1, R2: successes that pass fill the budget for retries, and the strategy is asked once about an attempt
-fn what_passes_fills_the_budget_for_retries() {
+#[test] // R1, R7: bypassing successes fill the retry budget, and the strategy is called once for each attempt
+fn bypassing_successes_fill_the_retry_budget() {
     for (successes, is_retried) in [(1, false), (2, true)] {
         let asked = Cell::new(0);
         let (first, last) = (successes + 2, 1);
@@ -90,7 +90,8 @@ fn what_passes_fills_the_budget_for_retries() {
             asked.set(asked.get() + 1);
             true
         });
-        // One token, which the first retry takes, and a third of one for each success, also for that retry.
+        // The bucket has one token, which the first retry takes. Each success adds a third of a token, also that of
+        // the retry.
         let policy = AsyncWait::unordered(1).retry(retry).retry_budget(RetryBudget::new(1, 0.34));
         let stage = Down(first).async_wait_with(policy, with_attempt(ask)).in_place(Still);
         let outcomes = all(pin!(stage.expect("it makes sense")));
@@ -102,7 +103,7 @@ fn what_passes_fills_the_budget_for_retries() {
     }
 }
 
-/// Wakes itself whenever it is polled, and has nothing, as one that gives way does.
+/// A source that yields: it wakes itself at every poll and has no record.
 struct GivesWay<'t>(&'t Cell<u32>);
 
 impl Stream for GivesWay<'_> {
@@ -115,8 +116,8 @@ impl Stream for GivesWay<'_> {
     }
 }
 
-#[test] // L5: also stages over stages, each of which could ask again and again
-fn a_source_that_gives_way_is_let_go() {
+#[test] // L5: also with stages over stages, each of which could poll its source again and again
+fn a_source_that_yields_is_not_polled_again_at_once() {
     let polls = Cell::new(0);
     let ask = |number: &u32| ready(Ok::<u32, ()>(*number));
     let policy = || AsyncWait::ordered(64);
@@ -144,8 +145,8 @@ impl<St: Stream, T, F: FnMut(St::Item) -> T + Unpin> Stream for Mapped<St, F> {
     }
 }
 
-#[test] // O1, C2: whoever has taken a turn in between
-fn nothing_passes_what_another_driver_has_taken_in() {
+#[test] // O1, C2: the records that another driver has taken in come first
+fn no_record_bypasses_those_that_another_driver_has_taken_in() {
     let stage = Down(20)
         .async_wait(AsyncWait::ordered(4), |number: &u32| {
             let number = *number;
@@ -168,8 +169,8 @@ fn nothing_passes_what_another_driver_has_taken_in() {
     }
 }
 
-#[test] // L6: once more if it was woken, and not otherwise
-fn a_request_that_wakes_itself_once_passes() {
+#[test] // L6: the request is polled once more if it was woken, and not otherwise
+fn a_request_that_wakes_itself_once_bypasses_the_operator() {
     let polls = Cell::new(0);
     let ask = |number: &u32| {
         let (number, polls) = (*number, &polls);

@@ -1,9 +1,9 @@
-//! A stage that is run with its consumer as one future goes on whatever leaves it, also without an outcome, in every
-//! storage.
+//! A stage that runs with its consumer as one future goes on after every record that leaves it, also one without an
+//! outcome, in every storage.
 
 #![cfg(feature = "alloc")]
 
-#[allow(dead_code)] // what only the stage's simulation asks for
+#[allow(dead_code)] // used by the stage's simulation only
 #[path = "stage_simulation/clock.rs"]
 mod clock;
 
@@ -27,7 +27,7 @@ use crate::clock::{Alarm, Clock};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The places of every storage in place.
+/// The capacity of every storage in place.
 const PLACES: usize = 30;
 
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Virtual {
         poll_fn(move |cx| alarm.poll(&clock, cx))
     }
 
-    /// Polls it when it is woken, and lets time pass otherwise.
+    /// Polls the future when it is woken, and moves the clock otherwise.
     fn drive<T>(&self, future: impl Future<Output = T>) -> T {
         let (mut future, flag) = (pin!(future), Arc::new(Flag(AtomicBool::new(true))));
         let waker = Waker::from(Arc::clone(&flag));
@@ -95,7 +95,7 @@ impl Virtual {
     }
 }
 
-/// A stream of what an iterator has.
+/// A stream of an iterator's items.
 struct Iter<I>(I);
 
 impl<I: Iterator + Unpin> Stream for Iter<I> {
@@ -111,7 +111,7 @@ fn table() -> &'static WakeTable<PLACES> {
 }
 
 #[test] // L1, E2, T3
-fn an_outage_behind_a_busy_consumer_is_lived_through() {
+fn a_stage_survives_an_outage_while_its_consumer_is_busy() {
     for capacity in [1, 2, 10] {
         lives_through_an_outage(capacity, Heap);
         lives_through_an_outage(capacity, Fixed::<PLACES>);
@@ -148,7 +148,7 @@ fn lives_through_an_outage<S: StageStorage + Copy>(capacity: usize, storage: S) 
     }
 }
 
-/// One record that is done, twenty that were dropped, and two that wait, of a stage with more places.
+/// A checkpoint of a larger stage: one record is done, twenty were dropped, and two wait.
 fn with_dropped_records() -> Checkpoint {
     let at = |millis: u32| Instant::ZERO + millis * MS;
     let policy = AsyncWait::ordered(80).timeout(10 * MS);
@@ -170,11 +170,11 @@ fn with_dropped_records() -> Checkpoint {
 }
 
 #[test] // L6, T3, K5
-fn a_restore_of_dropped_records_holds_nothing_up() {
+fn restored_dropped_records_do_not_block_a_stage() {
     for capacity in [1, 2, 5, PLACES] {
         goes_on_behind_dropped_records(capacity, Heap);
     }
-    // There all of a snapshot must have room.
+    // Storage in place must have room for all of a snapshot.
     goes_on_behind_dropped_records(PLACES, Fixed::<PLACES>);
     goes_on_behind_dropped_records(PLACES, table());
 }
@@ -197,7 +197,7 @@ fn goes_on_behind_dropped_records<S: StageStorage>(capacity: usize, storage: S) 
 }
 
 #[test] // K3, L6
-fn a_drain_that_has_failed_holds_nothing_up() {
+fn a_failed_drain_does_not_block_a_stage() {
     ends_behind_a_failed_drain(Heap);
     ends_behind_a_failed_drain(Fixed::<PLACES>);
     ends_behind_a_failed_drain(table());
@@ -228,7 +228,7 @@ fn ends_behind_a_failed_drain<S: StageStorage>(storage: S) {
     assert_eq!(*taken.borrow(), [Some(CheckpointError::DrainTimedOut), None]);
 }
 
-/// A function that takes its time to open, and is never asked.
+/// A function that opens slowly and is never invoked.
 struct Opens<Fut>(Fut);
 
 impl<Fut: Future<Output = ()> + Unpin> AsyncFunction<u32> for Opens<Fut> {
@@ -245,8 +245,8 @@ impl<Fut: Future<Output = ()> + Unpin> AsyncFunction<u32> for Opens<Fut> {
     }
 }
 
-#[test] // K2, O4: nobody need open a function for what is done, however little of it has a place at first
-fn what_was_restored_with_its_result_leaves_before_the_function_is_open() {
+#[test] // K2, O4: records with a kept result need no open function, also if few of them have a place at first
+fn records_restored_with_their_results_leave_before_the_function_is_open() {
     let policy = AsyncWait::ordered(3);
     let op = policy.build_core::<u32, u32, ()>().expect("it makes sense");
     let mut op = op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results());

@@ -1,4 +1,4 @@
-//! The memory that a stage in place takes, as docs/bare-metal.md states it.
+//! The memory of a stage in place, as docs/bare-metal.md states it.
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
@@ -12,22 +12,23 @@ use inflight_core::{
     NoRetry, NoRuntime, Operator, Runtime, StreamElement, StreamKind, Timer, Unkeyed,
 };
 
-/// Bytes a slot, beside the input and the result, and bytes in all, beside the slots: on a machine of this
-/// word size.
+/// Bytes for each slot, without the input and the result, and bytes for the operator, without its slots, on a machine
+/// of this word size.
 const SLOT: usize = 76;
-/// What is added where there can be keys, and where there can be control elements.
+/// Bytes that are added for keys, and for control elements.
 const KEYS: usize = 16;
 const CONTROLS: usize = if usize::BITS == 64 { 104 } else { 88 };
 const OPERATOR: usize = if usize::BITS == 64 { 1072 } else { 720 };
 const STAGE: usize = if usize::BITS == 64 { 216 } else { 128 };
 
-/// What an operator takes, by the formula, with `more` in each slot.
+/// The size of an operator by the formula, with `more` bytes in each slot.
 fn operator<In, Out, E>(capacity: usize, more: usize) -> usize {
     let values = size_of::<Option<In>>() + size_of::<Option<Result<Out, Failure<E>>>>();
     OPERATOR + capacity * (values.next_multiple_of(8) + SLOT + more)
 }
 
-/// At most what the formula says; and without an allocator, not much less, so that it says something.
+/// Asserts that the size is at most that of the formula; and without an allocator not much less, so that the formula
+/// stays accurate.
 #[track_caller]
 fn assert_is(found: usize, stated: usize) {
     assert!(found <= stated, "{found} bytes, where {stated} are stated");
@@ -36,7 +37,7 @@ fn assert_is(found: usize, stated: usize) {
 }
 
 #[test]
-fn an_operator_takes_what_the_formula_says() {
+fn the_size_of_an_operator_follows_the_formula() {
     const ALL: usize = KEYS + CONTROLS;
     assert_is(
         size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<1>>>(),
@@ -87,7 +88,7 @@ where
     size_of_val(&source.async_wait(policy, ask).in_place_over(NoClock, Fixed::<N>).unwrap())
 }
 
-// The source, the function and the timer are nothing here.
+// The source, the function and the timer have size zero here.
 #[track_caller]
 fn assert_is_stage<const N: usize>(found: usize, more: usize) {
     let requests = N * size_of::<Option<Request>>();

@@ -1,4 +1,4 @@
-//! Bad input, a bad service, and standard input: nothing is lost.
+//! Invalid input, a bad service, and standard input: nothing is lost.
 
 use std::process::Stdio;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::harness::{Job, Running, Said, enriched, flights};
 use crate::service::{Service, airport};
 
-/// Where retries are counted: no attempt ends because the machine is busy.
+/// Long timeouts for tests that count retries: no attempt may time out because the machine is busy.
 const PATIENT: &[&str] = &["--attempt-timeout", "60s", "--hang-rate", "0"];
 
-/// A line, and what the reason has to say if it is broken.
+/// A line, and a part of the reason that its rejection must give if it is broken.
 fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
     let good = flights(1).trim_end().to_owned();
     let but = |from: &str, to: &str| good.replace(from, to).into_bytes();
@@ -45,7 +45,7 @@ fn lines() -> Vec<(Vec<u8>, Option<&'static str>)> {
 }
 
 #[test]
-fn broken_lines_are_rejected_and_the_others_are_not() {
+fn only_broken_lines_are_rejected() {
     let lines = lines();
     // The last line has no line feed.
     let input = lines.iter().map(|(line, _)| line.as_slice()).collect::<Vec<_>>().join(&b'\n');
@@ -107,7 +107,7 @@ fn a_flight_keeps_its_fields_as_they_were_written() {
 }
 
 #[test]
-fn an_empty_input_is_soon_done() {
+fn an_empty_input_is_done_at_once() {
     let job = Job::new("");
     job.finish();
     assert!(job.flights().is_empty() && job.rejected().is_empty());
@@ -174,7 +174,7 @@ fn standard_input_overwrites_no_job_unasked() {
     assert_eq!(pipe(&job, "", &[]).status.code(), Some(2));
     job.assert_complete(&flights(300));
 
-    // And then the job is not taken for finished.
+    // After that, the job does not count as finished.
     assert!(pipe(&job, "", &["--fresh"]).status.success());
     job.finish();
     job.assert_complete(&flights(300));
@@ -193,7 +193,7 @@ fn standard_input_leaves_the_checkpoints_of_another_output_alone() {
 }
 
 #[test]
-fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
+fn a_users_service_is_understood_or_the_reason_is_printed() {
     let service = Service::start(|code| {
         Some(match code {
             "GONE" => ("410 Gone", String::new()),
@@ -222,9 +222,9 @@ fn a_service_of_ones_own_is_understood_or_the_reason_is_told() {
 }
 
 #[test]
-fn a_service_that_is_not_there_rejects_everything() {
-    // Nobody listens there, and it is no port that an outgoing connection gets, as one that was free a moment
-    // ago might be.
+fn without_a_service_every_flight_is_rejected() {
+    // Nothing listens on port 1, and no outgoing connection gets it. A port that was free a moment ago might be in
+    // use.
     let service = "http://127.0.0.1:1/{code}";
     let job = Job::new(flights(3)).with(&["--service", service, "--retries", "1"]);
     job.finish();

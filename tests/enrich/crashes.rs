@@ -1,4 +1,4 @@
-//! Crashes: whatever happens, each flight is in the output exactly once.
+//! Crashes: each flight is in the output exactly once, after any crash.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn assert_crashed(job: &Job, more: &[&str]) {
     assert!(!said.status.success() && said.status.code() != Some(2), "{said:#?}");
 }
 
-// K4, K5, O1: also with a smaller capacity than what was in flight.
+// K4, K5, O1: also if more records were in flight than the next life's capacity.
 #[test]
 fn after_a_crash_it_goes_on_and_keeps_the_order() {
     let job = Job::new(FLIGHTS);
@@ -41,14 +41,14 @@ fn after_a_crash_it_goes_on_unordered() {
     let verdict = job.verdict(FLIGHTS, false);
     assert!(verdict.is_good(), "{verdict:#?}");
     assert_eq!(job.verdict(FLIGHTS, true).out_of_order, 1, "nothing overtook anything");
-    // No flight overtakes the watermark of a day.
+    // O2: no flight overtakes the watermark of a day.
     let day = |flight: &Map<String, Value>| flight["time"].as_str().unwrap()[..10].to_owned();
     assert!(job.flights().is_sorted_by_key(day));
 }
 
-// K9, K10: killed again and again, before it begins, while it starts, while it goes on.
+// K9, K10: the process is killed again and again: before it begins, while it starts, and while it runs.
 #[test]
-fn however_often_it_is_killed_nothing_is_lost_and_nothing_is_there_twice() {
+fn repeated_kills_neither_lose_nor_double_a_flight() {
     for (order, seed) in [("ordered", 1), ("unordered", 2)] {
         let input = flights_and_broken_lines(5000);
         let job = Job::new(&input).with(&["--order", order, "--checkpoint-interval", "5ms"]);
@@ -71,7 +71,7 @@ fn however_often_it_is_killed_nothing_is_lost_and_nothing_is_there_twice() {
     }
 }
 
-/// Kills a run after that many changes of its files; whether it was still running.
+/// Kills a run after that many changes of its files. Returns true if it was still running.
 fn kill_after(job: &Job, changes: u32) -> bool {
     let mut running = job.start(&[]);
     for _ in 0..changes {
@@ -85,7 +85,7 @@ fn kill_after(job: &Job, changes: u32) -> bool {
 }
 
 #[test]
-fn a_finished_job_is_left_alone_until_it_is_to_start_over() {
+fn a_finished_job_is_untouched_until_it_starts_over() {
     let job = Job::new(flights(300));
     job.finish();
     let (output, traces) = (job.output(), job.traces());
@@ -113,7 +113,7 @@ fn a_crashed_job_can_start_over() {
 
 // K6, K9
 #[test]
-fn one_damaged_checkpoint_is_passed_over() {
+fn one_damaged_checkpoint_is_skipped() {
     for damaged in 0..2 {
         let job = Job::new(flights(600));
         assert_crashed(&job, &["--crash-after", "300"]);
@@ -140,7 +140,7 @@ fn without_an_intact_checkpoint_it_refuses() {
     job.assert_complete(&flights(600));
 }
 
-/// Where it matters: a slot may be longer than what is in it now.
+/// Damages the bytes in use: a slot may be longer than its current checkpoint.
 fn flip_a_bit(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     bytes[40] ^= 1;

@@ -1,5 +1,4 @@
-//! Runs the example as a process, in a folder of its own, and compares what it wrote with what it
-//! read.
+//! Runs the example as a process, in a folder of its own, and compares its output with its input.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,7 +22,7 @@ pub struct Job {
     options: Vec<String>,
 }
 
-/// What a run said.
+/// The exit status and the messages of a run.
 #[derive(Debug)]
 pub struct Said {
     pub status: ExitStatus,
@@ -32,12 +31,12 @@ pub struct Said {
 }
 
 impl Job {
-    /// A job over `input`, with a service that is quick and rarely fails.
+    /// Makes a job over `input`, with a service that is quick and rarely fails.
     pub fn new(input: impl AsRef<[u8]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("input"), input).unwrap();
         let service = ["--latency", "1ms", "--error-rate", "0.003", "--hang-rate", "0.0005"];
-        // A debug build on a busy machine is no reason to give up.
+        // Generous, because a debug build on a busy machine is slow.
         let patience = ["--timeout", "60s", "--attempt-timeout", "300ms", "--retries", "20"];
         let interval = ["--checkpoint-interval", "20ms"];
         let options = service.into_iter().chain(patience).chain(interval);
@@ -45,7 +44,7 @@ impl Job {
         Self { folder, options }
     }
 
-    /// Gives every run these options too.
+    /// Adds options to every run.
     pub fn with(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(|option| option.to_string()));
         self
@@ -55,7 +54,7 @@ impl Job {
         self.folder.path().join(name)
     }
 
-    /// A run with `more` options. Of one that is there twice the last counts.
+    /// Starts a run with `more` options. If an option is given twice, the last one counts.
     pub fn command(&self, more: &[&str]) -> Command {
         let mut command = Command::new(example());
         for (option, name) in [
@@ -75,12 +74,12 @@ impl Job {
         Running::new(self.command(more))
     }
 
-    /// A run to its end.
+    /// Runs the job to its end.
     pub fn run(&self, more: &[&str]) -> Said {
         self.start(more).said()
     }
 
-    /// A run that has to do all the rest.
+    /// Runs the job to its end, which must finish it.
     pub fn finish(&self) -> Said {
         let said = self.run(&[]);
         assert!(said.status.success(), "{said:#?}");
@@ -88,7 +87,7 @@ impl Job {
         said
     }
 
-    /// A run that has to refuse, with these words in its message.
+    /// Runs the job, which must refuse with these words in its message.
     pub fn refuses(&self, more: &[&str], words: &[&str]) {
         let said = self.run(more);
         assert_eq!(said.status.code(), Some(2), "{more:?}: {said:#?}");
@@ -126,14 +125,14 @@ impl Job {
         slots
     }
 
-    /// What shows from outside that a run gets on.
+    /// The progress of a run that is visible from outside.
     pub fn traces(&self) -> (u64, Vec<Vec<u8>>) {
         let length = fs::metadata(self.path("output")).map_or(0, |file| file.len());
         (length, self.slots().iter().map(|slot| fs::read(slot).unwrap_or_default()).collect())
     }
 }
 
-/// A run under way.
+/// A running process.
 pub struct Running(Option<Child>);
 
 impl Running {
@@ -145,7 +144,7 @@ impl Running {
         self.0.as_mut().unwrap()
     }
 
-    /// Waits until `done`; whether that came before the end of the run.
+    /// Waits until `done` is true. Returns false if the run ended before that.
     pub fn wait_until(&mut self, mut done: impl FnMut() -> bool) -> bool {
         let mut is_done = false;
         wait_until(|| {
@@ -156,7 +155,7 @@ impl Running {
         is_done
     }
 
-    /// Waits until it says something with `words` on standard error.
+    /// Waits until it prints `words` on standard error.
     pub fn wait_for(&mut self, words: &str) {
         let mut stderr = BufReader::new(self.child().stderr.take().unwrap());
         let mut line = String::new();
@@ -173,12 +172,12 @@ impl Running {
         self.child().wait().unwrap();
     }
 
-    /// `kill -9` after a while; whether it was still running.
+    /// Kills the run (`kill -9`) after a while. Returns true if it was still running.
     pub fn kill_after(mut self, moment: Duration) -> bool {
         thread::sleep(moment);
         let was_running = self.child().try_wait().unwrap().is_none();
         self.child().kill().unwrap();
-        // It may have ended in between.
+        // The run may have ended in between.
         was_running && self.child().wait().unwrap().code().is_none()
     }
 
@@ -207,7 +206,7 @@ impl Running {
     }
 }
 
-/// A test that fails leaves no process behind.
+/// A failing test leaves no process behind.
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
@@ -240,7 +239,7 @@ pub fn flights_and_broken_lines(number: usize) -> String {
     FLIGHTS.split_inclusive('\n').take(number).enumerate().map(with_broken).collect()
 }
 
-/// What the output has to be.
+/// The expected output.
 pub fn enriched(input: &str) -> Vec<Map<String, Value>> {
     static TABLE: LazyLock<HashMap<String, Value>> = LazyLock::new(airports);
     let lines = input.lines().map(|line| {
@@ -275,7 +274,7 @@ fn objects(path: &Path) -> Vec<Map<String, Value>> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Cargo has built it for the tests, into the folder beside theirs.
+/// Cargo has built the example for the tests, into the folder next to theirs.
 fn example() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let build = test.parent().and_then(Path::parent).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a finished job has written what it had to: each line of both of its files is looked at.
+//! Checks the output of a finished job: each line of both of its files.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,18 +7,18 @@ use serde_json::{Map, Value};
 
 use crate::harness::{Job, enriched};
 
-/// What is wrong with the two files of a job; nothing is when all numbers are zero.
+/// The faults in the two files of a job; all numbers are zero if there are none.
 #[derive(Default, PartialEq)]
 pub struct Verdict {
-    /// Lines that are no JSON object, and a last line without an end.
+    /// Lines that are not a JSON object, and a last line without a line feed.
     pub torn: usize,
     pub lost: usize,
     pub duplicated: usize,
-    /// Whole lines that nobody asked for.
+    /// Whole lines that do not belong there.
     pub foreign: usize,
     /// Files whose lines are not in the order of the input, although they should be.
     pub out_of_order: usize,
-    /// What was found first of each kind.
+    /// The first fault of each kind.
     examples: Vec<String>,
 }
 
@@ -45,11 +45,11 @@ impl Verdict {
         }
     }
 
-    /// One file: what its lines say against what they have to say.
+    /// Compares the lines of one file with the expected ones.
     fn file(&mut self, file: &str, bytes: &[u8], expected: &[String], say: Say, is_ordered: bool) {
         let mut found = Vec::new();
         let mut lines = bytes.split(|byte| *byte == b'\n');
-        // Behind the last line feed there is nothing.
+        // The text after the last line feed must be empty.
         let rest = lines.next_back().filter(|rest| !rest.is_empty());
         for (line, is_whole) in lines.map(|line| (line, true)).chain(rest.map(|rest| (rest, false)))
         {
@@ -82,11 +82,11 @@ impl Verdict {
     }
 }
 
-/// What a line is compared by.
+/// The part of a line that is compared.
 type Say = fn(Map<String, Value>) -> String;
 
-/// Judges the output and the file of rejected lines of a job over `input`, in which each line is a flight of
-/// known airports, or broken. No two of them are alike.
+/// Judges the output and the file of rejected lines of a job over `input`, in which each line is a flight between
+/// known airports, or broken. No two lines are equal.
 pub fn judge(input: &str, is_ordered: bool, output: &[u8], rejected: &[u8]) -> Verdict {
     let is_flight = |line: &&str| line.starts_with('{') && line.ends_with('}');
     let flights: String = input.lines().filter(is_flight).flat_map(|line| [line, "\n"]).collect();
@@ -104,7 +104,7 @@ fn flight(flight: Map<String, Value>) -> String {
     Value::from(flight).to_string()
 }
 
-/// The number of the line and the line, if there is a reason.
+/// Returns the line's number and the line, if the rejection has a reason.
 fn rejection(line: Map<String, Value>) -> String {
     let text = |name| line.get(name).and_then(Value::as_str);
     match (line.get("number").and_then(Value::as_u64), text("line"), text("reason")) {
@@ -116,12 +116,12 @@ fn rejection(line: Map<String, Value>) -> String {
 }
 
 impl Job {
-    /// Judges what the job over `input` has written.
+    /// Judges the files of the job over `input`.
     pub fn verdict(&self, input: &str, is_ordered: bool) -> Verdict {
         judge(input, is_ordered, &self.output(), &self.rejected_bytes())
     }
 
-    /// Everything is there, whole, once and in the order of `input`, in both files.
+    /// Asserts that both files have every line, whole, once and in the order of `input`.
     #[track_caller]
     pub fn assert_complete(&self, input: &str) {
         let verdict = self.verdict(input, true);
@@ -144,7 +144,7 @@ mod tests {
 
     const NUMBER: usize = 30;
 
-    /// The two files as they have to be.
+    /// The two expected files.
     fn files(input: &str) -> [Vec<u8>; 2] {
         let good: String = input
             .lines()
@@ -159,7 +159,7 @@ mod tests {
         [output.collect::<String>().into(), rejected.collect::<String>().into()]
     }
 
-    /// What is said of one of the two files after `spoil` was at its lines.
+    /// The verdict on one of the two files after `spoil` has changed its lines.
     fn spoilt(which: usize, spoil: impl Fn(&mut Vec<Vec<u8>>)) -> [usize; 5] {
         let input = flights_and_broken_lines(NUMBER);
         let mut files = files(&input);
@@ -173,9 +173,9 @@ mod tests {
         [torn, lost, duplicated, verdict.foreign, verdict.out_of_order]
     }
 
-    /// It proves nothing unless it notices when something is wrong, in either file.
+    /// The control: the judge must find each kind of fault, in either file.
     #[test]
-    fn whatever_is_wrong_in_either_file_is_noticed() {
+    fn every_kind_of_fault_in_either_file_is_found() {
         for which in 0..2 {
             let spoilt = |spoil: &dyn Fn(&mut Vec<Vec<u8>>)| spoilt(which, spoil);
             assert_eq!(spoilt(&|_| ()), [0, 0, 0, 0, 0]);

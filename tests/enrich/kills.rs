@@ -1,8 +1,7 @@
-//! `kill -9` at random moments, again and again: then what was written is compared with what was read.
+//! `kill -9` at random moments, again and again; then the output is compared with the input.
 //!
-//! `INFLIGHT_KILLS=N` sets how many kills; `INFLIGHT_SEED=S` another sequence of moments. The example
-//! stands still for a while between pre-commit, save and commit (`ENRICH_WINDOW`), so that many of the
-//! kills hit there.
+//! `INFLIGHT_KILLS=N` sets the number of kills, `INFLIGHT_SEED=S` selects another sequence of moments. The example
+//! pauses between pre-commit, save and commit (`ENRICH_WINDOW`), so that many of the kills hit there.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,13 +12,13 @@ use rand::{RngExt, SeedableRng};
 use crate::harness::{Job, Running, flights_and_broken_lines};
 use crate::judge::Verdict;
 
-/// How many kills a plain `cargo test` makes.
+/// The number of kills in a plain `cargo test`.
 const KILLS: u64 = 20;
 
-/// So that a job takes some lives, and 1,000 kills some minutes.
+/// A size at which a job takes several lives, and 1,000 kills take several minutes.
 const FLIGHTS: usize = 400;
 
-/// What a number of kills has done.
+/// The effect of a number of kills.
 #[derive(Debug, Default)]
 struct Damage {
     kills: u64,
@@ -27,8 +26,8 @@ struct Damage {
     verdict: Verdict,
 }
 
-/// Runs jobs, and kills them until there have been so many kills and the last job is done; or, if told
-/// so, until there is some damage.
+/// Runs jobs and kills them, until there have been that many kills and the last job is done; or, if asked for, until
+/// there is some damage.
 fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool) -> Damage {
     let mut random = StdRng::seed_from_u64(seed);
     let mut damage = Damage::default();
@@ -46,7 +45,7 @@ fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool
         while damage.kills < kills && kill_somewhere(&job, start(), &mut random) {
             damage.kills += 1;
         }
-        // The last one may have been too late.
+        // The last kill may have been too late.
         let said = start().said();
         assert!(said.status.success(), "{said:#?}");
         damage.verdict.add(job.verdict(&input, order == "ordered"));
@@ -54,7 +53,7 @@ fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool
     damage
 }
 
-/// Kills a run at a random moment; whether it was still running.
+/// Kills a run at a random moment. Returns true if it was still running.
 fn kill_somewhere(job: &Job, mut running: Running, random: &mut StdRng) -> bool {
     for _ in 0..random.random_range(0..6) {
         let before = job.traces();
@@ -62,7 +61,7 @@ fn kill_somewhere(job: &Job, mut running: Running, random: &mut StdRng) -> bool 
             return false;
         }
     }
-    // Its files have just changed, and now it stands still, or does not.
+    // Its files have just changed, so the run may be in one of its pauses.
     let moment = Duration::from_micros(random.random_range(0..12_000));
     running.kill_after(moment)
 }
@@ -81,16 +80,16 @@ fn kills_lose_nothing_and_double_nothing() {
     );
 }
 
-/// The same with save and commit in the wrong order. If this finds nothing, the test above proves nothing.
+/// The control: with save and commit in the wrong order, kills must do damage.
 #[test]
-fn the_wrong_order_is_noticed() {
+fn committing_before_saving_is_found() {
     let wrong = [("ENRICH_WINDOW", "5ms"), ("ENRICH_COMMITS_FIRST", "1")];
     let damage = kill(200, 7, &wrong, true);
     say(&format!("in the wrong order: {damage:?}"));
     assert!(!damage.verdict.is_good(), "{damage:?}");
 }
 
-/// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.
+/// Prints a line also when the test passes: the harness captures `println!`, but not this.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").expect("standard error takes it");
 }

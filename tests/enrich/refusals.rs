@@ -1,4 +1,4 @@
-//! What cannot be done: each message names the thing and the way out, and nothing is harmed.
+//! Refusals: each message names the fault and the remedy, and nothing is changed.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::harness::{Job, enriched, flights};
 
 #[test]
-fn senseless_options_are_refused() {
+fn invalid_options_are_refused() {
     let job = Job::new(flights(3));
     let cases: &[(&[&str], &[&str])] = &[
         (&["--capacity", "0"], &["--capacity", "from 1"]),
@@ -47,7 +47,7 @@ fn unusable_files_are_refused() {
     job.refuses(&["--checkpoint-dir", &name("file")], &["file", "--checkpoint-dir"]);
     assert_eq!(fs::read_to_string(job.path("file")).unwrap(), "somebody's");
 
-    // None of these stands in the way of the job itself.
+    // None of these files prevents the job itself.
     job.finish();
     job.assert_complete(&flights(3));
     job.refuses(&["--summary", &name("nowhere/summary")], &["nowhere/summary", "--summary"]);
@@ -70,7 +70,7 @@ fn one_file_in_two_places_is_refused() {
         job.refuses(&["--fresh", "--output", &name("link")], &["/link is the input", "--output"]);
     }
 
-    // It is not found out when all the work is done.
+    // The refusal comes before the work, not after it.
     summary("nowhere/summary", &["nowhere/summary"]);
     assert_eq!(fs::read_to_string(job.path("input")).unwrap(), flights(3));
     assert!(!job.path("output").exists() && !job.path("output.rejected.ndjson").exists());
@@ -105,7 +105,7 @@ fn a_checkpoint_of_another_job_is_refused() {
     job.refuses(&["--output", &other], &["--output: was", "/output, is", "/other"]);
     assert_eq!((job.output(), job.traces()), (output, traces));
 
-    // These may change.
+    // These options may change.
     let said = job.run(&["--sequential", "--checkpoint-interval", "1s"]);
     assert!(said.status.success(), "{said:#?}");
     job.assert_complete(&flights(600));
@@ -172,9 +172,9 @@ fn two_runs_at_once_are_refused() {
     job.assert_complete(&flights(1500));
 }
 
-// K10: whatever becomes of the files while a run is under way, it does not say that it has finished.
+// K10: a run whose files are changed under it does not report success.
 #[test]
-fn a_run_whose_files_are_changed_says_so() {
+fn a_run_whose_files_are_changed_reports_it() {
     let cut = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_len(9).unwrap();
     let delete = |path: &Path| fs::remove_file(path).unwrap();
     let changes: [(&str, &dyn Fn(&Path), &str); 3] = [
@@ -183,7 +183,7 @@ fn a_run_whose_files_are_changed_says_so() {
         ("input", &cut, "was cut while it was read"),
     ];
     for (name, change, said) in changes {
-        // More than is read ahead.
+        // More than the source reads ahead.
         let input = flights(5000);
         let job = Job::new(input).with(&["--latency", "5ms", "--capacity", "10"]);
         let mut run = job.start(&[]);

@@ -1,4 +1,4 @@
-//! A service of the test's own, for `--service`.
+//! An HTTP service in the test, for `--service`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,12 +11,12 @@ use crate::harness::wait_until;
 /// A service that answers until the test ends.
 pub struct Service {
     address: SocketAddr,
-    /// Connections that were accepted and not yet hung up.
+    /// Connections that were accepted and not yet closed.
     open: Arc<AtomicU64>,
 }
 
 impl Service {
-    /// For a code `answer` has a status and a body, or nothing: then there is never an answer.
+    /// `answer` returns a status and a body for a code, or `None`: then the request is never answered.
     pub fn start(
         answer: impl Fn(&str) -> Option<(&'static str, String)> + Send + Sync + 'static,
     ) -> Self {
@@ -43,10 +43,10 @@ impl Service {
         format!("http://{}/lookup?airport={{code}}", self.address)
     }
 
-    /// Waits until it has seen all that a killed process asked. On a busy machine some of that
-    /// comes after the death of who asked.
+    /// Waits until the service has seen all requests of a killed process. On a busy machine some arrive after the
+    /// process has died.
     pub fn wait_until_nobody_asks(&self) {
-        // Connections are accepted one after the other, so this one is the last.
+        // Connections are accepted in order, so this one is the last.
         let mut last = TcpStream::connect(self.address).unwrap();
         last.shutdown(Shutdown::Write).unwrap();
         last.read_to_end(&mut Vec::new()).unwrap();
@@ -54,21 +54,21 @@ impl Service {
     }
 }
 
-/// An airport as the example understands it, with a field that it does not know.
+/// An airport as the example expects it, with a field that the example does not know.
 pub fn airport(code: &str) -> String {
     format!(
         r#"{{"name":"The {code}","city":"","state":"","latitude":1,"longitude":2,"more":null}}"#
     )
 }
 
-/// Answers one request and hangs up.
+/// Answers one request and closes the connection.
 fn serve(mut connection: TcpStream, answer: &dyn Fn(&str) -> Option<(&'static str, String)>) {
     let mut head = BufReader::new(&connection).lines().map_while(Result::ok);
     let request = head.next().unwrap_or_default();
     head.find(|line| line.is_empty());
     let code = request.split(['=', ' ']).nth(2).unwrap_or_default();
     let Some((status, body)) = answer(code) else {
-        // Until the client hangs up.
+        // Wait until the client closes the connection.
         let _ = head.next();
         return;
     };

@@ -11,8 +11,7 @@ use crate::service::{Service, airport};
 
 const SILENT_FROM: u64 = 200;
 
-/// A service that falls silent after some requests, so that nothing in flight can finish, until it
-/// has recovered.
+/// A service that stops answering after some requests, so that no record in flight can finish, until it is restored.
 struct Moody {
     service: Service,
     asked: Arc<AtomicU64>,
@@ -33,7 +32,8 @@ impl Moody {
     }
 }
 
-/// Every flight is there once, in order, with what the service says of its airports; and nothing else.
+/// Asserts that the output has every flight once, in order, with the service's data on its airports, and nothing
+/// else.
 fn assert_all_enriched(job: &Job, number: usize) {
     let mut found = job.flights();
     for flight in &mut found {
@@ -50,7 +50,7 @@ fn assert_all_enriched(job: &Job, number: usize) {
 
 // L3
 #[test]
-fn the_first_ctrl_c_finishes_what_is_in_flight() {
+fn the_first_ctrl_c_finishes_the_records_in_flight() {
     for signal in ["INT", "TERM"] {
         let job = Job::new(flights(1500)).with(&["--latency", "20ms", "--capacity", "20"]);
         let mut running = job.start(&[]);
@@ -94,11 +94,11 @@ fn the_second_ctrl_c_stops_at_once() {
 
 #[test]
 fn a_backlog_keeps_ctrl_c_waiting_no_longer_than_the_timeout() {
-    // Which requests the silence meets, and what the last checkpoint holds of them, is chance.
+    // It is chance which requests are not answered, and which of their records are in the last checkpoint.
     assert!((0..10).any(|_| a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it()), "no backlog");
 }
 
-/// `false` when there was hardly a backlog.
+/// Returns false if there was hardly a backlog.
 fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
     const TIMEOUT: Duration = Duration::from_secs(5);
     const LONG: Duration = Duration::from_secs(20);
@@ -125,7 +125,7 @@ fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
     assert!(said.stdout.contains("to resume from the last checkpoint"), "{said:#?}");
     assert!(since.elapsed() < LONG, "{:?}", since.elapsed());
 
-    // And nothing is lost, or rejected because there was no time.
+    // No flight is lost, or rejected for lack of time.
     recovered.store(true, SeqCst);
     job.finish();
     assert_all_enriched(&job, 300);
@@ -133,7 +133,7 @@ fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
 }
 
 #[test]
-fn checkpoints_one_after_the_other_stop_nothing() {
+fn checkpoints_in_close_succession_do_not_stop_the_job() {
     let job = Job::new(flights(200)).with(&["--checkpoint-interval", "1ns"]);
     let mut running = job.start(&[]);
     assert!(running.wait_until(|| job.traces().0 > 0));

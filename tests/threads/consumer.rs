@@ -1,4 +1,4 @@
-//! The consumer of a stream, from the stage's start until nothing of it is left.
+//! The consumer of a stream, from the stage's start until nothing of the stage is left.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -23,21 +23,21 @@ use super::source::{Source, elements};
 use super::tally::Tally;
 use super::whole::{self, Done, Whole};
 
-/// A stream, with its numbers and with the handle of its stage, if that has a task of its own.
+/// A stream with its metrics, and with the handle of its stage if that has a task of its own.
 #[derive(Clone)]
 pub struct Stream {
     pub tally: Arc<Tally>,
     pub handle: Option<StageHandle>,
 }
 
-/// How the consumer has left its stage.
+/// The way in which the consumer has left its stage.
 enum Left {
     AtItsEnd,
     Early,
     Panicked(Box<dyn Any + Send>),
 }
 
-/// Runs a stream, shows it to `watch` when it has begun, and returns when nothing of it is alive.
+/// Runs a stream. Passes it to `watch` when it has begun, and returns when nothing of it is alive.
 pub async fn run(plan: Plan, watch: impl FnOnce(Stream)) -> Arc<Tally> {
     let tally = Arc::new(Tally::new(plan));
     let (elements, controls) = elements(&tally);
@@ -50,7 +50,7 @@ pub async fn run(plan: Plan, watch: impl FnOnce(Stream)) -> Arc<Tally> {
         Either::Right(_) => Left::Early,
     };
     check_leaving(&tally, left);
-    // L2. If something stays, whoever watches sees that nothing happens any more.
+    // L2: if anything stays alive, the watchdog sees that nothing happens any more.
     for turn in 0.. {
         if tally.alive() == 0 {
             break;
@@ -64,7 +64,7 @@ pub async fn run(plan: Plan, watch: impl FnOnce(Stream)) -> Arc<Tally> {
     tally
 }
 
-/// F3: a panic in place reaches the consumer as one, and nothing else does.
+/// F3: a panic in place reaches the consumer as a panic, and nothing else does.
 fn check_leaving(tally: &Tally, left: Left) {
     let plan = &tally.plan;
     let number = plan.panics.filter(|_| !plan.contains_panics());
@@ -121,7 +121,7 @@ fn next(stage: &mut dyn Whole) -> impl Future<Output = Item> + Send {
     })
 }
 
-/// Gives up, again and again, as soon as the runtime comes back to it.
+/// Drops a pending `next` and calls it again, as soon as the runtime comes back to this task.
 async fn next_impatiently(stage: &mut dyn Whole, tally: &Tally) -> Item {
     loop {
         let otherwise = pin!(runtimes::yield_now(tally.plan.on));
@@ -132,7 +132,7 @@ async fn next_impatiently(stage: &mut dyn Whole, tally: &Tally) -> Item {
     }
 }
 
-/// What the consumer does between two elements.
+/// The consumer's actions between two elements.
 async fn stall(plan: &Plan, turn: u32) {
     match plan.habit {
         Habit::Stalls { every, stall } if turn.is_multiple_of(every) => match stall {
@@ -144,7 +144,7 @@ async fn stall(plan: &Plan, turn: u32) {
     }
 }
 
-/// What the consumer asks of the stage.
+/// The consumer's commands to the stage.
 struct Steering {
     habit: Habit,
     max_capacity: usize,
@@ -172,7 +172,7 @@ impl Steering {
                 }
             }
             Habit::Stops { after, within, elsewhere } if received == after && !self.is_stopped => {
-                // Once only: another order would wake the stage as well.
+                // Once only, because another command would wake the stage as well.
                 self.is_stopped = true;
                 let within = within.map(Duration::from_millis);
                 match stage.handle().filter(|_| elsewhere) {

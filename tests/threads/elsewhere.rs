@@ -1,4 +1,4 @@
-//! Another thread, which is no runtime's: it answers requests, sends records and steers stages.
+//! A thread outside of all runtimes: it answers requests, sends records and steers stages.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -15,19 +15,19 @@ static JOBS: LazyLock<Sender<Job>> = LazyLock::new(|| {
     jobs
 });
 
-/// Does it there, after what else there is to do.
+/// Runs a job on that thread, after the jobs before it.
 pub fn go(job: impl FnOnce() + Send + 'static) {
     JOBS.send(Box::new(job)).expect("the thread never ends");
 }
 
-/// An answer from there.
+/// An answer from that thread.
 pub fn answer() -> oneshot::Receiver<()> {
     let (answer, asked) = oneshot::channel();
     go(move || _ = answer.send(()));
     asked
 }
 
-/// Sends so many at a time, and does something else in between.
+/// Sends that many records at a time, and does something else in between.
 pub fn send<T: Send + 'static>(
     mut items: VecDeque<T>,
     at_a_time: usize,
@@ -36,7 +36,7 @@ pub fn send<T: Send + 'static>(
     go(move || {
         for item in items.drain(..at_a_time.min(items.len())) {
             if to.unbounded_send(item).is_err() {
-                return; // nobody wants the rest
+                return; // the receiver is gone
             }
         }
         if !items.is_empty() {

@@ -1,4 +1,4 @@
-//! Whether what comes out of a stage is what has to come out of it, at every moment.
+//! Checks a stage's outputs against its plan, one after the other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -12,12 +12,12 @@ use super::source::{Control, Record};
 use super::tally::Tally;
 use super::whole::{Done, Whole};
 
-/// Sees one element after the other.
+/// The judge of one stream, which sees one element after the other.
 pub struct Judge {
     tally: Arc<Tally>,
-    /// Each with the number of records before it.
+    /// The control elements, each with the number of records before it.
     controls: Vec<(u32, Control)>,
-    /// So many of them have come.
+    /// The number of control elements that have come.
     passed: usize,
     came: Vec<bool>,
     records: u32,
@@ -44,7 +44,7 @@ impl Judge {
         &self.tally
     }
 
-    /// How many records have come.
+    /// The number of records that have come.
     pub fn records(&self) -> u32 {
         self.records
     }
@@ -98,7 +98,7 @@ impl Judge {
         }
     }
 
-    /// E3, C3: a control element keeps its place; only watermarks side by side may have become one.
+    /// E3, C3: a control element keeps its place; only adjacent watermarks may have merged.
     fn see_control(&mut self, control: Control) {
         let Some((place, _)) = self.controls.get(self.passed).copied() else {
             return self.tally.wrong(format!("E3: {control:?} at the end"));
@@ -145,7 +145,7 @@ impl Judge {
         }
     }
 
-    /// E2, M1, L4: at the end of the stream everything is through, and counted.
+    /// E2, M1, L4: at the end of the stream all records are out, and counted.
     pub fn see_end(&self, stage: &dyn Whole) {
         let tally = &self.tally;
         if stage.end() != Some(Ok(())) {
@@ -166,7 +166,7 @@ impl Judge {
         }
         let opened_and_closed = [&tally.opened, &tally.closed].map(|times| times.load(SeqCst));
         let is_right = match opened_and_closed {
-            [0, 1] => tally.plan.may_shut_down(), // before it was open
+            [0, 1] => tally.plan.may_shut_down(), // before the function was open
             times => times == [1, 1],
         };
         if !is_right {

@@ -1,4 +1,4 @@
-//! What one stream is like: everything that is random about it, from one number.
+//! The plan of one stream: all random choices, drawn from one seed.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt, SeedableRng};
 
-/// How many keys there are.
+/// The number of keys.
 pub const KEYS: usize = 5;
 
-/// A stage with its source, its requests and its consumer. Two streams of one plan differ only in how their
-/// threads meet.
+/// A stage with its source, its requests and its consumer. Two streams of one plan differ only in the interleaving of
+/// their threads.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -22,10 +22,10 @@ pub struct Plan {
     pub max_capacity: usize,
     pub max_running: Option<usize>,
     pub records: u32,
-    /// How probable a watermark or status is, before each record and after each other one.
+    /// The probability of a watermark or a status before each record, and after each other one.
     pub controls: f64,
     pub asks: Asks,
-    /// One record in so many fails at first, how often at most is up to the record.
+    /// One record in that many fails at first; the record decides the number of its failures.
     pub fails: Option<u32>,
     pub retries: u32,
     pub backoff: Duration,
@@ -40,7 +40,7 @@ pub struct Plan {
     /// The function's opening and closing wait for another thread.
     pub opens_slowly: bool,
     pub habit: Habit,
-    /// The consumer has a thread of its own and is no task of the runtime.
+    /// The consumer has a thread of its own and is not a task of the runtime.
     pub own_thread: bool,
 }
 
@@ -60,7 +60,7 @@ impl On {
     ];
 }
 
-/// What has a task of its own.
+/// The parts that run on tasks of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Stage,
@@ -68,11 +68,11 @@ pub enum Way {
     Both,
 }
 
-/// How a request comes to its answer.
+/// The way in which a request gets its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     Ready,
-    /// So often; and wakes itself at once, or lets the runtime do it as it likes to.
+    /// Pending that many times; it wakes itself at once, or yields to the runtime.
     Yield {
         times: u32,
         at_once: bool,
@@ -81,20 +81,20 @@ pub enum Ask {
     Sleep(Duration),
     /// From another thread.
     Elsewhere,
-    /// It comes to none: somebody has to cancel it.
+    /// Never: the request has to be cancelled.
     Never,
-    /// In the future, or before there is one.
+    /// A panic in the future, or before there is one.
     Panic,
 }
 
-/// The requests of a stream: all of one kind, or some of every kind.
+/// The requests of a stream: all of one kind, or a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asks {
     All(Ask),
     Mixed,
 }
 
-/// What becomes of a call that has timed out.
+/// The end of a call that has timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
     Fails,
@@ -102,41 +102,41 @@ pub enum Late {
     HasAnother,
 }
 
-/// Where the records come from.
+/// The source of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supply {
-    /// They are there.
+    /// All records are ready.
     Here,
-    /// They are there, but after each so many the source wants to be polled again.
+    /// All records are ready, but the source yields after each that many.
     Pausing(u32),
-    /// Another thread sends so many at a time.
+    /// Another thread sends that many at a time.
     Sent(u32),
-    /// The same, and then nothing more comes, and no end.
+    /// Another thread sends that many at a time; after the last record the source stays pending.
     Open(u32),
 }
 
-/// What the consumer does.
+/// The behaviour of the consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
-    /// Takes what comes, and nothing else wakes the stage.
+    /// Takes the outcomes, and nothing else wakes the stage.
     Takes,
-    /// After each so many.
+    /// Works after each that many.
     Stalls { every: u32, stall: Stall },
-    /// Drops a `next` that is not ready, does something else, and calls it again.
+    /// Drops a pending `next`, does something else, and calls it again.
     GivesUp,
-    /// Changes the limits after each so many, or lets another thread do it.
+    /// Changes the limits after each that many, or lets another thread do it.
     Steers { every: u32, elsewhere: bool },
-    /// Stops the stage after so many, or lets another thread do it, and takes what still comes; within so many
-    /// milliseconds.
+    /// Stops the stage after that many, or lets another thread do it, and takes the remaining outcomes; the limit is
+    /// in milliseconds.
     Stops { after: u32, within: Option<u64>, elsewhere: bool },
-    /// Drops the stage after so many.
+    /// Drops the stage after that many.
     Leaves { after: u32 },
-    /// Is cancelled when this attempt begins, wherever it is.
+    /// Is cancelled when this attempt begins, at whatever point it is.
     IsCancelled { at_attempt: u32 },
 }
 
 impl Habit {
-    /// After so many records, or attempts, nothing that is in flight need come to an end.
+    /// The number of records, or attempts, after which records in flight need not have an outcome.
     fn ends_at(self) -> Option<u32> {
         match self {
             Self::Leaves { after } | Self::Stops { after, within: Some(_), .. } => Some(after),
@@ -154,7 +154,7 @@ pub enum Stall {
 }
 
 impl Plan {
-    /// The plan of this number. Its last two bits are the runtime.
+    /// Makes the plan for a seed. The last two bits select the runtime.
     pub fn of(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let random = &mut random;
@@ -163,14 +163,14 @@ impl Plan {
         let records = pick_records(random, asks, capacity);
         let [fails, panics, short, long] = [0.1, 0.05, 0.06, 0.1].map(|p| random.random_bool(p));
         let max_running = random.random_bool(0.1).then(|| random.random_range(1..=capacity));
-        // With such a limit, what never ends could keep others from beginning that the consumer waits for.
+        // With such a limit, requests that never end could keep others from starting, for which the consumer waits.
         let may_never_end = max_running.is_none() && random.random_bool(0.5);
         let steers = random.random_bool(0.06);
         let habit = if steers { pick_steering(random) } else { pick_habit(random, records) };
         let supply = pick_supply(random, habit);
         let late =
             match pick(random, &[(1, Late::Fails), (1, Late::IsDropped), (1, Late::HasAnother)]) {
-                // What is dropped the consumer never counts, so it might never stop the stage.
+                // The consumer never counts dropped records, so it might never stop the stage.
                 Late::IsDropped if matches!(supply, Supply::Open(_)) => Late::Fails,
                 late => late,
             };
@@ -191,7 +191,8 @@ impl Plan {
             backoff: Duration::from_micros(random.random_range(0..=300)),
             panics: panics.then(|| random.random_range(0..records)),
             never_from: habit.ends_at().filter(|_| may_never_end),
-            // A long one never fires, but is armed: later, that wakes a stage that should be awake already.
+            // A long timeout never matters to a call, but its timer is armed, and would later wake a stage that has
+            // missed a wake-up.
             timeout: short.then_some(ms(1)).or(long.then_some(ms(60_000))),
             attempt_timeout: (short && random.random_bool(0.3)).then_some(ms(1)),
             late,
@@ -202,17 +203,17 @@ impl Plan {
         }
     }
 
-    /// Whether a panic is one record's failure.
+    /// Returns true if a panic is one record's failure.
     pub fn contains_panics(&self) -> bool {
         self.way != Way::Stage
     }
 
-    /// Whether time may run out for a call or an attempt.
+    /// Returns true if a call or an attempt may time out.
     pub fn is_impatient(&self) -> bool {
         self.timeout.is_some_and(|timeout| timeout < Duration::from_secs(1))
     }
 
-    /// Whether there are control elements between the records.
+    /// Returns true if there are control elements between the records.
     pub fn has_elements(&self) -> bool {
         self.controls > 0.0
     }
@@ -221,7 +222,7 @@ impl Plan {
         self.is_impatient() && self.late == Late::IsDropped
     }
 
-    /// Whether calls may be ended from outside before they have an outcome.
+    /// Returns true if calls may be shut down before they have an outcome.
     pub fn may_shut_down(&self) -> bool {
         matches!(self.habit, Habit::Stops { within: Some(_), .. })
     }
@@ -237,7 +238,7 @@ fn pick_order(random: &mut StdRng) -> Order {
     pick(random, &[3, 2, 1, 1].into_iter().zip(orders).collect::<Vec<_>>())
 }
 
-/// A thread that blocks for 300 us takes most of the time, although there are few streams with such requests.
+/// A request that blocks its thread for 300 us takes most of the time, although few streams have such requests.
 fn pick_asks(random: &mut StdRng) -> Asks {
     let yields = Asks::All(Ask::Yield { times: random.random_range(1..=2), at_once: false });
     let wakes = Asks::All(Ask::Yield { times: random.random_range(1..=2), at_once: true });
@@ -248,8 +249,8 @@ fn pick_asks(random: &mut StdRng) -> Asks {
     pick(random, &[30, 8, 20, 15, 10, 10, 2].into_iter().zip(kinds).collect::<Vec<_>>())
 }
 
-/// Many short streams rather than few long ones: what goes wrong goes wrong at an end, or at the first and last
-/// record in flight. But with threads that block, in the middle as well.
+/// Many short streams rather than few long ones, because faults show at the ends of a stream, and at the first and
+/// last record in flight. With threads that block, they show in the middle as well.
 fn pick_records(random: &mut StdRng, asks: Asks, capacity: usize) -> u32 {
     match asks {
         Asks::All(Ask::Block(_)) => 150,

@@ -1,4 +1,4 @@
-//! The runtimes, with as many threads as the plan says.
+//! The runtimes, with the plan's number of threads.
 
 use std::future::Future;
 use std::thread;
@@ -9,10 +9,10 @@ use futures::channel::oneshot;
 
 use super::plan::On;
 
-/// SpawnedStage requests need an executor that never ends.
+/// Spawned requests need an executor that lives for ever.
 pub static EXECUTOR: Executor<'static> = Executor::new();
 
-/// A runtime that runs.
+/// A running runtime.
 pub enum Host {
     Tokio(tokio::runtime::Runtime),
     Smol(Vec<(oneshot::Sender<()>, thread::JoinHandle<()>)>),
@@ -29,7 +29,7 @@ impl Host {
         }
     }
 
-    /// Runs a future here, on a thread that is none of the runtime's.
+    /// Runs a future on the current thread, which is not one of the runtime's.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         match self {
             Self::Tokio(runtime) => runtime.block_on(future),
@@ -51,7 +51,7 @@ impl Host {
         }
     }
 
-    /// Whether any task is left.
+    /// Returns true if any task is left.
     pub fn has_tasks(&self) -> bool {
         match self {
             Self::Tokio(runtime) => runtime.metrics().num_alive_tasks() > 0,

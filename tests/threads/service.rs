@@ -1,4 +1,4 @@
-//! What is asked for each record, and what comes of it.
+//! The function of a stage: the request for each record, and its answer.
 
 use std::future::{Future, pending};
 use std::panic::panic_any;
@@ -17,14 +17,14 @@ use super::runtimes;
 use super::source::Record;
 use super::tally::{Alive, Running, Tally};
 
-/// The payload of a panic that the plan wants.
-pub struct Meant;
+/// The payload of a planned panic.
+pub struct Planned;
 
 /// The answer for one record.
 #[derive(Debug)]
 pub struct Answer {
     pub number: u32,
-    /// It is what `on_timeout` has given.
+    /// True if `on_timeout` has given it.
     pub is_late: bool,
     _alive: Alive,
 }
@@ -39,7 +39,7 @@ pub type Asked = Pin<Box<dyn Future<Output = Result<Answer, Refused>> + Send>>;
 #[derive(Debug)]
 pub struct Service {
     tally: Arc<Tally>,
-    /// What its opening or closing waits for.
+    /// The answer that its opening or closing waits for.
     waits: Option<oneshot::Receiver<()>>,
     _alive: Alive,
 }
@@ -75,7 +75,7 @@ impl AsyncFunction<Record> for Service {
         let (number, ask) = (record.number, record.ask);
         let is_refused = attempt.number <= record.fails;
         if ask == Ask::Panic && number.is_multiple_of(2) {
-            panic_any(Meant); // before there is a future; those of the other records panic in it
+            panic_any(Planned); // before there is a future; the other planned panics are in the future
         }
         Box::pin(async move {
             come_to_an_end(ask, &running).await;
@@ -125,6 +125,6 @@ async fn come_to_an_end(ask: Ask, running: &Running) {
         Ask::Sleep(time) => runtimes::sleep(on, time).await,
         Ask::Elsewhere => elsewhere::answer().await.expect("every request is answered"),
         Ask::Never => pending().await,
-        Ask::Panic => panic_any(Meant),
+        Ask::Panic => panic_any(Planned),
     }
 }

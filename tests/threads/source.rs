@@ -1,4 +1,4 @@
-//! The records of a stream and the control elements between them, and where they come from.
+//! The elements of a stream, and their sources.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,13 +15,13 @@ use super::elsewhere;
 use super::plan::{Ask, KEYS, Plan, Supply, pick_ask};
 use super::tally::{Alive, Tally};
 
-/// A record. It cannot be cloned: what comes out is what went in.
+/// A record. It cannot be cloned, so a record that comes out is one that went in.
 #[derive(Debug)]
 pub struct Record {
     pub number: u32,
     pub key: u8,
     pub ask: Ask,
-    /// So many attempts are refused.
+    /// The number of attempts that the service refuses.
     pub fails: u32,
     pub timestamp: Option<Timestamp>,
     _alive: Alive,
@@ -51,7 +51,7 @@ impl Control {
 
 type Element = StreamElement<Record>;
 
-/// The elements of a stream, and its control elements each with the number of records before it.
+/// Returns the elements of a stream, and its control elements, each with the number of records before it.
 pub fn elements(tally: &Arc<Tally>) -> (VecDeque<Element>, Vec<(u32, Control)>) {
     let plan = &tally.plan;
     let mut random = StdRng::seed_from_u64(!plan.seed);

@@ -1,4 +1,4 @@
-//! What has happened in a stream so far, seen from all its threads.
+//! The events of a stream so far, from all its threads.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -9,7 +9,7 @@ use inflight::{AttemptInfo, Order};
 
 use super::plan::{Habit, KEYS, Plan};
 
-/// Counters, and what was found to be wrong.
+/// Counters, and the faults found.
 pub struct Tally {
     pub plan: Plan,
     alive: AtomicU32,
@@ -21,13 +21,13 @@ pub struct Tally {
     pub invoked: AtomicU32,
     /// Attempts that have come to an end of their own.
     pub answered: AtomicU32,
-    /// Records that the consumer has been handed.
+    /// Records that the consumer has received.
     pub received: AtomicU32,
-    /// Steps that the consumer has made beside that.
+    /// Other steps of the consumer.
     pub steps: AtomicU32,
-    /// Of each record: its request id and one more, or zero.
+    /// For each record: its request id plus one, or zero.
     request_ids: Box<[AtomicU64]>,
-    /// Of each record.
+    /// For each record: the number of its attempts.
     attempts: Box<[AtomicU32]>,
     running: [AtomicU32; KEYS],
     cut: Mutex<Option<oneshot::Sender<()>>>,
@@ -68,17 +68,17 @@ impl Tally {
         counters.map(|(name, counter)| (name, counter.load(SeqCst)))
     }
 
-    /// A number that grows whenever anything happens.
+    /// A number that grows with every event.
     pub fn progress(&self) -> u64 {
         self.counters().into_iter().map(|(_, count)| u64::from(count)).sum()
     }
 
-    /// Says that something is not as it should be.
+    /// Records a fault.
     pub fn wrong(&self, what: impl Into<String>) {
         self.wrong.lock().unwrap().push(what.into());
     }
 
-    /// What is not as it should be.
+    /// The faults.
     pub fn all_wrong(&self) -> Vec<String> {
         self.wrong.lock().unwrap().clone()
     }
@@ -87,8 +87,8 @@ impl Tally {
         self.alive.load(SeqCst)
     }
 
-    /// C2: what was taken in and not handed out fits into the capacity. The consumer counts a record after it has
-    /// been handed out, so that one may have been replaced already.
+    /// C2: the records taken in and not handed out fit into the capacity. The consumer counts a record after it has
+    /// been handed out, so one more may have been taken in already.
     pub fn pull(&self) {
         let pulled = self.pulled.fetch_add(1, SeqCst) + 1;
         let inside = pulled - self.received.load(SeqCst).min(pulled);
@@ -113,19 +113,19 @@ impl Tally {
             self.cut();
         }
         let others = self.running[key as usize].fetch_add(1, SeqCst);
-        // The task of an attempt that has timed out is cancelled, and gone when its runtime comes to it.
+        // The task of an attempt that has timed out is cancelled, and dropped when its runtime comes to it.
         if self.plan.order == Order::ByKey && others > 0 && !self.plan.is_impatient() {
             self.wrong(format!("O3: record {record} with {others} running of its key {key}"));
         }
         Running { tally: Arc::clone(self), key, _alive: Alive::new(self) }
     }
 
-    /// How many attempts of a record have begun.
+    /// The number of attempts of a record that have begun.
     pub fn attempts_of(&self, record: u32) -> u32 {
         self.attempts[record as usize].load(SeqCst)
     }
 
-    /// R6: no two records have one request id.
+    /// R6: no two records have the same request id.
     pub fn check_request_ids(&self) {
         let ids = self.request_ids.iter().map(|id| id.load(SeqCst)).enumerate();
         let mut ids: Vec<_> = ids.filter(|(_, id)| *id != 0).map(|(at, id)| (id, at)).collect();
@@ -142,7 +142,7 @@ impl Tally {
         }
     }
 
-    /// Resolves when the plan says that the consumer is cancelled.
+    /// Resolves at the point at which the plan cancels the consumer.
     pub fn when_cut(&self) -> oneshot::Receiver<()> {
         let (cut, when) = oneshot::channel();
         *self.cut.lock().unwrap() = Some(cut);
@@ -166,7 +166,7 @@ impl fmt::Debug for Tally {
     }
 }
 
-/// Something that must be gone when the stream is (L2).
+/// A guard for something that must be dropped when the stream is (L2).
 #[derive(Debug)]
 pub struct Alive(Arc<Tally>);
 
@@ -183,7 +183,7 @@ impl Drop for Alive {
     }
 }
 
-/// An attempt that has not ended.
+/// A guard for an attempt that has not ended.
 #[derive(Debug)]
 pub struct Running {
     tally: Arc<Tally>,

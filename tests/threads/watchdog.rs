@@ -1,4 +1,5 @@
-//! Looks at streams and touches nothing: whoever polls or wakes a stage that sleeps wrongly wakes it up.
+//! A watchdog that reads the progress of streams and touches nothing: polling or waking a stage that has missed a
+//! wake-up would hide the fault.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -9,17 +10,17 @@ use inflight::StageHandle;
 
 use super::consumer::Stream;
 
-/// Between two looks. A machine that stands still does not look either.
+/// The time between two looks. If the whole machine stalls, the watchdog stalls too.
 const TICK: Duration = Duration::from_millis(20);
 
-/// So many looks without progress are suspicious: 5 s.
+/// The number of looks without progress that is suspicious: 5 s.
 const PATIENCE: u32 = 250;
 
-/// One stream at a time, for all to see.
+/// A lane, which runs one stream at a time.
 #[derive(Default)]
 pub struct Lane {
     stream: Mutex<Option<Stream>>,
-    /// Streams that are over, and the records that came out of them.
+    /// The number of streams that have ended, and of the records that came out of them.
     pub streams: AtomicU64,
     pub records: AtomicU64,
 }
@@ -34,7 +35,7 @@ impl Lane {
         self.records.fetch_add(u64::from(records), SeqCst);
     }
 
-    /// Changes whenever anything happens. Nothing if there is no stream.
+    /// A number that changes with every event; `None` if there is no stream.
     fn progress(&self) -> Option<(u64, u64)> {
         let stream = self.stream.lock().unwrap();
         let progress = stream.as_ref()?.tally.progress();
@@ -49,15 +50,15 @@ impl Lane {
     }
 }
 
-/// What the watchdog remembers of a lane.
+/// The watchdog's state for a lane.
 #[derive(Clone, Default)]
 struct Last {
     progress: Option<(u64, u64)>,
     looks: u32,
 }
 
-/// Watches until `is_over`. If a lane makes no progress, it calls `calm`, so that the others come to an end; and if the lane
-/// makes none although it has the machine for itself, that is not slowness. The report is returned then.
+/// Watches until `is_over`. If a lane makes no progress, it calls `calm`, so that the other lanes end. If the lane
+/// still makes no progress, alone on the machine, it is not slow but stuck, and the report is returned.
 pub fn watch(
     lanes: &[impl std::ops::Deref<Target = Lane>],
     mut is_over: impl FnMut() -> bool,
@@ -83,7 +84,7 @@ pub fn watch(
     Ok(())
 }
 
-/// Waits for what happens soon; whether it has.
+/// Waits for a condition that should soon be true. Returns true if it is.
 pub fn wait(mut is_so: impl FnMut() -> bool) -> bool {
     (0..2 * PATIENCE).any(|_| {
         let so = is_so();

@@ -1,4 +1,4 @@
-//! A whole stage, in whichever way it runs and over whichever runtime.
+//! A whole stage, for each way to run it and each runtime.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ pub type Done = Outcome<Record, Answer, Refused>;
 type Policy = AsyncWait<FixedDelay, KeyBy<fn(&Record) -> u8>>;
 type StageEnd<'a> = Option<Result<(), &'a StageError<Refused>>>;
 
-/// What the consumer sees of a stage.
+/// The consumer's view of a stage.
 pub trait Whole: Send {
     fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>>;
     fn set_capacity(&mut self, capacity: usize);
@@ -29,7 +29,7 @@ pub trait Whole: Send {
     fn stop(&mut self, within: Option<Duration>);
     fn metrics(&self) -> Metrics;
     fn end(&self) -> StageEnd<'_>;
-    /// If it has a task of its own.
+    /// The handle, if the stage has a task of its own.
     fn handle(&self) -> Option<StageHandle>;
 }
 
@@ -80,7 +80,7 @@ fn policy(plan: &Plan) -> Policy {
     policy
 }
 
-/// Values outcomes are elements too.
+/// Converts plain outcomes into elements.
 pub trait Outcomes: StreamKind {
     fn element(item: Self::Item<Done>) -> StreamElement<Done>;
 }

@@ -22,7 +22,7 @@ use crate::thread::{Millis, Thread};
 
 const RECORDS: u32 = 16;
 
-/// How a stage and its requests are run.
+/// The way in which a stage and its requests run.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     InPlace,
@@ -35,7 +35,7 @@ enum Way {
 const WAYS: [Way; 5] =
     [Way::InPlace, Way::Run, Way::SpawnedStage, Way::RequestsSpawned, Way::BothSpawned];
 
-/// The outcomes of a stage whose requests are `ask`, after each of which the consumer computes.
+/// Returns the outcomes of a stage whose requests are `ask`. The consumer computes after each outcome.
 fn outcomes<R, Fut>(
     way: Way,
     policy: AsyncWait<R, Unkeyed>,
@@ -135,7 +135,7 @@ fn a_request_that_computes_takes_no_neighbour_with_it() {
     }
 }
 
-// T1, T6: and what is late is late, beside a busy consumer as beside none.
+// T1, T6: a late request times out, next to a busy consumer as next to an idle one.
 #[test]
 fn what_has_no_answer_by_its_deadline_times_out() {
     async fn ask(thread: Thread, number: u32) -> Result<(), ()> {
@@ -157,7 +157,7 @@ fn what_has_no_answer_by_its_deadline_times_out() {
     }
 }
 
-// T6, R3: the end of a backoff is not a deadline that an answer could meet; it waits for nobody.
+// T6, R3: no answer could come before the end of a backoff, so it is judged by the clock alone.
 #[test]
 fn a_backoff_ends_although_nothing_was_delivered() {
     let thread = Thread::default();
@@ -181,7 +181,7 @@ fn a_backoff_ends_although_nothing_was_delivered() {
     assert_eq!(asked.get(), 2);
 }
 
-// T6, K3: the same for the limit of a drain; what is before the barrier had its answer.
+// T6, K3: the same for the limit of a drain: the records before the barrier had their answers.
 #[test]
 fn a_busy_consumer_fails_no_drain() {
     let thread = Thread::default();
@@ -206,7 +206,7 @@ fn a_busy_consumer_fails_no_drain() {
     });
 }
 
-// T6, L3: and for that of a stop.
+// T6, L3: the same for the limit of a stop.
 #[test]
 fn a_busy_consumer_shuts_nothing_down() {
     let thread = Thread::default();
@@ -231,7 +231,7 @@ fn a_busy_consumer_shuts_nothing_down() {
     });
 }
 
-// T1, T7: many deadlines cost a bounded number of passes, beside neighbours that compute as well.
+// T1, T7: many deadlines cost a bounded number of passes of the executor, also next to neighbours that compute.
 #[test]
 fn many_deadlines_beside_a_slow_neighbour_are_not_judged_later_and_later() {
     const PASS: Millis = 20;
@@ -243,7 +243,7 @@ fn many_deadlines_beside_a_slow_neighbour_are_not_judged_later_and_later() {
     let neighbour = {
         let thread = thread.clone();
         async move {
-            thread.clone().sleep(990).await; // when all has been asked for, one after the other
+            thread.clone().sleep(990).await; // when all requests have been made, one after the other
             loop {
                 thread.compute(PASS);
                 thread.clone().sleep(0).await;
@@ -285,7 +285,7 @@ impl Stream for Slowly {
     }
 }
 
-/// What a source has.
+/// A source of these items.
 struct Items<T>(Vec<T>);
 
 impl<T> Unpin for Items<T> {}

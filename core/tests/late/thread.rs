@@ -1,5 +1,5 @@
-//! A runtime with one thread: tasks in a queue, and a clock and timers that are looked at only when the queue is empty, as
-//! by any runtime. A task that computes moves the clock on, and nothing is delivered meanwhile.
+//! A runtime with one thread. Tasks stand in a queue, and the clock and the timers are checked only when the queue is
+//! empty, as in any runtime. A task that computes moves the clock, and nothing is delivered meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,13 +25,13 @@ struct Inner {
     queue: Arc<Mutex<VecDeque<usize>>>,
     tasks: RefCell<BTreeMap<usize, Task>>,
     spawned: Cell<usize>,
-    /// By when they fire, and in the order in which they were set.
+    /// Sorted by the instants at which they fire, and then by the order in which they were set.
     timers: RefCell<BTreeMap<(Millis, usize), Waker>>,
     timers_set: Cell<usize>,
 }
 
 impl Thread {
-    /// Runs a future and all tasks to the future's end.
+    /// Runs a future and all tasks until the future is ready.
     pub(crate) fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> T {
         let result = Rc::new(Cell::new(None));
         let end = Rc::clone(&result);
@@ -48,7 +48,7 @@ impl Thread {
         }
     }
 
-    /// The thread computes, and does nothing else.
+    /// The thread computes and does nothing else: moves the clock.
     pub(crate) fn compute(&self, time: Millis) {
         self.0.now.set(self.0.now.get() + time);
     }
@@ -76,7 +76,7 @@ impl Thread {
         }
     }
 
-    /// Waits for the next timer, and wakes for all whose time has come.
+    /// Moves the clock to the next timer, and wakes the tasks of all timers that are due.
     fn deliver(&self) {
         let first = self.0.timers.borrow().keys().next().copied();
         let (at, _) = first.expect("everything sleeps for ever");
@@ -110,7 +110,7 @@ impl Wake for Queued {
     }
 }
 
-/// Ready when it has been delivered, not when its time has come.
+/// Ready once the timer has been delivered, which may be later than its instant.
 struct Alarm {
     thread: Thread,
     at: Millis,

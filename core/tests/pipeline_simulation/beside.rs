@@ -1,5 +1,5 @@
-//! A stage that is run with its consumer, which takes its time and hands on: a stream of what is handed on, to be polled by
-//! whoever takes it.
+//! A stage that runs with its consumer as one future. The consumer is slow and passes each element on, into a stream
+//! that the next stage polls.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 type Running<E> = Pin<Box<dyn Future<Output = Result<(), E>>>>;
 
-/// From the consumer to whoever takes: one element.
+/// The element on its way from the consumer to the next stage.
 pub(crate) struct Desk<T>(Rc<RefCell<(Option<T>, Option<Waker>)>>);
 
 impl<T> Clone for Desk<T> {
@@ -26,7 +26,7 @@ impl<T> Desk<T> {
         Self(Rc::new(RefCell::new((None, None))))
     }
 
-    /// Waits until the element has been taken.
+    /// Waits until the next stage has taken the element.
     pub(crate) async fn hand_on(self, element: T) {
         self.0.borrow_mut().0 = Some(element);
         poll_fn(|cx| {
@@ -46,7 +46,7 @@ impl<T> Desk<T> {
 }
 
 pub(crate) struct Beside<T, E> {
-    /// `None` once it has ended.
+    /// `None` once the stage has ended.
     run: Option<Running<E>>,
     desk: Desk<T>,
 }

@@ -1,4 +1,4 @@
-//! A single-threaded executor on virtual time, that polls whatever was woken in a random order.
+//! A single-threaded executor on virtual time. It polls woken tasks in a random order.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -23,7 +23,7 @@ impl Wake for Flag {
 
 struct Task {
     flag: Arc<Flag>,
-    /// `None` once it is over.
+    /// `None` once the task has ended.
     future: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
     is_cancelled: Cell<bool>,
 }
@@ -88,13 +88,13 @@ impl Virtual {
                 (tasks, _) => woken[world.below(tasks)].poll(),
             }
         };
-        // The process is gone, and everything that was in its memory.
+        // The process is dead: everything in its memory is dropped.
         let tasks = self.tasks.take();
         tasks.iter().for_each(|task| drop(task.future.take()));
         ended
     }
 
-    /// Some virtual time passes.
+    /// Lets some virtual time pass.
     pub(crate) fn sleep(&self, nanos: i64) -> impl Future<Output = ()> + use<> {
         let (clock, alarm) = (Rc::clone(&self.clock), self.clock.alarm());
         alarm.set(Some(clock.now() + nanos));
@@ -150,7 +150,7 @@ impl<F: Future + 'static> Spawner<F> for Virtual {
     }
 }
 
-/// Awaits a task; dropping it cancels the task.
+/// Awaits a task; dropping the handle cancels the task.
 pub(crate) struct Handle<T> {
     join: Rc<Join<T>>,
     task: Rc<Task>,

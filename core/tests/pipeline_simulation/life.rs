@@ -22,7 +22,7 @@ use crate::world::{KEYS, World};
 
 type Elements<T> = Pin<Box<dyn Stream<Item = StreamElement<T>>>>;
 
-/// Whether the job is done.
+/// True if the job is done.
 pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
     let runtime = Virtual::new();
     let (w, r) = (|| Rc::clone(world), || runtime.clone());
@@ -43,7 +43,7 @@ pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
     if let Some(at) = plan.stop_at.filter(|at| world.steps() < *at) {
         let (handle, sleep) = (pipeline.stop_handle(), runtime.sleep(at as i64 * 500_000));
         use inflight_core::Spawner;
-        // Nobody waits for it.
+        // The handle is dropped: nothing waits for it.
         std::mem::forget(runtime.spawn(async move {
             sleep.await;
             handle.stop();
@@ -60,7 +60,7 @@ pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
         None | Some(Ok(Ended::Stopped)) => Ok(false),
         Some(Ok(Ended::Finished)) => Ok(true),
         Some(Ok(ended @ Ended::SourceFailed)) => Err(format!("{ended:?} is an error")),
-        // Planned to fail, and to be run again.
+        // A planned failure, after which the job runs again.
         Some(Err(
             PipelineError::Sink(_)
             | PipelineError::Source(_)
@@ -99,7 +99,7 @@ fn stages(
     Ok(elements)
 }
 
-/// The record that a value came from, whatever stage it has been through.
+/// The record that a value came from, whichever stages it has passed.
 fn key(value: &u32) -> u32 {
     let mut record = *value;
     while record >= 10 {
@@ -108,7 +108,7 @@ fn key(value: &u32) -> u32 {
     record % KEYS
 }
 
-/// Said by the service when it wants to be asked again.
+/// The service's answer when it asks for a retry.
 const REFUSED: u32 = 99;
 
 fn stage<K: KeySelector<u32> + 'static>(
@@ -160,7 +160,7 @@ fn stage<K: KeySelector<u32> + 'static>(
     })
 }
 
-/// Outcomes as the next stage takes them, or the sink.
+/// Converts outcomes for the next stage, or for the sink.
 struct Values(Elements<Outcome<u32, u32, u32>>);
 
 impl Stream for Values {

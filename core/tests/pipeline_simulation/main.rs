@@ -1,19 +1,18 @@
-//! Whole pipelines live through crashes at **every** step: between pre-commit, save, commit and
-//! acknowledgement, while they flow, and while they recover; with stores that fail, tear and delay, and
-//! sinks and sources that fail. Whatever happens, the sink holds in the end what a model says: the outcome
-//! of each record, once.
+//! Whole pipelines survive crashes at **every** step: between pre-commit, save, commit and acknowledgement, while
+//! records flow, and during recovery; with stores that fail, tear and delay, and sinks and sources that fail. In the
+//! end the sink always holds the output of a model: the outcome of each record, once.
 //!
-//! For each seed the pipeline runs once without a crash, and its steps are counted. Then it runs anew for
-//! each of them, dies there, and goes on in further lives until it is done. These die at random; or, in a test
-//! of its own, at every step of their recovery: of the first, or of the recovery after a recovery that died, or
-//! of the third in a row.
+//! For each seed the pipeline runs once without a crash, which counts its steps. Then it runs anew for each of these
+//! steps, dies there, and goes on in further lives until the job is done. Further lives die at random. In a test of
+//! its own they die at every step of their recovery: of the first recovery, of the second one after a first that
+//! died, or of the third in a row.
 //!
-//! `INFLIGHT_SCHEDULES=N` runs so many seeds, `INFLIGHT_SEED=S` one of them and tells which step it was.
+//! `INFLIGHT_SCHEDULES=N` runs N seeds; `INFLIGHT_SEED=S` runs one of them and prints the step of the failure.
 
 #![cfg(feature = "alloc")]
 
 mod beside;
-#[allow(dead_code)] // what only the stage's simulation asks for
+#[allow(dead_code)] // used by the stage's simulation only
 #[path = "../stage_simulation/clock.rs"]
 mod clock;
 mod executor;
@@ -36,25 +35,25 @@ use crate::plan::{Flaw, Plan};
 use crate::random::Random;
 use crate::world::{Deaths, World};
 
-/// How many seeds a plain `cargo test` runs.
+/// The number of seeds that a plain `cargo test` runs.
 const SEEDS: u64 = 2_000;
 
-/// And how many of those in which recoveries die, which are twice the work.
+/// The number of seeds in which recoveries die, which take twice the work.
 const SEEDS_IN_RECOVERY: u64 = 800;
 
-/// How many recoveries die in a row, at most.
+/// The most recoveries that die in a row.
 const IN_A_ROW: usize = 3;
 
-/// More lives than any job should take.
+/// A bound on the lives of a job; a job that needs more makes no progress.
 const MAX_LIVES: u32 = 40;
 
-/// What came of jobs, in all their lives.
+/// The counts of all jobs and their lives.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     runs: u64,
     steps: u64,
     lives: u64,
-    /// Of the runs those in which as many recoveries were cut short, one after the other, and one.
+    /// The runs by the number of recoveries that died in a row, less one.
     in_a_row: [u64; IN_A_ROW],
 }
 
@@ -67,7 +66,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// Runs a job to its end; its processes die as planned, and how long each recovery took is told.
+/// Runs a job to its end. Its processes die as planned. Returns the number of steps that each recovery took.
 fn job(plan: &Plan, deaths: &Deaths) -> Result<(Tally, Vec<u64>), String> {
     let world = World::new(plan, deaths);
     for life in 1..=MAX_LIVES {
@@ -83,8 +82,8 @@ fn job(plan: &Plan, deaths: &Deaths) -> Result<(Tally, Vec<u64>), String> {
     Err(format!("{deaths:?}: it is not done after {MAX_LIVES} lives"))
 }
 
-/// The job without a crash, and with one at each of its steps. The processes that follow die at random if
-/// told so, or not at all.
+/// Runs the job without a crash, and with one at each of its steps. The following processes die at random, if asked
+/// for, or not at all.
 fn every_crash(plan: &Plan, recoveries: Option<Vec<u64>>) -> Result<Tally, String> {
     let (mut tally, _) = job(plan, &Deaths::default())?;
     for step in 1..=tally.steps {
@@ -93,8 +92,8 @@ fn every_crash(plan: &Plan, recoveries: Option<Vec<u64>>) -> Result<Tally, Strin
     Ok(tally)
 }
 
-/// After a crash at every fourth step of the job a crash at each step of its recovery; or of the recovery from
-/// such a crash, or of the recovery from that one. Which steps and how many recoveries depends on the seed.
+/// Crashes the job at every fourth step, and then at each step of its recovery; or of the recovery from such a crash,
+/// or of the recovery after that. The seed selects the steps and the number of recoveries.
 fn every_crash_in_recovery(plan: &Plan) -> Result<Tally, String> {
     let (mut tally, _) = job(plan, &Deaths::default())?;
     for first in (1 + plan.seed % 4..=tally.steps).step_by(4) {
@@ -106,7 +105,7 @@ fn every_crash_in_recovery(plan: &Plan) -> Result<Tally, String> {
             let (more, took) = job(plan, &deaths)?;
             tally += more;
             match took.get(recoveries.len()) {
-                None => break 0, // it was done already
+                None => break 0, // the job was done already
                 Some(steps) if recoveries.len() == before => break *steps,
                 Some(steps) => recoveries.push(1 + random.below(*steps as usize) as u64),
             }
@@ -120,7 +119,7 @@ fn every_crash_in_recovery(plan: &Plan) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// Goes through so many seeds, or the one that the environment names, on all processors.
+/// Runs that many seeds, or the one that the environment names, on all processors.
 fn of_all_seeds(seeds: u64, run: impl Fn(&Plan) -> Result<Tally, String> + Sync) {
     if let Some(seed) = number("INFLIGHT_SEED") {
         let plan = Plan::random(seed);
@@ -167,7 +166,7 @@ fn a_crash_at_any_step_of_a_recovery_loses_nothing_and_doubles_nothing() {
     of_all_seeds(SEEDS_IN_RECOVERY, every_crash_in_recovery);
 }
 
-/// It proves nothing unless it notices when something is wrong.
+/// The control: the simulation must find each fault that is planted.
 #[test]
 fn what_is_wrong_is_noticed() {
     for flaw in [Flaw::CommitsBeforeTheSave, Flaw::SavesTooLittle, Flaw::ForgetsFailedCheckpoints] {
@@ -176,7 +175,7 @@ fn what_is_wrong_is_noticed() {
     }
 }
 
-/// And the same of recoveries: these three do harm only to one who dies while he recovers.
+/// The control for recoveries: these three faults do harm only in a life that dies during its recovery.
 #[test]
 fn what_is_wrong_in_a_recovery_is_noticed() {
     for flaw in
@@ -190,7 +189,7 @@ fn what_is_wrong_in_a_recovery_is_noticed() {
     }
 }
 
-/// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.
+/// Prints a line also when the test passes: the harness captures `println!`, but not this.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").expect("standard error takes it");
 }

@@ -1,4 +1,4 @@
-//! What a job is like, from a seed.
+//! The plan of a job, drawn from a seed.
 
 use std::time::Duration;
 
@@ -11,38 +11,38 @@ pub(crate) enum Order {
     ByKey,
 }
 
-/// Who drives the stages.
+/// The way in which the stages are driven.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Drive {
     OnTask,
     InPlace,
-    /// Each is run with a consumer that takes its time, and hands on.
+    /// Each stage runs with a slow consumer that passes its elements on.
     Run,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Medium {
-    /// Transactions, each under the number of its checkpoint.
+    /// A sink with transactions, each under the number of its checkpoint.
     Transactions,
-    /// A file that is cut back.
+    /// A file that is truncated.
     File,
 }
 
-/// Something that is wrong on purpose.
+/// A fault that is planted on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Flaw {
     None,
-    /// The sink commits while the checkpoint is not durable yet.
+    /// The sink commits before the checkpoint is durable.
     CommitsBeforeTheSave,
-    /// The store says that a checkpoint is durable when it is not.
+    /// The store reports a checkpoint as durable before it is.
     SavesTooLittle,
-    /// The sink describes only what was written since the last pre-commit, although that failed.
+    /// The sink describes only the output since the last pre-commit, although that checkpoint failed.
     ForgetsFailedCheckpoints,
-    /// While it recovers, the sink commits a transaction in two steps: a crash in between loses it.
+    /// During recovery the sink commits a transaction in two steps: a crash in between loses it.
     CommitsInTwoSteps,
-    /// The store writes a checkpoint anew when it is loaded: a crash on the way damages it.
+    /// The store rewrites a checkpoint when it is loaded: a crash in between damages it.
     RewritesWhatItLoads,
-    /// The source takes a seek to where it was sent before for one that it has done.
+    /// The source ignores a seek to the same position as in an earlier life.
     GoesOnBehindAnEarlierSeek,
 }
 
@@ -60,12 +60,12 @@ pub(crate) struct Plan {
     pub(crate) drains: bool,
     pub(crate) drain_limit: Option<Duration>,
     pub(crate) medium: Medium,
-    /// Chances of one in so many.
+    /// Chances, each of one in that many.
     pub(crate) save_fails: Option<usize>,
     pub(crate) others_fail: Option<usize>,
-    /// The newest checkpoint cannot be read any more, if nothing of it was committed.
+    /// The newest checkpoint becomes unreadable, if nothing of it was committed.
     pub(crate) decays: Option<usize>,
-    /// The step at which somebody stops the first life.
+    /// The step at which the first life is stopped.
     pub(crate) stop_at: Option<u64>,
     pub(crate) flaw: Flaw,
 }
@@ -96,7 +96,7 @@ impl Plan {
         .with_runs(random)
     }
 
-    /// Drawn last, so that all other jobs stay what they were.
+    /// Drawn last, so that older seeds still give the same jobs.
     fn with_runs(self, random: &mut Random) -> Self {
         if random.one_in(3) { Self { drive: Drive::Run, ..self } } else { self }
     }
@@ -111,12 +111,12 @@ impl Plan {
         Self { flaw, medium, ..self }
     }
 
-    /// Without anything that fails or stops by itself.
+    /// Removes planned failures and stops.
     pub(crate) fn calm(self) -> Self {
         Self { save_fails: None, others_fail: None, decays: None, stop_at: None, ..self }
     }
 
-    /// What a record comes to, by the function below, once for each stage.
+    /// The value of a record after all stages: the function below, applied once for each stage.
     pub(crate) fn outcome(&self, record: u32) -> u32 {
         (0..self.stages).fold(record, |value, _| match answer(value) {
             Ok(value) => value,
@@ -124,18 +124,18 @@ impl Plan {
         })
     }
 
-    /// What has to be in the sink in the end, in the order of the input.
+    /// The expected contents of the sink at the end, in the order of the input.
     pub(crate) fn outcomes(&self) -> Vec<u32> {
         (0..self.records).map(|record| self.outcome(record)).collect()
     }
 }
 
-/// What the service says. Failures are outcomes as well.
+/// The service's answer. Failures are outcomes as well.
 pub(crate) fn answer(value: u32) -> Result<u32, u32> {
     if value % 5 == 3 { Err(value * 10 + 1) } else { Ok(value * 10) }
 }
 
-/// Whether the first attempt is refused, and only another one is answered.
+/// Returns true if the service refuses the first attempt and answers the next one.
 pub(crate) fn is_refused_first(value: u32) -> bool {
     value % 4 == 2
 }

@@ -1,4 +1,4 @@
-//! Two sinks: one that has transactions, and a file that is cut back.
+//! Two sinks: one with transactions, and a file that is truncated.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::world::{Refused, World};
 pub(crate) struct Sink {
     pub(crate) world: Rc<World>,
     pub(crate) runtime: Virtual,
-    /// What was written and is on no medium yet.
+    /// Records that were written and are on no medium yet.
     pub(crate) buffer: Vec<u32>,
     /// Transactions that were prepared and not committed.
     pub(crate) open: Vec<u64>,

@@ -1,4 +1,4 @@
-//! A source of numbers that keeps only what was not acknowledged, with a watermark now and then.
+//! A source of numbers, with some watermarks. It keeps only the numbers that were not acknowledged.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::world::{Refused, World};
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Position {
     next: u64,
-    /// A watermark comes before the next record.
+    /// True if a watermark comes before the next record.
     mark: bool,
 }
 

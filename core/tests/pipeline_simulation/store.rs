@@ -14,8 +14,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The newest checkpoint cannot be read from now on, perhaps. Of what was committed the medium loses
-    /// nothing, and not all that it has: else nobody could be helped.
+    /// May make the newest checkpoint unreadable. The medium never loses a committed checkpoint, nor all checkpoints:
+    /// no pipeline could recover from that.
     fn decay(&self) {
         if !self.world.fails(self.world.plan.decays) {
             return;
@@ -29,7 +29,7 @@ impl Store {
         }
     }
 
-    /// Where it stands: in between there is none.
+    /// The slot of the checkpoint; while it is rewritten there is none.
     async fn rewrite_latest(&self) {
         let latest = self.world.media.borrow().slots.iter().rposition(|slot| slot.is_whole);
         let Some(latest) = latest else { return };
@@ -49,7 +49,7 @@ impl CheckpointStore for Store {
         if fails && world.one_in(3) {
             return Err(Refused("nothing was written"));
         }
-        // (A torn one does not say what number it had; one that cannot be read may do so again.)
+        // (A torn checkpoint has no readable number; an unreadable one may become readable again.)
         let is_behind = |slot: &Slot| slot.is_whole && slot.id >= id;
         let is_behind = world.media.borrow().slots.iter().any(is_behind);
         world.promise(!is_behind, "the numbers of checkpoints increase");
@@ -88,7 +88,7 @@ impl CheckpointStore for Store {
         self.decay();
         let media = &mut *world.media.borrow_mut();
         if !media.slots.iter().any(|slot| slot.is_whole) {
-            media.slots.clear(); // none was ever saved
+            media.slots.clear(); // as if none was ever saved
         }
         let damaged = media.slots.iter().rev().take_while(|slot| !slot.is_intact()).count();
         let latest = media.slots.iter().rev().nth(damaged);

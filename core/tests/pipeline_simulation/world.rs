@@ -1,4 +1,4 @@
-//! What outlives a process: the source, the store, the sink, and when the process dies.
+//! The things that survive a process: the source, the store and the sink; and the plan of its death.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::executor::Virtual;
 use crate::plan::{Medium, Order, Plan};
 use crate::random::Random;
 
-/// A medium that was planned to fail.
+/// The error of a medium that fails as planned.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) &'static str);
 
@@ -24,12 +24,12 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What a store holds under a number.
+/// The contents of a store under one number.
 pub(crate) struct Slot {
     pub(crate) id: CheckpointId,
     pub(crate) bytes: Vec<u8>,
     pub(crate) is_whole: bool,
-    /// It was whole, and cannot be read any more. But who can tell: it may come to light again.
+    /// A whole checkpoint that cannot be read any more. It may become readable again.
     pub(crate) is_lost: bool,
 }
 
@@ -39,27 +39,27 @@ impl Slot {
     }
 }
 
-/// When the processes of a job die.
+/// The points at which the processes of a job die.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deaths {
-    /// The step at which the first of them does.
+    /// The step at which the first process dies.
     pub(crate) first: Option<u64>,
-    /// How far the recoveries of the next ones get, each of which dies on its way, and the others do not.
-    /// `None`: those that follow die at random.
+    /// The steps at which the recoveries of the next processes die, one for each; the processes after them do not
+    /// die. `None`: the following processes die at random.
     pub(crate) recoveries: Option<Vec<u64>>,
 }
 
 #[derive(Default)]
 pub(crate) struct Media {
     pub(crate) slots: Vec<Slot>,
-    /// The sink's: what is committed, or in the file.
+    /// The sink's committed output, or its file.
     pub(crate) output: Vec<u32>,
     pub(crate) prepared: BTreeMap<u64, Vec<u32>>,
-    /// What the source need not keep.
+    /// The position up to which the source need not keep records.
     pub(crate) acknowledged: u64,
     /// The latest checkpoint whose commit has begun.
     pub(crate) committed: Option<CheckpointId>,
-    /// Where it was sent to last.
+    /// The position of its latest seek.
     pub(crate) sought: Option<u64>,
 }
 
@@ -69,15 +69,15 @@ pub(crate) struct World {
     steps: Cell<u64>,
     deaths: Deaths,
     crash_at: Cell<Option<u64>>,
-    /// The steps before this life, while it recovers: until its source is asked for the first time.
+    /// The number of steps before this life, during its recovery: until its source is polled for the first time.
     recovering_since: Cell<Option<u64>>,
-    /// How many steps each recovery has taken.
+    /// The number of steps that each recovery has taken.
     recoveries: RefCell<Vec<u64>>,
     is_dead: Cell<bool>,
-    /// Nothing fails from now on, so that it comes to an end.
+    /// True if nothing fails from now on, so that the job ends.
     is_calm: Cell<bool>,
     pub(crate) media: RefCell<Media>,
-    /// A promise that was broken.
+    /// The first promise that was broken.
     broken: RefCell<Option<String>>,
 }
 
@@ -107,9 +107,9 @@ impl World {
         self.is_dead.get()
     }
 
-    /// The next process, which may die as well: while it recovers, or soon after.
+    /// Begins the next process, which may die as well: during its recovery, or soon after.
     pub(crate) fn next_life(&self, life: u32) {
-        self.has_recovered(0); // as far as it came
+        self.has_recovered(0); // the number of steps it made before it died
         self.recovering_since.set(Some(self.steps()));
         self.is_dead.set(false);
         self.is_calm.set(life > 6);
@@ -120,14 +120,14 @@ impl World {
         self.crash_at.set(step.map(|step| self.steps() + step));
     }
 
-    /// The source is about to be asked, which is so many steps more.
+    /// Ends the recovery: the source is about to be polled, which is that many steps more.
     pub(crate) fn has_recovered(&self, more: u64) {
         if let Some(since) = self.recovering_since.take() {
             self.recoveries.borrow_mut().push(self.steps() + more - since);
         }
     }
 
-    /// How many steps the recoveries have taken, one after the other.
+    /// The number of steps of each recovery, one after the other.
     pub(crate) fn recoveries(&self) -> Vec<u64> {
         self.recoveries.borrow().clone()
     }
@@ -140,12 +140,12 @@ impl World {
         self.random.borrow_mut().one_in(chances)
     }
 
-    /// Whether something planned to fail, one time in so many, fails now.
+    /// Returns true if a planned failure, with a chance of one in that many, happens now.
     pub(crate) fn fails(&self, chances: Option<usize>) -> bool {
         !self.is_calm.get() && chances.is_some_and(|chances| self.one_in(chances))
     }
 
-    /// A step that may be the last one; whether it is.
+    /// Takes a step that may be the last one; returns true if it is.
     pub(crate) fn dies_here(&self) -> bool {
         self.steps.set(self.steps.get() + 1);
         if self.crash_at.get() == Some(self.steps.get()) {
@@ -154,7 +154,7 @@ impl World {
         self.is_dead()
     }
 
-    /// A step that takes some time, perhaps, and may be the last one.
+    /// Takes a step that may take some time and may be the last one.
     pub(crate) async fn step(&self, runtime: &Virtual) {
         if self.dies_here() {
             pending::<()>().await;
@@ -175,7 +175,7 @@ impl World {
         self.broken.take().map_or(Ok(()), Err)
     }
 
-    /// Whether the sink holds what the model says.
+    /// Compares the sink with the model.
     pub(crate) fn check_end(&self) -> Result<(), String> {
         self.check_promises()?;
         let media = self.media.borrow();

@@ -1,4 +1,4 @@
-//! Checkpoints in the simulated world: taken, on their way in barriers, and gone on from.
+//! Checkpoints in the simulated world: taking them, carrying them in barriers, and restoring from them.
 
 use inflight_core::{
     Barrier, BarrierMode, Checkpoint, CheckpointError, CheckpointId, RestoreError,
@@ -10,7 +10,7 @@ use crate::setup::{Setup, Storage};
 use crate::subject::{NAME, Subject};
 use crate::world::{SavedPoint, World, said_ok, same};
 
-/// A barrier that came out, in the model's words.
+/// Converts a barrier that came out into the model's terms.
 pub(crate) fn barrier(barrier: &Barrier) -> Output {
     let id = barrier.checkpoint.id().0;
     match barrier.mode {
@@ -25,7 +25,7 @@ pub(crate) fn barrier(barrier: &Barrier) -> Output {
 }
 
 impl World {
-    /// K4: what the sink saves.
+    /// K4: the sink saves the checkpoint.
     pub(crate) fn barrier_out(&mut self, barrier: Barrier) -> Result<(), String> {
         let Barrier { mode, checkpoint, .. } = barrier;
         match mode {
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    /// K3: nothing to keep.
+    /// K3: the section of a drained checkpoint is empty.
     fn drain_barrier_out(&mut self, checkpoint: Checkpoint) -> Result<(), String> {
         let id = checkpoint.id().0;
         let which = self.drain_barriers.iter().position(|barrier| barrier.0 == id);
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// K1, C6: at any moment, and twice the same.
+    /// K1, C6: a snapshot can be taken at any moment, and is the same twice.
     pub(crate) fn snapshot(&mut self) -> Result<(), String> {
         self.checkpoints += 1;
         let id = CheckpointId(self.checkpoints);
@@ -80,7 +80,7 @@ impl World {
         Ok(())
     }
 
-    /// The process dies, and another one goes on from what is saved; without that, from the start.
+    /// The process dies. The next one goes on from the saved checkpoint or, without one, from the start.
     pub(crate) fn crash(
         &mut self,
         capacity: usize,
@@ -131,7 +131,7 @@ impl World {
         Ok(())
     }
 
-    /// All that a life after a crash begins with.
+    /// The complete initial state of a life after a crash.
     pub(crate) fn origin(&self) -> String {
         let saved = self.saved.as_ref();
         let saved =

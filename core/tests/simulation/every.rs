@@ -1,17 +1,17 @@
-//! Small cases in every interleaving: a few records, at most one watermark, one barrier and one crash,
-//! and at each point every thing that could happen next.
+//! Small cases in every interleaving: a few records, at most one watermark, one barrier and one crash, and at each
+//! point every event that could happen next.
 //!
-//! *All* of them: four records, a watermark and a barrier of either mode in every mixture, in every order
-//! that the operator knows; the next element is pushed, any attempt that is running succeeds, or the
-//! process dies, once or never, at any point, and then again everything that can happen does, up to the
-//! end. There attempts start and outputs are taken as soon as they can. The other families let these wait,
-//! or calls fail and time out; since that multiplies, they have fewer records or leave out the watermark,
-//! the barrier or the crash, as their names say. Four records with a watermark, a barrier, a crash *and*
-//! attempts or outputs that wait, failures or timeouts are not enumerated: random schedules are for that.
+//! The largest family enumerates *all* interleavings of four records, a watermark and a barrier of either mode, in
+//! every mixture and in every order of the operator. At each point the next element is pushed, any running attempt
+//! succeeds, or the process dies (once or never), and after a crash every event that can happen does, up to the end.
+//! In this family attempts start, and outputs are taken, as soon as they can. In the other families attempts or
+//! outputs wait, or calls fail and time out; since that multiplies the cases, these families have fewer records or
+//! leave out the watermark, the barrier or the crash, as their names say. Four records with a watermark, a barrier, a
+//! crash *and* waiting attempts or outputs, failures or timeouts are not enumerated: random schedules cover them.
 //!
-//! Fixed are also: two keys in turn, event times a second after the watermark before them, one retry after 3 ms, time
-//! that passes by 1 ms a step or to the next deadline (where there are timeouts at all), the capacity
-//! before and after the crash, a clock that begins anew after it, and the end after the last element.
+//! Some things are fixed: two keys in turn, event times of one second after the previous watermark, one retry after 3
+//! ms, steps of 1 ms or to the next deadline (where there are timeouts at all), the capacity before and after the
+//! crash, a clock that starts anew after it, and the end of the input after the last element.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use crate::values::End;
 use crate::world::World;
 use crate::{run, say};
 
-/// A family of cases. The input is every mixture of its records with its control elements.
+/// A family of cases. The inputs are all mixtures of its records with its control elements.
 #[derive(Clone, Copy)]
 struct Family {
     name: &'static str,
@@ -36,9 +36,9 @@ struct Family {
     /// Time may also pass to the next deadline.
     timeout: Option<u64>,
     attempt_timeout: Option<u64>,
-    /// The process may die once, and another one go on with this capacity.
+    /// The process may die once; the next one goes on with this capacity.
     crash: Option<usize>,
-    /// Attempts are started one at a time, and may wait; otherwise all that can start do.
+    /// Attempts start one at a time, and may wait; otherwise all attempts start that can.
     starts_wait: bool,
     /// Outputs are taken one at a time, and may wait; otherwise all are taken at once.
     outputs_wait: bool,
@@ -228,7 +228,7 @@ fn every_interleaving_of_small_cases() {
     }
 }
 
-/// The records in order, with the control elements in every order at every place among them.
+/// Returns the records in order, with the control elements in every order at every place among them.
 fn mixtures(family: &Family) -> Vec<Vec<Step>> {
     let record = |number| Step::Record { key: number % 2, timestamp: Some(1) };
     let mut inputs = vec![(0..family.records).map(record).collect::<Vec<_>>()];
@@ -246,7 +246,7 @@ fn mixtures(family: &Family) -> Vec<Vec<Step>> {
     inputs
 }
 
-/// Runs every interleaving of one input and returns how many there are.
+/// Runs every interleaving of one input and returns their number.
 fn every(family: &Family, order: Order, input: &[Step]) -> u64 {
     let mut setup = Setup::plain(order, family.capacity);
     setup.timeout = family.timeout;
@@ -269,8 +269,8 @@ fn every(family: &Family, order: Order, input: &[Step]) -> u64 {
     }
 }
 
-/// Runs one interleaving to its end, or to a crash after which nothing new can happen. Returns how many
-/// it stands for.
+/// Runs one interleaving to its end, or to a crash whose continuations are known already. Returns the number of
+/// interleavings that it stands for.
 fn one(
     family: &Family,
     setup: &Setup,
@@ -318,7 +318,7 @@ fn one(
                 }
             }
             Step::ToDeadline(_) => act(&mut world, Step::Judge(Choice::Fail))?,
-            // So that not all deadlines fall on the same instant.
+            // This keeps deadlines from all falling on the same instant.
             _ if family.timeout.is_some() => act(&mut world, Step::Pass(1_000_000))?,
             _ => {}
         }
@@ -328,7 +328,7 @@ fn one(
 }
 
 impl Family {
-    /// Everything that can happen next.
+    /// Returns every event that can happen next.
     fn possible(&self, world: &World, next: Option<&Step>, has_crashed: bool) -> Vec<Step> {
         let mut possible = Vec::from_iter(next.copied());
         for (which, attempt) in world.attempts().enumerate() {
@@ -355,19 +355,19 @@ impl Family {
     }
 }
 
-/// The lives after a crash. Such a life begins with a new operator and the bytes of a checkpoint, and so
-/// what can happen in it depends on nothing else that was before: each is lived once in all ways, and
-/// counted wherever it begins again.
+/// The lives after a crash. Such a life begins with a new operator and the bytes of a checkpoint, so its
+/// interleavings depend on nothing else: they are run once for each initial state, and only counted when the same
+/// state comes again.
 #[derive(Default)]
 struct Lives {
-    /// In how many ways each goes on, by all that it begins with.
+    /// The number of interleavings of each life, by its initial state.
     ways: HashMap<String, u64>,
-    /// The one that is being lived, and the choices that led to it.
+    /// The life that is being run, and the choices that led to it.
     current: Option<(String, Vec<usize>)>,
 }
 
 impl Lives {
-    /// A life begins; the number of its ways if they are known.
+    /// Begins a life. Returns the number of its interleavings if they are known.
     fn begin(&mut self, world: &World, choices: &Choices) -> Option<u64> {
         let way = choices.made();
         if self.current.as_ref().is_some_and(|(_, current)| *current == way) {
@@ -382,7 +382,7 @@ impl Lives {
         known
     }
 
-    /// An interleaving has come to its end.
+    /// Counts an interleaving that has ended.
     fn end(&mut self) {
         if let Some((origin, _)) = &self.current {
             *self.ways.entry(origin.clone()).or_default() += 1;
@@ -390,7 +390,7 @@ impl Lives {
     }
 }
 
-/// What was chosen at each point, to choose differently the next time.
+/// The choices of an interleaving, which determine the next one: a depth-first search.
 #[derive(Default)]
 struct Choices {
     taken: Vec<(usize, usize)>,
@@ -398,7 +398,7 @@ struct Choices {
 }
 
 impl Choices {
-    /// The choices that were made so far in this interleaving.
+    /// Returns the choices made so far in this interleaving.
     fn made(&self) -> Vec<usize> {
         self.taken[..self.at].iter().map(|(choice, _)| *choice).collect()
     }
@@ -413,7 +413,7 @@ impl Choices {
         choice
     }
 
-    /// Turns to the next combination; false after the last one.
+    /// Goes to the next combination; false after the last one.
     fn next(&mut self) -> bool {
         self.at = 0;
         while let Some((choice, of)) = self.taken.pop() {

@@ -1,4 +1,4 @@
-//! What the operator can do by now. The model knows every rule; scripts only use what is `true` here.
+//! Features of the operator. The model knows every rule; scripts use only the features that are `true` here.
 
 /// O3: records of one key in order.
 pub(crate) const BY_KEY: bool = true;
@@ -18,15 +18,14 @@ pub(crate) const KEPT_RESULTS: bool = true;
 pub(crate) const DRAIN_LIMIT: bool = true;
 /// L3: the end of everything that has no outcome yet.
 pub(crate) const SHUT_DOWN: bool = true;
-/// T4: an attempt timeout or the end of a backoff counts although it is judged late, when the call's
-/// own timeout has passed too; without, the call's timeout is all that counts then.
+/// T4: an attempt timeout or the end of a backoff counts although it is judged late, when the call's own timeout has
+/// passed as well; without this feature, only the call's timeout counts then.
 pub(crate) const LATE_JUDGEMENT_IN_ORDER: bool = false;
-/// K3: a drained checkpoint has a section too, an empty one; without, there is nothing to restore and
-/// requests are counted from 0 again.
+/// K3: a drained checkpoint has an empty section; without this feature it has none, and request ids start at 0 again.
 pub(crate) const DRAINED_SECTION: bool = true;
-/// K1: the rest of a backoff survives a restore also where a record of the same key comes first and
-/// has no outcome yet (it was done before the crash, and is called again).
+/// K1: the rest of a backoff survives a restore also if an earlier record of the same key has no outcome yet (it was
+/// done before the crash, and is called again).
 pub(crate) const BACKOFF_BEHIND_ITS_KEY: bool = true;
-/// R5: the rest of a backoff survives a restore also if the call gets its place after the end of the
-/// input, where all retries are to be made.
+/// R5: the rest of a backoff survives a restore also if the call gets its place after the end of the input, under the
+/// policy of all retries.
 pub(crate) const BACKOFF_AFTER_THE_END: bool = true;

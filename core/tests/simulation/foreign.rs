@@ -1,10 +1,10 @@
-//! Names of attempts that no operator under test has ever started.
+//! Ids of attempts that no operator under test has started.
 
 use std::sync::OnceLock;
 
 use inflight_core::{AsyncWait, AttemptId, FixedDelay, Instant, StreamElement};
 
-/// They come from an operator of another size, over several attempts.
+/// They come from several attempts of an operator of another size.
 pub(crate) fn names() -> &'static [AttemptId] {
     static NAMES: OnceLock<Vec<AttemptId>> = OnceLock::new();
     NAMES.get_or_init(|| {

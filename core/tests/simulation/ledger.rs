@@ -1,4 +1,4 @@
-//! What went in and what came out, and what must hold of the two whatever the model says.
+//! The inputs and the outputs, and rules that hold between them independently of the model.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub(crate) struct Passed {
     pub(crate) timestamp: Option<i64>,
 }
 
-/// A control element, and how many records went in before it.
+/// A control element, and the number of records that went in before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Mark {
     control: Control,
@@ -31,8 +31,7 @@ pub(crate) struct Point {
     position: usize,
 }
 
-/// The source's position is part of it, so that a copy is what a checkpoint keeps of the world
-/// around the operator.
+/// It includes the source's position, so that a copy of the ledger is the part of the world that a checkpoint keeps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     records_in: Vec<Passed>,
@@ -53,8 +52,8 @@ impl Ledger {
         self.records_in.len() as u32
     }
 
-    /// An event time so many seconds after the highest watermark. No two watermarks are the same: the
-    /// milliseconds tell them apart.
+    /// An event time that many seconds after the highest watermark. No two watermarks are equal, because their
+    /// milliseconds differ.
     pub(crate) fn time(&self, seconds: i64) -> i64 {
         (self.frontier.div_euclid(1000) + seconds) * 1000 + self.position as i64 % 1000
     }
@@ -77,12 +76,12 @@ impl Ledger {
         self.position += 1;
     }
 
-    /// A record left without an output.
+    /// Counts a record that left without an output.
     pub(crate) fn dropped(&mut self, number: u32) {
         self.dropped.insert(number);
     }
 
-    /// O5: what was not behind the watermarks on the way in is not behind those that are out.
+    /// O5: a record that was not late on its way in is not late on its way out.
     pub(crate) fn record_out(&mut self, record: Passed) -> Result<(), String> {
         let is_behind = |mark: &Mark| match (mark.control, record.timestamp) {
             (Control::Watermark(watermark), Some(timestamp)) => watermark >= timestamp,
@@ -98,7 +97,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// O1, O2: everything before it is out, and nothing else.
+    /// O1, O2: when a control element comes out, everything before it is out, and nothing after it.
     pub(crate) fn control_out(&mut self, control: Control) -> Result<(), String> {
         let out: BTreeSet<u32> = self.records_out.iter().map(|record| record.number).collect();
         let fits = |mark: &&Mark| {
@@ -116,13 +115,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// K3: a drain barrier that took too long goes ahead.
+    /// K3: a drain barrier whose time limit has passed overtakes.
     pub(crate) fn late_drain_out(&mut self, id: u64) {
         self.late_drains.insert(id);
     }
 
-    /// What a checkpoint keeps: barriers inside belong to checkpoints of their own, and what is to be
-    /// called again has not been dropped.
+    /// The state that a checkpoint keeps: barriers inside belong to checkpoints of their own, and dropped records
+    /// that will be called again count as not dropped.
     pub(crate) fn kept(&self, called_again: &[u32]) -> Self {
         let mut kept = self.clone();
         kept.dropped.retain(|number| !called_again.contains(number));
@@ -131,14 +130,13 @@ impl Ledger {
         kept
     }
 
-    /// Where the source stands.
+    /// The source's position.
     pub(crate) fn point(&self) -> Point {
         let (records, marks) = (self.records_in.len(), self.marks_in.len());
         Point { records, marks, frontier: self.frontier, position: self.position }
     }
 
-    /// What a checkpoint keeps whose barrier let everything before it out: as if nothing had gone in
-    /// after that.
+    /// The state that a drained checkpoint keeps: as if nothing had gone in after the barrier.
     pub(crate) fn rewound(&self, point: Point) -> Self {
         let mut kept = self.clone();
         kept.records_in.truncate(point.records);
@@ -149,7 +147,7 @@ impl Ledger {
         kept
     }
 
-    /// What holds at any time, and with `complete` also what holds at the end.
+    /// Checks the rules that hold at any time, and with `complete` also those that hold at the end.
     pub(crate) fn check(&self, order: Order, complete: bool) -> Result<(), String> {
         let mut out = BTreeSet::new();
         for record in &self.records_out {
@@ -184,8 +182,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// C3: of the control elements only watermarks are missing, and only beside another one that
-    /// is not lower.
+    /// C3: only watermarks may be missing among the control elements, and only next to another one that is not lower.
     fn check_controls(&self) -> Result<(), String> {
         for (at, mark) in self.marks_in.iter().enumerate() {
             if self.marks_out.contains(mark) {

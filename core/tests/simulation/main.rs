@@ -1,7 +1,7 @@
-//! The operator and a naive model of its contract live through the same schedules.
+//! The operator and a naive model of its contract run the same schedules.
 //!
-//! `INFLIGHT_SCHEDULES=N` runs so many random schedules, `INFLIGHT_SEED=S` replays one of them and
-//! tells its story. A failure is shrunk before it is told.
+//! `INFLIGHT_SCHEDULES=N` runs N random schedules; `INFLIGHT_SEED=S` replays one of them and prints its events. A
+//! failing schedule is shrunk before it is printed.
 
 #![cfg(feature = "alloc")]
 
@@ -26,7 +26,7 @@ use std::thread;
 use crate::script::Script;
 use crate::setup::Storage;
 
-/// How many schedules a plain `cargo test` runs.
+/// The number of schedules that a plain `cargo test` runs.
 const SCHEDULES: u64 = 240_000;
 
 #[test]
@@ -72,7 +72,7 @@ fn the_operator_does_what_the_model_does() {
     say(&format!("schedules: {schedules} ({in_place} of them in place), steps: {steps}"));
 }
 
-/// Writes a line that is seen also when the test passes: the harness captures `println!`, not this.
+/// Prints a line also when the test passes: the harness captures `println!`, but not this.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").expect("standard error takes it");
 }

@@ -1,4 +1,4 @@
-//! Schedules run one after the other, and what is left of one that fails.
+//! Running schedules, and shrinking one that fails.
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use crate::setup::{Delays, Order, Setup, Storage};
 use crate::values::Record;
 use crate::world::World;
 
-/// What came of a schedule: how the operator and the model parted, and the story up to there.
+/// The result of a schedule: the difference between the operator and the model, and the events up to there.
 pub(crate) struct Report {
     pub(crate) failure: Option<String>,
     story: Vec<String>,
@@ -41,7 +41,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// A failing schedule without what it does not need to fail.
+/// Shrinks a failing schedule to the steps and settings that it needs to fail.
 pub(crate) fn shrink(mut script: Script) -> Script {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -80,7 +80,7 @@ fn shrink_steps(script: &mut Script) {
     }
 }
 
-/// Takes settings away.
+/// Removes settings.
 fn shrink_setup(script: &mut Script) {
     let simpler: [fn(&mut Setup); 14] = [
         |setup| setup.order = Order::Ordered,
@@ -111,7 +111,7 @@ fn shrink_setup(script: &mut Script) {
 }
 
 impl Report {
-    /// Something to read.
+    /// Prints a schedule.
     pub(crate) fn story(&self, script: &Script) -> String {
         let mut text = format!("{}:\n", script.setup);
         for (at, line) in self.story.iter().enumerate() {
@@ -124,7 +124,7 @@ impl Report {
     }
 }
 
-/// A failing schedule, shrunk, as something to read.
+/// Prints a failing schedule after shrinking it.
 pub(crate) fn tell(script: Script) -> String {
     let script = shrink(script);
     run(&script, true).story(&script)

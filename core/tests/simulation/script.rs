@@ -1,5 +1,4 @@
-//! What happens in a schedule: steps that make sense wherever they stand, so that any of them can be
-//! left out.
+//! The steps of a schedule. Each step makes sense at any point, so that shrinking can leave out any of them.
 
 use inflight_core::Status;
 
@@ -9,8 +8,8 @@ use crate::random::Random;
 use crate::setup::{Order, PLACES, Setup, Storage};
 use crate::values::End;
 
-/// Numbers choose among what there is: the `n`-th running attempt is the `n` modulo their count.
-/// Event times are in seconds from the highest watermark so far.
+/// Numbers select among the candidates at that point: `n` selects the running attempt with index `n` modulo their
+/// count. Event times are in seconds from the highest watermark so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
     Record {
@@ -24,25 +23,25 @@ pub(crate) enum Step {
     DrainBarrier {
         limit: Option<i64>,
     },
-    /// Starts at most so many attempts.
+    /// Starts at most that many attempts.
     Start(usize),
     /// A running attempt ends.
     End(usize, End),
-    /// An attempt that is over ends once more.
+    /// An attempt that has ended ends once more.
     Late(usize, End),
-    /// Something ends that nobody here has started.
+    /// A foreign attempt ends.
     Foreign(usize, End),
-    /// Time passes to the next deadline, or so many nanoseconds before or after it.
+    /// Time passes to the next deadline, or to that many nanoseconds before or after it.
     ToDeadline(i64),
     /// Time passes (or goes back), in nanoseconds.
     Pass(i64),
-    /// What is due is judged. The numbers choose what a call that timed out ends with.
+    /// Due deadlines are judged. The numbers select the ends of the calls that time out.
     Judge(Choice),
-    /// At most so many elements are taken out.
+    /// At most that many elements are taken out.
     Take(usize),
-    /// A snapshot beside the stream.
+    /// A snapshot is taken outside of the stream.
     Snapshot,
-    /// The process dies, and another one goes on from the last checkpoint.
+    /// The process dies, and the next one goes on from the last checkpoint.
     Crash {
         capacity: usize,
         storage: Storage,
@@ -56,7 +55,7 @@ pub(crate) enum Step {
     ShutDown,
 }
 
-/// How calls end that time out.
+/// The ends of calls that time out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Choice {
     Fail,
@@ -92,10 +91,10 @@ impl Script {
     }
 }
 
-/// How likely each kind of step is: schedules should differ.
+/// The likelihood of each kind of step, drawn at random so that schedules differ.
 struct Mood {
     weights: [usize; KINDS.len()],
-    /// How often attempts fail: in one of so many.
+    /// Attempts fail in one case out of this many.
     failures: usize,
 }
 
@@ -203,7 +202,7 @@ fn change(random: &mut Random, _: &Mood, setup: &Setup) -> Step {
     Step::Change { capacity, running_limit: limit.filter(|_| features::RUNNING_LIMIT) }
 }
 
-/// Whether a set-up of this order keeps records of one key in order.
+/// Returns true if this order keeps the records of one key in order.
 pub(crate) fn is_by_key(order: Order) -> bool {
     matches!(order, Order::KeyAlone | Order::KeyOverlapping)
 }

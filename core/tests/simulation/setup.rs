@@ -1,4 +1,4 @@
-//! The settings a schedule runs under, and the policy that says the same to the operator.
+//! The settings of a schedule, and the policy with the same settings for the operator.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::features;
 use crate::random::Random;
 use crate::values::{Answer, Record, dictated, is_not_yet, is_passing};
 
-/// The capacity of the storage in place that schedules also run over.
+/// The capacity of the storage in place, over which schedules also run.
 pub(crate) const PLACES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,21 +44,21 @@ pub(crate) enum Delays {
     },
 }
 
-/// When an attempt is followed by another one.
+/// The conditions under which another attempt follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Retries {
     pub(crate) delays: Delays,
     pub(crate) most: u32,
-    /// Only passing mistakes are worth another attempt.
+    /// Only transient mistakes are retried.
     pub(crate) only_passing: bool,
-    /// Some outputs are worth another attempt, too.
+    /// Some outputs are retried as well.
     pub(crate) not_yet: bool,
-    /// A mistake may say how long to wait.
+    /// A mistake may dictate the delay.
     pub(crate) dictated: bool,
 }
 
-/// Retries over all records: a bucket that starts full, gains `gain` thousandths of a token with each
-/// success and pays a whole one for each retry.
+/// The budget of retries over all records: a full bucket, into which each success puts `gain` thousandths of a token,
+/// and from which each retry takes a whole one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Budget {
     pub(crate) most: u64,
@@ -78,12 +78,12 @@ pub(crate) struct Setup {
     pub(crate) budget: Option<Budget>,
     pub(crate) checkpointed: bool,
     pub(crate) keeps_results: bool,
-    /// At the end of the input, calls in backoff have one more attempt, at once.
+    /// At the end of the input, calls in backoff have one last attempt, at once.
     pub(crate) last_attempts: bool,
 }
 
 impl Setup {
-    /// Nothing but an order and a capacity.
+    /// A setup with an order and a capacity only.
     pub(crate) const fn plain(order: Order, capacity: usize) -> Self {
         let retries = Retries {
             delays: Delays::NoRetry,
@@ -108,7 +108,7 @@ impl Setup {
         }
     }
 
-    /// Whether many records are meant to be in flight at a time.
+    /// Returns true if many records should be in flight at a time.
     pub(crate) const fn is_crowded(&self) -> bool {
         self.capacity >= 8
     }
@@ -134,7 +134,7 @@ impl Setup {
             setup.running_limit = Some(1 + random.below(capacity));
         }
         if setup.is_crowded() {
-            // Many deadlines at a time, in no order.
+            // Many deadlines at a time, out of order.
             setup.timeout = Some(50);
             setup.attempt_timeout = random.perhaps(&[20]);
             setup.retries = Retries::random(random);
@@ -153,7 +153,7 @@ impl Setup {
         setup
     }
 
-    /// The rest of a policy that has its order and capacity.
+    /// Adds all other settings to a policy that has its order and capacity.
     pub(crate) fn policy<K>(&self, policy: AsyncWait<NoRetry, K>) -> AsyncWait<Strategy, K> {
         let mut policy = policy.retry(Strategy::new(self.retries)).max_capacity(self.max_capacity);
         if let Some(limit) = self.running_limit {

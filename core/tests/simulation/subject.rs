@@ -1,6 +1,6 @@
-//! The real operator, over whichever storage, in the words of the simulation.
+//! The real operator, over either storage, in the terms of the simulation.
 //!
-//! This file alone names the operator's methods.
+//! Only this file calls the operator's methods.
 
 use inflight_core::{
     AsyncWait, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
@@ -150,9 +150,9 @@ impl Subject {
     }
 }
 
-/// What happens seldom.
+/// Rare calls.
 impl Subject {
-    /// The number of the record whose end this decides, if there is such a call.
+    /// Returns the number of the record whose end this decides, if there is such a call.
     pub(crate) fn resolve_timeout(&mut self, id: AttemptId, choice: Choice) -> Option<u32> {
         let mut number = None;
         let decide = |record: &Record| {

@@ -1,7 +1,7 @@
-//! What the simulated calls are about: records, answers and mistakes.
+//! The values of simulated calls: records, answers and mistakes.
 //!
-//! An answer and a mistake tell which attempt of which record they came from, so that no two can be
-//! mixed up, and in their last digit how the retry strategy likes them.
+//! An answer or a mistake encodes the record and the attempt that it came from, so that no two can be mixed up, and
+//! in its last digit the retry strategy's verdict on it.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ thread_local! {
     static ALIVE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// An input. It cannot be cloned, and the living ones of a thread are counted.
+/// An input. It cannot be cloned, and each thread counts its live ones.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
     pub(crate) number: u32,
@@ -25,12 +25,12 @@ impl Record {
         Self { number, key }
     }
 
-    /// How many live on this thread.
+    /// The number of live inputs on this thread.
     pub(crate) fn alive() -> i64 {
         ALIVE.with(Cell::get)
     }
 
-    /// Forgets those that a panic left behind.
+    /// Resets the count, which a panic may have left wrong.
     pub(crate) fn start_counting() {
         ALIVE.with(|alive| alive.set(0));
     }
@@ -55,18 +55,18 @@ impl<'de> Deserialize<'de> for Record {
     }
 }
 
-/// What an attempt or a call ends with.
+/// The results of attempts and calls.
 pub(crate) type Answer = Result<u32, Failure<u32>>;
 
-/// How an attempt ends.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Success,
-    /// An output that a strategy may dislike.
+    /// An output that a strategy may retry.
     NotYet,
     Transient,
     Permanent,
-    /// A mistake that says when to come again.
+    /// A mistake that dictates the delay.
     ComeLater,
     Panic,
     Cancel,
@@ -83,7 +83,7 @@ impl End {
         Self::Cancel,
     ];
 
-    /// The answer of this kind that attempt `attempt` of record `number` gives.
+    /// Returns the answer of this kind for an attempt of a record.
     pub(crate) fn answer(self, number: u32, attempt: u32) -> Answer {
         let origin = number * 100 + attempt;
         match self {
@@ -98,17 +98,17 @@ impl End {
     }
 }
 
-/// Whether an output is one of [`End::NotYet`].
+/// Returns true for an output of [`End::NotYet`].
 pub(crate) fn is_not_yet(output: &u32) -> bool {
     output % 10 == 1
 }
 
-/// Whether a mistake is not one of [`End::Permanent`].
+/// Returns true for a mistake other than [`End::Permanent`].
 pub(crate) fn is_passing(mistake: &u32) -> bool {
     mistake % 10 != 1
 }
 
-/// How long a mistake says to wait, in milliseconds.
+/// The delay that a mistake dictates, in milliseconds.
 pub(crate) fn dictated(mistake: &u32) -> Option<u64> {
     (mistake % 10 == 2).then_some(3)
 }

@@ -1,5 +1,5 @@
-//! The world around the operator: it does what a script says, to the operator and to the model, and
-//! finds where they part.
+//! The world around the operator: it applies a script's steps to the operator and to the model, and finds their
+//! differences.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,10 +21,10 @@ pub(crate) struct World {
     pub(crate) subject: Subject,
     pub(crate) model: Model,
     pub(crate) clock: i64,
-    /// Attempts under way, and those that are over.
+    /// Running attempts, and those that have ended.
     pub(crate) running: Vec<Started>,
     pub(crate) over: Vec<Started>,
-    /// Names from earlier lives.
+    /// Ids from earlier lives.
     pub(crate) foreign: Vec<AttemptId>,
     pub(crate) ledger: Ledger,
     /// The last checkpoint that is complete.
@@ -33,11 +33,11 @@ pub(crate) struct World {
     pub(crate) snapshot_barrier: Option<SavedPoint>,
     pub(crate) drain_barriers: Vec<(u64, Point, u64)>,
     pub(crate) checkpoints: u64,
-    /// What happened, for whoever wants to read it.
+    /// The events so far, for a reader.
     pub(crate) story: Option<Vec<String>>,
 }
 
-/// What is there again after a crash.
+/// The state that survives a crash.
 pub(crate) struct SavedPoint {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) model: Saved,
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// Does one step; the error says how the operator and the model part.
+    /// Applies one step. The error is the difference between the operator and the model.
     pub(crate) fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Record { key, timestamp } => self.push_record(key, timestamp)?,
@@ -120,7 +120,7 @@ impl World {
         self.agree()
     }
 
-    /// Everything that can be seen without changing anything.
+    /// Compares everything that can be read without changing anything.
     fn agree(&self) -> Result<(), String> {
         let (subject, model) = (&self.subject, &self.model);
         same("in_flight", &subject.in_flight(), &model.in_flight())?;
@@ -194,7 +194,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether the element was taken in; a refused one must have come back.
+    /// Returns true if the element was taken in. A refused element must have come back.
     fn push(&mut self, element: StreamElement<Record>, input: Input) -> Result<bool, String> {
         let (shape, at) = (format_shape(&element), self.clock);
         let accepted = self.model.push(at, input);
@@ -327,8 +327,9 @@ impl World {
         }
     }
 
-    /// T3: only a call that has just timed out is given another end, and only once. Some of those that
-    /// fail are told so, and all that have not been seen since a restore: this tells which they are.
+    /// T3: only a call that has just timed out can be given another end, and only once. The operator is asked to fail
+    /// some calls explicitly, and all calls that came with a restore and have not been seen since, because that
+    /// reveals their numbers.
     fn resolve(&mut self, expired: Option<Expired>, choice: Choice) -> Result<Option<u64>, String> {
         let id = match expired {
             Some(Expired::Call(id)) => id,
@@ -348,15 +349,14 @@ impl World {
         Ok(Some(u64::from(resolved.ok_or("resolve_timeout: no such call")?)))
     }
 
-    /// The request that an attempt with this slot belongs to, unless a restore brought it in backoff: a
-    /// call in backoff keeps its slot.
+    /// The request of an attempt with this slot, unless it was restored in backoff: a call in backoff keeps its slot.
     fn request_in(&self, slot: usize) -> Option<u64> {
         let mut started = self.running.iter().chain(self.over.iter().rev());
         let last = started.find(|started| started.id.slot() == slot)?.request;
         Some(last).filter(|last| self.model.is_open(*last))
     }
 
-    /// Whether anything came out.
+    /// Returns true if anything came out.
     fn take(&mut self, most: usize) -> Result<bool, String> {
         for taken in 0..most {
             let expected = self.model.poll_output();
@@ -380,7 +380,7 @@ impl World {
         Ok(most > 0)
     }
 
-    /// Drives everything to its end.
+    /// Runs everything to its end.
     pub(crate) fn run_out(&mut self) -> Result<(), String> {
         self.tell(|_| "from here on everything succeeds".into());
         for _ in 0..1000 {
@@ -401,7 +401,7 @@ impl World {
         Err("stuck: it does not become empty".into())
     }
 
-    /// The numbers of the attempts under way.
+    /// The numbers of the running attempts.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = u32> {
         self.running.iter().map(|started| started.attempt)
     }
@@ -430,7 +430,7 @@ impl World {
     }
 }
 
-/// What came out, in the model's words.
+/// Converts an output into the model's terms.
 fn output(element: &Element) -> Output {
     match element {
         StreamElement::Record { value: outcome, timestamp } => Output::Outcome {
@@ -447,7 +447,7 @@ fn output(element: &Element) -> Output {
     }
 }
 
-/// An element in words, to read it and to tell whether the one that comes back is the same.
+/// Prints an element, for a reader and to compare it with the one that comes back.
 fn format_shape(element: &StreamElement<Record>) -> String {
     match element {
         StreamElement::Record { value, timestamp } => {
