@@ -1,8 +1,7 @@
-//! The contract as lists and loops: what an operator must do, in the least clever way.
+//! The model: the operator's contract as lists and loops, in the least clever way.
 //!
-//! Written from the rules alone, and sharing nothing with the operator but the vocabulary of
-//! answers. Whatever happens, [`Model::settle`] looks at every element and finds what follows.
-//! Times are in nanoseconds.
+//! It is written from the rules alone, and shares only the types of answers with the operator. After every event,
+//! [`Model::settle`] visits every element and applies the consequences. Times are in nanoseconds.
 
 mod retry;
 mod saved;
@@ -16,7 +15,7 @@ pub(crate) use self::saved::{Saved, SavedElement};
 use crate::setup::{Order, Setup};
 use crate::values::Answer;
 
-/// A control element, or what stands for one. A barrier is named by its checkpoint.
+/// A control element, or the remains of one. A barrier is named by its checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Control {
     Watermark(i64),
@@ -24,7 +23,7 @@ pub(crate) enum Control {
     Drain(u64),
 }
 
-/// What goes in.
+/// An input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Input {
     Record { number: u32, key: u32, timestamp: Option<i64> },
@@ -33,7 +32,7 @@ pub(crate) enum Input {
     Snapshot(u64),
 }
 
-/// What comes out.
+/// An output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Output {
     Outcome {
@@ -45,15 +44,15 @@ pub(crate) enum Output {
         elapsed: i64,
     },
     Control(Control),
-    /// What goes ahead of what is in flight.
+    /// An output that overtakes the records in flight.
     Express(Express),
 }
 
-/// A barrier on its way past everything.
+/// A barrier that overtakes everything.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Express {
     Snapshot(u64),
-    /// A drain barrier that took too long.
+    /// A drain barrier whose time limit has passed.
     FailedDrain(u64),
 }
 
@@ -66,14 +65,14 @@ pub(crate) struct Started {
     pub(crate) time_left: Option<i64>,
 }
 
-/// Something that is over because time is.
+/// An attempt or a call that has timed out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Expired {
     Attempt { request: u64 },
     Call { request: u64 },
 }
 
-/// What a call that timed out ends with.
+/// The end of a call that has timed out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum TimeoutAction {
     Fail,
@@ -81,10 +80,10 @@ pub(crate) enum TimeoutAction {
     Drop,
 }
 
-/// How the stage goes on after its input.
+/// The phase of the stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Ending {
-    /// Not at all yet.
+    /// The input goes on.
     Open,
     AllRetries,
     LastAttempt,
@@ -99,7 +98,7 @@ enum Element {
         id: u64,
         limit: Option<i64>,
     },
-    /// The place of a drain barrier that took too long.
+    /// The place of a drain barrier whose time limit has passed.
     Gone,
 }
 
@@ -110,11 +109,11 @@ struct Call {
     key: u32,
     timestamp: Option<i64>,
     attempts: u32,
-    /// How many of them a crash has interrupted: they have not failed (R2).
+    /// The number of attempts that a crash has interrupted: they have not failed (R2).
     interrupted: u32,
     /// Time taken before a restore.
     spent: i64,
-    /// When this life's clock of the call started.
+    /// The start of the call's clock in this life.
     started: Option<i64>,
     deadline: Option<i64>,
     state: State,
@@ -122,7 +121,7 @@ struct Call {
 
 #[derive(Debug)]
 enum State {
-    /// For its turn to be invoked, which came at the event `turn`. Equal turns have no order.
+    /// Waits to be invoked, which was allowed at the event `turn`. Calls with equal turns have no order.
     Waiting {
         turn: Option<u64>,
     },
@@ -130,7 +129,7 @@ enum State {
         deadline: Option<i64>,
     },
     Backoff(i64),
-    /// `None` has been dropped. It became ready to leave at the event `turn`.
+    /// `None` for a dropped record. It became ready to leave at the event `turn`.
     Done {
         answer: Option<Answer>,
         elapsed: i64,
@@ -144,24 +143,25 @@ pub(crate) struct Model {
     capacity: usize,
     running_limit: Option<usize>,
     now: i64,
-    /// In push order, whatever has a place and has not left.
+    /// In push order, all elements that have a place and have not left.
     inside: Vec<Element>,
-    /// What a restore brought and what has no place yet.
+    /// Restored elements that have no place yet.
     backlog: VecDeque<SavedElement>,
     express: Option<Express>,
     ending: Ending,
-    /// Thousandths of retries that the budget has left.
+    /// The rest of the retry budget, in thousandths of a token.
     tokens: u64,
     requests: u64,
-    /// Failures that have left, and those of them for which time ran out.
+    /// Failures that have left, and how many of them are timeouts.
     failures_out: [u64; 2],
-    /// Counts whatever happens, to tell what came first.
+    /// Counts events, so that their order can be compared.
     events: u64,
-    /// The turn that all get who may be invoked from one moment on.
+    /// The turn of all calls that may be invoked from the same moment on.
     moment: Option<u64>,
-    /// The instant that is being judged.
+    /// The instant whose deadlines are being judged.
     judging: Option<i64>,
-    /// Up to when the runtime has delivered what had come: what runs is not over for a later deadline (T6).
+    /// The instant up to which the runtime has delivered events: a running attempt does not time out by a later
+    /// deadline (T6).
     pub(crate) delivered: i64,
 }
 
@@ -186,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Whether the element is taken in (C2, C3, C4).
+    /// Returns true if the element is taken in (C2, C3, C4).
     pub(crate) fn push(&mut self, now: i64, input: Input) -> bool {
         self.see(now);
         if !self.backlog.is_empty() || self.ending != Ending::Open {
@@ -243,8 +243,7 @@ impl Model {
         true
     }
 
-    /// The next attempt to start: of those whose turn it is, the one whose turn came first. Where
-    /// that is not one alone, it may be `wish`.
+    /// The next attempt to start: the one whose turn came first. If several have that turn, `wish` decides.
     pub(crate) fn poll_attempt(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
         self.see(now);
         self.admit();
@@ -272,7 +271,7 @@ impl Model {
         })
     }
 
-    /// The attempt that is running for `request` has ended; `None` is one that is not running.
+    /// The attempt for `request` has ended; `None` for an attempt that is not running.
     pub(crate) fn complete(
         &mut self,
         now: i64,
@@ -306,7 +305,7 @@ impl Model {
         self.settle();
     }
 
-    /// Another end for a call that has just timed out (T3).
+    /// Gives another end to a call that has just timed out (T3).
     pub(crate) fn resolve_timeout(&mut self, request: u64, action: TimeoutAction) {
         let State::Done { answer, .. } = &mut self.call(request).state else { unreachable!() };
         *answer = match action {
@@ -340,13 +339,13 @@ impl Model {
         }
     }
 
-    /// Whether some of what a restore brought has no place yet.
+    /// Returns true if a restored element has no place yet.
     #[allow(dead_code, reason = "the operator is told the time by whoever drives it")]
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
-    /// Whether an attempt could start, or something that a restore brought could have its place first.
+    /// Returns true if an attempt could start, or a restored element could get a place, which comes first.
     pub(crate) fn has_attempt(&self) -> bool {
         let waits = |call: &Call| matches!(call.state, State::Waiting { turn: Some(_) });
         let has_place = match self.backlog.front() {
@@ -362,13 +361,13 @@ impl Model {
         self.express.is_some() || self.next_out().is_some()
     }
 
-    /// Whether a barrier that overtakes is on its way out.
+    /// Returns true if a barrier that overtakes is about to leave.
     #[allow(dead_code, reason = "only the stage's simulation asks")]
     pub(crate) fn has_express(&self) -> bool {
         self.express.is_some()
     }
 
-    /// Where the element stands that leaves next.
+    /// The place of the element that leaves next.
     fn next_out(&self) -> Option<usize> {
         let ready = |element: &Element| match element {
             Element::Call(Call { state: State::Done { turn, .. }, .. }) => *turn,
@@ -387,7 +386,7 @@ impl Model {
         ready.min().map(|(_, at)| at)
     }
 
-    /// Finds the calls whose turn it is now, to be invoked or to leave.
+    /// Gives a turn to the calls that may now be invoked, or may now leave.
     fn settle(&mut self) {
         for at in 0..self.inside.len() {
             let (before, rest) = self.inside.split_at_mut(at);
@@ -420,13 +419,13 @@ impl Model {
         }
     }
 
-    /// From now on at most `capacity` records, and at most `limit` attempts running (C8).
+    /// Sets the capacity, and the limit of running attempts (C8).
     pub(crate) fn change(&mut self, capacity: usize, limit: Option<usize>) {
         self.capacity = capacity;
         self.running_limit = limit;
     }
 
-    /// The input has ended (R5).
+    /// Ends the input (R5).
     pub(crate) fn finish(&mut self, now: i64) {
         self.see(now);
         if self.ending != Ending::Open {
@@ -447,13 +446,13 @@ impl Model {
         self.moment = None;
     }
 
-    /// Those who may be invoked from now on, until `moment` is taken back, have no order.
+    /// Calls that may be invoked from now on, until `moment` is reset, have no order.
     fn at_one_moment(&mut self) {
         self.events += 1;
         self.moment = Some(self.events);
     }
 
-    /// Everything has ended (L3).
+    /// Shuts everything down (L3).
     pub(crate) fn shut_down(&mut self, now: i64) {
         self.see(now);
         self.ending = Ending::ShutDown;
@@ -477,7 +476,7 @@ impl Model {
         self.calls().filter(|call| matches!(call.state, State::Done { .. })).count()
     }
 
-    /// M1: calls that have failed, whether their outcome has left or waits; and those for which time ran out.
+    /// M1: the number of calls that have failed, also while their outcomes wait; and how many of them are timeouts.
     pub(crate) fn failures(&self) -> [u64; 2] {
         self.calls().map(failures).fold(self.failures_out, add)
     }
@@ -490,7 +489,7 @@ impl Model {
         self.inside.is_empty() && self.backlog.is_empty() && self.express.is_none()
     }
 
-    /// Whether the request has no outcome yet.
+    /// Returns true if the request has no outcome yet.
     pub(crate) fn is_open(&self, request: u64) -> bool {
         let is_it = |call: &Call| call.request == request;
         self.calls().any(|call| is_it(call) && !matches!(call.state, State::Done { .. }))
@@ -530,7 +529,7 @@ fn add(one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
     [one[0] + other[0], one[1] + other[1]]
 }
 
-/// How a call leaves; a dropped one does without a word.
+/// The output of a call that leaves; a dropped record has none.
 fn outcome(call: Call) -> Option<Output> {
     let State::Done { answer, elapsed, .. } = call.state else { unreachable!() };
     let Call { number, key, timestamp, attempts, .. } = call;

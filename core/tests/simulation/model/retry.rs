@@ -1,4 +1,4 @@
-//! Whether an attempt is followed by another one, and when (rules R).
+//! Decides if another attempt follows, and when (rules R).
 
 use inflight_core::Failure;
 
@@ -18,7 +18,7 @@ impl Model {
             self.tokens -= 1000;
             return delay;
         }
-        // R4: an output is one also if the strategy disliked it.
+        // R4: an output that the strategy wanted to retry is still a success.
         if answer.is_ok() {
             self.tokens = (self.tokens + budget.gain).min(budget.most * 1000);
         }
@@ -26,7 +26,7 @@ impl Model {
     }
 }
 
-/// What the strategy says (R1, R2).
+/// The strategy's decision (R1, R2).
 fn wish(retries: &Retries, number: u32, answer: &Answer) -> Option<i64> {
     let wanted = match answer {
         Ok(output) => retries.not_yet && is_not_yet(output),

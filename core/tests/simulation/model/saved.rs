@@ -1,15 +1,15 @@
-//! What the model keeps over a crash (rules K).
+//! The model's state that survives a crash (rules K).
 
 use super::{Call, Control, Element, Ending, Model, State};
 use crate::features;
 use crate::setup::{Order, Setup};
 use crate::values::Answer;
 
-/// A snapshot: what is inside, in push order.
+/// A snapshot: the elements inside, in push order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Saved {
     pub(crate) elements: Vec<SavedElement>,
-    /// Records that ever had a place.
+    /// The number of records that ever had a place.
     pub(crate) requests: u64,
 }
 
@@ -33,16 +33,16 @@ pub(crate) struct SavedCall {
 
 #[derive(Clone, Debug)]
 enum Progress {
-    /// To be invoked.
+    /// The call is to be invoked.
     Waiting,
-    /// To be invoked after this long.
+    /// The call is to be invoked after this long.
     Backoff(i64),
-    /// Not to be invoked again.
+    /// The call is done, and not to be invoked again.
     Done(Option<Answer>),
 }
 
 impl Saved {
-    /// The records that a restored operator will ask about.
+    /// The records for which a restored operator will start attempts.
     pub(crate) fn called_again(&self) -> Vec<u32> {
         let number = |element: &SavedElement| match element {
             SavedElement::Call(SavedCall { progress: Progress::Done(_), .. }) => None,
@@ -52,8 +52,8 @@ impl Saved {
         self.elements.iter().filter_map(number).collect()
     }
 
-    /// Whether a stage with this capacity and no room for a backlog can take it up. Watermarks that
-    /// would merge count, too.
+    /// Returns true if a stage with this capacity and no backlog can restore it. Watermarks that would merge count as
+    /// well.
     pub(crate) fn fits(&self, capacity: usize) -> bool {
         let is_call = |element: &&SavedElement| matches!(element, SavedElement::Call(_));
         let calls = self.elements.iter().filter(is_call).count();
@@ -62,7 +62,7 @@ impl Saved {
 }
 
 impl Model {
-    /// K1, K2: in every order the same.
+    /// K1, K2: the snapshot is the same in every order.
     pub(crate) fn snapshot(&mut self, now: i64) -> Saved {
         self.see(now);
         let inside = self.inside.iter().filter_map(|element| match element {
@@ -74,7 +74,7 @@ impl Model {
         Saved { elements, requests: self.requests }
     }
 
-    /// What stands for everything before a drain barrier that leaves.
+    /// The snapshot of a drain barrier that leaves.
     pub(crate) fn requests(&self) -> u64 {
         self.requests
     }
@@ -102,7 +102,7 @@ impl Model {
         SavedCall { request, number, key, timestamp, attempts, interrupted, spent, progress }
     }
 
-    /// A new model that goes on from there (K5).
+    /// Makes a new model that goes on from this snapshot (K5).
     pub(crate) fn restore(setup: &Setup, now: i64, saved: &Saved) -> Self {
         let mut model = Self::new(setup);
         model.see(now);
@@ -112,7 +112,7 @@ impl Model {
         model
     }
 
-    /// Gives places to what a restore brought, as far as there are any.
+    /// Gives places to restored elements, as far as there are any.
     pub(crate) fn admit(&mut self) {
         while let Some(element) = self.backlog.front().cloned() {
             match element {
@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    /// A call in backoff is under way again; any other one waits to be invoked.
+    /// A restored call in backoff stays in backoff; any other one waits to be invoked.
     fn take_up(&mut self, saved: SavedCall) {
         let backs_off = self.backs_off(&saved);
         let SavedCall { request, number, key, timestamp, attempts, interrupted, spent, progress } =

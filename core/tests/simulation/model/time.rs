@@ -1,11 +1,11 @@
-//! What time does to the model (rules T).
+//! The effects of time on the model (rules T).
 
 use inflight_core::Failure;
 
 use super::{Call, Element, Expired, Express, Model, State, nanos};
 use crate::features;
 
-/// Something that happens at an instant.
+/// An event of a certain instant.
 #[derive(Clone, Copy)]
 struct Due {
     at: i64,
@@ -25,7 +25,7 @@ impl Model {
         self.now = self.now.max(now);
     }
 
-    /// A call's time counts from its first invocation in this life; what it took before is taken.
+    /// A call's time counts from its first invocation in this life, plus the time spent in earlier lives.
     pub(super) fn start_clock(&mut self, request: u64) {
         let (now, timeout) = (self.now, self.setup.timeout);
         let call = self.call(request);
@@ -35,7 +35,7 @@ impl Model {
         }
     }
 
-    /// Everything that time will do.
+    /// All future events of time.
     fn due(&self) -> Vec<Due> {
         let mut due = Vec::new();
         let mut add = |at: Option<i64>, what| due.extend(at.map(|at| Due { at, what }));
@@ -58,7 +58,7 @@ impl Model {
     }
 
     pub(crate) fn poll_deadline(&self) -> Option<i64> {
-        // A barrier that goes ahead holds the next one up.
+        // A barrier that overtakes blocks the next one.
         let limits = self.inside.iter().filter_map(|element| match element {
             Element::Drain { limit, .. } if self.express.is_none() => *limit,
             _ => None,
@@ -66,9 +66,8 @@ impl Model {
         self.due().iter().map(|due| due.at).chain(limits).min()
     }
 
-    /// The first attempt or call that is over because time is; what else comes before it happens on
-    /// the way (T1, T2, T4). Where more than one comes first, it may be that of `wish`. To be called
-    /// until it returns `None`.
+    /// Returns the first attempt or call that times out; other events before it happen on the way (T1, T2, T4). If
+    /// several come first, `wish` decides. Call it until it returns `None`.
     pub(crate) fn handle_deadline(&mut self, now: i64, wish: Option<u64>) -> Option<Expired> {
         self.see(now);
         self.fail_drain();
@@ -96,7 +95,7 @@ impl Model {
         None
     }
 
-    /// What is judged next. At one instant, what can be seen comes after what cannot.
+    /// The next event to judge. At one instant, visible events come after invisible ones.
     fn next_due(&self, wish: Option<u64>) -> Option<Due> {
         let mut due = self.judged();
         let first = due.iter().map(|due| due.at).min()?;
@@ -110,7 +109,7 @@ impl Model {
         silent.or(due.iter().find(is_wish)).or(due.first()).copied()
     }
 
-    /// Everything that is due.
+    /// All events that are due.
     fn judged(&self) -> Vec<Due> {
         let mut due = self.due();
         due.retain(|due| due.at <= self.now && (due.at <= self.delivered || !self.runs(due.what)));
@@ -120,7 +119,7 @@ impl Model {
         due
     }
 
-    /// Whether an attempt of the call is running.
+    /// Returns true if an attempt of the call is running.
     fn runs(&self, what: What) -> bool {
         let (What::CallTimeout(request)
         | What::AttemptTimeout(request)
@@ -129,7 +128,7 @@ impl Model {
         call.is_some_and(|call| matches!(call.state, State::Running { .. }))
     }
 
-    /// What would let a call go on does not when the call's own time is up.
+    /// An event that would let a call go on does not happen when the call's own time is up.
     fn unless_call_is_over(&self, due: Due) -> What {
         let (What::AttemptTimeout(request) | What::BackoffEnd(request)) = due.what else {
             return due.what;
@@ -142,7 +141,7 @@ impl Model {
         }
     }
 
-    /// K3: the first barrier whose limit has passed goes on at once, if no other one is about to.
+    /// K3: the first barrier whose limit has passed leaves at once, if no other one is about to.
     fn fail_drain(&mut self) {
         let now = self.now.min(self.delivered);
         for element in &mut self.inside {
