@@ -45,7 +45,7 @@ macro_rules! halves {
 }
 
 #[tokio::test] // F2
-async fn a_boxed_error() {
+async fn a_boxed_error_goes_through_the_question_mark() {
     assert_eq!(halves!([2, 4], Boxed).await.expect("all are even"), 3);
     let error = halves!([2, 3], Boxed).await.expect_err("one is odd");
     assert_eq!(error.to_string(), "an odd number");
@@ -54,7 +54,7 @@ async fn a_boxed_error() {
 }
 
 #[tokio::test] // F2
-async fn an_error_of_anyhow() {
+async fn an_anyhow_error_goes_through_the_question_mark() {
     assert_eq!(halves!([2, 4], anyhow::Error).await.expect("all are even"), 3);
     let error = halves!([2, 3], anyhow::Error).await.expect_err("one is odd");
     assert_eq!(error.to_string(), "an odd number");

@@ -713,7 +713,7 @@ fn dropped_records_do_not_block_a_stage() {
 }
 
 #[test] // E1: two stages in a row, with plain values
-fn stages_chain() {
+fn stages_can_be_chained() {
     run(async {
         let mut chained = stream::iter([3_u32, 1, 2])
             .async_wait(AsyncWait::ordered(2), ask)

@@ -118,7 +118,7 @@ impl Round {
             let tally = if own_thread { host.block_on(stream) } else { host.run_on_task(stream) };
             lane.show(None);
             lane.count(tally.received.load(SeqCst));
-            let wrong = tally.all_wrong();
+            let wrong = tally.faults();
             if !wrong.is_empty() {
                 self.failed.lock().unwrap().push(format!("{}\n{tally:?}", wrong.join("\n")));
                 self.is_over.store(true, SeqCst);

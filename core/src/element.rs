@@ -194,7 +194,7 @@ impl StreamKind for Values {
     fn from_element<T>(element: StreamElement<T>) -> Option<T> {
         match element {
             StreamElement::Record { value, .. } => Some(value),
-            _ => None,
+            _ => None, // cannot happen: a plain source sends no control elements, and a stage makes none (E1)
         }
     }
 

@@ -235,7 +235,7 @@ where
         loop {
             match ready!(this.source.as_mut().poll_next(cx)) {
                 Some(StreamElement::Record { value, .. }) if !(this.keep)(&value) => {}
-                next => return Poll::Ready(next),
+                next => return Poll::Ready(next), // E3: control elements always pass
             }
         }
     }
@@ -268,6 +268,7 @@ where
             match result {
                 Ok(output) => Some((input, output)),
                 Err(failure) => {
+                    // F1: everything of the outcome, and the timestamp that its element had.
                     let letter = DeadLetter { input, timestamp, failure, attempts, elapsed };
                     (this.dead_letters)(letter);
                     None
@@ -287,12 +288,13 @@ fn poll_filter_map<V, U, St: Stream<Item = StreamElement<V>>>(
         let Some(element) = ready!(source.as_mut().poll_next(cx)) else {
             return Poll::Ready(None);
         };
+        // Read before `map` consumes the element.
         let timestamp = match &element {
             StreamElement::Record { timestamp, .. } => *timestamp,
             _ => None,
         };
         let changed = match element.map(|value| change(value, timestamp)) {
-            StreamElement::Record { value: None, .. } => continue,
+            StreamElement::Record { value: None, .. } => continue, // dropped
             StreamElement::Record { value: Some(value), timestamp } => {
                 StreamElement::Record { value, timestamp }
             }
@@ -315,6 +317,7 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
+            // All records of the current one leave before the source is polled, so they stay together.
             if let Some((values, timestamp)) = this.current {
                 if let Some(value) = values.next() {
                     let timestamp = *timestamp;
@@ -350,9 +353,11 @@ impl<V, St: Stream<Item = StreamElement<V>>> Stream for EndingWithWatermark<St> 
             }
             *this.has_ended = true;
         }
+        // An operator that merges streams ignores the watermark of an idle one.
         if core::mem::take(this.is_idle) {
             return Poll::Ready(Some(StreamElement::Status(Status::Active)));
         }
+        // The stream may be polled after its end: the watermark comes once.
         let first = !core::mem::replace(this.is_marked, true);
         Poll::Ready(first.then_some(StreamElement::Watermark(Timestamp::MAX)))
     }

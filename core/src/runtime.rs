@@ -204,6 +204,7 @@ where
     type Request = RequestOnTask<Q::Handle>;
 
     fn launch(&self, make: impl FnOnce() -> F) -> Self::Request {
+        // F3: a panic in `make` is this record's failure, which the request reports when it is polled.
         RequestOnTask { handle: self.0.catch(make).map(|request| self.0.spawn(request)) }
     }
 }
@@ -226,6 +227,7 @@ where
             Ok(handle) => Pin::new(handle).poll(cx),
             Err(gone) => Poll::Ready(Err(*gone)),
         };
+        // F2: a panic and a cancellation are failures of their own.
         joined.map(|joined| match joined {
             Ok(result) => result.map_err(Failure::Error),
             Err(JoinError::Panicked) => Err(Failure::Panicked),

@@ -121,7 +121,7 @@ impl<R: RetryStrategy<u32, u32, &'static str>, K: KeySelector<u32>> Bench<R, K> 
 // ---- capacity --------------------------------------------------------------------------------
 
 #[test] // C1, T8, R2
-fn senseless_settings_are_refused() {
+fn invalid_settings_are_refused() {
     fn refusal<R: RetryStrategy<u32, u32, ()>>(policy: AsyncWait<R>) -> ConfigError {
         policy.build_core::<u32, u32, ()>().map(|_| ()).unwrap_err()
     }
@@ -693,7 +693,7 @@ impl RetryStrategy<u32, u32, &'static str> for Panics {
     }
 }
 
-#[test] // F4: whoever catches a panic of a strategy goes on with an operator that counts as before
+#[test] // F4: after a caught panic of a strategy, the operator's counts are as before
 fn a_panic_of_the_retry_strategy_leaves_the_call_as_it_was() {
     let mut b = bench(AsyncWait::ordered(2).max_running(1).retry(Panics(Default::default())));
     b.push_all([1, 2]);
@@ -758,8 +758,8 @@ fn overlapping_calls_of_a_key_leave_in_order() {
     assert_eq!(b.out(), "110 120 130");
 }
 
-#[test] // O3, O5: a key's chain goes on behind a watermark, but nothing crosses it.
-fn keys_and_watermarks() {
+#[test] // O3, O5: a key's chain continues after a watermark, but no record crosses it.
+fn records_of_a_key_keep_their_order_across_watermarks() {
     let mut b = bench(by_key(9).overlapping());
     b.push_all([11, 21]);
     b.mark(5);
@@ -867,7 +867,7 @@ fn a_limit_below_the_window_bounds_the_running_attempts() {
     assert_eq!(b.running(), [4, 1]);
 }
 
-#[test] // C7, T1: out of the middle of the line of those who wait.
+#[test] // C7, T1: the call is in the middle of the queue of waiting calls.
 fn a_call_can_time_out_while_it_waits_to_run_again() {
     let policy = AsyncWait::unordered(9).max_running(1).timeout(20 * MS);
     let mut b = bench(policy.retry(patient(1)));
@@ -875,7 +875,7 @@ fn a_call_can_time_out_while_it_waits_to_run_again() {
     let _ = b.fail(1);
     b.push_all([2]);
     b.push_all([3, 4]);
-    b.pass(10 * MS); // 1 is due, behind 3 and 4
+    b.pass(10 * MS); // 1 is due, but waits after 3 and 4
     b.push_all([5]);
     b.pass(10 * MS);
     let both = b.out(); // at the same instant, in either order
@@ -1276,7 +1276,7 @@ fn an_operator_in_a_static_has_the_policys_keys() {
     assert_eq!(running.collect::<Vec<_>>(), [11, 21]);
 }
 
-#[test] // O3, K1, K8: who gives the keys himself gets them back
+#[test] // O3, K1, K8: keys that the engine passes are saved and restored
 fn given_keys_survive_a_restore() {
     let build = || {
         let op = AsyncWait::ordered_by_given_key(9).build_core::<u32, u32, ()>();
@@ -1495,7 +1495,7 @@ fn a_shutdown_also_fails_restored_records_without_a_place() {
 }
 
 #[test] // K8: an instance that is idle does not hold the merged watermark back.
-fn an_idle_instance_holds_nothing_back() {
+fn an_idle_instance_does_not_hold_the_watermark_back() {
     let mut idle = bench(AsyncWait::unordered(9));
     idle.push_element(StreamElement::Status(Status::Idle));
     assert_eq!(idle.out(), "Idle");

@@ -45,7 +45,7 @@ impl Service {
 
     /// Waits until the service has seen all requests of a killed process. On a busy machine some arrive after the
     /// process has died.
-    pub fn wait_until_nobody_asks(&self) {
+    pub fn wait_until_idle(&self) {
         // Connections are accepted in order, so this one is the last.
         let mut last = TcpStream::connect(self.address).unwrap();
         last.shutdown(Shutdown::Write).unwrap();

@@ -110,7 +110,7 @@ fn a_backlog_was_kept_and_ctrl_c_did_not_wait_for_it() -> bool {
     assert!(running.wait_until(|| asked.load(SeqCst) > SILENT_FROM));
     running.kill();
 
-    service.wait_until_nobody_asks();
+    service.wait_until_idle();
     let (before, since) = (asked.load(SeqCst), Instant::now());
     let mut running = job.start(&["--capacity", "1"]);
     assert!(running.wait_until(|| asked.load(SeqCst) > before));

@@ -79,7 +79,7 @@ impl Tally {
     }
 
     /// The faults.
-    pub fn all_wrong(&self) -> Vec<String> {
+    pub fn faults(&self) -> Vec<String> {
         self.wrong.lock().unwrap().clone()
     }
 

@@ -20,6 +20,7 @@ impl Buffer {
             #[cfg(feature = "alloc")]
             Self::Heap(bytes) => bytes.extend_from_slice(more),
             Self::Borrowed { bytes, used } => {
+                // All or nothing: a part of a section would be of no use.
                 let end = *used + more.len();
                 let room = bytes.get_mut(*used..end);
                 room.ok_or(CheckpointError::BufferFull { needed: end })?.copy_from_slice(more);

@@ -181,6 +181,7 @@ impl CheckpointStore for MemoryStore {
     type Error = Infallible;
 
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), Infallible> {
+        // Saving the same id again replaces the checkpoint.
         self.checkpoints.retain(|(held, _)| *held != id);
         // K9: sorted by number, so that the checkpoint with the lowest number is dropped first.
         let place = self.checkpoints.partition_point(|(held, _)| *held < id);

@@ -72,6 +72,7 @@ impl<S: Storage> Deadlines<S> {
     /// Sets the deadline of a `call` that has no node yet, or another deadline.
     #[inline(never)]
     fn set_again(&mut self, call: u32, at: Instant) {
+        // Calls are numbered from 0 as they are first used, so this adds one node in most cases.
         while self.nodes.as_ref().len() <= call as usize {
             if self.nodes.push(VACANT).is_err() {
                 unreachable!("the storage has room for as many nodes as for calls");
@@ -110,6 +111,7 @@ impl<S: Storage> Deadlines<S> {
     /// The earliest deadline, including deferred ones.
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn earliest(&self) -> Option<Instant> {
+        // A deferred deadline counts: the runtime's timer has to fire for it, or it would never be judged (T6).
         let first = self.first_undeferred().map(|call| self.at(call));
         match self.deferred.first {
             NONE => first,
@@ -135,6 +137,7 @@ impl<S: Storage> Deadlines<S> {
             }
             self.defer(call);
         };
+        // A deferred deadline up to `until` may be judged now, in the order of instants.
         match self.deferred.first {
             NONE => due,
             deferred if self.at(deferred) > until => due,
@@ -240,6 +243,7 @@ impl<S: Storage> Deadlines<S> {
     }
 
     fn heap_set(&mut self, position: usize, call: u32) {
+        // The node knows its position, so that `cancel` can remove it from the middle of the heap.
         self.heap.as_mut()[position] = call;
         let node = self.node(call);
         (node.prev, node.next) = (IN_HEAP, position as u32);

@@ -100,7 +100,7 @@ impl Metrics {
             late_completions: self.late_completions.saturating_sub(earlier.late_completions),
             call_time: self.call_time.since(&earlier.call_time),
             ordering_delay: self.ordering_delay.since(&earlier.ordering_delay),
-            ..*self
+            ..*self // numbers of one moment
         }
     }
 }
@@ -166,6 +166,7 @@ impl Histogram {
     /// The quantile of the durations (`quantile` is from 0 to 1), rounded up to the upper bound of its bucket; zero if
     /// nothing was counted.
     pub fn quantile(&self, quantile: f64) -> Duration {
+        // At least one, so that quantile 0 is the first bucket that is not empty.
         let wanted = (quantile.clamp(0.0, 1.0) * self.count() as f64).max(1.0);
         let mut seen = 0;
         let found = self.buckets().find(|(_, count)| {
@@ -234,7 +235,7 @@ impl Metrics {
             in_backoff: scalars[2],
             done: scalars[3],
             capacity: scalars[4],
-            oldest: scalars[5].checked_sub(1).map(Duration::from_nanos),
+            oldest: scalars[5].checked_sub(1).map(Duration::from_nanos), // 0 encodes `None`
             blocked: Duration::from_nanos(scalars[6]),
             records_in: scalars[7],
             emitted: scalars[8],
@@ -329,7 +330,7 @@ impl Counters {
     /// Starts the clock of `blocked`, unless it runs already: there is no more room.
     #[cold]
     pub(crate) fn full(&mut self, now: Instant) {
-        self.full_since.get_or_insert(now);
+        self.full_since.get_or_insert(now); // the first instant without room counts
     }
 
     #[inline(always)]

@@ -65,6 +65,7 @@ pub(super) async fn save<D, P, C: CheckpointStore>(
     mut of: Prepared<D, P>,
 ) -> Saved<D, P, C> {
     let id = of.checkpoint.id();
+    // K9: the store makes this atomic. After a crash there is this checkpoint or the one before it.
     let result = match of.checkpoint.bytes() {
         Ok(bytes) => store.save(id, bytes).await.map(|()| bytes.len()).map_err(Reason::Store),
         Err(reason) => Err(Reason::Checkpoint(reason)),
@@ -116,6 +117,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                     saving.set(None);
                     idle = Some(self.commit(saved).await?);
                 }
+                // Without its last barrier the stream has not ended but broken off.
                 Event::Element(None) => return Err(PipelineError::EndedEarly),
                 Event::Element(Some(StreamElement::Barrier(barrier))) => {
                     // K10: one checkpoint after the other, so that commits and acknowledgements keep their order.
@@ -124,6 +126,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                     }
                     let Some(of) = self.prepare(barrier).await? else { continue };
                     let end = of.end.map(|end| (of.checkpoint.id(), end));
+                    // The save that had the store was waited for above.
                     let Some(store) = idle.take() else { unreachable!("nothing is being saved") };
                     saving.set(Some(save(store, of)));
                     if let Some(end) = end {
@@ -174,6 +177,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         let checkpoint = barrier.checkpoint;
         let end = sections::ended(&checkpoint);
         let id = checkpoint.id();
+        // K3: a stage on the way may have failed the checkpoint, for instance by a drain that took too long.
         let complete = match checkpoint.failure() {
             Ok(()) => complete_checkpoint::<S, K, T>(&mut self.sink, checkpoint, end).await,
             Err(reason) => Ok(Err(reason)),
@@ -209,6 +213,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                 }
                 (self.listener)(Report::Saved { id, bytes });
             }
+            // Nothing is committed. No checkpoint follows the last one, so its failure is the pipeline's.
             Err(reason) if of.end.is_some() => return Err(reason.into()),
             Err(Reason::Store(reason)) => self.report_failure(id, &reason),
             Err(Reason::Checkpoint(reason)) => self.report_failure(id, &reason),
@@ -253,6 +258,7 @@ where
     S: ReplayableSource,
     K: TransactionalSink<T>,
 {
+    // The description covers everything that is not committed, also the output of checkpoints that have failed.
     let prepared = sink.pre_commit(checkpoint.id()).await?;
     if let Err(reason) = sections::put(&mut checkpoint, SINK, &prepared) {
         return Ok(Err(reason));

@@ -40,6 +40,7 @@ impl<V: Clone> ReplayableSource for MemorySource<V> {
         &mut self,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<StreamElement<V>, Infallible>>> {
+        // A position beyond the end, after a seek, is the end.
         let place = usize::try_from(self.next).ok();
         let value = place.and_then(|place| self.values.get(place)).cloned();
         self.next += u64::from(value.is_some());
@@ -102,6 +103,7 @@ impl<T> TransactionalSink<T> for MemorySink<T> {
     }
 
     async fn abort(&mut self, _kept: Option<&u64>) -> Result<(), Infallible> {
+        // With a checkpoint its commit comes first, so `committed` covers the records that are kept.
         self.records.truncate(self.committed);
         Ok(())
     }

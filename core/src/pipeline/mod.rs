@@ -197,7 +197,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
         let Self { mut source, sink, mut store, trigger, listener, signals } = self;
         let timer = runtime.timer().map_err(PipelineError::NoRuntime)?;
         let loaded = load(&mut store).await?;
-        let (error_sender, source_error) = rtrb::RingBuffer::new(1);
+        let (error_sender, source_error) = rtrb::RingBuffer::new(1); // a source fails only once
         let mut end = Committer {
             sink,
             acknowledger: source.acknowledger(),
@@ -249,6 +249,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         let prepared = prepared(checkpoint).ok_or_else(foreign)?;
         // Before the sink: if the source refuses the position, the output is untouched.
         source.seek(position).await.map_err(PipelineError::Seek)?;
+        // K10: commits again if the last life died after its commit; the sink tolerates that.
         self.sink.commit(id, &prepared).await.map_err(PipelineError::Sink)?;
         self.sink.abort(Some(&prepared)).await.map_err(PipelineError::Sink)?;
         (self.listener)(Report::Resumed { id, damaged });
@@ -273,7 +274,7 @@ async fn load<Source, Sink, C: CheckpointStore>(
     let loaded = store.load_latest().await.map_err(PipelineError::Load)?;
     let Some(loaded) = loaded else { return Ok(None) };
     let mut checkpoint = Checkpoint::from_bytes(&loaded.bytes).map_err(PipelineError::Format)?;
-    checkpoint.watch_restores();
+    checkpoint.watch_restores(); // for `forgotten_stage`
     Ok(Some((checkpoint, loaded.damaged)))
 }
 

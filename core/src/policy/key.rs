@@ -38,7 +38,7 @@ pub struct Unkeyed;
 
 impl<In> KeySource<In> for Unkeyed {
     fn key_again(&self, _: &In, saved: u64) -> u64 {
-        saved
+        saved // no part of the order, but the next checkpoint can still be split by it (K8)
     }
 }
 
@@ -74,6 +74,7 @@ impl<F> fmt::Debug for KeyBy<F> {
 
 impl<In, K: Hash, F: Fn(&In) -> K> KeySource<In> for KeyBy<F> {
     fn key_again(&self, input: &In, _saved: u64) -> u64 {
+        // K5: the snapshot may come from a policy with another key function, or with none.
         self.key_of(input)
     }
 }
@@ -94,7 +95,7 @@ impl<In, K: Hash, F: Fn(&In) -> K> KeySelector<In> for KeyBy<F> {
 /// The hash has no secret: anyone who chooses keys can make two with the same bits, and these then share one order (O3). To
 /// prevent that, let the key function return a keyed hash.
 pub fn hash_key<K: Hash + ?Sized>(key: &K) -> u64 {
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325); // the offset basis of 64-bit FNV
     key.hash(&mut hasher);
     hasher.finish()
 }
@@ -106,6 +107,7 @@ struct Fnv(u64);
 impl Hasher for Fnv {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
+            // The factor is the prime of 64-bit FNV.
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }

@@ -286,10 +286,12 @@ impl Settings {
 
     /// C1: checks all settings for a storage with `maximum` places.
     const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
+        // Without `?`, which a `const fn` cannot use.
         let capacity = self.max_capacity();
         if capacity > maximum {
             return Err(ConfigError::CapacityTooLarge { capacity, maximum });
         }
+        // C8: the capacity must not exceed the maximum up to which it can be raised.
         if let Err(error) = check_capacity(self.capacity, capacity) {
             return Err(error);
         }
@@ -298,6 +300,7 @@ impl Settings {
         {
             return Err(error);
         }
+        // T8
         if let Some(timeout) = self.timeout
             && timeout.is_zero()
         {

@@ -38,6 +38,7 @@ impl RetryBudget {
 
     /// Takes a token for a retry, if there is one.
     pub(crate) fn withdraw(&mut self) -> bool {
+        // With less than a whole token there is no retry, and the fraction stays.
         let left = self.tokens.checked_sub(1 << 32);
         self.tokens = left.unwrap_or(self.tokens);
         left.is_some()
@@ -45,6 +46,7 @@ impl RetryBudget {
 
     /// Puts back the share of a token that a success earns.
     pub(crate) fn deposit(&mut self) {
+        // R2: the largest bucket is close to `u64::MAX`, so the sum may overflow.
         self.tokens = self.tokens.saturating_add(self.per_success.bits()).min(self.most);
     }
 }

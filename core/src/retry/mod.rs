@@ -241,6 +241,7 @@ where
             Err(Failure::Error(error)) => self.dictated.delay(error),
             _ => None,
         };
+        // R2: a dictated delay is used as it is, without the schedule's maximum and jitter.
         Some(dictated.unwrap_or_else(|| self.schedule.delay(attempt)))
     }
 

@@ -130,6 +130,7 @@ impl Schedule for Exponential {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        // `INVALID` is the largest number, so it needs a test of its own here, and none for the jitter.
         if self.factor.0 < Q32::ONE.0 || self.factor == Q32::INVALID {
             return Err(ConfigError::BackoffFactor);
         }
@@ -165,6 +166,7 @@ impl Q32 {
     const INVALID: Self = Self(u64::MAX);
 
     pub(super) const fn from_f64(number: f64) -> Self {
+        // A comparison with a NaN is false, so a NaN is invalid as well.
         if number >= 0.0 && number <= 2_147_483_648.0 {
             Self((number * 4_294_967_296.0) as u64)
         } else {
@@ -251,7 +253,7 @@ mod tests {
 
     // R2: senseless settings are refused.
     #[test]
-    fn senseless_settings_are_refused() {
+    fn invalid_settings_are_refused() {
         let sound = Exponential::new(Duration::from_millis(100));
         assert_eq!(sound.check(), Ok(()));
         for factor in [0.99, 0.0, -1.0, f64::NAN, f64::INFINITY, 3e9] {

@@ -135,7 +135,7 @@ impl<T> Table<T> for alloc::vec::Vec<T> {
     const EMPTY: Self = Self::new();
 
     fn push(&mut self, item: T) -> Result<(), T> {
-        self.push(item);
+        self.push(item); // the inherent method, here and below: no recursion
         Ok(())
     }
 

@@ -100,7 +100,7 @@ async fn slow(thread: Thread, number: u32) -> Result<(), ()> {
 
 // T6
 #[test]
-fn a_busy_consumer_times_nothing_out() {
+fn a_busy_consumer_causes_no_timeout() {
     for way in WAYS {
         let outcomes = outcomes(way, AsyncWait::unordered(4).timeout(millis(300)), 400, slow);
         assert_eq!(outcomes.len(), RECORDS as usize);
@@ -121,7 +121,7 @@ fn a_busy_consumer_costs_no_attempt() {
 
 // T6: the neighbours of a request that blocks its thread.
 #[test]
-fn a_request_that_computes_takes_no_neighbour_with_it() {
+fn a_request_that_computes_times_out_no_neighbour() {
     async fn ask(thread: Thread, number: u32) -> Result<(), ()> {
         match number {
             8 => thread.compute(400),
@@ -137,7 +137,7 @@ fn a_request_that_computes_takes_no_neighbour_with_it() {
 
 // T1, T6: a late request times out, next to a busy consumer as next to an idle one.
 #[test]
-fn what_has_no_answer_by_its_deadline_times_out() {
+fn a_request_without_an_answer_by_its_deadline_times_out() {
     async fn ask(thread: Thread, number: u32) -> Result<(), ()> {
         match number % 4 {
             0 => thread.sleep(299).await,
@@ -208,7 +208,7 @@ fn a_busy_consumer_fails_no_drain() {
 
 // T6, L3: the same for the limit of a stop.
 #[test]
-fn a_busy_consumer_shuts_nothing_down() {
+fn a_busy_consumer_shuts_no_record_down() {
     let thread = Thread::default();
     let runtime = thread.clone();
     let ask = {

@@ -168,7 +168,7 @@ fn a_crash_at_any_step_of_a_recovery_loses_nothing_and_doubles_nothing() {
 
 /// The control: the simulation must find each fault that is planted.
 #[test]
-fn what_is_wrong_is_noticed() {
+fn planted_faults_are_found() {
     for flaw in [Flaw::CommitsBeforeTheSave, Flaw::SavesTooLittle, Flaw::ForgetsFailedCheckpoints] {
         let noticed = |seed| every_crash(&Plan::random(seed).with(flaw), None).is_err();
         assert!((0..500).any(noticed), "{flaw:?}");
@@ -177,7 +177,7 @@ fn what_is_wrong_is_noticed() {
 
 /// The control for recoveries: these three faults do harm only in a life that dies during its recovery.
 #[test]
-fn what_is_wrong_in_a_recovery_is_noticed() {
+fn faults_planted_in_recoveries_are_found() {
     for flaw in
         [Flaw::CommitsInTwoSteps, Flaw::RewritesWhatItLoads, Flaw::GoesOnBehindAnEarlierSeek]
     {

@@ -205,6 +205,7 @@ impl Groups {
         if cell == IN_MAP {
             self.map.remove(&key);
         }
+        // The table has not grown since the call was displaced, because growing inserts all calls again.
         let (mut at, _) = self.hash(key);
         for _ in 0..self.max_probes() {
             if at == (cell & !DISPLACED) as usize / 8 {
@@ -285,6 +286,7 @@ impl Groups {
         self.cells.resize(7 * self.groups.len(), [0; 3]);
         self.map.clear();
         self.occupied = 0;
+        // O6: growing takes time in proportion to the calls, but doubles the room, so it is O(1) for each insertion.
         for call in 0..self.entries.len() as u32 {
             if core::mem::replace(&mut self.entries[call as usize].link, NONE) != NONE {
                 let (home, tag) = self.hash(self.key(call));
@@ -387,6 +389,7 @@ impl Iterator for Lanes {
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
+        // `x & (x - 1)` clears the lowest bit that is set, and leaves an empty set empty.
         let lane = (self.0 != 0).then(|| self.0.trailing_zeros() as usize / 8);
         self.0 &= self.0.wrapping_sub(1);
         lane

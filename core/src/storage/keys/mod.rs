@@ -53,6 +53,8 @@ impl Entry {
 /// Mixes the bits of a key (multiplicative hashing). The higher bits are mixed best.
 #[cfg_attr(feature = "alloc", inline(always))]
 fn mix(key: u64) -> u64 {
+    // In a product, a bit of the key influences only bits at its own position and above. The fold copies the higher half
+    // down, so that it influences all of the product's higher half. The factor is 2^64 divided by the golden ratio.
     (key ^ (key >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
