@@ -69,8 +69,8 @@ pub trait Timer {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Runs one turn of a stage. A runtime with a budget of polls for each task must suspend it here, because the
-    /// stage has a budget of its own (L5), and a request that answers `Pending` only because the task's budget is
-    /// spent would time out although it is ready.
+    /// stage has a budget of its own (L5). A request or a timer that answers `Pending` only because the task's budget
+    /// is spent would make the stage time out requests that are ready.
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
         turn(cx)
     }

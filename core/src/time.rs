@@ -164,6 +164,7 @@ impl Span {
     }
 
     pub(crate) const fn of_some(duration: Option<Duration>) -> Option<Self> {
+        // `Option::map` is not `const`.
         match duration {
             Some(duration) => Some(Self::of(duration)),
             None => None,

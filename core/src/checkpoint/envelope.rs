@@ -41,6 +41,7 @@ pub fn seal(frame: &mut [u8], magic: Magic, schema: u32) {
     frame[4..6].copy_from_slice(&FORMAT.to_le_bytes());
     frame[6..10].copy_from_slice(&schema.to_le_bytes());
     frame[10..18].copy_from_slice(&length.to_le_bytes());
+    // Covers the header as well, so that damage there is found.
     let checksum = checksum(frame);
     frame[CHECKSUM_AT].copy_from_slice(&checksum.to_le_bytes());
 }

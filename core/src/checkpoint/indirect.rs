@@ -7,6 +7,7 @@
 pub(super) type Indirect<T> = alloc::boxed::Box<T>;
 
 #[cfg(feature = "alloc")]
+#[expect(clippy::boxed_local, reason = "it has the signature of its counterpart below")]
 pub(super) fn into_inner<T>(boxed: Indirect<T>) -> T {
     *boxed
 }

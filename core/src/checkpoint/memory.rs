@@ -59,6 +59,7 @@ impl<const N: usize> CheckpointStore for FixedMemoryStore<N> {
     /// [`MemoryStoreError::TooLarge`] when the checkpoint is longer than `N` bytes, and
     /// [`MemoryStoreError::IdBehind`] when a later one was saved. The store keeps the checkpoint that it holds.
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), MemoryStoreError> {
+        // The same id again is allowed, and replaces the checkpoint.
         if let Some((latest, _)) = self.latest.filter(|(latest, _)| id < *latest) {
             return Err(MemoryStoreError::IdBehind { id, latest });
         }

@@ -160,7 +160,7 @@ impl Checkpoint {
     /// Records that a stage has restored the section of that name.
     #[cfg(feature = "alloc")]
     pub(crate) fn note_restored(&self, name: &str) {
-        // A flag and not a list: stages only borrow the checkpoint. `zip` finds nothing if nobody watches.
+        // A flag and not a list: stages only borrow the checkpoint. `zip` finds nothing if restores are not watched.
         let mut sections = self.sections().zip(&self.inner.restored);
         if let Some((_, restored)) = sections.find(|((found, _), _)| *found == name) {
             restored.store(true, Ordering::Relaxed);

@@ -73,7 +73,7 @@ pub trait CheckpointStore {
                 match self.load_latest_into(&mut bytes).await {
                     Ok(None) => return Ok(None),
                     Ok(Some(LoadedInto { id, len, damaged })) => {
-                        bytes.truncate(len);
+                        bytes.truncate(len); // the checkpoint found now may be shorter than the one before
                         return Ok(Some(Loaded { id, bytes, damaged }));
                     }
                     Err(LoadError::BufferTooSmall { needed }) => bytes.resize(needed, 0),

@@ -226,6 +226,7 @@ impl<S: Storage> Deadlines<S> {
             let nodes = self.nodes.as_ref();
             let left = 2 * position + 1;
             let Some(&first) = heap.get(left) else { break };
+            // The earlier of the two children, so that it may stand above the other one.
             let (child, below) = match heap.get(left + 1) {
                 Some(&second) if nodes[second as usize].at < nodes[first as usize].at => {
                     (left + 1, second)

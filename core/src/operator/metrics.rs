@@ -137,7 +137,7 @@ impl Histogram {
         // `| 1` puts the shortest durations into bucket 0, and makes `ilog2` one instruction without a check for zero.
         let bits = ((span.as_nanos() >> 9) | 1).ilog2() as usize;
         let count = &mut self.counts[bits.min(Self::BUCKETS - 1)];
-        *count = count.wrapping_add(1);
+        *count = count.wrapping_add(1); // `since` allows for a count that has wrapped around
     }
 
     /// The durations counted since `earlier`, which must be an earlier state of this histogram.
@@ -317,7 +317,7 @@ impl Counters {
     pub(crate) fn end<Out, E>(&mut self, result: &Result<Out, Failure<E>>) {
         if let Err(failure) = result {
             self.failed += 1;
-            self.timed_out += u64::from(failure.is_timeout());
+            self.timed_out += u64::from(failure.is_timeout()); // a timeout is a failure as well
         }
     }
 

@@ -158,9 +158,10 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         match element {
             StreamElement::Record { value, timestamp } => {
                 self.sink.write(value, timestamp).await.map_err(PipelineError::Sink)?;
-                self.signals.note_uncommitted();
+                self.signals.note_uncommitted(); // only a checkpoint commits it
             }
             StreamElement::Watermark(watermark) => self.sink.watermark(watermark),
+            // A sink needs no statuses, and barriers do not come here.
             StreamElement::Status(_) | StreamElement::Barrier(_) => {}
         }
         Ok(())

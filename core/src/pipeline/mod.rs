@@ -198,7 +198,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
         let timer = runtime.timer().map_err(PipelineError::NoRuntime)?;
         let loaded = load(&mut store).await?;
         let (error_sender, source_error) = rtrb::RingBuffer::new(1); // a source fails only once
-        let mut end = Committer {
+        let mut committer = Committer {
             sink,
             acknowledger: source.acknowledger(),
             listener,
@@ -206,29 +206,32 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
             source_error,
         };
         let next = match &loaded {
-            Some((checkpoint, damaged)) => end.recover(&mut source, checkpoint, *damaged).await?,
+            Some((checkpoint, damaged)) => {
+                committer.recover(&mut source, checkpoint, *damaged).await?
+            }
             None => {
                 // A new job: the sink refuses output that is not its own, before anything is saved.
-                end.sink.abort(None).await.map_err(PipelineError::Sink)?;
+                committer.sink.abort(None).await.map_err(PipelineError::Sink)?;
                 let mut first = Checkpoint::new(CheckpointId(0));
                 let put = sections::put(&mut first, SOURCE, &source.position());
                 put.map_err(PipelineError::Checkpoint)?;
-                store = end.save_first(first, store).await?;
+                store = committer.save_first(first, store).await?;
                 CheckpointId(1)
             }
         };
-        let signals = Arc::clone(&end.signals);
+        let signals = Arc::clone(&committer.signals);
         let elements = CheckpointedSource::new(source, timer, signals, error_sender, trigger, next);
         // `build` pulls nothing from the source: it is closed until `open`, also for stages that it spawns.
         let in_flight = loaded.as_ref().map(|(checkpoint, _)| checkpoint);
+        // The first checkpoint has no sections of stages, and a stage would refuse to restore from it.
         let stages = build(elements, in_flight.filter(|checkpoint| has_stages(checkpoint)));
         let stages = stages.map_err(PipelineError::Start)?;
-        // K10: a stage that nobody restored would lose its records in flight silently.
+        // K10: a stage that was not restored would lose its records in flight silently.
         if let Some(stage) = in_flight.and_then(forgotten_stage) {
             return Err(PipelineError::NotRestored { stage });
         }
-        end.signals.open();
-        end.run(stages, store).await
+        committer.signals.open(); // from here on records flow
+        committer.run(stages, store).await
     }
 }
 

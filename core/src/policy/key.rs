@@ -52,7 +52,7 @@ impl<In> KeySelector<In> for Unkeyed {
 }
 
 /// The engine passes the key to the operator with each record: see
-/// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key).
+/// [`ordered_by_given_key`](crate::AsyncWait::ordered_by_given_key).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GivenKey;
 

@@ -71,7 +71,7 @@ pub enum FinishPolicy {
 
 impl AsyncWait<NoRetry> {
     /// Outcomes leave in the order in which their inputs came (O1). At most `capacity` records are in
-    /// flight, including those that are done and wait for their turn.
+    /// flight, including those that are done and wait for their turn (C2).
     pub const fn ordered(capacity: usize) -> Self {
         Self::with_order(Order::Ordered, capacity)
     }
@@ -295,6 +295,7 @@ impl Settings {
         if let Err(error) = check_capacity(self.capacity, capacity) {
             return Err(error);
         }
+        // C7
         if let Some(attempts) = self.max_running
             && let Err(error) = check_max_running(attempts)
         {

@@ -198,6 +198,7 @@ impl<T, const N: usize> Queue<T> for heapless::Deque<T, N> {
     const EMPTY: Self = Self::new();
 
     fn len(&self) -> usize {
+        // A deque is a ring: it may be in two pieces.
         self.as_slices().0.len() + self.as_slices().1.len()
     }
 

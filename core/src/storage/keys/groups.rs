@@ -53,7 +53,7 @@ pub struct Groups {
     cells: Vec<[u8; 3]>,
     /// An entry for each call, linked to its cell if the call is the last of its key.
     entries: Vec<Entry>,
-    /// The last calls of keys whose groups were all full: hardly any, unless somebody chose keys that collide.
+    /// The last calls of keys whose groups were all full: hardly any, unless keys were chosen to collide.
     map: BTreeMap<u64, u32>,
     /// Cells that are not free; those that the next flush frees are still counted.
     occupied: usize,
