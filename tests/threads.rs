@@ -92,7 +92,9 @@ fn run_slice(runtime: usize, seed: Option<u64>, lanes: usize, time: Duration) ->
     let failed = round.failed.lock().unwrap().clone();
     let failed = failed.into_iter().chain(watched.err()).collect::<Vec<_>>().join("\n\n");
     assert!(failed.is_empty(), "{failed}");
-    threads.into_iter().for_each(|thread| thread.join().expect("a lane says what is wrong"));
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().expect("a lane reports faults, it does not panic"));
     assert!(watchdog::wait(|| !host.has_tasks()), "L2: tasks are left on {:?}", On::ALL[runtime]);
     Arc::into_inner(host).expect("no lane is left").stop();
     lanes
@@ -141,5 +143,5 @@ fn silence_planned_panics() {
 
 /// Prints also when the test passes and its output is not shown.
 fn say(text: &str) {
-    writeln!(stdout(), "{text}").expect("somebody listens");
+    writeln!(stdout(), "{text}").expect("standard output is open");
 }

@@ -401,7 +401,7 @@ fn assert_nothing_goes_on(desk: &Desk, pulled: u32) {
     assert_eq!(
         (desk.requests.get(), desk.pulled.get()),
         (0, pulled),
-        "requests, and what was pulled"
+        "live requests, and records pulled"
     );
     assert!(!desk.source_is_there.get() && desk.is_closed.get());
 }
@@ -641,5 +641,5 @@ fn a_pipeline_requests_the_record_again_in_its_next_run() {
             assert!(inputs.len() < 15 && inputs.iter().copied().eq(1..=inputs.len() as u32));
         }
     }
-    assert!(asked.get() > 30, "what has no outcome is asked again");
+    assert!(asked.get() > 30, "records without an outcome are requested again");
 }

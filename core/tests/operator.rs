@@ -199,7 +199,7 @@ fn a_snapshot_can_be_taken_when_the_operator_is_full() {
     b.push_all([1, 2]);
     let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(4)));
     assert!(b.push_element(StreamElement::Barrier(barrier)));
-    assert_eq!(b.out(), "B4", "and leaves ahead of what is in flight");
+    assert_eq!(b.out(), "B4", "and overtakes the record in flight");
 }
 
 // ---- order and event time --------------------------------------------------------------------
@@ -580,7 +580,7 @@ fn restoring_into_a_smaller_capacity_loses_nothing() {
     b.op.restore(b.now, &checkpoint).expect("a restore");
     b.start();
     assert_eq!(b.op.in_flight(), 2);
-    assert!(!b.push(9), "not before what was restored");
+    assert!(!b.push(9), "not before the restored records");
     // A snapshot during the restore also holds the records that have no place yet.
     assert_eq!(
         b.snapshot().section("stage").map(<[u8]>::len),
@@ -613,7 +613,7 @@ fn an_unreadable_snapshot_is_a_typed_error() {
     };
     assert_eq!(restore(&section), Ok(()));
     let source = restore(&[]).expect_err("it is empty");
-    assert!(std::error::Error::source(&source).is_some(), "what is wrong with the bytes");
+    assert!(std::error::Error::source(&source).is_some(), "the fault in the bytes");
     for length in 0..section.len() {
         let cut = restore(&section[..length]);
         assert!(matches!(cut, Err(RestoreError::Format(_))), "{length}: {cut:?}");

@@ -194,7 +194,7 @@ fn a_request_that_wakes_itself_once_bypasses_the_operator() {
         let mut polled = 0;
         poll_fn(move |_| {
             polled += 1;
-            assert_eq!(polled, 1, "nobody has woken it");
+            assert_eq!(polled, 1, "nothing has woken it");
             Poll::<Result<u32, ()>>::Pending
         })
     };

@@ -40,7 +40,7 @@ impl Thread {
             if let Some(result) = result.take() {
                 return result;
             }
-            let next = self.0.queue.lock().expect("nobody panics with it").pop_front();
+            let next = self.0.queue.lock().expect("no panic poisons the lock").pop_front();
             match next {
                 Some(task) => self.poll(task),
                 None => self.deliver(),
@@ -63,7 +63,7 @@ impl Thread {
         let number = self.0.spawned.get();
         self.0.spawned.set(number + 1);
         self.0.tasks.borrow_mut().insert(number, Box::pin(future));
-        self.0.queue.lock().expect("nobody panics with it").push_back(number);
+        self.0.queue.lock().expect("no panic poisons the lock").push_back(number);
         number
     }
 
@@ -103,7 +103,7 @@ struct Queued {
 
 impl Wake for Queued {
     fn wake(self: Arc<Self>) {
-        let mut queue = self.queue.lock().expect("nobody panics with it");
+        let mut queue = self.queue.lock().expect("no panic poisons the lock");
         if !queue.contains(&self.number) {
             queue.push_back(self.number);
         }

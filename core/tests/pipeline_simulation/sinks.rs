@@ -83,7 +83,7 @@ impl TransactionalSink<u32> for Sink {
         let is_durable = |world: &World| {
             world.media.borrow().slots.iter().any(|slot| slot.id == id && slot.is_intact())
         };
-        self.world.promise(is_durable(&self.world), "what is committed is durable");
+        self.world.promise(is_durable(&self.world), "a committed checkpoint is durable");
         self.world.media.borrow_mut().committed = Some(id);
         if self.world.plan.medium == Medium::Transactions {
             let is_in_two_steps = self.world.plan.flaw == Flaw::CommitsInTwoSteps;
@@ -110,7 +110,7 @@ impl TransactionalSink<u32> for Sink {
                 (Medium::File, Some(length)) => {
                     let length = length[0] as usize;
                     let is_there = media.output.len() >= length;
-                    self.world.promise(is_there, "what was pre-committed is there");
+                    self.world.promise(is_there, "pre-committed output is not lost");
                     media.output.truncate(length);
                 }
                 (Medium::File, None) => {

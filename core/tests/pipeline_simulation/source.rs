@@ -40,7 +40,7 @@ impl ReplayableSource for Source {
         }
         let media = &mut *self.world.media.borrow_mut();
         let is_there = position.next >= media.acknowledged;
-        self.world.promise(is_there, "what was acknowledged is not asked for");
+        self.world.promise(is_there, "acknowledged records are not read again");
         self.position = position;
         let again = media.sought.replace(position.next) == Some(position.next);
         if again && self.world.plan.flaw == Flaw::GoesOnBehindAnEarlierSeek {

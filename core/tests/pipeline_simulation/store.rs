@@ -70,7 +70,7 @@ impl CheckpointStore for Store {
         let slot = Slot { id, bytes: bytes.to_vec(), is_whole: true, is_lost: false };
         *world.media.borrow_mut().slots.last_mut().expect("it was just put in") = slot;
         world.step(runtime).await;
-        if fails { Err(Refused("it is there, and nobody knows")) } else { Ok(()) }
+        if fails { Err(Refused("saved, but reported as failed")) } else { Ok(()) }
     }
 
     async fn load_latest_into(

@@ -100,7 +100,7 @@ impl World {
         self.snapshot_barrier = None;
         self.drain_barriers.clear();
         self.tell(|world| {
-            let from = if world.saved.is_some() { "what was saved" } else { "the start" };
+            let from = if world.saved.is_some() { "the checkpoint" } else { "the start" };
             format!("crash; it goes on from {from}, with {}", world.setup)
         });
         self.subject = Subject::new(&self.setup);

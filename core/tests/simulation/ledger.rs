@@ -201,7 +201,9 @@ impl Ledger {
             let beside = self.marks_in[..at].iter().rev().chain(&self.marks_in[at + 1..]);
             if !beside.filter(|other| self.marks_out.contains(other)).any(|other| is_later(&other))
             {
-                return Err(format!("{mark:?} never came out, nor what it was merged into"));
+                return Err(format!(
+                    "{mark:?} never came out, nor a watermark that it was merged into"
+                ));
             }
         }
         Ok(())

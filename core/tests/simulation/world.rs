@@ -203,7 +203,7 @@ impl World {
         self.tell(|_| format!("push {shape}{refused}"));
         same("push accepts", &result.is_ok(), &accepted)?;
         if let Err(back) = result {
-            same("what comes back", &format_shape(&back), &shape)?;
+            same("the element that comes back", &format_shape(&back), &shape)?;
         }
         Ok(accepted)
     }
@@ -304,14 +304,14 @@ impl World {
             });
             match running {
                 Some(started) => {
-                    same("what expired", &expired, &started.id)?;
+                    same("the expired attempt", &expired, &started.id)?;
                     self.over.push(started);
                 }
                 None => {
                     let is_other =
                         |other: &&Started| other.id == expired && other.request != request;
                     if let Some(other) = self.running.iter().chain(&self.over).find(is_other) {
-                        return Err(format!("{other:?} is not what expired"));
+                        return Err(format!("{other:?} is not the expired attempt"));
                     }
                 }
             }

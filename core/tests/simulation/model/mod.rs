@@ -340,7 +340,7 @@ impl Model {
     }
 
     /// Returns true if a restored element has no place yet.
-    #[allow(dead_code, reason = "the operator is told the time by whoever drives it")]
+    #[allow(dead_code, reason = "the operator's driver tells it the time")]
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
