@@ -73,7 +73,7 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | none | operators and stages in place ([`Fixed`]), with a capacity in the type and no allocator; one store in memory |
+//! | none | operators and stages in place ([`Fixed`], [`WakeTable`]), with a capacity in the type and no allocator; one store in memory |
 //! | `alloc` | storage on the heap (`Heap`), stages on tasks of their own (`SpawnedStage`), pipelines, snapshots that are split and merged |
 //!
 //! # Where to read on

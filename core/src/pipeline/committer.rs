@@ -31,8 +31,8 @@ pub(super) struct Committer<S: ReplayableSource, K, L> {
 /// A checkpoint that the sink has pre-committed.
 pub(super) struct Prepared<D, P> {
     pub(super) checkpoint: Checkpoint,
-    /// The sink's description of it.
-    pub(super) prepared: D,
+    /// The sink's description of its output.
+    pub(super) description: D,
     /// The source's position in it.
     pub(super) position: P,
     /// The reason of the pipeline's end, in its last checkpoint.
@@ -43,7 +43,7 @@ pub(super) struct Prepared<D, P> {
 /// owned.
 pub(super) struct Saved<D, P, C: CheckpointStore> {
     store: C,
-    of: Prepared<D, P>,
+    prepared: Prepared<D, P>,
     result: Result<usize, Reason<C::Error>>,
 }
 
@@ -62,15 +62,15 @@ type ErrorOf<S, K, C, T> = PipelineError<
 /// Saves a checkpoint. When the future is ready, the checkpoint is durable or has failed.
 pub(super) async fn save<D, P, C: CheckpointStore>(
     mut store: C,
-    mut of: Prepared<D, P>,
+    mut prepared: Prepared<D, P>,
 ) -> Saved<D, P, C> {
-    let id = of.checkpoint.id();
+    let id = prepared.checkpoint.id();
     // K9: the store makes this atomic. After a crash there is this checkpoint or the one before it.
-    let result = match of.checkpoint.bytes() {
+    let result = match prepared.checkpoint.bytes() {
         Ok(bytes) => store.save(id, bytes).await.map(|()| bytes.len()).map_err(Reason::Store),
         Err(reason) => Err(Reason::Checkpoint(reason)),
     };
-    Saved { store, of, result }
+    Saved { store, prepared, result }
 }
 
 /// The next thing that happens at the sink's end: an element arrives, or a save ends.
@@ -124,11 +124,11 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                     if let Some(saved) = wait_for_save(saving.as_mut()).await {
                         idle = Some(self.commit(saved).await?);
                     }
-                    let Some(of) = self.prepare(barrier).await? else { continue };
-                    let end = of.end.map(|end| (of.checkpoint.id(), end));
+                    let Some(prepared) = self.prepare(barrier).await? else { continue };
+                    let end = prepared.end.map(|end| (prepared.checkpoint.id(), end));
                     // The save that had the store was waited for above.
                     let Some(store) = idle.take() else { unreachable!("nothing is being saved") };
-                    saving.set(Some(save(store, of)));
+                    saving.set(Some(save(store, prepared)));
                     if let Some(end) = end {
                         break end;
                     }
@@ -202,20 +202,20 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     where
         K: TransactionalSink<T>,
     {
-        let Saved { store, of, result } = saved;
-        let id = of.checkpoint.id();
+        let Saved { store, prepared, result } = saved;
+        let id = prepared.checkpoint.id();
         match result {
             Ok(bytes) => {
-                self.sink.commit(id, &of.prepared).await.map_err(PipelineError::Sink)?;
+                self.sink.commit(id, &prepared.description).await.map_err(PipelineError::Sink)?;
                 // After the commit: a source that deletes acknowledged records could not replay them. A failure is reported
                 // only, because the next acknowledgement covers it.
-                if let Err(reason) = self.acknowledger.acknowledge(of.position).await {
+                if let Err(reason) = self.acknowledger.acknowledge(prepared.position).await {
                     (self.listener)(Report::Unacknowledged { id, reason: &reason });
                 }
                 (self.listener)(Report::Saved { id, bytes });
             }
             // Nothing is committed. No checkpoint follows the last one, so its failure is the pipeline's.
-            Err(reason) if of.end.is_some() => return Err(reason.into()),
+            Err(reason) if prepared.end.is_some() => return Err(reason.into()),
             Err(Reason::Store(reason)) => self.report_failure(id, &reason),
             Err(Reason::Checkpoint(reason)) => self.report_failure(id, &reason),
         }
@@ -240,8 +240,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         C: CheckpointStore,
     {
         let complete = complete_checkpoint::<S, K, T>(&mut self.sink, checkpoint, None).await;
-        let of = complete.map_err(PipelineError::Sink)?.map_err(PipelineError::Checkpoint)?;
-        let saved = save(store, of).await;
+        let prepared = complete.map_err(PipelineError::Sink)?.map_err(PipelineError::Checkpoint)?;
+        let saved = save(store, prepared).await;
         match saved.result {
             Err(reason) => Err(reason.into()),
             Ok(_) => self.commit(saved).await,
@@ -260,12 +260,12 @@ where
     K: TransactionalSink<T>,
 {
     // The description covers everything that is not committed, also the output of checkpoints that have failed.
-    let prepared = sink.pre_commit(checkpoint.id()).await?;
-    if let Err(reason) = sections::put(&mut checkpoint, SINK, &prepared) {
+    let description = sink.pre_commit(checkpoint.id()).await?;
+    if let Err(reason) = sections::put(&mut checkpoint, SINK, &description) {
         return Ok(Err(reason));
     }
     Ok(match sections::read(&checkpoint, SOURCE) {
-        Some(position) => Ok(Prepared { checkpoint, prepared, position, end }),
+        Some(position) => Ok(Prepared { checkpoint, description, position, end }),
         None => Err(CheckpointError::Serialize),
     })
 }
