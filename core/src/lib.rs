@@ -37,7 +37,7 @@
 //!         match operator.push(now, element) {
 //!             Ok(()) => next = input.next(),
 //!             Err(full) => {
-//!                 next = Some(full.0);
+//!                 next = Some(full.into_inner());
 //!                 break;
 //!             }
 //!         }
@@ -69,12 +69,13 @@
 //!
 //! # Features
 //!
-//! There are no default features, and features only add.
+//! Features only add.
 //!
-//! | feature | adds |
-//! | --- | --- |
-//! | none | operators and stages in place ([`Fixed`], [`WakeTable`]), with a capacity in the type and no allocator; one store in memory |
-//! | `alloc` | storage on the heap (`Heap`), stages on tasks of their own (`SpawnedStage`), pipelines, snapshots that are split and merged |
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | none | | operators and stages in place ([`Fixed`], [`WakeTable`]), with a capacity in the type and no allocator; one store in memory |
+//! | `checkpoint` | yes | snapshots of operators and stages, which need `serde` and `postcard` |
+//! | `alloc` | | storage on the heap (`Heap`), stages on tasks of their own (`SpawnedStage`); with `checkpoint` pipelines, and snapshots that are split and merged |
 //!
 //! # Where to read on
 //!
@@ -88,9 +89,9 @@
 //!   `examples/engine.rs` in the repository is an engine with real threads, and a crash half-way.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![deny(unsafe_code)]
-// The format of snapshots, and what pipelines ask of a checkpoint.
-#![cfg_attr(not(feature = "checkpoint"), allow(dead_code))] // only `requests/raw.rs` allows it
+#![deny(unsafe_code)] // only `requests/raw.rs` allows it
+// Without snapshots, their format and what pipelines ask of a checkpoint are not used.
+#![cfg_attr(not(feature = "checkpoint"), allow(dead_code))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
