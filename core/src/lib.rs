@@ -89,7 +89,8 @@
 //!   `examples/engine.rs` in the repository is an engine with real threads, and a crash half-way.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![deny(unsafe_code)] // only `requests/raw.rs` allows it
+#![deny(unsafe_code)]
+// only `requests/raw.rs` allows it
 // Without snapshots, their format and what pipelines ask of a checkpoint are not used.
 #![cfg_attr(not(feature = "checkpoint"), allow(dead_code))]
 

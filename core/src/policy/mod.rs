@@ -285,7 +285,7 @@ impl Settings {
     }
 
     /// C1: checks all settings for a storage with `maximum` places.
-    const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
+    pub(crate) const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
         // Without `?`, which a `const fn` cannot use.
         let capacity = self.max_capacity();
         if capacity > maximum {
