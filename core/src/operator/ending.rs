@@ -69,9 +69,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.ending.phase != Phase::Open {
             return;
         }
-        self.ending.phase = Phase::Finishing;
+        self.enter(Phase::Finishing);
         if self.limits.last_attempt {
-            self.ending.phase = Phase::LastAttempts;
+            self.enter(Phase::LastAttempts);
             for &slot in self.in_order().as_ref() {
                 if self.records.at(slot).state() == State::Backoff {
                     self.end_backoff(slot);
@@ -104,12 +104,17 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.has_failed() {
             return; // no attempt runs, and no record but the failed one gets an outcome
         }
-        self.ending.phase = Phase::ShutDown;
+        self.enter(Phase::ShutDown);
         for &slot in self.in_order().as_ref() {
             if self.records.at(slot).state() != State::Done {
                 self.fail(slot, Failure::ShutDown);
             }
         }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.ending.phase = phase;
+        self.update_intake();
     }
 
     fn in_order(&mut self) -> S::Table<u32> {
@@ -178,7 +183,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cold]
     pub(super) fn check_bypassing_failure(&mut self, result: &ResultOf<C>) {
         if self.ends_job(Some(result)) {
-            self.ending.phase = Phase::Failed;
+            self.enter(Phase::Failed);
         }
     }
 
@@ -188,7 +193,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let result = self.records.all()[slot as usize].result();
         let ends_job = !self.has_failed() && self.ends_job(result);
         if ends_job {
-            self.ending.phase = Phase::Failed;
+            self.enter(Phase::Failed);
             self.overtaking = Some(Overtaking::Failure(slot));
             for other in 0..self.records.all().len() {
                 self.halt(other as u32);

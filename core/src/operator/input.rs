@@ -37,17 +37,21 @@ where
         self.push_element(now, key, element)
     }
 
-    /// Takes in an element and returns the next attempt to start, if there is one: [`push`](Self::push), and then
-    /// [`poll_attempt`](Self::poll_attempt). A record that may start at once does not stand in a queue for that, which is
-    /// a little faster. The attempt counts as running from here on.
+    /// Takes in an element, and starts the first attempt of a record at once if it may run now and no other attempt waits: then
+    /// [`poll_attempt`](Self::poll_attempt) would return it next. It does not stand in a queue for that, which is
+    /// a little faster. The attempt counts as running from here on. `None` is no refusal: the attempt, if any, waits for `poll_attempt`.
     ///
     /// ```
     /// # #[cfg(feature = "alloc")] {
     /// use inflight_core::{AsyncWait, Instant, StreamElement};
     ///
-    /// let mut op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+    /// let mut op = AsyncWait::ordered(4).max_running(1).build_core::<u32, u32, ()>().unwrap();
     /// let attempt = op.push_start(Instant::ZERO, StreamElement::value(20)).unwrap();
     /// assert_eq!(attempt.map(|attempt| *attempt.input), Some(20));
+    ///
+    /// let attempt = op.push_start(Instant::ZERO, StreamElement::value(21)).unwrap();
+    /// assert!(attempt.is_none(), "one attempt may run at a time");
+    /// assert_eq!(op.in_flight(), 2);
     /// # }
     /// ```
     ///
@@ -60,18 +64,21 @@ where
         now: Instant,
         element: StreamElement<C::Input>,
     ) -> Result<Option<Attempt<'_, C::Input>>, PushError<StreamElement<C::Input>>> {
-        let StreamElement::Record { value, timestamp } = element else {
-            self.push_element(now, 0, element)?;
-            return Ok(self.poll_attempt(now));
-        };
         self.advance(now);
+        let StreamElement::Record { value, timestamp } = element else {
+            self.push_control(element)?;
+            return Ok(None);
+        };
+        let Some(slot) = self.slot_for_record() else {
+            return Err(self.refused(StreamElement::Record { value, timestamp }));
+        };
         let key = self.key.key_of(&value);
-        let (slot, may_start) = self.place_new(key, value, timestamp)?;
-        if may_start && !self.has_attempt() && self.may_run() {
-            return Ok(self.start(slot));
+        let may_start = self.place_new(slot, key, value, timestamp);
+        if may_start && self.to_start.is_empty() && self.may_run() {
+            return Ok(self.start_new(slot));
         }
         self.queue_start(slot, may_start);
-        Ok(self.poll_attempt(now))
+        Ok(None)
     }
 }
 
@@ -104,7 +111,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.advance(now);
         match element {
             StreamElement::Record { value, timestamp } => {
-                let (slot, may_start) = self.place_new(key, value, timestamp)?;
+                let Some(slot) = self.slot_for_record() else {
+                    return Err(self.refused(StreamElement::Record { value, timestamp }));
+                };
+                let may_start = self.place_new(slot, key, value, timestamp);
                 self.queue_start(slot, may_start);
                 Ok(())
             }
@@ -112,53 +122,57 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
     }
 
-    /// Gives a new record its slot and its request id.
+    /// The slot for a new record, if one is taken in now.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn slot_for_record(&mut self) -> Option<u32> {
+        if self.takes_record() { self.records.vacant() } else { None }
+    }
+
+    /// Why an element is not taken in. While restored records wait for a slot, the operator is full for all others (K5).
+    #[cold]
+    fn refused(&self, element: StreamElement<C::Input>) -> PushError<StreamElement<C::Input>> {
+        match self.ending.phase {
+            Phase::Open => PushError::Full(element),
+            _ => PushError::Finished(element),
+        }
+    }
+
+    /// Gives a new record its slot and its request id. Returns whether its attempt may start now.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn place_new(
         &mut self,
+        slot: u32,
         key: u64,
         value: C::Input,
         timestamp: Option<Timestamp>,
-    ) -> Result<(u32, bool), PushError<StreamElement<C::Input>>> {
-        if self.ending.phase != Phase::Open {
-            return Err(PushError::Finished(StreamElement::Record { value, timestamp }));
-        }
-        // Restored records come first (K5).
-        if self.backlog.len() > 0 || !self.has_room_for_record() {
-            return Err(PushError::Full(StreamElement::Record { value, timestamp }));
-        }
+    ) -> bool {
         let request_id = self.ids.next;
-        match self.place((value, timestamp), request_id, key) {
-            Ok(placed) => {
-                self.ids.advance();
-                Ok(placed)
-            }
-            Err(value) => Err(PushError::Full(StreamElement::Record { value, timestamp })),
-        }
+        self.ids.advance();
+        self.place(slot, (value, timestamp), request_id, key)
     }
 
-    /// Gives a record a slot, and its position in the order. Returns the slot and whether an attempt may start now. The
-    /// record is in no list of attempts to start yet.
+    /// Gives a record a [vacant](super::slab::Slab::vacant) slot, and its position in the order. Returns whether an attempt may
+    /// start now. The record is neither queued nor started yet.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn place(
         &mut self,
+        slot: u32,
         (input, timestamp): (C::Input, Option<Timestamp>),
         request_id: u64,
         key: u64,
-    ) -> Result<(u32, bool), C::Input> {
-        let Some(slot) = self.records.vacant() else { return Err(input) };
+    ) -> bool {
         let segment = self.order.count_record();
         let record = self.records.take(slot);
-        record.occupy(self.now, (input, timestamp), request_id, segment, &mut self.counters);
+        record.occupy(self.now, (input, timestamp), request_id, segment);
         if self.records.len() >= self.limits.capacity {
             self.counters.full(self.now);
         }
-        let may_start = self.order.link_record(self.records.slots(), slot, key);
-        Ok((slot, may_start))
+        self.order.link_record(self.records.slots(), slot, key)
     }
 
-    /// Lets a new record wait for its attempt. One that may not start yet is queued when its predecessor's call ends.
+    /// Lets a new record wait for its attempt. One that may not start yet joins the queue when its predecessor's call ends.
     pub(super) fn queue_start(&mut self, slot: u32, may_start: bool) {
+        self.records.at(slot).queue(&mut self.counters);
         if may_start {
             self.to_start.push_back(self.records.slots(), slot);
         }
@@ -168,11 +182,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         &mut self,
         element: StreamElement<C::Input>,
     ) -> Result<(), PushError<StreamElement<C::Input>>> {
-        if self.ending.phase != Phase::Open {
-            return Err(PushError::Finished(element));
-        }
-        if self.backlog.len() > 0 {
-            return Err(PushError::Full(element));
+        if self.ending.phase != Phase::Open || self.backlog.len() > 0 {
+            return Err(self.refused(element));
         }
         let control = match element {
             StreamElement::Watermark(timestamp) => Control::Watermark(timestamp),

@@ -16,6 +16,9 @@ pub(super) struct Limits {
     max_running: usize,
     /// Records that have left the operator and still count against its capacity.
     undelivered: usize,
+    /// The number of records in flight below which a new one is taken in: the capacity without the undelivered records, or zero when
+    /// the input is over. One comparison for each record instead of three.
+    intake: usize,
     pub(super) timeout: Option<Span>,
     pub(super) attempt_timeout: Option<Span>,
     pub(super) last_attempt: bool,
@@ -31,10 +34,15 @@ impl Limits {
                 None => usize::MAX,
             },
             undelivered: 0,
+            intake: settings.capacity,
             timeout: Span::of_some(settings.timeout),
             attempt_timeout: Span::of_some(settings.attempt_timeout),
             last_attempt: matches!(settings.finish_policy, FinishPolicy::LastAttempt),
         }
+    }
+
+    fn set_intake(&mut self, is_open: bool) {
+        self.intake = if is_open { self.capacity.saturating_sub(self.undelivered) } else { 0 };
     }
 
     /// When a call that started then has to be over (T1).
@@ -55,16 +63,22 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.admit();
         let takes_all = self.order.controls() < self.limits.capacity
             && self.overtaking.is_none()
-            && self.backlog.len() == 0
-            && self.ending.phase == Phase::Open;
-        if takes_all {
-            self.limits.capacity.saturating_sub(self.records.len() + self.limits.undelivered)
-        } else {
-            0
-        }
+            && self.backlog.len() == 0;
+        if takes_all { self.limits.intake.saturating_sub(self.records.len()) } else { 0 }
     }
 
-    /// Whether a record has room (C2).
+    /// Whether a new record is taken in: there is room (C2), the input is not over, and no restored record waits for a slot (K5).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn takes_record(&self) -> bool {
+        self.records.len() < self.limits.intake && self.backlog.len() == 0
+    }
+
+    /// The input is over, or open, or there is room for more or fewer records.
+    pub(super) fn update_intake(&mut self) {
+        self.limits.set_intake(self.ending.phase == Phase::Open);
+    }
+
+    /// Whether a record has room, also a restored one after the end of the input (C2).
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn has_room_for_record(&self) -> bool {
         self.records.len() + self.limits.undelivered < self.limits.capacity
@@ -81,6 +95,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn set_undelivered(&mut self, records: usize) {
         self.limits.undelivered = records;
+        self.update_intake();
     }
 
     /// Changes how many records may be in flight. A lower capacity takes effect as records leave (C8).
@@ -92,6 +107,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn set_capacity(&mut self, capacity: usize) -> Result<(), ConfigError> {
         check_capacity(capacity, self.limits.max_capacity)?;
         self.limits.capacity = capacity;
+        self.update_intake();
         match self.records.len() < capacity {
             true => self.counters.not_full(self.now),
             false => self.counters.full(self.now),

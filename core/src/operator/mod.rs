@@ -61,8 +61,8 @@ use crate::time::Instant;
 ///
 /// The library's own stages use these methods and no others, but for one shortcut. Where speed counts, an engine does what they do:
 /// it asks [`room`](Self::room) once and then pulls so many elements, hands each in with
-/// [`push_start`](Self::push_start), finds the id of a request that has completed by its slot
-/// ([`attempt_in`](Self::attempt_in)), and lets deadlines pass with [`expire`](Self::expire).
+/// [`push_start`](Self::push_start), names a request that has completed by its slot
+/// ([`handle_completion_in`](Self::handle_completion_in)), and lets deadlines pass with [`expire`](Self::expire).
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
@@ -179,7 +179,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         !self.to_start.is_empty() && self.may_run()
     }
 
-    /// The attempt that is running in a slot, for a caller that finds its requests by [slot](AttemptId::slot).
+    /// The attempt that is running in a [slot](AttemptId::slot), if there is one.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn attempt_in(&self, slot: usize) -> Option<AttemptId> {
         let record = self.records.all().get(slot)?;
@@ -194,12 +194,33 @@ impl<C: Call, S: Storage> Operator<C, S> {
         id: AttemptId,
         result: ResultOf<C>,
     ) -> Completion {
-        self.advance(now);
         if self.attempt_in(id.slot()) != Some(id) {
+            self.advance(now);
             self.counters.late += 1;
             return Completion::Late;
         }
-        match self.end_attempt(id.slot, result) {
+        self.handle_completion_in(now, id.slot(), result)
+    }
+
+    /// The attempt that is running in this slot has ended with this result: [`handle_completion`](Self::handle_completion) for a
+    /// caller that drops a request as soon as its attempt has ended or expired, and so never has a late one. If no
+    /// attempt is running there, it has no effect.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn handle_completion_in(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        result: ResultOf<C>,
+    ) -> Completion {
+        self.advance(now);
+        match self.records.all().get(slot) {
+            Some(record) if record.state() == State::Running => {}
+            _ => {
+                self.counters.late += 1;
+                return Completion::Late;
+            }
+        }
+        match self.end_attempt(slot as u32, result) {
             Ended::Attempt => Completion::Retry,
             Ended::Call => Completion::Outcome,
             Ended::Job => Completion::Final,
@@ -214,7 +235,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     #[cfg_attr(feature = "alloc", inline(always))]
     fn advance(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        if now > self.now {
+            self.now = now;
+        }
     }
 
     /// Gives slots to restored elements, as far as there are any.

@@ -26,6 +26,25 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [`poll_attempt`](Self::poll_attempt) again afterwards, also when the answer was `None`.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_output(&mut self) -> Option<StreamElement<OutcomeOf<C>>> {
+        if let Some((value, timestamp)) = self.poll_record() {
+            return Some(StreamElement::Record { value, timestamp });
+        }
+        self.poll_rare_output()
+    }
+
+    /// The next output if it is a record and nothing less frequent comes before it: the short form of
+    /// [`poll_output`](Self::poll_output), which has to be asked when the answer is `None`.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn poll_record(&mut self) -> Option<(OutcomeOf<C>, Option<Timestamp>)> {
+        if self.overtaking.is_some() || self.backlog.len() > 0 {
+            return None;
+        }
+        let slot = self.order.pop_record(self.records.slots())?;
+        self.take_record(slot)
+    }
+
+    #[inline(never)] // leaves `poll_output` small enough to be inlined
+    fn poll_rare_output(&mut self) -> Option<StreamElement<OutcomeOf<C>>> {
         if self.overtaking.is_some() {
             return self.poll_overtaking();
         }
@@ -69,18 +88,20 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn take_record(&mut self, slot: u32) -> Option<Emitted<C>> {
         let now = self.now;
-        let leaving = self.records.vacate(slot);
-        self.counters.ordering_delay.record_span(now.passed_since(leaving.done));
+        let record = self.records.vacate(slot);
+        let (attempts, timestamp) = (record.attempts(), record.timestamp());
+        self.counters.ordering_delay.record_span(now.passed_since(record.done_at()));
+        let elapsed = Duration::from(record.spent());
+        let contents = record.take();
         if self.counters.is_full() && self.records.len() < self.limits.capacity {
             self.counters.not_full(now);
         }
-        let (attempts, elapsed) = (leaving.attempts, Duration::from(leaving.elapsed));
-        let (Some(input), Some(result)) = (leaving.input, leaving.result) else {
+        let (Some(input), Some(result)) = contents else {
             self.counters.dropped += 1;
             return None;
         };
         self.counters.emitted += 1;
-        Some((Outcome { input, result, attempts, elapsed }, leaving.timestamp))
+        Some((Outcome { input, result, attempts, elapsed }, timestamp))
     }
 
     /// A control element leaves.

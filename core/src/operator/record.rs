@@ -1,9 +1,10 @@
 //! One record's life: its states, and the transitions between them.
 //!
 //! ```text
-//!            occupy           start             complete          vacate
+//!           queue             start             complete          vacate
 //!    Vacant --------> Queued -------> Running ------------> Done --------> Vacant
-//!                       ^              |   ^                 ^
+//!       |  start_new    ^              |   ^                 ^
+//!       +---------------|------------->+   |                 |
 //!                       |     back_off |   | start           | fail: from Queued, Running, Backoff, Due
 //!                  halt |              v   |                 |
 //!                       +---------- Backoff -> Due ----------+
@@ -82,17 +83,6 @@ pub(super) enum Link {
     Held,
 }
 
-/// A record that leaves its slot.
-pub(super) struct Leaving<C: Call> {
-    pub(super) input: Option<C::Input>,
-    pub(super) result: Option<ResultOf<C>>,
-    pub(super) timestamp: Option<Timestamp>,
-    pub(super) attempts: u32,
-    pub(super) elapsed: Span,
-    /// When the call ended.
-    pub(super) done: Instant,
-}
-
 /// The transitions.
 impl<C: Call> Record<C> {
     pub(super) const VACANT: Self = Self {
@@ -113,7 +103,7 @@ impl<C: Call> Record<C> {
         interrupted: 0,
     };
 
-    /// `Vacant` to `Queued`: a record comes.
+    /// Fills a `Vacant` slot with a record, which is [queued](Self::queue) or [started](Self::start_new) next.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn occupy(
         &mut self,
@@ -121,7 +111,6 @@ impl<C: Call> Record<C> {
         (input, timestamp): (C::Input, Option<Timestamp>),
         request_id: u64,
         segment: u32,
-        counters: &mut Counters,
     ) {
         self.input = Some(input);
         self.has_timestamp = timestamp.is_some();
@@ -134,8 +123,23 @@ impl<C: Call> Record<C> {
         self.successor = NONE;
         self.segment = segment;
         self.link = Link::First;
+    }
+
+    /// `Vacant` to `Queued`: the record waits for its first attempt.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn queue(&mut self, counters: &mut Counters) {
         self.state = State::Queued;
         counters.queued += 1;
+    }
+
+    /// `Vacant` to `Running`: its first attempt starts as soon as the record comes.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn start_new(&mut self, counters: &mut Counters) {
+        self.state = State::Running;
+        self.attempts = 1;
+        self.generation = self.generation.wrapping_add(1);
+        counters.running += 1;
+        counters.attempts += 1;
     }
 
     /// `Queued` or `Due` to `Running`: an attempt starts.
@@ -227,18 +231,16 @@ impl<C: Call> Record<C> {
         was_queued
     }
 
-    /// `Done` to `Vacant`: the record leaves.
+    /// `Done` to `Vacant`: the record leaves, and its contents are [taken](Self::take) next.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn vacate(&mut self) -> Leaving<C> {
+    pub(super) fn vacate(&mut self) {
         self.state = State::Vacant;
-        Leaving {
-            input: self.input.take(),
-            result: self.result.take(),
-            timestamp: self.timestamp(),
-            attempts: self.attempts,
-            elapsed: self.spent,
-            done: self.started.plus(self.spent),
-        }
+    }
+
+    /// Takes the input and the result out of a slot that is vacant now.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn take(&mut self) -> (Option<C::Input>, Option<ResultOf<C>>) {
+        (self.input.take(), self.result.take())
     }
 
     /// Of a restored record in `Queued`: the attempts and the time that it had before.
@@ -309,10 +311,18 @@ impl<C: Call> Record<C> {
         self.started
     }
 
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn spent(&self) -> Span {
         self.spent
     }
 
+    /// Of a record in `Done`: when its call ended.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn done_at(&self) -> Instant {
+        self.started.plus(self.spent)
+    }
+
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -375,9 +385,24 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Starts an attempt of a record that is `Queued` or `Due`, and in no list.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn start(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
+        self.start_by(slot, Record::start)
+    }
+
+    /// Starts the first attempt of a record that has just come.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn start_new(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
+        self.start_by(slot, |record, _, counters| record.start_new(counters))
+    }
+
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn start_by(
+        &mut self,
+        slot: u32,
+        transition: impl FnOnce(&mut Record<C>, Instant, &mut Counters),
+    ) -> Option<Attempt<'_, C::Input>> {
         let now = self.now;
         let record = self.records.at(slot);
-        record.start(now, &mut self.counters);
+        transition(record, now, &mut self.counters);
         let deadline = self.limits.deadline(record.started);
         let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
         if let Some(first) = earlier(deadline, attempt_deadline) {

@@ -1,7 +1,7 @@
 //! The slots of the records in flight, and the lists that are linked through them.
 
 use super::call::Call;
-use super::record::{Leaving, Record, State};
+use super::record::{Record, State};
 use crate::storage::{InUse, NONE, Storage, Table, sort};
 
 /// The slots. A vacant slot is used again before the table grows, the most recently used one first: it is in the cache.
@@ -66,14 +66,14 @@ impl<C: Call, S: Storage> Slab<C, S> {
         record
     }
 
-    /// Takes a record that is done out of its slot.
+    /// Makes the slot of a record that is done vacant. The caller [takes](Record::take) the contents.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn vacate(&mut self, slot: u32) -> Leaving<C> {
+    pub(super) fn vacate(&mut self, slot: u32) -> &mut Record<C> {
         self.occupied -= 1;
         let record = &mut self.slots.as_mut()[slot as usize];
-        let leaving = record.vacate();
+        record.vacate();
         record.next = self.vacant.replace_first(slot);
-        leaving
+        record
     }
 
     /// The records in flight and their slots, in no order.
@@ -208,7 +208,8 @@ mod tests {
 
     fn occupy(records: &mut Records) -> u32 {
         let (slot, mut counters) = (records.vacant().expect("the heap has room"), Counters::NONE);
-        records.take(slot).occupy(Instant::ZERO, (0, None), 0, 0, &mut counters);
+        records.take(slot).occupy(Instant::ZERO, (0, None), 0, 0);
+        records.at(slot).queue(&mut counters);
         slot
     }
 

@@ -32,7 +32,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let this = self.project();
         let may_bypass = S::Requests::<J::Request>::BETWEEN_TURNS
             && this.pace.expects_bypass()
-            && this.source.is_ready()
+            && this.source.is_woken()
+            && !this.source.is_closed()
             && this.operator.is_empty();
         if may_bypass {
             this.pace.allow_bypass();

@@ -39,10 +39,10 @@ impl<St: Stream> Source<St> {
         self.stream.is_none()
     }
 
-    /// Whether a pull may give something: the source is open, and has not said since it was woken last that it has nothing.
+    /// Whether a pull may give something: the source has not said since it was woken last that it has nothing.
     #[inline(always)]
-    pub(super) fn is_ready(&self) -> bool {
-        self.is_woken && self.stream.is_some()
+    pub(super) fn is_woken(&self) -> bool {
+        self.is_woken
     }
 
     /// The source has been woken.

@@ -29,15 +29,14 @@ impl<J: Job, T: Timer, S: StageStorage> Stream for Stage<J, T, S> {
                 return Poll::Ready(J::Kind::from_element(element));
             }
             let this = self.as_mut().project();
-            // A copy of `poll_slowly`, inlined for speed. Without a heap, size counts for more.
+            // Most of the time. Without a heap, size counts for more than speed, and this is left out.
             if cfg!(feature = "alloc")
                 && this.pace.may_hand_out()
-                && !this.operator.has_backlog()
-                && let Some(element) = this.operator.poll_output()
-                && let Some(item) = J::Kind::from_element(element)
+                && let Some((value, timestamp)) = this.operator.poll_record()
             {
                 this.pace.handed_out();
-                return Poll::Ready(Some(item));
+                let element = StreamElement::Record { value, timestamp };
+                return Poll::Ready(J::Kind::from_element(element));
             }
             if let Some(polled) = self.as_mut().poll_slowly(cx) {
                 return polled;

@@ -62,7 +62,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if polled == Polled::All && may_bypass && self.as_mut().allow_bypass() {
             return Turn::Busy;
         }
-        self.as_mut().start_requests(now, &mut budget);
+        let is_done = self.as_mut().start_requests(now, budget);
         if self.operator.has_failed() {
             self.as_mut().fail();
         }
@@ -71,7 +71,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             (*this.phase, *this.function_woken) = (Phase::Closing, true);
             return self.open_or_close();
         }
-        if polled == Polled::All && budget.is_left() { Turn::Idle } else { Turn::Busy }
+        if polled == Polled::All && is_done { Turn::Idle } else { Turn::Busy }
     }
 
     /// Polls woken requests, until none is woken or the budget for them is spent.
@@ -139,16 +139,17 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
     }
 
-    /// Starts the requests of attempts that are due, and of new records while there is room for them.
+    /// Starts the requests of attempts that are due, and of new records while there is room for them. Returns whether that is all there is to
+    /// do, and not all that the budget allows.
     #[inline]
-    fn start_requests(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) {
+    fn start_requests(self: Pin<&mut Self>, now: Instant, mut budget: Budget) -> bool {
         let mut this = self.project();
         let mut room = this.operator.room(now);
         while budget.is_left() {
             let attempt = if this.operator.has_attempt() {
                 this.operator.poll_attempt(now)
-            } else if room == 0 || !this.source.is_ready() {
-                return;
+            } else if room == 0 || !this.source.is_woken() {
+                return true;
             } else {
                 match this.source.as_mut().pull(&*this.requests) {
                     Pulled::Element(element) => {
@@ -162,7 +163,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                         this.operator.finish(now);
                         continue;
                     }
-                    Pulled::Nothing => return,
+                    Pulled::Nothing => return true,
                 }
             };
             budget.spend(); // also for an element that starts no request: the budget bounds how much is pulled
@@ -178,9 +179,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             if let Poll::Ready(result) = polled
                 && complete::<J, S>(this.operator, now, slot, result) == Completion::Final
             {
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// Opens or closes the function.
@@ -282,8 +284,5 @@ pub(super) fn complete<J: Job, S: StageStorage>(
     slot: usize,
     result: ResultOf<J>,
 ) -> Completion {
-    match operator.attempt_in(slot) {
-        Some(id) => operator.handle_completion(now, id, result),
-        None => Completion::Late,
-    }
+    operator.handle_completion_in(now, slot, result)
 }

@@ -34,13 +34,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub(super) fn admit_saved(&mut self, saved: SavedOf<C>) -> Result<(), SavedOf<C>> {
         match saved {
             Saved::Record(input, call, result) if self.has_room_for_record() => {
-                match self.place((input, call.timestamp), call.request_id, call.key) {
-                    Ok((slot, may_start)) => {
-                        self.resume(slot, may_start, call, result);
-                        Ok(())
-                    }
-                    Err(input) => Err(Saved::Record(input, call, result)),
-                }
+                let Some(slot) = self.records.vacant() else {
+                    return Err(Saved::Record(input, call, result));
+                };
+                let may_start =
+                    self.place(slot, (input, call.timestamp), call.request_id, call.key);
+                self.resume(slot, may_start, call, result);
+                Ok(())
             }
             // A stream of plain values has no consumer for it.
             Saved::Control(_) if !S::HOLDS_CONTROLS => Ok(()),
@@ -61,6 +61,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     ) {
         let now = self.now;
         let record = self.records.at(slot);
+        record.queue(&mut self.counters);
         record.restore(saved.attempts, saved.interrupted, Span::from_nanos(saved.spent));
         match saved.progress {
             Progress::Done | Progress::Dropped => {
@@ -73,7 +74,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 record.restore_backoff(now, until, &mut self.counters);
                 self.set_backoff_deadline(slot, until);
             }
-            Progress::Waiting | Progress::Backoff(_) => self.queue_start(slot, may_start),
+            Progress::Waiting | Progress::Backoff(_) if may_start => {
+                self.to_start.push_back(self.records.slots(), slot);
+            }
+            Progress::Waiting | Progress::Backoff(_) => {}
         }
         self.end_if_over(slot);
     }
