@@ -1,10 +1,12 @@
 //! What must hold when nobody has anything to do, and what must be left when all is over: nothing.
 
+use std::rc::Rc;
+
 use inflight_core::Metrics;
 
 use crate::script::Step;
 use crate::values::{End, Record};
-use crate::watch::{Inner, Life, Stop};
+use crate::watch::{Inner, Life};
 use crate::world::World;
 
 impl World {
@@ -13,10 +15,6 @@ impl World {
         let waits = self.consumer_waits();
         let mut watch = self.watch.look();
         let mode = watch.plan.mode;
-        let has_task = mode.has_task();
-        if waits && has_task && !watch.ring.is_empty() {
-            return Err("the consumer was not told of an output (L6)".into());
-        }
         if waits && watch.is_over() {
             return Err("the consumer was not told that the stage is over".into());
         }
@@ -26,16 +24,23 @@ impl World {
         if waits && watch.life == Life::Closed {
             return Err("the consumer was not told of the end".into());
         }
+        if watch.life != Life::Closed {
+            watch.has_heard();
+        }
+        watch.model.see(self.clock.now());
+        if matches!(watch.life, Life::Opening | Life::Running) {
+            watch.has_stopped()?;
+        }
         if watch.life == Life::Running {
             watch.is_running_at_rest(waits)?;
         }
         watch.wakes_were_heard()?;
-        let is_full = has_task && watch.ring.len() >= 2 * watch.plan.setup.max_capacity;
-        let hands_on = (has_task || waits) && !is_full && !watch.has_unheard_room(waits);
-        if watch.model.has_output() && hands_on {
+        watch.has_handed_over(waits);
+        if waits && (!watch.overtaking.is_empty() || watch.model.could_hand_out()) {
             return Err("an output is not handed on (O4, L6)".into());
         }
         let metrics = self.subject.as_mut().map(|subject| subject.metrics());
+        watch.rests();
         metrics.map_or(Ok(()), |metrics| watch.adds_up(&metrics))
     }
 
@@ -106,43 +111,65 @@ impl World {
 }
 
 impl Inner {
+    /// L3
+    fn has_stopped(&self) -> Result<(), String> {
+        let Some(stop) = self.stop else { return Ok(()) };
+        if !stop.is_heard() {
+            return Err("it was told to stop and does not (L3)".into());
+        }
+        match stop.ends() {
+            Some(end) if self.clock.rounded(end) <= self.now() => {
+                Err("its time to stop has passed (L3)".into())
+            }
+            Some(end) => self.is_armed_for(end),
+            None => Ok(()),
+        }
+    }
+
+    /// T7
+    fn is_armed_for(&self, deadline: i64) -> Result<(), String> {
+        match self.armed {
+            Some(armed) if armed <= deadline => Ok(()),
+            other => Err(format!("{deadline} is due, and the timer is armed for {other:?} (T7)")),
+        }
+    }
+
     fn is_running_at_rest(&mut self, waits: bool) -> Result<(), String> {
         let now = self.now();
-        let deadline = self.model.poll_deadline().map(|at| self.clock.rounded(at));
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(format!("what was due at {deadline:?} has not been judged (T8, L6)"));
-        }
-        match self.stop {
-            Some(Stop::Asked(_)) => return Err("it was told to stop and does not (L3)".into()),
-            Some(Stop::Until(end)) if self.clock.rounded(end) <= now => {
-                return Err("its time to stop has passed (L3)".into());
-            }
-            _ => {}
-        }
-        if self.limits_seen != self.limits {
-            return Err("it was told of other limits and does not know (C8)".into());
-        }
-        self.expects_no_call("at rest");
-        let is_through = (self.stopped || self.feed.has_ended) && self.model.is_empty();
+        self.let_out();
+        let is_through = (self.stopped || self.feed.has_ended) && self.has_let_all_out();
+        let is_through = is_through && self.has_handed_over(waits);
         if is_through && (!self.plan.closes_later || self.closing.is_woken) {
             return Err("everything is through and the function is not closed (L4)".into());
         }
+        let clock = Rc::clone(&self.clock);
+        self.model.end_backoffs(now, |_, end| clock.rounded(end) <= now);
+        self.drains_have_failed();
+        let mut inside = self.not_handed_over();
+        inside.end_backoffs(now, |_, end| end <= now); // it may have noticed
+        let deadline = inside.next_deadline(self.overtaking.is_empty());
+        match deadline {
+            Some(deadline) if self.clock.rounded(deadline) <= now => {
+                return Err(format!("what was due at {deadline} has not been judged (T8, L6)"));
+            }
+            Some(deadline) => self.is_armed_for(deadline)?,
+            None => {}
+        }
+        let hears_of_room = self.hears_of_room(waits);
+        if self.model.has_startable(self.limits.running) {
+            return Err("an attempt could start and does not (C7, L6)".into());
+        }
         let takes_more = !self.stopped && !self.feed.has_ended && self.feed.is_ready();
-        if takes_more && self.has_room(true) && !self.has_unheard_room(waits) {
-            return Err("there is room and the source is not polled (L6)".into());
+        if takes_more && hears_of_room && self.has_room() {
+            return Err("there is room and the source is not polled (L1, L6)".into());
         }
         Ok(())
     }
 
-    /// Whether the stage on its task may not know yet that there is room: a consumer that has taken
-    /// some tells it every few records, or when it finds nothing more.
-    fn has_unheard_room(&self, waits: bool) -> bool {
-        if waits || !self.plan.mode.has_task() {
-            return false;
-        }
-        let untold = credit_after(self.limits.capacity) - 1;
-        let is_close = self.model.in_flight() + self.held() + untold >= self.limits.capacity;
-        is_close || self.model.has_output()
+    /// Whether the stage knows what room there is: that the consumer has taken all, or half of the window (L1).
+    fn hears_of_room(&self, waits: bool) -> bool {
+        let free = self.limits.capacity.saturating_sub(self.model.in_flight());
+        waits || !self.plan.mode.has_task() || 2 * free >= self.limits.capacity
     }
 
     fn wakes_were_heard(&self) -> Result<(), String> {
@@ -150,6 +177,9 @@ impl Inner {
         for (at, seen) in self.attempts.iter().enumerate().filter(|(_, seen)| !seen.is_over) {
             if if in_place { seen.is_woken } else { !seen.lives } {
                 return Err(format!("request {at} was woken and not polled (L6)"));
+            }
+            if !seen.is_polled {
+                return Err(format!("request {at} was started and not polled (L6)"));
             }
         }
         if self.life == Life::Opening && (self.opening.is_woken || self.opening.is_open) {
@@ -164,16 +194,36 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether what could leave has been handed over: unless there was more than a window of what the consumer had not
+    /// taken, and it has not come back for more since.
+    fn has_handed_over(&mut self, waits: bool) -> bool {
+        self.is_too_much &= !waits;
+        !self.is_too_much
+    }
+
     /// M1
     fn adds_up(&mut self, metrics: &Metrics) -> Result<(), String> {
         let counts = self.counts;
         let [failed, timed_out] = self.model.failures();
+        // A stage on a task of its own has handed over what could leave, unless that is very much.
+        let (mut left, mut inside) = (Vec::new(), self.model.in_flight());
+        if self.plan.mode.has_task() {
+            if self.is_too_much {
+                return Ok(());
+            }
+            let (numbers, rest) = self.model.handed_out();
+            (left, inside) = (numbers, rest.in_flight());
+        }
+        self.handed_over.clone_from(&left);
+        // A dropped record may have left.
+        let least = inside - self.model.perhaps_left(self.may_be_out()).len().min(inside);
+        let inside = inside.clamp(least, (metrics.in_flight as usize).max(least));
         let told = [
-            ("in_flight", metrics.in_flight, self.model.in_flight() as u64),
+            ("in_flight", metrics.in_flight, inside as u64),
             ("running", metrics.running, self.model.running() as u64),
             ("capacity", metrics.capacity, self.limits_seen.capacity as u64),
             ("attempts", metrics.attempts, counts.attempts),
-            ("emitted", metrics.emitted, counts.emitted),
+            ("emitted", metrics.emitted, counts.emitted + left.len() as u64),
             ("failed", metrics.failed, failed),
             ("timed_out", metrics.timed_out, timed_out),
             ("late_completions", metrics.late_completions, 0),
@@ -193,9 +243,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// After so many records the consumer tells the stage: an eighth of the window.
-fn credit_after(capacity: usize) -> usize {
-    (capacity / 8).clamp(1, 32)
 }

@@ -53,24 +53,20 @@ impl World {
         let capacity = if watch.plan.is_huge() { watch.plan.setup.capacity } else { capacity };
         let max_capacity = capacity.max(watch.plan.setup.max_capacity);
         watch.plan.setup = Setup { capacity, max_capacity, ..watch.plan.setup };
-        watch.begin_life();
         let setup = watch.plan.setup;
         let Some(saved) = watch.saved.clone() else {
             watch.tell(|| "it goes on from the start".into());
             watch.model = Model::new(&setup);
-            watch.model.delivered = 0;
+            watch.begin_life();
             watch.ledger = Default::default();
             watch.feed.position = 0;
             return Ok(None);
         };
         watch.tell(|| format!("it goes on from element {}", saved.position));
         watch.model = Model::restore(&setup, self.clock.now(), &saved.model);
-        watch.model.delivered = 0;
+        watch.begin_life();
         watch.feed.position = saved.position;
-        // Watermarks may merge where there is less room for them than there was.
-        let controls = controls(&saved);
         watch.counts.restored = saved.model.elements.len() as u64;
-        watch.counts.controls = Some(controls).filter(|controls| *controls == 0);
         watch.ledger = saved.ledger;
         let checkpoint = Checkpoint::from_bytes(&saved.bytes);
         checkpoint.map(Some).map_err(|error| format!("the checkpoint cannot be read: {error}"))

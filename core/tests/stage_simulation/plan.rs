@@ -155,14 +155,13 @@ impl Plan {
         self.setup.capacity >= HUGE
     }
 
-    /// How many requests and control elements a turn may poll and pull (L5).
-    pub(crate) fn ration(&self) -> usize {
-        let all = match self.home {
+    /// Places in the storage in place.
+    pub(crate) fn places(&self) -> usize {
+        match self.home {
             Home::Heap => 0,
             _ if self.is_huge() => HUGE_PLACES,
             _ => PLACES,
-        };
-        128 + all
+        }
     }
 
     /// Random numbers for one thing, the same whatever else there is in the schedule.

@@ -53,7 +53,7 @@ impl Timer for VirtualTimer {
 
     fn arm(self: Pin<&mut Self>, at: Option<Instant>) {
         let at = at.map(Instant::as_nanos);
-        self.watch.timer_armed(self.alarm.is_set_to(), at);
+        self.watch.timer_armed(at);
         self.alarm.set(at);
     }
 
@@ -64,14 +64,6 @@ impl Timer for VirtualTimer {
             self.watch.timer_fired(at);
         }
         polled
-    }
-
-    fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        let watch = Watch::current();
-        watch.turn_begins();
-        let result = turn(cx);
-        watch.turn_ends();
-        result
     }
 }
 

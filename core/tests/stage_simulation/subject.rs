@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Fixed, Heap, IntoElement, Job,
+    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Fixed, Heap, Instant, IntoElement, Job,
     JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, SpawnedStage, Stage, StageBuilder,
     StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
 };
@@ -25,6 +25,17 @@ use crate::runtime::{Tasks, Virtual, VirtualTimer};
 use crate::setup::Order;
 use crate::source::Source;
 use crate::values::Record;
+
+/// How many records the stage's section of a checkpoint holds: an operator takes it up (K1, K5).
+pub(crate) fn records_in(plan: &Plan, checkpoint: &Checkpoint) -> usize {
+    let how = Checkpointing::new(NAME, 1);
+    let how = if plan.setup.keeps_results { how.keeping_results() } else { how };
+    let policy = AsyncWait::unordered(10_000);
+    let operator = policy.build_core::<Record, u32, u32>().expect("the settings make sense");
+    let mut operator = operator.checkpointed_with(how);
+    operator.restore(Instant::ZERO, checkpoint).expect("it can be restored");
+    operator.in_flight()
+}
 
 /// The name of the stage in checkpoints.
 pub(crate) const NAME: &str = "stage";

@@ -209,7 +209,7 @@ impl World {
         subject.change(capacity, running.unwrap_or(usize::MAX));
         watch.limits = Limits { capacity, running };
         if !watch.plan.mode.has_task() {
-            watch.apply_limits();
+            watch.limits_seen = watch.limits;
             self.consumer = Flag::woken();
         }
     }
@@ -221,7 +221,7 @@ impl World {
             // Whoever steers it does not await it at that moment, and polls it afterwards.
             self.consumer = Flag::woken();
         }
-        self.watch.look().stop = Some(Stop::Asked(limit.map(|millis| millis as i64 * 1_000_000)));
+        self.watch.look().stop = Some(Stop::asked(limit.map(|millis| millis as i64 * 1_000_000)));
     }
 
     fn cancel_stage(&mut self) {
@@ -284,6 +284,9 @@ impl World {
             self.watch.look().poll_begins();
         }
         self.executor.poll(task);
+        if task.role == Role::Stage {
+            self.watch.look().poll_ends(true);
+        }
     }
 
     fn poll_for_nothing(&mut self) -> Result<(), String> {
@@ -316,12 +319,13 @@ impl World {
             self.watch.look().poll_begins();
         }
         match self.poll_stream() {
-            Ok(Poll::Pending) => self.watch.look().poll_ends(),
+            Ok(Poll::Pending) => self.watch.look().poll_ends(true),
             Ok(Poll::Ready(Some(element))) => {
                 let mut watch = self.watch.look();
                 watch.desk.wants -= 1;
                 self.consumer = Flag::woken();
                 watch.taken(element);
+                watch.poll_ends(false);
             }
             Ok(Poll::Ready(None)) => {
                 self.has_ended = true;
@@ -374,17 +378,15 @@ impl World {
         if end != Some(expected) {
             return Err(format!("end() says {end:?}, expected {expected:?}"));
         }
-        if !watch.ring.is_empty() {
-            return Err(format!("never taken: {:?}", watch.ring));
+        if !self.is_cancelled && !watch.may_have_let_all_out() {
+            return Err(format!("the stream ends, and this is left: {:?}", watch.model));
         }
-        Ok(())
+        watch.has_taken_all("the end")
     }
 
     /// F3: the panic has reached the consumer, and does so again.
     fn ends_in_panic(&mut self) -> Result<(), String> {
-        if !self.watch.look().ring.is_empty() {
-            return Err("the panic overtakes what was handed over".into());
-        }
+        self.watch.look().has_taken_all("the panic")?;
         loop {
             match self.poll_stream() {
                 // What was done may come out before.

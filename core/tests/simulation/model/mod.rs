@@ -90,8 +90,8 @@ pub(crate) enum Ending {
     ShutDown,
 }
 
-#[derive(Debug)]
-enum Element {
+#[derive(Clone, Debug)]
+pub(crate) enum Element {
     Call(Call),
     Control(Control),
     Drain {
@@ -102,25 +102,25 @@ enum Element {
     Gone,
 }
 
-#[derive(Debug)]
-struct Call {
-    request: u64,
-    number: u32,
-    key: u32,
-    timestamp: Option<i64>,
-    attempts: u32,
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) request: u64,
+    pub(crate) number: u32,
+    pub(crate) key: u32,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) attempts: u32,
     /// The number of attempts that a crash has interrupted: they have not failed (R2).
-    interrupted: u32,
+    pub(crate) interrupted: u32,
     /// Time taken before a restore.
-    spent: i64,
+    pub(crate) spent: i64,
     /// The start of the call's clock in this life.
-    started: Option<i64>,
-    deadline: Option<i64>,
-    state: State,
+    pub(crate) started: Option<i64>,
+    pub(crate) deadline: Option<i64>,
+    pub(crate) state: State,
 }
 
-#[derive(Debug)]
-enum State {
+#[derive(Clone, Debug)]
+pub(crate) enum State {
     /// Waits to be invoked, which was allowed at the event `turn`. Calls with equal turns have no order.
     Waiting {
         turn: Option<u64>,
@@ -137,27 +137,27 @@ enum State {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Model {
-    setup: Setup,
-    capacity: usize,
+    pub(crate) setup: Setup,
+    pub(crate) capacity: usize,
     running_limit: Option<usize>,
-    now: i64,
+    pub(crate) now: i64,
     /// In push order, all elements that have a place and have not left.
-    inside: Vec<Element>,
+    pub(crate) inside: Vec<Element>,
     /// Restored elements that have no place yet.
-    backlog: VecDeque<SavedElement>,
+    pub(crate) backlog: VecDeque<SavedElement>,
     express: Option<Express>,
     ending: Ending,
     /// The rest of the retry budget, in thousandths of a token.
     tokens: u64,
     requests: u64,
     /// Failures that have left, and how many of them are timeouts.
-    failures_out: [u64; 2],
+    pub(crate) failures_out: [u64; 2],
     /// Counts events, so that their order can be compared.
-    events: u64,
+    pub(crate) events: u64,
     /// The turn of all calls that may be invoked from the same moment on.
-    moment: Option<u64>,
+    pub(crate) moment: Option<u64>,
     /// The instant whose deadlines are being judged.
     judging: Option<i64>,
     /// The instant up to which the runtime has delivered events: a running attempt does not time out by a later
@@ -285,7 +285,7 @@ impl Model {
         }
     }
 
-    fn end_attempt(&mut self, request: u64, answer: Answer) -> Completion {
+    pub(crate) fn end_attempt(&mut self, request: u64, answer: Answer) -> Completion {
         let call = self.call(request);
         let number = call.attempts - call.interrupted;
         if let Some(delay) = self.next_delay(number, &answer) {
@@ -296,7 +296,7 @@ impl Model {
         Completion::Outcome
     }
 
-    fn end_call(&mut self, request: u64, answer: Option<Answer>) {
+    pub(crate) fn end_call(&mut self, request: u64, answer: Option<Answer>) {
         let now = self.now;
         let call = self.call(request);
         let elapsed = call.spent + call.started.map_or(0, |started| now - started);
@@ -387,7 +387,7 @@ impl Model {
     }
 
     /// Gives a turn to the calls that may now be invoked, or may now leave.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for at in 0..self.inside.len() {
             let (before, rest) = self.inside.split_at_mut(at);
             let Element::Call(call) = &mut rest[0] else { continue };
@@ -495,42 +495,42 @@ impl Model {
         self.calls().any(|call| is_it(call) && !matches!(call.state, State::Done { .. }))
     }
 
-    fn controls(&self) -> usize {
+    pub(crate) fn controls(&self) -> usize {
         self.inside.len() - self.in_flight()
     }
 
-    fn calls(&self) -> impl Iterator<Item = &Call> {
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
         self.inside.iter().filter_map(|element| match element {
             Element::Call(call) => Some(call),
             _ => None,
         })
     }
 
-    fn calls_mut(&mut self) -> impl Iterator<Item = &mut Call> {
+    pub(crate) fn calls_mut(&mut self) -> impl Iterator<Item = &mut Call> {
         self.inside.iter_mut().filter_map(|element| match element {
             Element::Call(call) => Some(call),
             _ => None,
         })
     }
 
-    fn call(&mut self, request: u64) -> &mut Call {
+    pub(crate) fn call(&mut self, request: u64) -> &mut Call {
         self.calls_mut().find(|call| call.request == request).expect("the call is in flight")
     }
 }
 
-fn failures(call: &Call) -> [u64; 2] {
+pub(crate) fn failures(call: &Call) -> [u64; 2] {
     match call.state {
         State::Done { answer: Some(Err(failure)), .. } => [1, u64::from(failure.is_timeout())],
         _ => [0; 2],
     }
 }
 
-fn add(one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
+pub(crate) fn add(one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
     [one[0] + other[0], one[1] + other[1]]
 }
 
 /// The output of a call that leaves; a dropped record has none.
-fn outcome(call: Call) -> Option<Output> {
+pub(crate) fn outcome(call: Call) -> Option<Output> {
     let State::Done { answer, elapsed, .. } = call.state else { unreachable!() };
     let Call { number, key, timestamp, attempts, .. } = call;
     Some(Output::Outcome { number, key, timestamp, answer: answer?, attempts, elapsed })
@@ -543,6 +543,6 @@ fn prefer<T: PartialEq>(mut candidates: impl Iterator<Item = T>, wish: Option<T>
     Some(wished.unwrap_or(first))
 }
 
-const fn nanos(millis: u64) -> i64 {
+pub(crate) const fn nanos(millis: u64) -> i64 {
     millis as i64 * 1_000_000
 }

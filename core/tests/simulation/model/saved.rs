@@ -1,6 +1,6 @@
 //! The model's state that survives a crash (rules K).
 
-use super::{Call, Control, Element, Ending, Model, State};
+use super::{Call, Control, Element, Ending, Model, Output, State};
 use crate::features;
 use crate::setup::{Order, Setup};
 use crate::values::Answer;
@@ -22,7 +22,7 @@ pub(crate) enum SavedElement {
 #[derive(Clone, Debug)]
 pub(crate) struct SavedCall {
     request: u64,
-    number: u32,
+    pub(crate) number: u32,
     key: u32,
     timestamp: Option<i64>,
     attempts: u32,
@@ -52,8 +52,36 @@ impl Saved {
         self.elements.iter().filter_map(number).collect()
     }
 
-    /// Returns true if a stage with this capacity and no backlog can restore it. Watermarks that would merge count as
-    /// well.
+    #[allow(dead_code, reason = "only the stage's simulation asks")]
+    pub(crate) fn records(&self) -> usize {
+        let is_call = |element: &&SavedElement| matches!(element, SavedElement::Call(_));
+        self.elements.iter().filter(is_call).count()
+    }
+
+    /// Without these records.
+    #[allow(dead_code, reason = "only the stage's simulation asks")]
+    pub(crate) fn forget(&mut self, numbers: &[u32]) {
+        self.elements.retain(|element| match element {
+            SavedElement::Call(call) => !numbers.contains(&call.number),
+            SavedElement::Control(_) => true,
+        });
+    }
+
+    /// Without an element that was on its way out already.
+    #[allow(dead_code, reason = "only the stage's simulation asks")]
+    pub(crate) fn goes_without(&mut self, output: &Output) {
+        let is_it = |element: &SavedElement| match (element, output) {
+            (SavedElement::Control(own), Output::Control(control)) => own == control,
+            (SavedElement::Call(call), Output::Outcome { number, .. }) => call.number == *number,
+            _ => false,
+        };
+        if let Some(at) = self.elements.iter().position(is_it) {
+            self.elements.remove(at);
+        }
+    }
+
+    /// Whether a stage with this capacity and no room for a backlog can take it up. Watermarks that
+    /// would merge count, too.
     pub(crate) fn fits(&self, capacity: usize) -> bool {
         let is_call = |element: &&SavedElement| matches!(element, SavedElement::Call(_));
         let calls = self.elements.iter().filter(is_call).count();

@@ -26,7 +26,7 @@ impl Model {
     }
 
     /// A call's time counts from its first invocation in this life, plus the time spent in earlier lives.
-    pub(super) fn start_clock(&mut self, request: u64) {
+    pub(crate) fn start_clock(&mut self, request: u64) {
         let (now, timeout) = (self.now, self.setup.timeout);
         let call = self.call(request);
         if call.started.is_none() {
@@ -36,7 +36,7 @@ impl Model {
     }
 
     /// All future events of time.
-    fn due(&self) -> Vec<Due> {
+    fn everything_due(&self) -> Vec<Due> {
         let mut due = Vec::new();
         let mut add = |at: Option<i64>, what| due.extend(at.map(|at| Due { at, what }));
         for element in &self.inside {
@@ -63,7 +63,7 @@ impl Model {
             Element::Drain { limit, .. } if self.express.is_none() => *limit,
             _ => None,
         });
-        self.due().iter().map(|due| due.at).chain(limits).min()
+        self.everything_due().iter().map(|due| due.at).chain(limits).min()
     }
 
     /// Returns the first attempt or call that times out; other events before it happen on the way (T1, T2, T4). If
@@ -111,7 +111,7 @@ impl Model {
 
     /// All events that are due.
     fn judged(&self) -> Vec<Due> {
-        let mut due = self.due();
+        let mut due = self.everything_due();
         due.retain(|due| due.at <= self.now && (due.at <= self.delivered || !self.runs(due.what)));
         for due in &mut due {
             due.what = self.unless_call_is_over(*due);

@@ -46,20 +46,4 @@ impl Inner {
         }
         self.taken(element);
     }
-
-    /// A poll of the stage in its consumer's task ends.
-    pub(crate) fn poll_ends(&mut self) {
-        if self.plan.mode.is_run() {
-            self.has_handed_out();
-        }
-    }
-
-    /// Behind a turn everything has been handed out that could be, if the consumer is free; and what leaves without
-    /// an outcome has left (T3).
-    pub(super) fn has_handed_out(&mut self) {
-        if !self.desk.is_busy && !self.is_over() {
-            let output = self.next_output();
-            self.same("handed out", &None, &output);
-        }
-    }
 }

@@ -51,9 +51,9 @@ impl Gate {
 
 impl Inner {
     pub(super) fn open_polled(&mut self, cx: &Context<'_>) -> Poll<Result<(), u32>> {
-        self.ends_polling();
-        if self.life != Life::Opening || !self.is_part_of_turn() {
-            self.fail("opened out of turn (L4)");
+        self.works();
+        if self.life != Life::Opening {
+            self.fail("opened twice (L4)");
         }
         self.opening.is_open |= matches!(self.plan.opening, Opening::AtOnce | Opening::Fails);
         match self.opening.poll(cx, self.plan.home.is_all_exact()) {
@@ -64,21 +64,40 @@ impl Inner {
                 self.tell(|| (if fails { "opening fails" } else { "opened" }).into());
                 self.opening_failed = fails;
                 self.life = if fails { Life::Failed } else { Life::Running };
+                self.ends_backoffs();
                 return Poll::Ready(if fails { Err(NOT_OPENED) } else { Ok(()) });
             }
         }
         Poll::Pending
     }
 
+    /// Nothing is inside that was not handed over.
+    pub(crate) fn has_let_all_out(&self) -> bool {
+        match self.is_exact() {
+            true => self.model.is_empty() && self.overtaking.is_empty(),
+            false => self.model.handed_out().1.is_empty(),
+        }
+    }
+
+    /// The same, but for what leaves without a word.
+    pub(crate) fn may_have_let_all_out(&self) -> bool {
+        let is_through = self.model.is_through() && self.overtaking.is_empty();
+        is_through || self.has_let_all_out()
+    }
+
     pub(super) fn close_polled(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.ends_polling();
+        self.works();
+        if self.may_shut_down() {
+            self.shut_down();
+        }
+        self.let_out();
         let is_through = match self.life {
             Life::Failed => true,
-            Life::Running => (self.stopped || self.feed.has_ended) && self.model.is_empty(),
+            Life::Running => (self.stopped || self.feed.has_ended) && self.may_have_let_all_out(),
             Life::Opening | Life::Closed => false,
         };
-        if !is_through || !self.is_part_of_turn() {
-            self.fail(format!("closed out of turn (L4): {:?}", self.life));
+        if !is_through {
+            self.fail(format!("closed before everything is through (L4): {:?}", self.life));
         }
         if self.feed.lives {
             self.fail("closed while there is a source");

@@ -1,15 +1,16 @@
 //! What the stage does to its surroundings, and the model that is told of it.
 //!
 //! The source, the function, the requests, the timer and the consumer report here. Each report goes to
-//! the model as what it means, and what the model answers must be what the stage does next. So the two
-//! are compared at every step that can be seen from outside.
+//! the model as what it means, and the model says whether the contract allows it. What the contract asks for is looked at
+//! when the stage is at rest (`check.rs`). Nothing here knows how the stage goes about its work.
 
+mod allowed;
 mod consumer;
 mod desk;
 mod gates;
+mod poll;
 mod requests;
 mod source;
-mod turn;
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -24,14 +25,14 @@ pub(crate) use self::consumer::SavedPoint;
 use self::desk::Desk;
 use self::gates::Gate;
 pub(crate) use self::gates::NOT_OPENED;
+use self::poll::Polled;
+pub(crate) use self::poll::{Limits, Stop};
 pub(crate) use self::requests::{Act, Seen};
 pub(crate) use self::source::Feed;
-pub(crate) use self::turn::{Limits, Stop};
-use self::turn::{Part, Turn};
 use crate::clock::Clock;
 use crate::executor::Task;
 use crate::ledger::Ledger;
-use crate::model::{Model, Output, TimeoutAction};
+use crate::model::{Express, Model, TimeoutAction};
 use crate::plan::Plan;
 use crate::run::Planned;
 use crate::subject::Element;
@@ -65,18 +66,26 @@ pub(crate) struct Inner {
     pub(crate) closing: Gate,
     pub(crate) life: Life,
     pub(crate) opening_failed: bool,
-    turn: Turn,
+    poll: Polled,
+    /// Since the last rest.
+    was_polled: bool,
     pub(crate) limits: Limits,
-    /// What the stage knows of them, and of what the consumer has not taken.
+    /// What the stage knows of them for certain.
     pub(crate) limits_seen: Limits,
-    held_seen: usize,
     pub(crate) stop: Option<Stop>,
     /// The stage takes no more input.
     pub(crate) stopped: bool,
-    /// Handed over by the stage's task, and not taken.
-    pub(crate) ring: VecDeque<Output>,
-    /// How many outputs a stage in place may hand out before its next turn.
-    before_turn: usize,
+    /// From when on it may have been shut down.
+    shut_down_since: Option<i64>,
+    /// What the timer is armed for, and the latest instant for which it has fired.
+    pub(crate) armed: Option<i64>,
+    fired: i64,
+    /// Barriers on their way past everything, and how many events were before each.
+    pub(crate) overtaking: VecDeque<(Express, u64)>,
+    /// There was more to take than the stage's task has to hand over.
+    pub(crate) is_too_much: bool,
+    /// Records whose outcomes it has handed over for certain.
+    pub(crate) handed_over: Vec<u32>,
     pub(crate) desk: Desk,
     barriers: Vec<OnItsWay>,
     pub(crate) saved: Option<SavedPoint>,
@@ -99,14 +108,8 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
     /// Elements that a restore brought.
     pub(crate) restored: u64,
-    /// Control elements inside; `None` when it cannot be told.
-    pub(crate) controls: Option<usize>,
-    /// Of these, places of barriers that have failed, or fewer.
-    pub(crate) gone: usize,
     /// Wakes of requests that were gone by then.
     pub(crate) stale_wakes: usize,
-    /// How often the timer was armed, and how often it fired.
-    pub(crate) arms: usize,
 }
 
 impl Watch {
@@ -122,14 +125,18 @@ impl Watch {
             closing: Gate::default(),
             life: Life::Opening,
             opening_failed: false,
-            turn: Turn::default(),
+            poll: Polled::default(),
+            was_polled: false,
             limits: Limits::of(&plan.setup),
             limits_seen: Limits::of(&plan.setup),
-            held_seen: 0,
             stop: None,
             stopped: false,
-            ring: VecDeque::new(),
-            before_turn: 0,
+            shut_down_since: None,
+            armed: None,
+            fired: 0,
+            overtaking: VecDeque::new(),
+            is_too_much: false,
+            handed_over: Vec::new(),
             desk: Desk::default(),
             barriers: Vec::new(),
             saved: None,
@@ -143,7 +150,6 @@ impl Watch {
         };
         let watch = Rc::new(Self(RefCell::new(inner)));
         watch.look().begin_life();
-        watch.look().model.delivered = 0;
         CURRENT.set(Some(Rc::clone(&watch)));
         watch
     }
@@ -161,16 +167,8 @@ impl Watch {
         self.0.borrow_mut()
     }
 
-    pub(crate) fn turn_begins(&self) {
-        self.look().turn_begins();
-    }
-
-    pub(crate) fn turn_ends(&self) {
-        self.look().turn_ends();
-    }
-
-    pub(crate) fn timer_armed(&self, before: Option<i64>, at: Option<i64>) {
-        self.look().timer_armed(before, at);
+    pub(crate) fn timer_armed(&self, at: Option<i64>) {
+        self.look().timer_armed(at);
     }
 
     pub(crate) fn timer_fired(&self, at: i64) {
@@ -197,7 +195,7 @@ impl Watch {
     }
 
     pub(crate) fn source_dropped(&self) {
-        self.look().feed.lives = false;
+        self.look().source_dropped();
     }
 
     pub(crate) fn polls_requests_in_place(&self) -> bool {
@@ -251,17 +249,19 @@ impl Inner {
     pub(crate) fn begin_life(&mut self) {
         let setup = &self.plan.setup;
         self.limits = Limits::of(setup);
-        (self.limits_seen, self.held_seen) = (self.limits, 0);
+        self.limits_seen = self.limits;
         self.feed.begin_life();
         (self.opening, self.closing) = (Gate::default(), Gate::default());
         (self.life, self.opening_failed) = (Life::Opening, false);
-        self.turn = Turn::default();
-        (self.stop, self.stopped) = (None, false);
-        self.ring.clear();
-        self.before_turn = 0;
+        self.poll = Polled::default();
+        (self.stop, self.stopped, self.shut_down_since) = (None, false, None);
+        (self.armed, self.fired, self.model.delivered) = (None, 0, 0);
+        self.overtaking.clear();
+        self.handed_over.clear();
+        self.is_too_much = false;
         self.desk = Desk::default();
         self.barriers.clear();
-        self.counts = Counts { controls: Some(0), ..Counts::default() };
+        self.counts = Counts::default();
         (self.going, self.panicked) = (false, false);
         self.function_lives = true;
     }
@@ -289,24 +289,8 @@ impl Inner {
         self.clock.now()
     }
 
-    /// Records that were handed over and not taken.
-    pub(crate) fn held(&self) -> usize {
-        self.ring.iter().filter(|output| matches!(output, Output::Outcome { .. })).count()
-    }
-
-    /// How many outputs a stage in place hands out before it looks at anything else: a quarter of its
-    /// window.
-    fn refill_after(&self) -> usize {
-        (self.limits.capacity / 4).clamp(1, 32)
-    }
-
     /// Nothing is expected of the stage any more.
     pub(crate) fn is_over(&self) -> bool {
         self.going || self.panicked
-    }
-
-    /// Whether what was promised is still to be judged.
-    pub(crate) fn is_part_of_turn(&self) -> bool {
-        !matches!(self.turn.part, Part::Outside | Part::Passing)
     }
 }

@@ -5,10 +5,11 @@ use std::task::{Context, Waker};
 
 use inflight_core::{AttemptInfo, Completion, Failure, JoinError};
 
-use super::turn::Part;
+use super::allowed::is_over;
 use super::{Inner, Life};
 use crate::executor::Task;
-use crate::model::{Expired, Started, TimeoutAction};
+use crate::model::{Call, Expired, Started, TimeoutAction};
+use crate::plan::Home;
 use crate::script::choice;
 use crate::values::{Answer, End};
 
@@ -25,8 +26,10 @@ pub(crate) struct Seen {
     pub(crate) lives: bool,
     /// The stage has its answer, or has dropped it.
     pub(crate) is_over: bool,
-    /// Polls of the stage.
-    polled: bool,
+    /// By the stage.
+    pub(crate) is_polled: bool,
+    /// It may be polled so many times more than it was woken (L6).
+    unasked: usize,
     /// Its latest waker was woken, and it was not polled since.
     pub(crate) is_woken: bool,
     /// In its latest poll.
@@ -58,26 +61,37 @@ impl Seen {
 
 impl Inner {
     pub(super) fn invoked(&mut self, number: u32, attempt: AttemptInfo) -> usize {
-        self.ends_judging();
-        if self.life != Life::Running || !self.turn.part.takes_in() {
-            self.fail("invoked out of turn (L4)");
+        self.works();
+        if self.life != Life::Running {
+            self.fail("invoked before it was opened (L4)");
+        }
+        if self.may_shut_down() {
+            self.fail("an attempt starts after the time to stop is over (L3)");
         }
         let now = self.now();
-        let expected = self.model.poll_attempt(now, Some(attempt.request_id));
+        let is_it = |call: &Call| call.request == attempt.request_id;
+        self.model.end_backoffs(now, |call, end| is_it(call) && is_over(call, end, now));
+        self.make_places();
+        if !self.model.has_place(attempt.request_id) {
+            self.must_have_let_out();
+        }
         let started = Started {
             request: attempt.request_id,
             number,
             attempt: attempt.number,
             time_left: attempt.time_left.map(|left| left.as_nanos() as i64),
         };
-        self.same("invoked", &Some(started), &expected);
+        match self.model.start(attempt.request_id, self.allowed().running) {
+            Ok(expected) => self.same("invoked", &started, &expected),
+            Err(what) => self.fail(what),
+        }
         self.counts.attempts += 1;
-        self.turn.used += 1;
         let at = self.attempts.len();
         let random = &mut self.plan.random_for(number, attempt.number);
         let is_eager = self.plan.eager > 0 && random.one_in(self.plan.eager);
         let is_restless = self.plan.restless > 0 && random.one_in(self.plan.restless);
         let restless: &[usize] = if self.plan.setup.is_crowded() { &[1, 2] } else { &[1, 2, 5] };
+        let is_alone = self.plan.home == Home::Heap && self.model.records(self.may_be_out()) <= 1;
         self.tell(|| format!("attempt {} of {number} starts", attempt.number));
         self.attempts.push(Seen {
             number,
@@ -87,54 +101,37 @@ impl Inner {
             restless: if is_restless { random.pick(restless) } else { 0 },
             lives: true,
             is_over: false,
-            polled: false,
+            is_polled: false,
+            unasked: if is_alone { 3 } else { 0 },
             is_woken: false,
             has_woken_itself: false,
             waker: None,
             task: None,
         });
-        if let Some(other) = self.turn.started.replace(at) {
-            self.fail(format!("attempt {other} was not polled before the next was started"));
-        }
         at
     }
 
     /// L6: once when it starts and then once a wake. `finished` tells of a task whether it is.
     pub(super) fn stage_polls(&mut self, at: usize, finished: Option<bool>) {
-        let (part, now) = (self.turn.part, self.now());
-        let is_first = self.turn.started == Some(at);
-        if is_first {
-            self.turn.started = None;
-        }
-        let is_last = at + 1 == self.attempts.len();
+        self.works();
+        let is_exact = self.plan.home.is_exact();
         let seen = &mut self.attempts[at];
-        let is_woken = finished.unwrap_or(seen.is_woken);
-        let was_polled = std::mem::replace(&mut seen.polled, true);
+        let is_asked = finished.unwrap_or(seen.is_woken) || !seen.is_polled || !is_exact;
+        seen.is_polled = true;
         if finished.is_none() {
             seen.is_woken = false;
         }
-        if seen.is_over {
+        let is_over = seen.is_over;
+        if !is_asked && seen.unasked > 0 {
+            seen.unasked -= 1;
+        } else if !is_asked && self.counts.stale_wakes > 0 {
+            self.counts.stale_wakes -= 1; // one for whoever had its place before
+        } else if !is_asked {
+            self.fail(format!("request {at} is polled and was not woken (L6)"));
+        }
+        if is_over {
             self.fail("a request is polled that is over");
         }
-        match part {
-            _ if part.takes_in() && is_first && !was_polled => return,
-            Part::Polling => self.turn.used += 1,
-            // Before it is judged (T6), as everything that is due is in one turn.
-            Part::Judging if self.model.poll_deadline().is_some_and(|due| due <= now) => {}
-            // Nobody else is there whose turn it would be.
-            Part::Passing if is_last && !self.turn.polled_again => self.turn.polled_again = true,
-            _ => self.fail(format!("a request is polled out of turn ({part:?})")),
-        }
-        if was_polled && !is_woken && self.plan.home.is_exact() {
-            if self.counts.stale_wakes == 0 && !self.turn.wake_left {
-                self.fail(format!("request {at} is polled and was not woken (L6)"));
-            }
-            // What passes looks whether there is a wake, and leaves it to the turn that comes.
-            if part != Part::Passing && !std::mem::take(&mut self.turn.wake_left) {
-                self.counts.stale_wakes = self.counts.stale_wakes.saturating_sub(1);
-            }
-        }
-        self.turn.wake_left |= part == Part::Passing;
     }
 
     pub(super) fn request_polled(&mut self, at: usize, cx: &Context<'_>) -> Act {
@@ -175,6 +172,9 @@ impl Inner {
             self.fail("a request has two answers");
         }
         self.tell(|| format!("attempt {attempt} of {number} has ended: {answer:?}"));
+        if self.failure.is_some() {
+            return; // the model may know no such call
+        }
         let completion = self.model.complete(now, Some(request), answer);
         if completion == Completion::Late {
             self.fail("a completion is late");
@@ -193,43 +193,39 @@ impl Inner {
         // What polls everything once a turn cannot know that once was not enough.
         let has_answer = has_answer && (self.plan.home.is_exact() || !seen.has_woken_itself);
         let (number, attempt, request) = (seen.number, seen.attempt, seen.request);
-        self.ends_polling();
-        if self.turn.shutting {
-            return;
+        if let Some(other) = self.poll.times_out {
+            self.fail(format!("record {other} has timed out, and nobody was asked (T3)"));
         }
-        if self.turn.part != Part::Judging {
-            return self.fail(format!("attempt {attempt} of {number} is cancelled out of turn"));
+        if self.may_shut_down() {
+            self.shut_down();
         }
-        let now = self.now();
         self.tell(|| format!("attempt {attempt} of {number} is cancelled"));
-        self.turn.has_judged = true;
-        match self.model.handle_deadline(now, Some(request)) {
-            Some(Expired::Call { request: expired }) if expired == request => {
-                self.turn.times_out = Some(number);
-            }
-            Some(Expired::Attempt { request: expired }) if expired == request => {}
-            other => {
-                self.fail(format!("request {request} is cancelled, but {other:?} is due (T8)"))
-            }
-        }
         if has_answer {
             self.fail(format!("request {request} is ready and timed out (T6)"));
+        }
+        if self.poll.shutting {
+            return;
+        }
+        let now = self.now();
+        self.model.see(now);
+        self.poll.has_judged = true;
+        match self.model.expire(request) {
+            Ok(Expired::Call { .. }) => self.poll.times_out = Some(number),
+            Ok(Expired::Attempt { .. }) => {}
+            Err(what) => self.fail(what),
         }
     }
 
     /// T3: the function decides what a call that timed out ends with.
     pub(super) fn timed_out(&mut self, number: u32) -> TimeoutAction {
         let (now, request) = (self.now(), u64::from(number));
-        match self.turn.times_out.take() {
+        match self.poll.times_out.take() {
             Some(expected) => self.same("timed out", &number, &expected),
             None => {
-                self.ends_polling();
-                if self.turn.part != Part::Judging {
-                    self.fail(format!("record {number} times out out of turn"));
-                }
-                self.turn.has_judged = true;
-                let expired = self.model.handle_deadline(now, Some(request));
-                self.same("timed out", &Some(Expired::Call { request }), &expired);
+                self.model.see(now);
+                self.poll.has_judged = true;
+                let expired = self.model.expire(request);
+                self.same("timed out", &expired, &Ok(Expired::Call { request }));
             }
         }
         let action = match self.plan.timeout_actions {

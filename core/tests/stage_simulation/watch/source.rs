@@ -5,10 +5,9 @@ use std::task::{Context, Poll, Waker};
 use inflight_core::{Barrier, Checkpoint, CheckpointId, StreamElement, Timestamp};
 
 use super::consumer::OnItsWay;
-use super::turn::Part;
 use super::{Inner, Life};
 use crate::ledger::Passed;
-use crate::model::{Control, Input, Saved};
+use crate::model::{Control, Express, Input, Saved};
 use crate::run::Planned;
 use crate::source::Offer;
 use crate::values::Record;
@@ -77,31 +76,34 @@ fn is_something(offer: &Offer) -> bool {
 }
 
 impl Inner {
-    /// Whether there is room for whatever comes (C2, C3, C4): in the least and in the most careful
-    /// reading.
-    pub(crate) fn has_room(&self, careful: bool) -> bool {
+    /// Whether there may be room for whatever comes (C2, C3, C4). What the consumer has not taken counts, too; of control
+    /// elements that were handed over it is only said that they are bounded.
+    fn may_have_room(&self) -> bool {
+        let capacity = self.allowed().capacity;
+        let controls = self.model.marks() + self.overtaking.len();
+        let most = if self.is_exact() { capacity } else { 4 * self.plan.setup.max_capacity };
+        self.model.records(self.may_be_out()) < capacity && controls < most
+    }
+
+    /// Whether there is room for whatever comes, whatever the stage has not yet noticed.
+    pub(crate) fn has_room(&self) -> bool {
         let capacity = self.limits.capacity;
-        let controls = match self.counts.controls {
-            None if careful => capacity,
-            None => 0,
-            Some(controls) if careful => controls,
-            Some(controls) => controls - self.counts.gone.min(controls),
-        };
         // A barrier that overtakes waits for the consumer, and the next element may be another one.
-        let has_express = self.model.has_express();
-        !has_express && self.model.in_flight() + self.held() < capacity && controls < capacity
+        let is_free = self.overtaking.is_empty();
+        is_free && self.model.in_flight() < capacity && self.model.controls() < capacity
     }
 
     pub(super) fn source_polled(
         &mut self,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<StreamElement<Record>, Planned>>> {
-        self.ends_judging();
-        if matches!(self.turn.part, Part::Outside | Part::Passing) {
-            self.begins_passing();
+        self.works();
+        self.make_places();
+        if self.model.has_backlog() {
+            self.must_have_let_out();
         }
-        if self.life != Life::Running || !self.turn.part.takes_in() {
-            self.fail("the source is polled out of turn (L4)");
+        if self.life != Life::Running {
+            self.fail("the source is polled before the function is open (L4)");
         }
         if self.feed.has_ended || self.stopped {
             self.fail("the source is polled after its end");
@@ -109,12 +111,14 @@ impl Inner {
         if !self.feed.is_woken && self.plan.home.is_all_exact() {
             self.fail("the source is polled and was not woken (L6)");
         }
-        self.expects_no_call("when the source is polled");
-        if !self.has_room(false) {
-            self.fail("the source is polled without room (C2, C4)");
+        if self.model.has_backlog() {
+            self.fail("the source is polled before all that was restored has a place (K5)");
+        }
+        if !self.may_have_room() {
+            self.fail("the source is polled without room (C2, C3, C4)");
         }
         let alive = Record::alive();
-        if alive >= self.limits.capacity as i64 {
+        if alive >= self.allowed().capacity as i64 {
             self.fail(format!("the source is polled with {alive} records inside (C2, C4)"));
         }
         match self.feed.next() {
@@ -139,9 +143,15 @@ impl Inner {
         }
     }
 
+    /// The stage takes no more input: because it was told to, if it was (L3).
+    pub(super) fn source_dropped(&mut self) {
+        self.feed.lives = false;
+        if !self.is_over() {
+            self.hears_stop();
+        }
+    }
+
     fn pulled(&mut self, offer: Offer) -> StreamElement<Record> {
-        self.turn.pulled += 1;
-        self.turn.used += usize::from(!matches!(offer, Offer::Record { .. }));
         self.tell(|| format!("pulled: {offer:?}"));
         match offer {
             Offer::Record { key, timestamp } => self.pulled_record(key, timestamp),
@@ -157,11 +167,12 @@ impl Inner {
             Offer::SnapshotBarrier => {
                 let checkpoint = self.new_checkpoint();
                 let id = checkpoint.id().0;
-                self.goes_in(Input::Snapshot(id));
+                self.overtaking.push_back((Express::Snapshot(id), self.model.events));
                 self.ledger.snapshot_barrier_in();
                 let now = self.now();
                 let model = self.model.snapshot(now);
-                self.on_its_way(id, model);
+                let perhaps = self.model.perhaps_left(self.may_be_out());
+                self.on_its_way(id, model, perhaps);
                 StreamElement::Barrier(Barrier::snapshot(checkpoint))
             }
             Offer::DrainBarrier { limit } => {
@@ -169,7 +180,7 @@ impl Inner {
                 let id = checkpoint.id().0;
                 self.control_goes_in(Control::Drain(id), limit);
                 let model = Saved { elements: Vec::new(), requests: self.model.requests() };
-                self.on_its_way(id, model);
+                self.on_its_way(id, model, Vec::new());
                 let barrier = Barrier::drain(checkpoint);
                 StreamElement::Barrier(match limit {
                     Some(millis) => barrier.within(std::time::Duration::from_millis(millis as u64)),
@@ -195,18 +206,15 @@ impl Inner {
             _ => Input::Control(control),
         });
         self.ledger.control_in(control);
-        self.counts.controls = self.counts.controls.map(|controls| controls + 1);
     }
 
-    /// What is pulled has room, or it would be lost.
+    /// What is pulled has room: that was looked at.
     fn goes_in(&mut self, input: Input) {
-        let (now, limits) = (self.now(), self.limits_seen);
-        // Control elements have room of their own; for records that was looked at.
-        self.model.change(limits.capacity, limits.running);
+        let (now, running) = (self.now(), self.allowed().running);
+        self.model.change(usize::MAX, running);
         if !self.model.push(now, input) {
-            self.fail(format!("pulled without room: {input:?} (C4)"));
+            self.fail(format!("pulled after the end: {input:?} (C4)"));
         }
-        self.count_held();
     }
 
     /// K4: the source puts its position in.
@@ -218,8 +226,8 @@ impl Inner {
         checkpoint
     }
 
-    fn on_its_way(&mut self, id: u64, model: Saved) {
+    fn on_its_way(&mut self, id: u64, model: Saved, perhaps: Vec<u32>) {
         let (point, position) = (self.ledger.point(), self.feed.position);
-        self.barriers.push(OnItsWay { id, model, point, position });
+        self.barriers.push(OnItsWay { id, model, perhaps, point, position });
     }
 }
