@@ -443,7 +443,9 @@ impl Inner {
             return Ok(());
         }
         let until = self.now().min(self.model.delivered);
-        let is_alone = !self.is_exact() || self.overtaking.is_empty();
+        // Of several whose time is over any may be the first.
+        let is_snapshot = |first: &(Express, u64)| matches!(first.0, Express::Snapshot(_));
+        let is_alone = !self.is_exact() || !self.overtaking.front().is_some_and(is_snapshot);
         let is_it = |id, limit| Express::FailedDrain(id) == express && limit <= until;
         match self.model.lets_ahead(is_it) {
             Some(_) if is_alone => Ok(()),
