@@ -145,9 +145,7 @@ impl Inner {
         let clock = Rc::clone(&self.clock);
         self.model.end_backoffs(now, |_, end| clock.rounded(end) <= now);
         self.drains_have_failed();
-        let mut inside = self.not_handed_over();
-        inside.end_backoffs(now, |_, end| end <= now); // it may have noticed
-        let deadline = inside.next_deadline(self.overtaking.is_empty());
+        let deadline = self.next_deadline(now);
         match deadline {
             Some(deadline) if self.clock.rounded(deadline) <= now => {
                 return Err(format!("what was due at {deadline} has not been judged (T8, L6)"));
@@ -164,6 +162,15 @@ impl Inner {
             return Err("there is room and the source is not polled (L1, L6)".into());
         }
         Ok(())
+    }
+
+    /// Of what was not handed over.
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        let drains = self.overtaking.is_empty();
+        match self.is_exact() {
+            true => self.model.next_deadline(drains, now),
+            false => self.model.handed_out().1.next_deadline(drains, now),
+        }
     }
 
     /// Whether the stage knows what room there is: that the consumer has taken all, or half of the window (L1).

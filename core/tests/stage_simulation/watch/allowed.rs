@@ -62,7 +62,7 @@ impl Model {
     /// What leaves without an outcome leaves (L1), and what a restore brought has its place as far as there is room (K5).
     pub(crate) fn make_places(&mut self, now: i64, forgets: Option<HandedOut>) {
         self.see(now);
-        if let Some(handed_out) = forgets {
+        if let Some(handed_out) = forgets.filter(|_| self.inside.iter().any(Element::is_nothing)) {
             let leaving = self.leaving(handed_out);
             // The place of a barrier divides what comes out before it and after it, until that has been taken.
             let has_come_out = self.leaving(HandedOut::Taken);
@@ -71,7 +71,9 @@ impl Model {
                 element => !(leaving[at] && element.is_nothing()),
             });
         }
-        self.silently(Self::admit);
+        if self.has_backlog() {
+            self.silently(Self::admit);
+        }
     }
 
     fn retain(&mut self, keeps: impl Fn(usize, &Element) -> bool) {
@@ -125,7 +127,8 @@ impl Model {
 
     /// Records that count against the capacity: a dropped one that could leave may have left (L1).
     pub(crate) fn records(&self, handed_out: HandedOut) -> usize {
-        self.in_flight() - self.dropped(handed_out).count()
+        let is_dropped = self.inside.iter().any(Element::is_nothing);
+        self.in_flight() - if is_dropped { self.dropped(handed_out).count() } else { 0 }
     }
 
     fn dropped(&self, handed_out: HandedOut) -> impl Iterator<Item = &Call> {
@@ -246,8 +249,8 @@ impl Model {
     }
 
     /// The earliest instant at which time does something: with the limits of drains, unless a barrier that is on its way
-    /// out holds them up.
-    pub(crate) fn next_deadline(&self, drains: bool) -> Option<i64> {
+    /// out holds them up. Of a backoff that is over the stage may have taken notice.
+    pub(crate) fn next_deadline(&self, drains: bool, now: i64) -> Option<i64> {
         let limit = |element: &Element| match element {
             Element::Drain { limit, .. } if drains => *limit,
             _ => None,
@@ -255,7 +258,7 @@ impl Model {
         let of_call = |call: &Call| {
             let own = match call.state {
                 State::Running { deadline } => deadline,
-                State::Backoff(end) => Some(end),
+                State::Backoff(end) => Some(end).filter(|end| *end > now),
                 State::Waiting { .. } | State::Done { .. } => None,
             };
             [own, call.deadline]

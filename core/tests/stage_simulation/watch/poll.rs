@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::allowed::{HandedOut, is_over};
 use super::{Inner, Life};
-use crate::model::{Express, Model};
+use crate::model::Express;
 use crate::setup::Setup;
 
 /// Polls of requests, attempts started and elements pulled in one poll of the stage: "a bounded amount of work" (L5), whatever
@@ -223,18 +223,15 @@ impl Inner {
         }
     }
 
-    /// At rest: the model without what a task has handed over.
-    pub(crate) fn not_handed_over(&self) -> Model {
-        if self.is_exact() { self.model.clone() } else { self.model.handed_out().1 }
-    }
-
     /// At rest: a drain barrier whose time is over has been let ahead, unless another barrier is about to (K3).
     pub(crate) fn drains_have_failed(&mut self) {
         let (now, clock) = (self.now(), Rc::clone(&self.clock));
-        let mut inside = self.not_handed_over();
-        if self.overtaking.is_empty()
-            && let Some(id) = inside.lets_ahead(|_, limit| clock.rounded(limit) <= now)
-        {
+        if !self.overtaking.is_empty() || self.model.controls() == 0 {
+            return;
+        }
+        let mut inside =
+            if self.is_exact() { self.model.clone() } else { self.model.handed_out().1 };
+        if let Some(id) = inside.lets_ahead(|_, limit| clock.rounded(limit) <= now) {
             self.model.lets_ahead(|other, _| other == id);
             self.overtaking.push_back((Express::FailedDrain(id), self.model.events));
         }
