@@ -200,8 +200,17 @@ impl Inner {
             stop.first.get_or_insert(now);
             stop.last.get_or_insert(now);
             self.stopped = true;
-            self.model.finish(now);
+            self.finishes();
         }
+    }
+
+    /// There is no more input (R5). A backoff that is over may have ended before.
+    pub(crate) fn finishes(&mut self) {
+        if self.plan.setup.last_attempts {
+            self.ends_backoffs();
+        }
+        let now = self.now();
+        self.model.finish(now);
     }
 
     /// Whether the time to stop may be over, by what the runtime has delivered (T6).

@@ -131,8 +131,7 @@ impl Inner {
             None if self.feed.ends => {
                 self.tell(|| "the source has ended".into());
                 self.feed.has_ended = true;
-                let now = self.now();
-                self.model.finish(now);
+                self.finishes();
                 Poll::Ready(None)
             }
             None => {
