@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Fixed, Heap, Instant, IntoElement, Job,
-    JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, SpawnedStage, Stage, StageBuilder,
-    StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
+    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Fixed, Heap, Instant,
+    IntoElement, Job, JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, SpawnedStage, Stage,
+    StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
 };
 
 use crate::consumer::{Busy, Consumer};
