@@ -253,7 +253,8 @@ impl<S: Storage> OutputOrder<S> {
         }
     }
 
-    /// Takes the next control element that may leave. `None` if there is none, or a record leaves before it.
+    /// Takes the next control element that may leave. `None` if there is none, or a record leaves before it: so no record
+    /// is later than the watermark that it came before (O5).
     #[inline(never)] // the less frequent way out of a function that is inlined
     pub(super) fn pop_control(&mut self) -> Option<Control> {
         if self.front.records > 0 {

@@ -84,7 +84,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.order.head().map(|slot| slot as usize)
     }
 
-    /// Takes a record out. `None` if it was dropped.
+    /// Takes a record out: its input goes back to the caller (E2). `None` if it was dropped.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn take_record(&mut self, slot: u32) -> Option<Emitted<C>> {
         let now = self.now;

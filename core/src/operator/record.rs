@@ -158,7 +158,7 @@ impl<C: Call> Record<C> {
         counters.attempts += 1;
     }
 
-    /// `Running` to `Backoff`: the attempt has ended, and another one follows at `until`.
+    /// `Running` to `Backoff`: the attempt has ended, and another one follows at `until`. The record keeps its slot (R3).
     fn back_off(&mut self, until: Instant, counters: &mut Counters) {
         self.spent = until.since(self.started);
         self.state = State::Backoff;

@@ -72,7 +72,7 @@ pin_project! {
     /// between two outcomes holds them up, and their timeouts run: prefer a stage on a task of its
     /// own ([`spawn`](crate::StageBuilder::spawn)), or [`run`](Self::run), unless the consumer does nothing but poll.
     ///
-    /// Dropping it cancels everything in flight. If the function's opening fails, the stream ends at once
+    /// Dropping it cancels everything in flight (L2). If the function's opening fails, the stream ends at once
     /// and [`end`](Self::end) says why.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! A stage on a task of its own: the future that drives it there.
+//! A stage on a task of its own: the future that drives it there, also while the consumer is busy (L1).
 
 use core::fmt;
 use core::future::Future;

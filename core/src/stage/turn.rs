@@ -74,7 +74,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if polled == Polled::All && is_done { Turn::Idle } else { Turn::Busy }
     }
 
-    /// Polls woken requests, until none is woken or the budget for them is spent.
+    /// Polls woken requests and no others (L6), until none is woken or the budget for them is spent (L5).
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) -> Polled {
         let mut this = self.project();

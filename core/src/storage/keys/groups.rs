@@ -5,7 +5,7 @@
 //!
 //! * One word decides that a key is absent. It holds the tags of a group of seven cells, and in nearly all cases one
 //!   group is enough. (Comparing many tags at once comes from Swiss tables; the overflow count in the word, which makes
-//!   tombstones unnecessary, comes from F14.)
+//!   tombstones unnecessary, comes from `F14`.)
 //! * Writes to cells are deferred and flushed in batches of 32, so that their cache misses overlap. The tag of a new
 //!   call is set at once; the number of the call is written into its cell, and a cell is freed, at the next flush. A
 //!   lookup flushes before it reads a cell, which it does only if a tag matches.
