@@ -69,9 +69,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.ending.phase != Phase::Open {
             return;
         }
-        self.enter(Phase::Finishing);
+        self.enter(if self.limits.last_attempt { Phase::LastAttempts } else { Phase::Finishing });
         if self.limits.last_attempt {
-            self.enter(Phase::LastAttempts);
             for &slot in self.in_order().as_ref() {
                 if self.records.at(slot).state() == State::Backoff {
                     self.end_backoff(slot);
@@ -128,7 +127,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             Phase::ShutDown if self.records.at(slot).state() != State::Done => {
                 self.fail(slot, Failure::ShutDown);
             }
-            Phase::Failed => self.halt(slot),
+            Phase::Failed if cfg!(feature = "alloc") => self.halt(slot),
             _ => {}
         }
     }

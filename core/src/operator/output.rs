@@ -26,7 +26,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [`poll_attempt`](Self::poll_attempt) again afterwards, also when the answer was `None`.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_output(&mut self) -> Option<StreamElement<OutcomeOf<C>>> {
-        if let Some((value, timestamp)) = self.poll_record() {
+        // Without a heap, flash counts for more than speed: then the records go the longer way, too.
+        if cfg!(feature = "alloc")
+            && let Some((value, timestamp)) = self.poll_record()
+        {
             return Some(StreamElement::Record { value, timestamp });
         }
         self.poll_rare_output()
@@ -43,7 +46,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.take_record(slot)
     }
 
-    #[inline(never)] // leaves `poll_output` small enough to be inlined
+    #[cfg_attr(feature = "alloc", inline(never))] // leaves `poll_output` small enough to be inlined
     fn poll_rare_output(&mut self) -> Option<StreamElement<OutcomeOf<C>>> {
         if self.overtaking.is_some() {
             return self.poll_overtaking();

@@ -384,14 +384,20 @@ pub(super) enum Ended {
 impl<C: Call, S: Storage> Operator<C, S> {
     /// Starts an attempt of a record that is `Queued` or `Due`, and in no list.
     #[cfg_attr(feature = "alloc", inline(always))]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn start(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
         self.start_by(slot, Record::start)
     }
 
-    /// Starts the first attempt of a record that has just come.
+    /// Starts the first attempt of a record that has just come. Without a heap, flash counts for more than speed: then it is
+    /// started like any other.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn start_new(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
-        self.start_by(slot, |record, _, counters| record.start_new(counters))
+        if cfg!(feature = "alloc") {
+            return self.start_by(slot, |record, _, counters| record.start_new(counters));
+        }
+        self.records.at(slot).queue(&mut self.counters);
+        self.start(slot)
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]

@@ -125,6 +125,7 @@ enum Stop {
 }
 
 impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
+    #[inline(always)] // it has one caller, and a stage is large to be moved
     fn new(
         source: J::Source,
         operator: OperatorOf<J, S>,

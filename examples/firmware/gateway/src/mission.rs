@@ -8,7 +8,7 @@ use core::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, AttemptInfo, Barrier, Checkpoint, CheckpointId, Failure, Fixed,
-    FixedDelay, Operator, Outcome, StreamElement, Timestamp, with_attempt,
+    FixedDelay, Operator, Outcome, StreamElement, Timestamp, Unkeyed, with_attempt,
 };
 use inflight_embassy::Embassy;
 use static_cell::ConstStaticCell;
@@ -33,7 +33,8 @@ const _: () = {
     let (fixed, slot) = if usize::BITS == 64 { (1072, 196) } else { (720, 180) };
     let values = size_of::<Option<Reading>>() + size_of::<Option<Result<i32, Failure<Refused>>>>();
     let slots = CAPACITY * (values.next_multiple_of(8) + slot);
-    let found = size_of::<Operator<(Reading, i32, Refused, FixedDelay, Unkeyed), Fixed<CAPACITY>>>();
+    let found =
+        size_of::<Operator<(Reading, i32, Refused, FixedDelay, Unkeyed), Fixed<CAPACITY>>>();
     assert!(found <= fixed + slots + size_of::<FixedDelay>());
 };
 
