@@ -101,19 +101,21 @@ impl<J: Job, T: Timer, S: StageStorage> Sink<J, T, S> for Caller {
 /// The next element of a stage: returned by its `next`.
 #[must_use = "futures do nothing unless they are awaited"]
 #[derive(Debug)]
-pub struct Next<'a, S>(&'a mut S);
+pub struct Next<'a, S>(Pin<&'a mut S>);
 
-impl<'a, S> Next<'a, S> {
+impl<'a, S: Unpin> Next<'a, S> {
     pub(super) fn new(stage: &'a mut S) -> Self {
-        Self(stage)
+        Self(Pin::new(stage))
     }
 }
 
-impl<S: Stream + Unpin> Future for Next<'_, S> {
+// `new` has asked for `S: Unpin`. If this did too, the compiler would explain a second time, at the `.await`, why a stage must
+// stay pinned.
+impl<S: Stream> Future for Next<'_, S> {
     type Output = Option<S::Item>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut *self.0).poll_next(cx)
+        self.0.as_mut().poll_next(cx)
     }
 }
