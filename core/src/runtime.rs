@@ -140,9 +140,9 @@ impl core::error::Error for NoRuntime {}
 
 /// The way in which attempts run: in place ([`InPlace`]) or each on a task of its own ([`SpawnEach`]). Sealed: to run
 /// them elsewhere, implement [`Spawner`].
-pub trait RunRequest<F>: sealed::Sealed {
-    /// The request as the stage polls it.
-    type Request: Future;
+pub trait RunRequest<F, Out, E>: sealed::Sealed {
+    /// The request as the stage polls it, with its failure as the record's outcome names it (F2).
+    type Request: Future<Output = Result<Out, Failure<E>>>;
 
     /// Starts the request that `make` makes.
     fn launch(&self, make: impl FnOnce() -> F) -> Self::Request;
@@ -159,7 +159,7 @@ mod sealed {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InPlace;
 
-impl<F, Out, E> RunRequest<F> for InPlace
+impl<F, Out, E> RunRequest<F, Out, E> for InPlace
 where
     F: Future<Output = Result<Out, E>>,
 {
@@ -196,7 +196,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct SpawnEach<Q>(pub Q);
 
-impl<F, Out, E, Q> RunRequest<F> for SpawnEach<Q>
+impl<F, Out, E, Q> RunRequest<F, Out, E> for SpawnEach<Q>
 where
     F: Future<Output = Result<Out, E>>,
     Q: Spawner<F>,

@@ -39,7 +39,7 @@ pub trait Job: Call<Key: KeySelector<<Self as Call>::Input>> {
     /// The user's function.
     type Function: AsyncFunction<Self::Input, Output = Self::Output, Error = Self::Error>;
     /// How requests run: polled by the stage, or each on a task of its own.
-    type RunRequest: RunRequest<FutureOf<Self>, Request = Self::Request>;
+    type RunRequest: RunRequest<FutureOf<Self>, Self::Output, Self::Error, Request = Self::Request>;
     /// A request, as the stage polls it.
     type Request: Future<Output = Result<Self::Output, Failure<Self::Error>>>;
 }
@@ -67,8 +67,7 @@ where
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
     K: KeySelector<V>,
-    Q: RunRequest<F::Future>,
-    Q::Request: Future<Output = Result<F::Output, Failure<F::Error>>>,
+    Q: RunRequest<F::Future, F::Output, F::Error>,
 {
     type Kind = M;
     type Source = St;
