@@ -142,7 +142,7 @@ pub enum BarrierMode {
 ///
 /// `V` is the record's value, and `StreamKind` distinguishes the two cases; both are inferred. A stage that
 /// takes plain values returns plain outcomes, and one that takes elements returns elements.
-pub trait IntoElement<V, StreamKind> {
+pub trait IntoElement<V, Kind> {
     /// The element.
     fn into_element(self) -> StreamElement<V>;
 }
