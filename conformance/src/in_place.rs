@@ -10,7 +10,7 @@ use inflight_core::{AsyncWait, AsyncWaitExt, Failure, FixedDelay, Outcome, Stage
 
 use crate::Harness;
 use crate::kit::{
-    Counter, Gauge, MS, PLACES, Refused, assert_took, in_every_storage, numbers, sleep, timer,
+    Counter, Gauge, MS, Refused, SLOTS, assert_took, in_every_storage, numbers, sleep, timer,
 };
 
 in_every_storage!(
@@ -64,25 +64,25 @@ where
             let ask = |number: &u32| {
                 let (number, done) = (*number, done.clone());
                 async move {
-                    done.reaches(PLACES - number as usize).await;
+                    done.reaches(SLOTS - number as usize).await;
                     done.up();
                     Ok::<_, Refused>(number * 2)
                 }
             };
-            let stage = numbers(PLACES as u32).async_wait($policy, ask);
+            let stage = numbers(SLOTS as u32).async_wait($policy, ask);
             collect(stage.in_place_over(&runtime, storage).expect("it makes sense")).await
         }};
     }
-    let up: Vec<u32> = (1..=PLACES as u32).collect();
-    let ordered: Outcomes = outcomes!(AsyncWait::ordered(PLACES));
+    let up: Vec<u32> = (1..=SLOTS as u32).collect();
+    let ordered: Outcomes = outcomes!(AsyncWait::ordered(SLOTS));
     assert_eq!(inputs(&ordered), up, "in the order of the inputs (O1)");
     assert!(ordered.iter().all(|outcome| outcome.result == Ok(outcome.input * 2)));
 
-    let unordered: Outcomes = outcomes!(AsyncWait::unordered(PLACES));
+    let unordered: Outcomes = outcomes!(AsyncWait::unordered(SLOTS));
     let down: Vec<u32> = up.iter().rev().copied().collect();
     assert_eq!(inputs(&unordered), down, "in the order of the completions (O2)");
 
-    let policy = AsyncWait::ordered_by_key(PLACES, |number: &u32| number % 3).overlapping();
+    let policy = AsyncWait::ordered_by_key(SLOTS, |number: &u32| number % 3).overlapping();
     let by_key: Outcomes = outcomes!(policy);
     for key in 0..3 {
         let of_key = |numbers: &[u32]| -> Vec<u32> {

@@ -15,7 +15,7 @@ use crate::Harness;
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
 /// The capacity of every storage in place.
-pub(crate) const PLACES: usize = 12;
+pub(crate) const SLOTS: usize = 12;
 
 /// Runs tests in every storage: `all` in each of them, and `with_the_tasks_waker` in the one storage in which
 /// every request is polled with the task's waker.
@@ -27,14 +27,14 @@ macro_rules! in_every_storage {
             });)+
             with_the_tasks_waker(harness);
             $(crate::kit::run(harness, stringify!($test), async |runtime| {
-                let table = Box::leak(Box::<inflight_core::WakeTable<{ crate::kit::PLACES }>>::default());
+                let table = Box::leak(Box::<inflight_core::WakeTable<{ crate::kit::SLOTS }>>::default());
                 $test(harness, runtime, &*table).await;
             });)+
         }
 
         pub(crate) fn with_the_tasks_waker<H: crate::Harness>(harness: &H) {
             $(crate::kit::run(harness, stringify!($test), async |runtime| {
-                $test(harness, runtime, inflight_core::Fixed::<{ crate::kit::PLACES }>).await;
+                $test(harness, runtime, inflight_core::Fixed::<{ crate::kit::SLOTS }>).await;
             });)+
         }
     };

@@ -13,7 +13,7 @@ use inflight_core::{
 
 use crate::Harness;
 use crate::kit::{
-    Counter, Gauge, MS, PLACES, Refused, assert_took, in_every_storage, numbers, sleep, timer,
+    Counter, Gauge, MS, Refused, SLOTS, assert_took, in_every_storage, numbers, sleep, timer,
 };
 
 in_every_storage!(
@@ -51,20 +51,19 @@ async fn outcomes_keep_their_order<H: Harness, S>(_: &H, runtime: H::Runtime, st
 where
     S: StageStorage + Copy,
 {
-    let up: Vec<u32> = (1..=PLACES as u32).collect();
+    let up: Vec<u32> = (1..=SLOTS as u32).collect();
     let down: Vec<u32> = up.iter().rev().copied().collect();
-    for (policy, order) in [(AsyncWait::ordered(PLACES), up), (AsyncWait::unordered(PLACES), down)]
-    {
+    for (policy, order) in [(AsyncWait::ordered(SLOTS), up), (AsyncWait::unordered(SLOTS), down)] {
         let done = Counter::default();
         let ask = |number: &u32| {
             let (number, done) = (*number, done.clone());
             async move {
-                done.reaches(PLACES - number as usize).await;
+                done.reaches(SLOTS - number as usize).await;
                 done.up();
                 Ok::<_, Refused>(number * 2)
             }
         };
-        let stage = numbers(PLACES as u32).async_wait(policy, ask);
+        let stage = numbers(SLOTS as u32).async_wait(policy, ask);
         let stage = stage.in_place_over(&runtime, storage).expect("it makes sense");
         let taken = RefCell::new(Vec::new());
         let run = stage.run(|outcome| {

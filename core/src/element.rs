@@ -134,7 +134,7 @@ pub enum BarrierMode {
     /// The stage takes a snapshot of the records in flight at once, and the barrier overtakes them.
     #[default]
     Snapshot,
-    /// The barrier keeps its place and leaves after everything before it; so its snapshot is empty.
+    /// The barrier keeps its position and leaves after everything before it; so its snapshot is empty.
     Drain,
 }
 

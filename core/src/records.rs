@@ -13,7 +13,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::time::Timestamp;
 
 /// Adapters that change the records of a stream of [`StreamElement`]s, for instance between two stages. Control elements
-/// (watermarks, statuses and barriers) keep their places (E3).
+/// (watermarks, statuses and barriers) keep their positions (E3).
 ///
 /// A filter of your own must pass control elements on as well: without them event time stops, and no checkpoint reaches the
 /// sink any more. A record keeps its timestamp, and the records made of it have the same one.

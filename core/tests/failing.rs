@@ -123,7 +123,7 @@ fn a_fatal_failure_comes_at_once_in_every_order() {
     }
 }
 
-#[test] // F6: also when its turn has come, and when later records are done
+#[test] // F6: also when it may leave anyway, and when later records are done
 fn a_fatal_failure_is_the_last_output() {
     let (mut op, calls) = operator(AsyncWait::ordered(9), &[1, 2, 3]);
     let now = Instant::ZERO;
@@ -210,7 +210,7 @@ fn other_failures_do_not_end_the_job() {
     assert_eq!(out(&mut op), "3!the stage was shut down");
 }
 
-#[test] // F6, K2: a kept failure ends the restored job, also while other records wait for a place
+#[test] // F6, K2: a kept failure ends the restored job, also while other records wait for a slot
 fn a_failure_that_was_kept_ends_the_job() {
     fn restored(
         capacity: usize,
@@ -414,7 +414,7 @@ macro_rules! in_place {
         let mut stage = pin!(stage.expect("it makes sense"));
         assert_eq!(take(stage.as_mut()), (String::new(), false));
         desk.answer(3, Err("passing"));
-        let _ = take(stage.as_mut()); // depending on the order, its outcome waits for its turn
+        let _ = take(stage.as_mut()); // depending on the order, its outcome waits for records before it
         let pulled = desk.pulled.get();
         desk.answer(2, FATAL);
         assert_eq!(take(stage.as_mut()), ($told.into(), true));

@@ -139,7 +139,7 @@ fn a_capacity_that_is_raised_during_a_turn_takes_effect() {
     assert_eq!(scene.started.get(), 3);
 }
 
-// L1, C8: each free place is used at once, as if the capacity had been 4 from the start.
+// L1, C8: each free slot is used at once, as if the capacity had been 4 from the start.
 #[test]
 fn a_window_that_has_shrunk_is_filled_at_once() {
     let scene = Scene::start(100, 100, |_, _, _| Poll::Ready(Ok(())), |_| {});

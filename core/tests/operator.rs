@@ -137,7 +137,7 @@ fn invalid_settings_are_refused() {
     assert_eq!(fixed, Err(ConfigError::CapacityTooLarge { capacity: 5, maximum: 4 }));
 }
 
-#[test] // C2: a record that is done and waits for its turn counts.
+#[test] // C2: a record that is done and waits for records before it counts.
 fn the_window_is_bounded_behind_a_stalled_head() {
     let mut b = bench(AsyncWait::ordered(3));
     b.push_all(1..=3);
@@ -480,7 +480,7 @@ fn a_predicate_on_outputs_leaves_errors_as_they_were() {
 }
 
 #[test] // R3
-fn a_record_in_backoff_keeps_its_place_and_does_not_run() {
+fn a_record_in_backoff_keeps_its_slot_and_does_not_run() {
     let mut b = bench(AsyncWait::unordered(1).retry(patient(3)));
     b.push_all([1]);
     let _ = b.fail(1);
@@ -581,7 +581,7 @@ fn restoring_into_a_smaller_capacity_loses_nothing() {
     b.start();
     assert_eq!(b.op.in_flight(), 2);
     assert!(!b.push(9), "not before the restored records");
-    // A snapshot during the restore also holds the records that have no place yet.
+    // A snapshot during the restore also holds the records that have no slot yet.
     assert_eq!(
         b.snapshot().section("stage").map(<[u8]>::len),
         checkpoint.section("stage").map(<[u8]>::len)
@@ -666,7 +666,7 @@ fn a_barrier_fails_at_a_stage_without_snapshots() {
 }
 
 #[test] // K3
-fn a_drain_barrier_keeps_its_place() {
+fn a_drain_barrier_keeps_its_position() {
     let mut b = bench(AsyncWait::unordered(4));
     b.push_all([1]);
     let barrier = Barrier::drain(Checkpoint::new(CheckpointId(6)));
@@ -819,8 +819,8 @@ fn a_restored_backoff_does_not_overtake_its_key() {
     assert_eq!(b.out(), "110 120 130");
 }
 
-#[test] // O3, T1: a record that times out before its turn does not let the next record of its key overtake
-fn a_timeout_before_its_turn_lets_no_record_of_the_key_overtake() {
+#[test] // O3, T1: a record that times out before its attempt may start does not let the next record of its key overtake
+fn a_timeout_before_the_attempt_lets_no_record_of_the_key_overtake() {
     let mut b = restored_with_a_backoff_in_the_middle();
     b.pass(24 * MS); // the time of 12 counts from before the restore, that of 11 anew
     assert_eq!(
@@ -838,7 +838,7 @@ fn a_timeout_before_its_turn_lets_no_record_of_the_key_overtake() {
 }
 
 #[test] // O3, T1: nor one that is pushed after the timeout
-fn a_record_pushed_after_a_timeout_before_its_turn_waits_for_its_key() {
+fn a_record_pushed_after_a_timeout_before_its_attempt_waits_for_its_key() {
     let mut b = restored_with_a_backoff_before([]);
     b.pass(24 * MS);
     b.push_all([13]);
@@ -860,7 +860,7 @@ fn a_limit_below_the_window_bounds_the_running_attempts() {
     let _ = b.fail(1);
     assert_eq!(b.running(), [2, 3], "a record in backoff does not run");
     b.pass(10 * MS);
-    assert_eq!(b.running(), [2, 3], "and waits for its turn afterwards");
+    assert_eq!(b.running(), [2, 3], "and waits until fewer run afterwards");
     let _ = b.ok(2);
     assert_eq!(b.running(), [3, 4]);
     let _ = b.ok(3);
@@ -1005,7 +1005,7 @@ fn after_the_input_calls_have_all_retries_or_one_last_attempt() {
     }
 }
 
-#[test] // R5, K5: what gets its place only after the end of the input does not wait for its backoff either.
+#[test] // R5, K5: a record that gets its slot only after the end of the input does not wait for its backoff either.
 fn a_restored_backoff_ends_with_the_input() {
     let policy =
         || AsyncWait::ordered(2).retry(patient(5)).finish_policy(FinishPolicy::LastAttempt);
@@ -1238,7 +1238,7 @@ fn snapshots_of_other_orders_are_split_by_key_too() {
     let by_tens: fn(&u32) -> u32 = |value| value / 10;
     for policy in [AsyncWait::ordered(9), AsyncWait::unordered(9)] {
         let mut b = bench(policy.with_key(by_tens));
-        b.push_all([70, 80]); // their places are reused, with other keys
+        b.push_all([70, 80]); // their slots are reused, with other keys
         let _ = (b.ok(70), b.ok(80), b.out());
         b.push_all([10, 20, 11, 30]);
         b.push_all([0, 1]);
@@ -1437,7 +1437,7 @@ fn interruptions_beyond_the_counters_range_count_as_failed() {
 }
 
 #[test] // M1
-fn the_time_without_room_begins_and_ends_with_the_last_place() {
+fn the_time_without_room_begins_and_ends_with_the_last_slot() {
     let mut b = bench(AsyncWait::ordered(3));
     b.push_all([1, 2]);
     b.pass(5 * MS);
@@ -1472,8 +1472,8 @@ fn the_time_without_room_begins_and_ends_with_the_capacity() {
     change(2, 3);
 }
 
-#[test] // K5, L3: restored records that have no place yet are shut down like the others.
-fn a_shutdown_also_fails_restored_records_without_a_place() {
+#[test] // K5, L3: restored records that have no slot yet are shut down like the others.
+fn a_shutdown_also_fails_restored_records_without_a_slot() {
     let mut before = bench(AsyncWait::ordered(3));
     before.push_all([1, 2, 3]);
     before.mark(5);
@@ -1541,7 +1541,7 @@ fn saved(value: u32) -> Vec<u8> {
     checkpoint.section("stage").expect("it was saved").to_vec()
 }
 
-#[test] // T5: two instances have used the same request ids, and their records use one place after the other.
+#[test] // T5: two instances have used the same request ids, and their records use one slot after the other.
 fn records_of_merged_checkpoints_have_distinct_attempt_ids() {
     let (one, other) = (saved(10), saved(20));
     let whole = merge_snapshots([one.as_slice(), other.as_slice()]).expect("they fit");

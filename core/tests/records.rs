@@ -54,7 +54,7 @@ fn printed<V: core::fmt::Debug>(elements: impl Stream<Item = Element<V>>) -> Str
 }
 
 #[test] // E3
-fn records_change_and_control_elements_keep_their_places() {
+fn records_change_and_control_elements_keep_their_positions() {
     let numbers = || elements([1, 2, 3]);
     assert_eq!(printed(numbers()), "W0 1@1 W1 2 Idle Active B7 3@3 B7");
     assert_eq!(printed(numbers().map_records(|n| n * 10)), "W0 10@1 W1 20 Idle Active B7 30@3 B7");
@@ -68,7 +68,7 @@ fn records_change_and_control_elements_keep_their_places() {
     );
 }
 
-#[test] // E3, F1: a dead letter has everything that its outcome had, and other elements keep their places
+#[test] // E3, F1: a dead letter has everything that its outcome had, and other elements keep their positions
 fn failures_go_to_the_dead_letters() {
     let done =
         |input: u8, result| Outcome { input, result, attempts: 3, elapsed: Duration::from_secs(1) };

@@ -28,7 +28,7 @@ use crate::clock::{Alarm, Clock};
 const MS: Duration = Duration::from_millis(1);
 
 /// The capacity of every storage in place.
-const PLACES: usize = 30;
+const SLOTS: usize = 30;
 
 #[derive(Clone)]
 struct Virtual(Rc<Clock>);
@@ -106,7 +106,7 @@ impl<I: Iterator + Unpin> Stream for Iter<I> {
     }
 }
 
-fn table() -> &'static WakeTable<PLACES> {
+fn table() -> &'static WakeTable<SLOTS> {
     Box::leak(Box::default())
 }
 
@@ -114,7 +114,7 @@ fn table() -> &'static WakeTable<PLACES> {
 fn a_stage_survives_an_outage_while_its_consumer_is_busy() {
     for capacity in [1, 2, 10] {
         lives_through_an_outage(capacity, Heap);
-        lives_through_an_outage(capacity, Fixed::<PLACES>);
+        lives_through_an_outage(capacity, Fixed::<SLOTS>);
         lives_through_an_outage(capacity, table());
     }
 }
@@ -141,7 +141,7 @@ fn lives_through_an_outage<S: StageStorage + Copy>(capacity: usize, storage: S) 
                 runtime.sleep(60 * MS)
             }));
             assert_eq!(runtime.drive(run.as_mut()), Ok(()));
-            assert_eq!(taken.get(), records.div_ceil(10), "{records} records, {capacity} places");
+            assert_eq!(taken.get(), records.div_ceil(10), "{records} records, {capacity} slots");
             let dropped = run.as_mut().stage().metrics().dropped;
             assert_eq!(dropped, u64::from(records - records.div_ceil(10)));
         }
@@ -171,12 +171,12 @@ fn with_dropped_records() -> Checkpoint {
 
 #[test] // L6, T3, K5
 fn restored_dropped_records_do_not_block_a_stage() {
-    for capacity in [1, 2, 5, PLACES] {
+    for capacity in [1, 2, 5, SLOTS] {
         goes_on_behind_dropped_records(capacity, Heap);
     }
     // Storage in place must have room for all of a snapshot.
-    goes_on_behind_dropped_records(PLACES, Fixed::<PLACES>);
-    goes_on_behind_dropped_records(PLACES, table());
+    goes_on_behind_dropped_records(SLOTS, Fixed::<SLOTS>);
+    goes_on_behind_dropped_records(SLOTS, table());
 }
 
 fn goes_on_behind_dropped_records<S: StageStorage>(capacity: usize, storage: S) {
@@ -193,13 +193,13 @@ fn goes_on_behind_dropped_records<S: StageStorage>(capacity: usize, storage: S) 
         runtime.sleep(7 * MS)
     });
     assert_eq!(runtime.drive(run), Ok(()));
-    assert_eq!(*taken.borrow(), [0, 21, 22, 23, 24], "{capacity} places");
+    assert_eq!(*taken.borrow(), [0, 21, 22, 23, 24], "{capacity} slots");
 }
 
 #[test] // K3, L6
 fn a_failed_drain_does_not_block_a_stage() {
     ends_behind_a_failed_drain(Heap);
-    ends_behind_a_failed_drain(Fixed::<PLACES>);
+    ends_behind_a_failed_drain(Fixed::<SLOTS>);
     ends_behind_a_failed_drain(table());
 }
 
@@ -245,7 +245,7 @@ impl<Fut: Future<Output = ()> + Unpin> AsyncFunction<u32> for Opens<Fut> {
     }
 }
 
-#[test] // K2, O4: records with a kept result need no open function, also if few of them have a place at first
+#[test] // K2, O4: records with a kept result need no open function, also if few of them have a slot at first
 fn records_restored_with_their_results_leave_before_the_function_is_open() {
     let policy = AsyncWait::ordered(3);
     let op = policy.build_core::<u32, u32, ()>().expect("it makes sense");

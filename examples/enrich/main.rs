@@ -74,7 +74,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// After Ctrl-C the records in flight end within `--timeout`, and then have this long to be written. Only
-/// restored records that wait for their turn take longer.
+/// restored records that wait for a slot take longer.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The heart: lines go in, at most `--capacity` of them are looked up at once, outcomes come out. `None`: the

@@ -18,8 +18,8 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_in_flight` | gauge | count | records taken in and not handed on |
 /// | `inflight_running` | gauge | count | attempts running |
 /// | `inflight_in_backoff` | gauge | count | records between two attempts |
-/// | `inflight_waiting` | gauge | count | records that wait for their first attempt: for their key's turn, or for another to end |
-/// | `inflight_done` | gauge | count | records that are done and wait for their turn |
+/// | `inflight_waiting` | gauge | count | records that wait for their first attempt: until the previous record of their key is done, or until fewer attempts run |
+/// | `inflight_done` | gauge | count | records that are done and have not left |
 /// | `inflight_capacity` | gauge | count | the most records in flight |
 /// | `inflight_oldest_seconds` | gauge | seconds | age of the oldest record in flight; 0 if there is none |
 /// | `inflight_records_in_total` | counter | count | records taken in |
@@ -32,7 +32,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_late_completions_total` | counter | count | completions that came too late to have an effect |
 /// | `inflight_blocked_milliseconds_total` | counter | milliseconds | time in which no further record had room |
 /// | `inflight_call_seconds` | histogram | seconds | from a call's first invocation to its outcome |
-/// | `inflight_ordering_delay_seconds` | histogram | seconds | how long outcomes waited for their turn |
+/// | `inflight_ordering_delay_seconds` | histogram | seconds | how long outcomes waited for records before them, or to be taken out |
 ///
 /// **Counters** are set to the stage's own totals ([`Counter::absolute`]), so nothing is counted twice or missed,
 /// however seldom they are handed on. A recorder keeps the largest value that it was given: a stage that is started

@@ -28,7 +28,7 @@ pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 7] = [
         "records that wait for their first attempt: for their key's turn, or for another to end",
         |m| m.waiting() as f64,
     ),
-    named("inflight_done", Unit::Count, "records that are done and wait for their turn", |m| {
+    named("inflight_done", Unit::Count, "records that are done and have not left", |m| {
         m.done as f64
     }),
     named("inflight_capacity", Unit::Count, "the most records in flight", |m| m.capacity as f64),
@@ -92,7 +92,7 @@ pub(crate) const HISTOGRAMS: [Named<fn(&Metrics) -> &Histogram>; 2] = [
     named(
         "inflight_ordering_delay_seconds",
         Unit::Seconds,
-        "how long outcomes waited for their turn",
+        "how long outcomes waited for records before them, or to be taken out",
         |m| &m.ordering_delay,
     ),
 ];

@@ -31,7 +31,7 @@ struct Ends {
 
 const EMPTY: Ends = Ends { first: NONE, last: NONE };
 
-/// The node of a call. It takes 16 bytes of each place, so the three cases share two numbers.
+/// The node of a slot. It takes 16 bytes of each slot's memory, so the three cases share two numbers.
 #[derive(Clone, Copy)]
 struct Node {
     at: Instant,

@@ -21,7 +21,7 @@ pub struct Metrics {
     pub running: u64,
     /// Records between two attempts, including those whose backoff is over and that wait for permission to run (C7).
     pub in_backoff: u64,
-    /// Records that are done and wait for their turn.
+    /// Records that are done and have not left: they wait for records before them, or to be taken out.
     pub done: u64,
     /// The most records in flight.
     pub capacity: u64,
@@ -35,7 +35,7 @@ pub struct Metrics {
     /// Outcomes handed on.
     pub emitted: u64,
     /// Calls that have ended with a failure, including those that timed out. A call counts when it ends, also while its
-    /// outcome waits for its turn. A call whose timeout handler returns an output, or drops the record, has not failed.
+    /// outcome waits for records before it. A call whose timeout handler returns an output, or drops the record, has not failed.
     pub failed: u64,
     /// Calls that have ended with a failure because of a timeout, counted as in `failed`.
     pub timed_out: u64,
@@ -50,7 +50,7 @@ pub struct Metrics {
     pub late_completions: u64,
     /// The time of calls, from the first invocation to the outcome.
     pub call_time: Histogram,
-    /// The time that outcomes waited for their turn.
+    /// The time from the end of a call to its record's leaving: outcomes wait for records before them, and to be taken out.
     pub ordering_delay: Histogram,
 }
 

@@ -16,7 +16,7 @@ use crate::storage::keys::Keys;
 use crate::storage::{NONE, Queue as _, Storage};
 use crate::time::{Instant, Timestamp};
 
-/// A control element that keeps its place.
+/// A control element that keeps its position among the records.
 #[derive(Debug)]
 pub(super) enum Control {
     Watermark(Timestamp),
@@ -268,7 +268,7 @@ impl<S: Storage> OutputOrder<S> {
         Some(control)
     }
 
-    // A function of its own, so that the compiler sees two places that cannot overlap. Otherwise it links `memmove`, 650 bytes
+    // A function of its own, so that the compiler sees two addresses that cannot overlap. Otherwise it links `memmove`, 650 bytes
     // on a small processor, to copy twelve.
     #[inline(never)]
     fn begin(&mut self, segment: Segment) {

@@ -71,7 +71,7 @@ pub enum FinishPolicy {
 
 impl AsyncWait<NoRetry> {
     /// Outcomes leave in the order in which their inputs came (O1). At most `capacity` records are in
-    /// flight, including those that are done and wait for their turn (C2).
+    /// flight, including those that are done and wait for records before them (C2).
     pub const fn ordered(capacity: usize) -> Self {
         Self::with_order(Order::Ordered, capacity)
     }
@@ -230,7 +230,7 @@ impl<R, K> AsyncWait<R, K> {
     }
 
     /// Bounds a whole call: all its attempts and the backoffs between them, from the first invocation (T1).
-    /// Waiting for a place does not count. Zero is refused when the stage is built.
+    /// Waiting for a slot does not count. Zero is refused when the stage is built.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
@@ -284,7 +284,7 @@ impl Settings {
         self.check_for(S::MAX_CAPACITY)
     }
 
-    /// C1: checks all settings for a storage with `maximum` places.
+    /// C1: checks all settings for a storage with `maximum` slots.
     pub(crate) const fn check_for(&self, maximum: usize) -> Result<(), ConfigError> {
         // Without `?`, which a `const fn` cannot use.
         let capacity = self.max_capacity();

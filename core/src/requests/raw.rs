@@ -158,7 +158,7 @@ impl<T, const N: usize> StaticLanes<T, N> {
     ///
     /// When a lane's number would not fit into 16 bits.
     pub(super) const fn new(target: T) -> Self {
-        assert!(N <= u16::MAX as usize, "a wake table has at most 65 535 places");
+        assert!(N <= u16::MAX as usize, "a wake table has at most 65 535 slots");
         let mut lanes = [0; N];
         let mut number = 0;
         while number < N {

@@ -112,7 +112,7 @@ impl WakeSet {
 ///
 /// A pass takes every word of the summary that was in use when the pass began, and none more than twice. So
 /// everything that was woken before the pass began is handed out before it ends, and a lane that is woken again
-/// and again does not keep the others from their turn.
+/// and again does not starve the others.
 pub(super) struct Drain {
     /// How many words of the summary are in use.
     summary_words: usize,

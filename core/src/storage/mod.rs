@@ -37,7 +37,7 @@ pub trait Storage: sealed::Sealed {
     /// The table that finds the last record of a key.
     #[doc(hidden)]
     type Keys: Keys;
-    /// The queue of restored elements that have no place yet (K5: a restore into a smaller capacity).
+    /// The queue of restored elements that have no slot yet (K5: a restore into a smaller capacity).
     #[doc(hidden)]
     type Backlog<T>: Queue<T>;
     /// The most elements that the backlog can hold.
@@ -50,8 +50,8 @@ pub trait Storage: sealed::Sealed {
     const MAX_CAPACITY: usize;
 }
 
-/// Storage on the heap. The capacity is chosen at run time, at most 2^24; a table grows when a place is used for the
-/// first time, and reuses the place from then on.
+/// Storage on the heap. The capacity is chosen at run time, at most 2^24; a table grows when a slot is used for the
+/// first time, and reuses the slot from then on.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;

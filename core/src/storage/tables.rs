@@ -1,5 +1,5 @@
 //! The tables of a stage, without those that its stream cannot need. On a small machine they would cost 1.8 KB of flash and
-//! 88 bytes a place.
+//! 88 bytes a slot.
 
 use core::marker::PhantomData;
 

@@ -93,7 +93,7 @@ impl World {
         }
         let max_capacity = match storage {
             Storage::Heap => capacity.max(self.setup.max_capacity),
-            Storage::InPlace => crate::setup::PLACES,
+            Storage::InPlace => crate::setup::SLOTS,
         };
         self.setup = Setup { capacity, max_capacity, storage, ..self.setup };
         self.foreign.extend(self.running.drain(..).chain(self.over.drain(..)).map(|s| s.id));

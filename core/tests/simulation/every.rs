@@ -228,12 +228,12 @@ fn every_interleaving_of_small_cases() {
     }
 }
 
-/// Returns the records in order, with the control elements in every order at every place among them.
+/// Returns the records in order, with the control elements in every order at every position among them.
 fn mixtures(family: &Family) -> Vec<Vec<Step>> {
     let record = |number| Step::Record { key: number % 2, timestamp: Some(1) };
     let mut inputs = vec![(0..family.records).map(record).collect::<Vec<_>>()];
     for control in family.controls {
-        let places = |input: &Vec<Step>| {
+        let positions = |input: &Vec<Step>| {
             let input = input.clone();
             (0..=input.len()).map(move |at| {
                 let mut longer = input.clone();
@@ -241,7 +241,7 @@ fn mixtures(family: &Family) -> Vec<Vec<Step>> {
                 longer
             })
         };
-        inputs = inputs.iter().flat_map(places).collect();
+        inputs = inputs.iter().flat_map(positions).collect();
     }
     inputs
 }

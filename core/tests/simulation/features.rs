@@ -26,6 +26,6 @@ pub(crate) const DRAINED_SECTION: bool = true;
 /// K1: the rest of a backoff survives a restore also if an earlier record of the same key has no outcome yet (it was
 /// done before the crash, and is called again).
 pub(crate) const BACKOFF_BEHIND_ITS_KEY: bool = true;
-/// R5: the rest of a backoff survives a restore also if the call gets its place after the end of the input, under the
+/// R5: the rest of a backoff survives a restore also if the call gets its slot after the end of the input, under the
 /// policy of all retries.
 pub(crate) const BACKOFF_AFTER_THE_END: bool = true;

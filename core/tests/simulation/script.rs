@@ -5,7 +5,7 @@ use inflight_core::Status;
 use crate::features;
 use crate::model::TimeoutAction;
 use crate::random::Random;
-use crate::setup::{Order, PLACES, Setup, Storage};
+use crate::setup::{Order, SLOTS, Setup, Storage};
 use crate::values::End;
 
 /// Numbers select among the candidates at that point: `n` selects the running attempt with index `n` modulo their
@@ -188,7 +188,7 @@ fn crash(random: &mut Random, _: &Mood, setup: &Setup) -> Step {
         _ => setup.capacity + random.below(3),
     };
     let capacity = match storage {
-        Storage::InPlace => capacity.min(PLACES),
+        Storage::InPlace => capacity.min(SLOTS),
         Storage::Heap => capacity,
     };
     Step::Crash { capacity, storage, clock_restarts: random.one_in(3) }

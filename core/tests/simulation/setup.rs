@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::values::{Answer, Record, dictated, is_not_yet, is_passing};
 
 /// The capacity of the storage in place, over which schedules also run.
-pub(crate) const PLACES: usize = 4;
+pub(crate) const SLOTS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Order {
@@ -118,14 +118,14 @@ impl Setup {
         let order = orders[random.below(if features::BY_KEY { 4 } else { 2 })];
         let in_place = random.one_in(4);
         let capacity = match in_place {
-            true => 1 + random.below(PLACES),
+            true => 1 + random.below(SLOTS),
             false if random.one_in(8) => 8 + random.below(16),
             false => 1 + random.below(6),
         };
         let mut setup = Self::plain(order, capacity);
         if in_place {
             setup.storage = Storage::InPlace;
-            setup.max_capacity = PLACES;
+            setup.max_capacity = SLOTS;
         }
         if features::CHANGES && !in_place {
             setup.max_capacity = capacity + random.below(4);

@@ -10,7 +10,7 @@ use inflight_core::{
 
 use crate::model;
 use crate::script::Choice;
-use crate::setup::{Order, PLACES, Setup, Storage, Strategy};
+use crate::setup::{Order, SLOTS, Setup, Storage, Strategy};
 use crate::values::{Answer, Record};
 
 /// The name of the stage in checkpoints.
@@ -22,7 +22,7 @@ type Key = KeyBy<fn(&Record) -> u32>;
 
 pub(crate) enum Subject {
     Heap(Box<Operator<(Record, u32, u32, Strategy, Key), Heap>>),
-    InPlace(Box<Operator<(Record, u32, u32, Strategy, Key), Fixed<PLACES>>>),
+    InPlace(Box<Operator<(Record, u32, u32, Strategy, Key), Fixed<SLOTS>>>),
 }
 
 /// Does the same with the operator over either storage.

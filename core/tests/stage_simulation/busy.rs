@@ -319,7 +319,7 @@ fn a_busy_request_does_not_starve_the_others() {
             numbers.0.open();
         }
     }
-    assert_eq!(invoked.get(), 2, "the source has its turn");
+    assert_eq!(invoked.get(), 2, "the source is polled");
     let mut timed_out = Vec::new();
     for _ in 0..20 {
         clock.set(clock.now() + 10);

@@ -5,7 +5,7 @@ use inflight_core::Checkpoint;
 use crate::clock::Clock;
 use crate::executor::{Executor, Flag};
 use crate::model::{Model, SavedElement};
-use crate::plan::{Home, PLACES};
+use crate::plan::{Home, SLOTS};
 use crate::setup::Setup;
 use crate::subject;
 use crate::watch::SavedPoint;
@@ -42,12 +42,12 @@ impl World {
             Some(saved) if watch.plan.mode.has_task() && controls(saved) > 0 => {
                 capacity.max(saved.model.elements.len())
             }
-            // Storage in place has no room for what must wait for a place.
+            // Storage in place has no room for elements that must wait for a slot.
             Some(saved) if watch.plan.home != Home::Heap => {
                 let controls = controls(saved);
-                capacity.max(controls).max(saved.model.elements.len() - controls).min(PLACES)
+                capacity.max(controls).max(saved.model.elements.len() - controls).min(SLOTS)
             }
-            _ if watch.plan.home != Home::Heap => capacity.min(PLACES),
+            _ if watch.plan.home != Home::Heap => capacity.min(SLOTS),
             _ => capacity,
         };
         let capacity = if watch.plan.is_huge() { watch.plan.setup.capacity } else { capacity };

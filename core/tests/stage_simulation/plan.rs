@@ -65,9 +65,9 @@ impl Home {
     }
 }
 
-/// Places in the storage in place, in usual schedules and in huge ones.
-pub(crate) const PLACES: usize = 7;
-pub(crate) const HUGE_PLACES: usize = 300;
+/// Slots of the storage in place, in usual schedules and in huge ones.
+pub(crate) const SLOTS: usize = 7;
+pub(crate) const HUGE_SLOTS: usize = 300;
 
 /// What becomes of opening the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,12 +155,12 @@ impl Plan {
         self.setup.capacity >= HUGE
     }
 
-    /// Places in the storage in place.
-    pub(crate) fn places(&self) -> usize {
+    /// Slots of the storage in place.
+    pub(crate) fn slots(&self) -> usize {
         match self.home {
             Home::Heap => 0,
-            _ if self.is_huge() => HUGE_PLACES,
-            _ => PLACES,
+            _ if self.is_huge() => HUGE_SLOTS,
+            _ => SLOTS,
         }
     }
 
@@ -179,8 +179,8 @@ const HUGE: usize = 100;
 /// The settings for a stage without an allocator, and the way to run it that is nearest to `mode`.
 fn in_place(setup: &mut Setup, mode: Mode) -> Mode {
     if setup.capacity < HUGE {
-        setup.capacity = setup.capacity.min(PLACES);
-        setup.max_capacity = setup.max_capacity.min(PLACES);
+        setup.capacity = setup.capacity.min(SLOTS);
+        setup.max_capacity = setup.max_capacity.min(SLOTS);
     }
     if mode.has_request_tasks() { Mode::RequestsSpawned } else { Mode::InPlace }
 }

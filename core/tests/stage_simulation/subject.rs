@@ -20,7 +20,7 @@ use inflight_core::{
 
 use crate::consumer::{Busy, Consumer};
 use crate::function::Function;
-use crate::plan::{HUGE_PLACES, Home, Mode, PLACES, Plan};
+use crate::plan::{HUGE_SLOTS, Home, Mode, Plan, SLOTS};
 use crate::runtime::{Tasks, Virtual, VirtualTimer};
 use crate::setup::Order;
 use crate::source::Source;
@@ -135,8 +135,8 @@ where
     match plan.home {
         Home::Heap if has_task => Box::new(stage.spawn(runtime).expect("the settings make sense")),
         Home::Heap => in_place_over(stage, runtime, Heap),
-        Home::PollAll if plan.is_huge() => in_place_over(stage, runtime, Fixed::<HUGE_PLACES>),
-        Home::PollAll => in_place_over(stage, runtime, Fixed::<PLACES>),
+        Home::PollAll if plan.is_huge() => in_place_over(stage, runtime, Fixed::<HUGE_SLOTS>),
+        Home::PollAll => in_place_over(stage, runtime, Fixed::<SLOTS>),
         Home::WakeTable if plan.is_huge() => in_place_over(stage, runtime, HUGE_TABLE.get()),
         Home::WakeTable => in_place_over(stage, runtime, TABLE.get()),
     }
@@ -145,8 +145,8 @@ where
 thread_local! {
     // Used by one stage after the other, also by those of other schedules: so all wakers but the
     // latest stage's are stale.
-    static TABLE: Cell<&'static WakeTable<PLACES>> = Cell::new(forever());
-    static HUGE_TABLE: Cell<&'static WakeTable<HUGE_PLACES>> = Cell::new(forever());
+    static TABLE: Cell<&'static WakeTable<SLOTS>> = Cell::new(forever());
+    static HUGE_TABLE: Cell<&'static WakeTable<HUGE_SLOTS>> = Cell::new(forever());
 }
 
 /// One that stays, and is known to (a sanitizer asks who has lost what is never freed).

@@ -154,7 +154,7 @@ impl<S: Built> Life<'_, '_, S> {
         }
     }
 
-    /// If nothing comes out, no item has its turn.
+    /// If nothing comes out, no item may leave.
     fn check_nothing_to_hand_on(&self) {
         if self.overfull {
             return;
@@ -162,10 +162,10 @@ impl<S: Built> Life<'_, '_, S> {
         let mut before: Vec<&Record> = Vec::new();
         for item in &self.items {
             let Item::Record(record) = item else {
-                return assert!(!before.is_empty(), "{item:?} has its turn");
+                return assert!(!before.is_empty(), "{item:?} may leave");
             };
             let blocked = before.iter().any(|earlier| !self.may_stay(earlier, record));
-            assert!(blocked || !record.state.is_done(), "{record:?} has its turn");
+            assert!(blocked || !record.state.is_done(), "{record:?} may leave");
             before.push(record);
         }
     }

@@ -53,13 +53,13 @@ fn inputs(mut stage: Stage<Values>) -> Vec<u32> {
 
 // L6, E2: credit reaches the stage, outcomes and the end reach the consumer.
 #[test]
-fn loom_everything_comes_through_one_place() {
+fn loom_everything_comes_through_one_slot() {
     model(|| assert_eq!(inputs(stage(1, 1, 2)), [0, 1]));
 }
 
 // L6, E2
 #[test]
-fn loom_everything_comes_through_two_places() {
+fn loom_everything_comes_through_two_slots() {
     model(|| assert_eq!(inputs(stage(2, 2, 3)), [0, 1, 2]));
 }
 

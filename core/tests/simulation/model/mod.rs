@@ -98,7 +98,7 @@ pub(crate) enum Element {
         id: u64,
         limit: Option<i64>,
     },
-    /// The place of a drain barrier whose time limit has passed.
+    /// The position of a drain barrier whose time limit has passed.
     Gone,
 }
 
@@ -121,19 +121,19 @@ pub(crate) struct Call {
 
 #[derive(Clone, Debug)]
 pub(crate) enum State {
-    /// Waits to be invoked, which was allowed at the event `turn`. Calls with equal turns have no order.
+    /// Waits to be invoked, which is allowed since the event `since`. Calls that wait since the same event have no order.
     Waiting {
-        turn: Option<u64>,
+        since: Option<u64>,
     },
     Running {
         deadline: Option<i64>,
     },
     Backoff(i64),
-    /// `None` for a dropped record. It became ready to leave at the event `turn`.
+    /// `None` for a dropped record. It is ready to leave since the event `since`.
     Done {
         answer: Option<Answer>,
         elapsed: i64,
-        turn: Option<u64>,
+        since: Option<u64>,
     },
 }
 
@@ -143,9 +143,9 @@ pub(crate) struct Model {
     pub(crate) capacity: usize,
     running_limit: Option<usize>,
     pub(crate) now: i64,
-    /// In push order, all elements that have a place and have not left.
+    /// In push order, all elements that have a slot and have not left.
     pub(crate) inside: Vec<Element>,
-    /// Restored elements that have no place yet.
+    /// Restored elements that have no slot yet.
     pub(crate) backlog: VecDeque<SavedElement>,
     express: Option<Express>,
     ending: Ending,
@@ -156,7 +156,7 @@ pub(crate) struct Model {
     pub(crate) failures_out: [u64; 2],
     /// Counts events, so that their order can be compared.
     pub(crate) events: u64,
-    /// The turn of all calls that may be invoked from the same moment on.
+    /// The event since which all calls wait that may be invoked from the same moment on.
     pub(crate) moment: Option<u64>,
     /// The instant whose deadlines are being judged.
     judging: Option<i64>,
@@ -209,7 +209,7 @@ impl Model {
                     spent: 0,
                     started: None,
                     deadline: None,
-                    state: State::Waiting { turn: None },
+                    state: State::Waiting { since: None },
                 }));
                 self.settle();
                 true
@@ -219,13 +219,13 @@ impl Model {
                 self.express = self.express.or(Some(Express::Snapshot(id)));
                 is_free
             }
-            Input::Control(control) => self.place(control, None),
-            Input::DrainWithin { id, limit } => self.place(Control::Drain(id), Some(limit)),
+            Input::Control(control) => self.append(control, None),
+            Input::DrainWithin { id, limit } => self.append(Control::Drain(id), Some(limit)),
         }
     }
 
-    /// Gives a control element its place at the end (C3).
-    fn place(&mut self, control: Control, limit: Option<i64>) -> bool {
+    /// Puts a control element at the end (C3).
+    fn append(&mut self, control: Control, limit: Option<i64>) -> bool {
         if self.controls() >= self.capacity {
             let (Some(Element::Control(Control::Watermark(last))), Control::Watermark(mark)) =
                 (self.inside.last_mut(), control)
@@ -243,19 +243,19 @@ impl Model {
         true
     }
 
-    /// The next attempt to start: the one whose turn came first. If several have that turn, `wish` decides.
+    /// The next attempt to start: the one that could start first. If several could at once, `wish` decides.
     pub(crate) fn poll_attempt(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
         self.see(now);
         self.admit();
         if self.running_limit.is_some_and(|limit| self.running() >= limit) {
             return None;
         }
-        let turn = |call: &Call| match call.state {
-            State::Waiting { turn } => turn,
+        let since = |call: &Call| match call.state {
+            State::Waiting { since } => since,
             _ => None,
         };
-        let first = self.calls().filter_map(turn).min()?;
-        let candidates = self.calls().filter(|call| turn(call) == Some(first));
+        let first = self.calls().filter_map(since).min()?;
+        let candidates = self.calls().filter(|call| since(call) == Some(first));
         let request = prefer(candidates.map(|call| call.request), wish)?;
         self.start_clock(request);
         let now = self.now;
@@ -300,7 +300,7 @@ impl Model {
         let now = self.now;
         let call = self.call(request);
         let elapsed = call.spent + call.started.map_or(0, |started| now - started);
-        call.state = State::Done { answer, elapsed, turn: None };
+        call.state = State::Done { answer, elapsed, since: None };
         call.deadline = None;
         self.settle();
     }
@@ -339,22 +339,22 @@ impl Model {
         }
     }
 
-    /// Returns true if a restored element has no place yet.
+    /// Returns true if a restored element has no slot yet.
     #[allow(dead_code, reason = "the operator's driver tells it the time")]
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
-    /// Returns true if an attempt could start, or a restored element could get a place, which comes first.
+    /// Returns true if an attempt could start, or a restored element could get a slot, which comes first.
     pub(crate) fn has_attempt(&self) -> bool {
-        let waits = |call: &Call| matches!(call.state, State::Waiting { turn: Some(_) });
-        let has_place = match self.backlog.front() {
+        let waits = |call: &Call| matches!(call.state, State::Waiting { since: Some(_) });
+        let has_slot = match self.backlog.front() {
             Some(SavedElement::Call(_)) => self.in_flight() < self.capacity,
             Some(SavedElement::Control(_)) => self.controls() < self.capacity,
             None => false,
         };
         let may_run = self.running_limit.is_none_or(|limit| self.running() < limit);
-        has_place || may_run && self.calls().any(waits)
+        has_slot || may_run && self.calls().any(waits)
     }
 
     pub(crate) fn has_output(&self) -> bool {
@@ -367,10 +367,10 @@ impl Model {
         self.express.is_some()
     }
 
-    /// The place of the element that leaves next.
+    /// The index of the element that leaves next.
     fn next_out(&self) -> Option<usize> {
         let ready = |element: &Element| match element {
-            Element::Call(Call { state: State::Done { turn, .. }, .. }) => *turn,
+            Element::Call(Call { state: State::Done { since, .. }, .. }) => *since,
             _ => None,
         };
         let first = self.inside.first()?;
@@ -386,7 +386,7 @@ impl Model {
         ready.min().map(|(_, at)| at)
     }
 
-    /// Gives a turn to the calls that may now be invoked, or may now leave.
+    /// Notes of the calls that may now be invoked, or may now leave, since when they may.
     pub(crate) fn settle(&mut self) {
         for at in 0..self.inside.len() {
             let (before, rest) = self.inside.split_at_mut(at);
@@ -396,23 +396,23 @@ impl Model {
                 _ => None,
             });
             match &mut call.state {
-                State::Waiting { turn: turn @ None } => {
+                State::Waiting { since: since @ None } => {
                     let is_over = |other: &Call| matches!(other.state, State::Done { .. });
                     let alone = self.setup.order == Order::KeyAlone;
                     if alone && !same_key.all(is_over) {
                         continue;
                     }
                     self.events += 1;
-                    *turn = self.moment.or(Some(self.events));
+                    *since = self.moment.or(Some(self.events));
                 }
-                State::Done { turn: turn @ None, .. } => {
+                State::Done { since: since @ None, .. } => {
                     let by_key =
                         matches!(self.setup.order, Order::KeyAlone | Order::KeyOverlapping);
                     if by_key && same_key.next().is_some() {
                         continue;
                     }
                     self.events += 1;
-                    *turn = Some(self.events);
+                    *since = Some(self.events);
                 }
                 _ => {}
             }
@@ -439,7 +439,7 @@ impl Model {
         self.at_one_moment();
         for call in self.calls_mut() {
             if matches!(call.state, State::Backoff(_)) {
-                call.state = State::Waiting { turn: None };
+                call.state = State::Waiting { since: None };
             }
         }
         self.settle();

@@ -9,7 +9,7 @@ use crate::values::Answer;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Saved {
     pub(crate) elements: Vec<SavedElement>,
-    /// The number of records that ever had a place.
+    /// The number of records that ever had a slot.
     pub(crate) requests: u64,
 }
 
@@ -140,12 +140,12 @@ impl Model {
         model
     }
 
-    /// Gives places to restored elements, as far as there are any.
+    /// Gives slots to restored elements, as far as there are any.
     pub(crate) fn admit(&mut self) {
         while let Some(element) = self.backlog.front().cloned() {
             match element {
                 SavedElement::Control(control) => {
-                    if !self.place(control, None) {
+                    if !self.append(control, None) {
                         return;
                     }
                 }
@@ -167,8 +167,8 @@ impl Model {
             saved;
         let state = match progress {
             Progress::Backoff(rest) if backs_off => State::Backoff(self.now + rest),
-            Progress::Waiting | Progress::Backoff(_) => State::Waiting { turn: None },
-            Progress::Done(answer) => State::Done { answer, elapsed: spent, turn: None },
+            Progress::Waiting | Progress::Backoff(_) => State::Waiting { since: None },
+            Progress::Done(answer) => State::Done { answer, elapsed: spent, since: None },
         };
         let (started, deadline) = (None, None);
         self.inside.push(Element::Call(Call {

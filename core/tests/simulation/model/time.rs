@@ -86,7 +86,7 @@ impl Model {
                     return Some(Expired::Attempt { request });
                 }
                 What::BackoffEnd(request) => {
-                    self.call(request).state = State::Waiting { turn: None };
+                    self.call(request).state = State::Waiting { since: None };
                     self.settle();
                 }
             }

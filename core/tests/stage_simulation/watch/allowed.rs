@@ -52,19 +52,19 @@ impl Model {
         self.silently(|model| {
             for call in model.calls_mut() {
                 if matches!(call.state, State::Backoff(end) if is_over(call, end)) {
-                    call.state = State::Waiting { turn: None };
+                    call.state = State::Waiting { since: None };
                 }
             }
             model.settle();
         });
     }
 
-    /// What leaves without an outcome leaves (L1), and what a restore brought has its place as far as there is room (K5).
-    pub(crate) fn make_places(&mut self, now: i64, forgets: Option<HandedOut>) {
+    /// Elements that leave without an outcome leave (L1), and restored elements have slots as far as there is room (K5).
+    pub(crate) fn give_slots(&mut self, now: i64, forgets: Option<HandedOut>) {
         self.see(now);
         if let Some(handed_out) = forgets.filter(|_| self.inside.iter().any(Element::is_nothing)) {
             let leaving = self.leaving(handed_out);
-            // The place of a barrier divides what comes out before it and after it, until that has been taken.
+            // The position of a barrier divides the outputs before it from those after it, until it has been taken.
             let has_come_out = self.leaving(HandedOut::Taken);
             self.retain(|at, element| match element {
                 Element::Gone => !has_come_out[at],
@@ -141,7 +141,7 @@ impl Model {
         })
     }
 
-    /// Control elements inside, but for the places of barriers that have failed.
+    /// Control elements inside, but for the positions of barriers that have failed.
     pub(crate) fn marks(&self) -> usize {
         let is_gone = |element: &&Element| matches!(element, Element::Gone);
         self.controls() - self.inside.iter().filter(is_gone).count()
@@ -150,7 +150,7 @@ impl Model {
     /// Dropped records that may have left or not, those first that leave first.
     pub(crate) fn perhaps_left(&self, handed_out: HandedOut) -> Vec<u32> {
         let mut dropped: Vec<_> =
-            self.dropped(handed_out).map(|call| (turn(call), call.number)).collect();
+            self.dropped(handed_out).map(|call| (since(call), call.number)).collect();
         if self.setup.order != Order::Ordered {
             dropped.sort_unstable();
         }
@@ -177,16 +177,16 @@ impl Model {
         !self.has_backlog() && self.inside.iter().all(Element::is_nothing)
     }
 
-    pub(crate) fn has_place(&self, request: u64) -> bool {
+    pub(crate) fn has_slot(&self, request: u64) -> bool {
         self.calls().any(|call| call.request == request)
     }
 
     /// An attempt starts that may: C7, O3, R3, T4.
     pub(crate) fn start(&mut self, request: u64, limit: Option<usize>) -> Result<Started, String> {
         let call = self.calls().find(|call| call.request == request);
-        let call = call.ok_or(format!("request {request} is started and has no place (C5)"))?;
-        let State::Waiting { turn: Some(turn) } = call.state else {
-            return Err(format!("it is not the turn of request {request} to be started: {call:?}"));
+        let call = call.ok_or(format!("request {request} is started and has no slot (C5)"))?;
+        let State::Waiting { since: Some(since) } = call.state else {
+            return Err(format!("request {request} may not start yet: {call:?}"));
         };
         if limit.is_some_and(|limit| self.running() >= limit) {
             return Err(format!(
@@ -195,7 +195,7 @@ impl Model {
             ));
         }
         let has_waited_longer = |other: &&Call| match other.state {
-            State::Waiting { turn: Some(other) } => is_before(other, turn),
+            State::Waiting { since: Some(other) } => is_before(other, since),
             _ => false,
         };
         if let Some(other) = self.calls().find(has_waited_longer) {
@@ -216,7 +216,7 @@ impl Model {
 
     /// Whether an attempt could start.
     pub(crate) fn has_startable(&self, limit: Option<usize>) -> bool {
-        let waits = |call: &Call| matches!(call.state, State::Waiting { turn: Some(_) });
+        let waits = |call: &Call| matches!(call.state, State::Waiting { since: Some(_) });
         limit.is_none_or(|limit| self.running() < limit) && self.calls().any(waits)
     }
 
@@ -290,7 +290,7 @@ impl Model {
         })
     }
 
-    /// Something leaves in its place, while `barrier` is on its way past everything: that came after so many events.
+    /// An element leaves in its order, while `barrier` overtakes all of them: that came after so many events.
     fn leave(&mut self, output: &Output, barrier: Option<u64>) -> Result<(), String> {
         let is_it = |element: &Element| match (element, output) {
             (Element::Control(own), Output::Control(control)) => own == control,
@@ -302,7 +302,7 @@ impl Model {
             self.first_that(|model, at| is_it(&model.inside[at]) && !model.inside[at].is_nothing());
         let Some(at) = at else {
             let inside = &self.inside;
-            return Err(format!("it is not the turn of {output:?} to leave (O1-O4): {inside:?}"));
+            return Err(format!("{output:?} may not leave yet (O1-O4): {inside:?}"));
         };
         let mut is_gone = vec![false; self.inside.len()];
         is_gone[at] = true;
@@ -310,7 +310,7 @@ impl Model {
             if self.setup.order == Order::Unordered {
                 self.is_first_done(at)?;
             }
-            let is_late = |barrier| !self.is_by_key() && turn(call) > Some(barrier);
+            let is_late = |barrier| !self.is_by_key() && since(call) > Some(barrier);
             if barrier.is_some_and(is_late) {
                 return Err(format!("{output:?} leaves before a barrier that goes ahead (K3)"));
             }
@@ -362,16 +362,16 @@ pub(crate) fn is_over(call: &Call, end: i64, now: i64) -> bool {
 }
 
 /// When a call became ready to leave.
-fn turn(call: &Call) -> Option<u64> {
+fn since(call: &Call) -> Option<u64> {
     match call.state {
-        State::Done { turn, .. } => turn,
+        State::Done { since, .. } => since,
         _ => None,
     }
 }
 
 fn turn_of(element: &Element) -> Option<u64> {
     match element {
-        Element::Call(call) => turn(call),
+        Element::Call(call) => since(call),
         _ => None,
     }
 }
@@ -405,7 +405,7 @@ impl Inner {
 
     /// Something comes out.
     pub(crate) fn comes_out(&mut self, output: &Output) -> Result<(), String> {
-        self.make_places();
+        self.give_slots();
         let output = &self.shut_down_for(output);
         if let Output::Express(express) = *output {
             return self.goes_ahead(express);

@@ -8,9 +8,9 @@ use crate::model::Express;
 use crate::setup::Setup;
 
 /// Polls of requests, attempts started and elements pulled in one poll of the stage: "a bounded amount of work" (L5), whatever
-/// the capacity and however much there is to do. Storage in place has some more for each of its few places.
+/// the capacity and however much there is to do. Storage in place has some more for each of its few slots.
 const WORK: usize = 4_096;
-const WORK_FOR_A_PLACE: usize = 32;
+const WORK_FOR_A_SLOT: usize = 32;
 
 /// What one poll of the stage has done.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ impl Inner {
             self.shut_down_since.get_or_insert(now);
         }
         self.ends_backoffs();
-        self.make_places();
+        self.give_slots();
     }
 
     pub(crate) fn ends_backoffs(&mut self) {
@@ -155,7 +155,7 @@ impl Inner {
             self.fail("the stage does something and is not polled");
         }
         self.poll.work += 1;
-        let bound = WORK + WORK_FOR_A_PLACE * self.plan.places();
+        let bound = WORK + WORK_FOR_A_SLOT * self.plan.slots();
         if self.poll.work > bound {
             self.fail(format!("{bound} pieces of work in a poll, and more (L5)"));
         }
@@ -166,20 +166,20 @@ impl Inner {
         self.limits.or(self.limits_seen)
     }
 
-    /// What a restore brought has places as far as there is room (K5).
-    pub(crate) fn make_places(&mut self) {
-        self.make_places_within(self.certain_capacity(), None);
+    /// Restored elements have slots as far as there is room (K5).
+    pub(crate) fn give_slots(&mut self) {
+        self.give_slots_within(self.certain_capacity(), None);
     }
 
     /// And what leaves without an outcome has left, unless a consumer that is run with its stage is busy and holds it up.
     pub(crate) fn let_out(&mut self) {
         let forgets = (!self.desk.is_busy).then(|| self.may_be_out());
-        self.make_places_within(self.certain_capacity(), forgets);
+        self.give_slots_within(self.certain_capacity(), forgets);
     }
 
     /// And what could leave has left: the stage does what it could not do otherwise.
     pub(crate) fn must_have_let_out(&mut self) {
-        self.make_places_within(self.allowed().capacity, Some(self.may_be_out()));
+        self.give_slots_within(self.allowed().capacity, Some(self.may_be_out()));
     }
 
     /// By what was said last, and by what was said before.
@@ -187,10 +187,10 @@ impl Inner {
         self.limits.capacity.min(self.limits_seen.capacity)
     }
 
-    fn make_places_within(&mut self, capacity: usize, forgets: Option<HandedOut>) {
+    fn give_slots_within(&mut self, capacity: usize, forgets: Option<HandedOut>) {
         let (now, running) = (self.now(), self.allowed().running);
         self.model.change(capacity, running);
-        self.model.make_places(now, forgets);
+        self.model.give_slots(now, forgets);
     }
 
     /// It takes no more input (L3).
@@ -222,7 +222,7 @@ impl Inner {
     pub(crate) fn shut_down(&mut self) {
         let now = self.now();
         self.hears_stop();
-        self.model.make_places(now, None);
+        self.model.give_slots(now, None);
         self.model.shut_down(now);
         self.stop = None;
         self.poll.shutting = true;

@@ -71,8 +71,8 @@ impl Inner {
         let now = self.now();
         let is_it = |call: &Call| call.request == attempt.request_id;
         self.model.end_backoffs(now, |call, end| is_it(call) && is_over(call, end, now));
-        self.make_places();
-        if !self.model.has_place(attempt.request_id) {
+        self.give_slots();
+        if !self.model.has_slot(attempt.request_id) {
             self.must_have_let_out();
         }
         let started = Started {
@@ -125,7 +125,7 @@ impl Inner {
         if !is_asked && seen.unasked > 0 {
             seen.unasked -= 1;
         } else if !is_asked && self.counts.stale_wakes > 0 {
-            self.counts.stale_wakes -= 1; // one for whoever had its place before
+            self.counts.stale_wakes -= 1; // one for the request that had its slot before
         } else if !is_asked {
             self.fail(format!("request {at} is polled and was not woken (L6)"));
         }

@@ -98,7 +98,7 @@ impl Inner {
         cx: &Context<'_>,
     ) -> Poll<Option<Result<StreamElement<Record>, Planned>>> {
         self.works();
-        self.make_places();
+        self.give_slots();
         if self.model.has_backlog() {
             self.must_have_let_out();
         }
@@ -112,7 +112,7 @@ impl Inner {
             self.fail("the source is polled and was not woken (L6)");
         }
         if self.model.has_backlog() {
-            self.fail("the source is polled before all that was restored has a place (K5)");
+            self.fail("the source is polled before all restored elements have slots (K5)");
         }
         if !self.may_have_room() {
             self.fail("the source is polled without room (C2, C3, C4)");
