@@ -13,7 +13,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use super::raw::{WakerBlock, pinned_element};
-use super::wake_bits::{Drain, LANES, WakeSet, WakeWord};
+use super::wake_bits::{LANES, WakePass, WakeSet, WakeWord};
 use super::{Requests, StageWaker, TURN_BUDGET, WakeEvent, poll_in_place};
 
 /// The stage's own wakers, in the order of their lanes.
@@ -27,7 +27,7 @@ pub struct HeapRequests<F> {
     stage_wakers: Arc<WakerBlock>,
     blocks: Vec<Block<F>>,
     wake_set: Arc<WakeSet>,
-    drain: Drain,
+    pass: WakePass,
 }
 
 struct Block<F> {
@@ -40,7 +40,7 @@ impl<F> HeapRequests<F> {
     pub(super) fn new(capacity: usize) -> Self {
         let wake_set = Arc::new(WakeSet::new(1 + capacity.div_ceil(LANES)));
         let stage_wakers = WakerBlock::new(WakeWord::new(0, &wake_set));
-        Self { stage_wakers, blocks: Vec::new(), wake_set, drain: Drain::new(1) }
+        Self { stage_wakers, blocks: Vec::new(), wake_set, pass: WakePass::new(1) }
     }
 
     /// One of the stage's own wakers.
@@ -80,7 +80,7 @@ impl<F> HeapRequests<F> {
             let wakers = WakerBlock::new(word);
             self.blocks.push(Block { wakers, requests: requests.into() });
         }
-        self.drain.extend(1 + self.blocks.len());
+        self.pass.extend(1 + self.blocks.len());
     }
 }
 
@@ -141,18 +141,18 @@ impl<F: Future> Requests<F> for HeapRequests<F> {
 
     #[inline(always)]
     fn is_between_passes(&self) -> bool {
-        self.drain.is_between_passes()
+        self.pass.is_between_passes()
     }
 
     #[inline(always)]
     fn begin_at(self: Pin<&mut Self>, slot: usize) {
-        self.get_mut().drain.begin_at(1 + slot / LANES);
+        self.get_mut().pass.begin_at(1 + slot / LANES);
     }
 
     #[inline(always)]
     fn next_woken(self: Pin<&mut Self>) -> Option<WakeEvent> {
-        let Self { stage_wakers, blocks, wake_set, drain } = self.get_mut();
-        let (block, lane) = drain.next(wake_set, |block| match block {
+        let Self { stage_wakers, blocks, wake_set, pass } = self.get_mut();
+        let (block, lane) = pass.next(wake_set, |block| match block {
             0 => stage_wakers.word.take(),
             block => blocks.get(block - 1).map_or(0, |block| block.wakers.word.take()),
         })?;
@@ -164,15 +164,15 @@ impl<F: Future> Requests<F> for HeapRequests<F> {
 
     fn take_woken(mut self: Pin<&mut Self>, slot: usize) -> bool {
         let (block, lane) = (slot / LANES, slot % LANES);
-        // The lane may have been woken again after the drain took its bit: both bits are taken.
-        let was_drained = self.drain.take_lane(1 + block, lane);
+        // The lane may have been woken again after the pass took its bit: both bits are taken.
+        let was_in_pass = self.pass.take_lane(1 + block, lane);
         let block = self.blocks.get(block);
-        block.is_some_and(|block| block.wakers.word.take_lane(lane)) || was_drained
+        block.is_some_and(|block| block.wakers.word.take_lane(lane)) || was_in_pass
     }
 
     #[inline(always)]
     fn sleep(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
-        self.drain.sleep(&self.wake_set, cx.waker())
+        self.pass.sleep(&self.wake_set, cx.waker())
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// Drains everything that was woken.
+    /// Takes everything that was woken.
     fn woken<F: Future>(requests: &mut HeapRequests<F>) -> Vec<WakeEvent> {
         core::iter::from_fn(|| Pin::new(&mut *requests).next_woken()).collect()
     }
@@ -234,7 +234,7 @@ mod tests {
         wakers.iter().for_each(Waker::wake_by_ref);
         assert_eq!(Pin::new(&mut requests).next_woken(), Some(WakeEvent::Request(0)));
         for slot in [7, 70] {
-            assert!(Pin::new(&mut requests).take_woken(slot), "drained or not");
+            assert!(Pin::new(&mut requests).take_woken(slot), "taken by the pass or not");
             assert!(!Pin::new(&mut requests).take_woken(slot));
         }
         assert!(!Pin::new(&mut requests).take_woken(1_000_000), "there is no such block");
@@ -264,7 +264,7 @@ mod tests {
         }
     }
 
-    // T6: a pass drains all blocks, wherever it begins.
+    // T6: a pass takes all blocks, wherever it begins.
     #[test]
     fn a_pass_begins_where_it_is_told_to() {
         let summary_word = LANES * LANES;

@@ -5,7 +5,7 @@
 //!
 //! - A *slot* is a request's index in the table.
 //! - The *parent* is the task that polls the stage.
-//! - A *pass* is one drain of the wakes: it hands out everything that was woken before it began.
+//! - A *pass* goes once over the wake set: it hands out everything that was woken before it began.
 
 #[forbid(unsafe_code)]
 mod fixed;

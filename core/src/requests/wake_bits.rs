@@ -3,7 +3,7 @@
 //! Requests are grouped in blocks, and each block has a [`WakeWord`] with one bit, a *lane*, for each of its
 //! wakers. A [`WakeSet`] has a *summary* with one bit for each block. A wake sets its lane's bit, then its
 //! block's bit in the summary. The stage takes the bits out, first those of the summary, then those of the
-//! blocks ([`Drain`]). So it polls the requests that were woken and no others, and while it is busy, its
+//! blocks ([`WakePass`]). So it polls the requests that were woken and no others, and while it is busy, its
 //! own task is woken at most once, however many wakes arrive.
 //!
 //! All orderings are sequentially consistent. Going to sleep and waking each write one location and then
@@ -107,13 +107,13 @@ impl WakeSet {
     }
 }
 
-/// Takes the bits out of a wake set, a *pass* at a time. It keeps the bits that it has taken and not yet
+/// Takes the bits out of a wake set, a *pass* after the other. It keeps the bits that it has taken and not yet
 /// handed out: blocks of one summary word, and lanes of one block.
 ///
 /// A pass takes every word of the summary that was in use when the pass began, and none more than twice. So
 /// everything that was woken before the pass began is handed out before it ends, and a lane that is woken again
 /// and again does not starve the others.
-pub(super) struct Drain {
+pub(super) struct WakePass {
     /// How many words of the summary are in use.
     summary_words: usize,
     /// Of these, how many this pass has still to take.
@@ -128,7 +128,7 @@ pub(super) struct Drain {
     lanes: usize,
 }
 
-impl Drain {
+impl WakePass {
     /// For the first `blocks` blocks of a set.
     pub(super) fn new(blocks: usize) -> Self {
         let words = blocks.div_ceil(LANES);
@@ -262,20 +262,19 @@ mod loom_tests {
 
     /// Takes wakes until those of all `threads` have been seen, with `done` set, and sleeps in between. loom reports a
     /// deadlock if a wake-up is lost, or comes before its thread's write to `done`.
-    fn drain_all(shared: &Shared, threads: &[usize]) {
-        let mut drain = Drain::new(2);
+    fn take_all(shared: &Shared, threads: &[usize]) {
+        let mut pass = WakePass::new(2);
         let mut seen = [false; 3];
         loom::future::block_on(core::future::poll_fn(|cx| {
             loop {
-                while let Some(woken) = drain.next(&shared.set, |block| shared.words[block].take())
-                {
+                while let Some(woken) = pass.next(&shared.set, |block| shared.words[block].take()) {
                     let which = LANE.iter().position(|lane| *lane == woken).unwrap();
                     seen[which] |= shared.done[which].load(SeqCst) == 1;
                 }
                 if threads.iter().all(|which| seen[*which]) {
                     return core::task::Poll::Ready(());
                 }
-                if drain.sleep(&shared.set, cx.waker()) {
+                if pass.sleep(&shared.set, cx.waker()) {
                     return core::task::Poll::Pending;
                 }
             }
@@ -288,7 +287,7 @@ mod loom_tests {
         model(|| {
             let shared = shared();
             let threads = [waker_thread(&shared, 0), waker_thread(&shared, 1)];
-            drain_all(&shared, &[0, 1]);
+            take_all(&shared, &[0, 1]);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
@@ -299,7 +298,7 @@ mod loom_tests {
         model(|| {
             let shared = shared();
             let threads = [waker_thread(&shared, 1), waker_thread(&shared, 2)];
-            drain_all(&shared, &[1, 2]);
+            take_all(&shared, &[1, 2]);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
@@ -318,7 +317,7 @@ mod loom_tests {
             let is_taken = shared.words[0].take_lane(5);
             assert!(is_taken || !is_woken);
             assert!(shared.done[1].load(SeqCst) == 1 || !is_taken);
-            drain_all(&shared, if is_taken { &[0] } else { &[0, 1] });
+            take_all(&shared, if is_taken { &[0] } else { &[0, 1] });
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
@@ -329,7 +328,7 @@ mod loom_tests {
         model(|| {
             let shared = shared();
             let threads = [waker_thread(&shared, 2), waker_thread(&shared, 2)];
-            drain_all(&shared, &[2]);
+            take_all(&shared, &[2]);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }

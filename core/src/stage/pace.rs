@@ -38,8 +38,9 @@ pub(super) enum Turn {
 pub(super) enum Polled {
     /// All, including those that were woken meanwhile.
     All,
-    /// All that were woken before the scan that has ended now began; and requests have kept waking for [`NOISY_TURNS`] turns.
-    Scan,
+    /// All that were woken before the pass over the wake set began that has ended now; and some request was left woken in each of the
+    /// last [`NOISY_TURNS`] turns.
+    Pass,
     /// As many as a turn may poll.
     Some,
 }
@@ -138,17 +139,17 @@ impl Pace {
         Polled::All
     }
 
-    /// The budget for woken requests is spent. `scanned` says whether a scan of the wake set has ended in this turn.
+    /// The budget for woken requests is spent. `has_passed` says whether a pass over the wake set has ended in this turn.
     ///
     /// Deadlines wait until no request is woken, because a woken request may have its answer (T6). A stage in which some request is always
-    /// woken would wait for ever. So after some turns the end of a scan is enough.
-    pub(super) fn polled_some(&mut self, scanned: bool) -> Polled {
+    /// woken would wait for ever. So after some turns the end of a pass is enough.
+    pub(super) fn polled_some(&mut self, has_passed: bool) -> Polled {
         self.noisy_turns += 1;
-        if !scanned || self.noisy_turns < NOISY_TURNS {
+        if !has_passed || self.noisy_turns < NOISY_TURNS {
             return Polled::Some;
         }
         self.noisy_turns = 0;
-        Polled::Scan
+        Polled::Pass
     }
 }
 
@@ -232,9 +233,9 @@ mod tests {
         for _ in 1..NOISY_TURNS {
             assert_eq!(pace.polled_some(true), Polled::Some);
         }
-        // Not before a scan has ended: a request may have been woken that was not polled yet.
+        // Not before a pass has ended: a request may have been woken that was not polled yet.
         assert_eq!(pace.polled_some(false), Polled::Some);
-        assert_eq!(pace.polled_some(true), Polled::Scan);
+        assert_eq!(pace.polled_some(true), Polled::Pass);
     }
 
     // L5: woken requests leave a part of the budget to new ones, and requests that are due take none away from themselves.

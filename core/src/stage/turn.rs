@@ -78,9 +78,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[inline]
     fn poll_woken(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) -> Polled {
         let mut this = self.project();
-        // A scan that begins now sees everything that is woken. One that goes on may have left wake-ups behind itself.
+        // A pass that begins now hands out everything that is woken. One that began in an earlier turn has gone past requests
+        // that may have been woken since.
         let mut sees_all = this.requests.is_between_passes();
-        let mut scanned = false;
+        let mut has_passed = false;
         if sees_all && let Some(slot) = this.operator.head_slot() {
             // In a large ordered window, completing the other calls first only fills the cache with outcomes that wait.
             this.requests.as_mut().begin_at(slot);
@@ -89,7 +90,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             match this.requests.as_mut().next_woken() {
                 None if sees_all => return this.pace.polled_all(),
                 None => {
-                    (sees_all, scanned) = (true, true); // one more scan
+                    (sees_all, has_passed) = (true, true); // one more pass
                     continue;
                 }
                 Some(WakeEvent::Own(StageWaker::Source)) => this.source.as_mut().wake(),
@@ -107,12 +108,12 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             }
             sees_all = false; // a request may have been woken by the poll
         }
-        this.pace.polled_some(scanned)
+        this.pace.polled_some(has_passed)
     }
 
     /// Handles the deadlines that have passed (T4, T6): up to the instant of which the runtime has delivered everything, and
-    /// after all woken requests were polled. After a mere [scan](Polled::Scan), a request that has been woken since is polled once more before it
-    /// expires.
+    /// after all woken requests were polled. After a mere [pass](Polled::Pass), a request that has been woken since is
+    /// polled once more before it expires.
     #[inline]
     fn handle_deadlines(self: Pin<&mut Self>, now: Instant, polled: Polled, budget: &mut Budget) {
         let mut this = self.project();
@@ -122,7 +123,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             let expired = this.operator.expire(now, delivered, |id| {
                 // When all woken requests were polled, only cancellations below have woken some since. These would start after
                 // their own deadline.
-                if polled != Polled::Scan || !requests.as_mut().take_woken(id.slot()) {
+                if polled != Polled::Pass || !requests.as_mut().take_woken(id.slot()) {
                     return None;
                 }
                 budget.overdraw();
