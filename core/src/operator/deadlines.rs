@@ -1,8 +1,8 @@
-//! The deadlines of calls, and the earliest of them (T7).
+//! The deadlines of records in flight, each by its slot, and the earliest of them (T7).
 //!
 //! With one timeout for all calls, deadlines come in order, so a list in the order of arrival *is* the
 //! priority queue, and costs O(1). Deadlines that come out of order (backoffs, the rest of a restored
-//! call's time) go to a binary heap. Both are intrusive: a call is in at most one of them, at most once,
+//! call's time) go to a binary heap. Both are intrusive: a slot's node is in at most one of them, at most once,
 //! and a cancelled deadline is removed at once; so nothing stale accumulates, and the earliest deadline
 //! is exact.
 //!
@@ -18,11 +18,11 @@ pub(crate) struct Deadlines<S: Storage> {
     list: Ends,
     /// Deadlines that are due and must not be judged yet, in ascending order.
     deferred: Ends,
-    /// A binary heap of call numbers, the earliest at the top.
+    /// A binary heap of slot numbers, the earliest at the top.
     heap: S::Table<u32>,
 }
 
-/// The first and the last call of a list.
+/// The first and the last slot of a list.
 #[derive(Clone, Copy)]
 struct Ends {
     first: u32,
@@ -31,7 +31,7 @@ struct Ends {
 
 const EMPTY: Ends = Ends { first: NONE, last: NONE };
 
-/// The node of a slot. It takes 16 bytes of each slot's memory, so the three cases share two numbers.
+/// The node of a slot. It takes 16 bytes, for each slot there is, so the three cases share two numbers.
 #[derive(Clone, Copy)]
 struct Node {
     at: Instant,
@@ -41,7 +41,7 @@ struct Node {
     next: u32,
 }
 
-/// In place of `prev`: the call has no deadline. No call has this number or the one below it.
+/// In place of `prev`: the slot has no deadline. No slot has this number or the one below it.
 const NOWHERE: u32 = NONE - 1;
 
 /// In place of `prev`: the node is in the heap.
@@ -54,39 +54,39 @@ impl<S: Storage> Deadlines<S> {
         Self { nodes: S::Table::EMPTY, list: EMPTY, deferred: EMPTY, heap: S::Table::EMPTY }
     }
 
-    /// Sets the deadline of `call`, in place of an earlier one.
+    /// Sets the deadline of `slot`, in place of an earlier one.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(crate) fn set(&mut self, call: u32, at: Instant) {
+    pub(crate) fn set(&mut self, slot: u32, at: Instant) {
         let nodes = self.nodes.as_mut();
-        if nodes.get(call as usize).is_none_or(|node| node.prev != NOWHERE) {
-            return self.set_again(call, at);
+        if nodes.get(slot as usize).is_none_or(|node| node.prev != NOWHERE) {
+            return self.set_again(slot, at);
         }
         // T7: O(1) as long as deadlines come in order, which equal timeouts do.
         if self.list.last != NONE && nodes[self.list.last as usize].at > at {
-            return self.heap_insert(call, at);
+            return self.heap_insert(slot, at);
         }
         let last = self.list.last;
-        insert_after(nodes, &mut self.list, last, call, at);
+        insert_after(nodes, &mut self.list, last, slot, at);
     }
 
-    /// Sets the deadline of a `call` that has no node yet, or another deadline.
+    /// Sets the deadline of a `slot` that has no node yet, or another deadline.
     #[inline(never)]
-    fn set_again(&mut self, call: u32, at: Instant) {
-        // Calls are numbered from 0 as they are first used, so this adds one node in most cases.
-        while self.nodes.as_ref().len() <= call as usize {
+    fn set_again(&mut self, slot: u32, at: Instant) {
+        // Slots are numbered from 0 as they are first used, so this adds one node in most cases.
+        while self.nodes.as_ref().len() <= slot as usize {
             if self.nodes.push(VACANT).is_err() {
-                unreachable!("the storage has room for as many nodes as for calls");
+                unreachable!("the storage has room for as many nodes as for slots");
             }
         }
-        self.cancel(call);
-        self.set(call, at);
+        self.cancel(slot);
+        self.set(slot, at);
     }
 
-    /// Removes the deadline of `call`, if it has one.
+    /// Removes the deadline of `slot`, if it has one.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(crate) fn cancel(&mut self, call: u32) {
+    pub(crate) fn cancel(&mut self, slot: u32) {
         let nodes = self.nodes.as_mut();
-        let Some(node) = nodes.get_mut(call as usize) else { return };
+        let Some(node) = nodes.get_mut(slot as usize) else { return };
         let Node { prev, next, .. } = *node;
         if prev == NOWHERE {
             return;
@@ -97,12 +97,12 @@ impl<S: Storage> Deadlines<S> {
         }
         // A node does not store its list. Only an end has to know it, and `first` and `last` identify it.
         match prev {
-            NONE if self.list.first == call => self.list.first = next,
+            NONE if self.list.first == slot => self.list.first = next,
             NONE => self.deferred.first = next,
             _ => nodes[prev as usize].next = next,
         }
         match next {
-            NONE if self.list.last == call => self.list.last = prev,
+            NONE if self.list.last == slot => self.list.last = prev,
             NONE => self.deferred.last = prev,
             _ => nodes[next as usize].prev = prev,
         }
@@ -112,14 +112,14 @@ impl<S: Storage> Deadlines<S> {
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn earliest(&self) -> Option<Instant> {
         // A deferred deadline counts: the runtime's timer has to fire for it, or it would never be judged (T6).
-        let first = self.first_undeferred().map(|call| self.at(call));
+        let first = self.first_undeferred().map(|slot| self.at(slot));
         match self.deferred.first {
             NONE => first,
             deferred => Some(first.map_or(self.at(deferred), |first| first.min(self.at(deferred)))),
         }
     }
 
-    /// The call with the earliest deadline that is not after `now`. Defers the deadlines after `until` of calls for which
+    /// The slot with the earliest deadline that is not after `now`. Defers the deadlines after `until` of slots for which
     /// `must_wait` is true: the clock alone must not judge them (T6).
     #[cfg_attr(feature = "alloc", inline)]
     pub(crate) fn first_due(
@@ -129,13 +129,13 @@ impl<S: Storage> Deadlines<S> {
         must_wait: impl Fn(u32) -> bool,
     ) -> Option<u32> {
         let due = loop {
-            let Some(call) = self.first_undeferred().filter(|call| self.at(*call) <= now) else {
+            let Some(slot) = self.first_undeferred().filter(|slot| self.at(*slot) <= now) else {
                 break None;
             };
-            if self.at(call) <= until || !must_wait(call) {
-                break Some(call);
+            if self.at(slot) <= until || !must_wait(slot) {
+                break Some(slot);
             }
-            self.defer(call);
+            self.defer(slot);
         };
         // A deferred deadline up to `until` may be judged now, in the order of instants.
         match self.deferred.first {
@@ -145,26 +145,26 @@ impl<S: Storage> Deadlines<S> {
         }
     }
 
-    /// Moves the deadline of `call` to the list of deferred ones.
+    /// Moves the deadline of `slot` to the list of deferred ones.
     #[cold]
-    fn defer(&mut self, call: u32) {
-        let at = self.at(call);
-        self.cancel(call);
+    fn defer(&mut self, slot: u32) {
+        let at = self.at(slot);
+        self.cancel(slot);
         // Deadlines are deferred in ascending order, so the loop ends at once; only a restored call can be due earlier than
         // one that was deferred before.
         let mut prev = self.deferred.last;
         while prev != NONE && self.at(prev) > at {
             prev = self.nodes.as_ref()[prev as usize].prev;
         }
-        insert_after(self.nodes.as_mut(), &mut self.deferred, prev, call, at);
+        insert_after(self.nodes.as_mut(), &mut self.deferred, prev, slot, at);
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn at(&self, call: u32) -> Instant {
-        self.nodes.as_ref()[call as usize].at
+    fn at(&self, slot: u32) -> Instant {
+        self.nodes.as_ref()[slot as usize].at
     }
 
-    /// The call with the earliest deadline that is not deferred.
+    /// The slot with the earliest deadline that is not deferred.
     #[cfg_attr(feature = "alloc", inline)]
     fn first_undeferred(&self) -> Option<u32> {
         let nodes = self.nodes.as_ref();
@@ -179,18 +179,18 @@ impl<S: Storage> Deadlines<S> {
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn node(&mut self, call: u32) -> &mut Node {
-        &mut self.nodes.as_mut()[call as usize]
+    fn node(&mut self, slot: u32) -> &mut Node {
+        &mut self.nodes.as_mut()[slot as usize]
     }
 
     #[inline(never)]
-    fn heap_insert(&mut self, call: u32, at: Instant) {
+    fn heap_insert(&mut self, slot: u32, at: Instant) {
         let position = self.heap.as_ref().len();
-        if self.heap.push(call).is_err() {
-            return; // cannot happen: the storage has room for as many heap entries as for calls
+        if self.heap.push(slot).is_err() {
+            return; // cannot happen: the storage has room for as many heap entries as for slots
         }
-        self.node(call).at = at;
-        self.sift_up(position, call);
+        self.node(slot).at = at;
+        self.sift_up(position, slot);
     }
 
     /// Removes the entry at `position`; the last entry takes its place.
@@ -205,8 +205,8 @@ impl<S: Storage> Deadlines<S> {
         self.sift_up(position, moved);
     }
 
-    fn sift_up(&mut self, mut position: usize, call: u32) {
-        let at = self.node(call).at;
+    fn sift_up(&mut self, mut position: usize, slot: u32) {
+        let at = self.node(slot).at;
         while position > 0 {
             let parent = (position - 1) / 2;
             let above = self.heap.as_ref()[parent];
@@ -216,11 +216,11 @@ impl<S: Storage> Deadlines<S> {
             self.heap_set(position, above);
             position = parent;
         }
-        self.heap_set(position, call);
+        self.heap_set(position, slot);
     }
 
-    fn sift_down(&mut self, mut position: usize, call: u32) -> usize {
-        let at = self.node(call).at;
+    fn sift_down(&mut self, mut position: usize, slot: u32) -> usize {
+        let at = self.node(slot).at;
         loop {
             let heap = self.heap.as_ref();
             let nodes = self.nodes.as_ref();
@@ -239,30 +239,30 @@ impl<S: Storage> Deadlines<S> {
             self.heap_set(position, below);
             position = child;
         }
-        self.heap_set(position, call);
+        self.heap_set(position, slot);
         position
     }
 
-    fn heap_set(&mut self, position: usize, call: u32) {
+    fn heap_set(&mut self, position: usize, slot: u32) {
         // The node knows its position, so that `cancel` can remove it from the middle of the heap.
-        self.heap.as_mut()[position] = call;
-        let node = self.node(call);
+        self.heap.as_mut()[position] = slot;
+        let node = self.node(slot);
         (node.prev, node.next) = (IN_HEAP, position as u32);
     }
 }
 
-/// Links a call without a deadline into `list`: after the call `prev`, or at the front if that is [`NONE`].
+/// Links a slot without a deadline into `list`: after the slot `prev`, or at the front if that is [`NONE`].
 #[cfg_attr(feature = "alloc", inline(always))]
-fn insert_after(nodes: &mut [Node], list: &mut Ends, prev: u32, call: u32, at: Instant) {
+fn insert_after(nodes: &mut [Node], list: &mut Ends, prev: u32, slot: u32, at: Instant) {
     let next = match prev {
-        NONE => core::mem::replace(&mut list.first, call),
-        _ => core::mem::replace(&mut nodes[prev as usize].next, call),
+        NONE => core::mem::replace(&mut list.first, slot),
+        _ => core::mem::replace(&mut nodes[prev as usize].next, slot),
     };
     match next {
-        NONE => list.last = call,
-        _ => nodes[next as usize].prev = call,
+        NONE => list.last = slot,
+        _ => nodes[next as usize].prev = slot,
     }
-    nodes[call as usize] = Node { at, prev, next };
+    nodes[slot as usize] = Node { at, prev, next };
 }
 
 #[cfg(all(test, feature = "alloc"))]
@@ -280,11 +280,11 @@ mod tests {
     #[test]
     fn deadlines_in_order_never_touch_the_heap() {
         let mut deadlines = Deadlines::<Heap>::new();
-        for call in 0..100 {
-            // In pairs: calls that begin in the same turn have the same deadline.
-            deadlines.set(call, at(1000 + u64::from(call / 2)));
-            if call % 3 == 1 {
-                deadlines.cancel(call - 1);
+        for slot in 0..100 {
+            // In pairs: calls that start in the same turn have the same deadline.
+            deadlines.set(slot, at(1000 + u64::from(slot / 2)));
+            if slot % 3 == 1 {
+                deadlines.cancel(slot - 1);
             }
         }
         assert!(deadlines.heap.is_empty());
@@ -307,13 +307,13 @@ mod tests {
         let mut deadlines = Deadlines::<S>::new();
         let mut model = BTreeMap::new();
         let (mut now, mut until) = (0, 0);
-        let must_wait = |call| call % 3 == 0;
+        let must_wait = |slot| slot % 3 == 0;
         for _ in 0..20_000 {
-            let call = next(32) as u32;
+            let slot = next(32) as u32;
             match next(4) {
                 0 => {
-                    deadlines.cancel(call);
-                    model.remove(&call);
+                    deadlines.cancel(slot);
+                    model.remove(&slot);
                 }
                 1 => {
                     now += next(20);
@@ -322,11 +322,11 @@ mod tests {
                         deadlines.cancel(due);
                         let due_at = model.remove(&due).unwrap();
                         assert!(due_at <= now && (due_at <= until || !must_wait(due)));
-                        let waits = |(call, at): (&u32, &u64)| must_wait(*call) && *at > until;
+                        let waits = |(slot, at): (&u32, &u64)| must_wait(*slot) && *at > until;
                         assert!(model.iter().all(|other| *other.1 >= due_at || waits(other)));
                     }
                     let left = model.iter().filter(|(_, at)| **at <= now);
-                    assert!(left.into_iter().all(|(call, at)| must_wait(*call) && *at > until));
+                    assert!(left.into_iter().all(|(slot, at)| must_wait(*slot) && *at > until));
                 }
                 kind => {
                     // Mostly the same timeout, sometimes a backoff, or a deadline that has passed when it is set.
@@ -334,8 +334,8 @@ mod tests {
                         2 => now + 100,
                         _ => (now + next(120)).saturating_sub(next(2) * next(40)),
                     };
-                    deadlines.set(call, at(deadline));
-                    model.insert(call, deadline);
+                    deadlines.set(slot, at(deadline));
+                    model.insert(slot, deadline);
                 }
             }
             assert_eq!(deadlines.earliest(), model.values().min().copied().map(at), "seed {seed}");

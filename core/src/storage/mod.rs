@@ -13,7 +13,7 @@ use self::in_use::BitPerSlot;
 pub(crate) use self::in_use::InUse;
 #[cfg(feature = "alloc")]
 use self::keys::Groups;
-use self::keys::{Chains, Keys};
+use self::keys::{Buckets, Keys};
 pub(crate) use self::tables::StageTables;
 
 /// The end of a list, in place of a slot's number.
@@ -91,7 +91,7 @@ impl<const N: usize> Storage for Fixed<N> {
     type Queue<T> = heapless::Deque<T, N>;
     type InUse = AnySlot;
     type Controls<T: AutoTraits> = Self::Queue<T>;
-    type Keys = Chains<N>;
+    type Keys = Buckets<N>;
     type Backlog<T> = EmptyQueue;
     // Without an allocator a restored snapshot has to fit into the capacity.
     const MAX_BACKLOG: usize = 0;

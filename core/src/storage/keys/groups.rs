@@ -1,4 +1,4 @@
-//! The key table for many calls: an open-addressing hash table with one byte of tag for each cell.
+//! The key table for many records: an open-addressing hash table with one byte of tag for each cell.
 //!
 //! In a large window every access to a random place in memory is a cache miss, and the next locked instruction (a
 //! request stores its waker) has to wait for that miss too. So:
@@ -7,7 +7,7 @@
 //!   group is enough. (Comparing many tags at once comes from Swiss tables; the overflow count in the word, which makes
 //!   tombstones unnecessary, comes from `F14`.)
 //! * Writes to cells are deferred and flushed in batches of 32, so that their cache misses overlap. The tag of a new
-//!   call is set at once; the number of the call is written into its cell, and a cell is freed, at the next flush. A
+//!   record is set at once; its slot is written into its cell, and a cell is freed, at the next flush. A
 //!   lookup flushes before it reads a cell, which it does only if a tag matches.
 //!
 //! Strangers may choose the keys (names of users), and the hash function is no secret: any number of keys can be made to
@@ -21,27 +21,27 @@ use super::{Entry, Keys, mix, scale};
 use crate::storage::NONE;
 use crate::storage::{Heap, Storage};
 
-/// The load factor: the table grows when its groups of seven cells hold more than this many calls on average. At this
-/// load one call in ten is displaced from its home group.
-const CALLS_PER_GROUP: usize = 4;
+/// The load factor: the table grows when its groups of seven cells hold more than this many records on average. At this
+/// load one record in ten is displaced from its home group.
+const RECORDS_PER_GROUP: usize = 4;
 
 /// The number of deferred writes that a flush carries out.
 const BATCH: usize = 32;
 
-/// Marks a deferred write that frees a cell; without the mark it stores a call in its cell. Cell numbers and call numbers
+/// Marks a deferred write that frees a cell; without the mark it stores a slot in its cell. The numbers of cells and slots
 /// are both below 2^30.
 const FREE_CELL: u32 = 1 << 31;
 
-/// Marks the cell of a displaced call: one that is not in the home group of its key.
+/// Marks the cell of a displaced record: one that is not in the home group of its key.
 const DISPLACED: u32 = 1 << 30;
 
 /// The most groups that a lookup probes: the home group, and those after it as long as their predecessors have overflowed.
 const MAX_PROBES: usize = 8;
 
-/// In place of a cell: the call is in the map, because all groups that its key may be in were full.
+/// In place of a cell: the record is in the map, because all groups that its key may be in were full.
 const IN_MAP: u32 = DISPLACED | (DISPLACED - 1);
 
-// A cell stores the number of a call in three bytes.
+// A cell stores a slot in three bytes.
 const _: () = assert!(Heap::MAX_CAPACITY <= 1 << 24);
 
 #[doc(hidden)]
@@ -49,15 +49,15 @@ const _: () = assert!(Heap::MAX_CAPACITY <= 1 << 24);
 #[allow(unreachable_pub)]
 pub struct Groups {
     groups: Vec<Group>,
-    /// The call in each cell, [seven](cell_index) to a group; in three bytes, the lowest first.
+    /// The slot in each cell, [seven](cell_index) to a group; in three bytes, the lowest first.
     cells: Vec<[u8; 3]>,
-    /// An entry for each call, linked to its cell if the call is the last of its key.
+    /// An entry for each slot, linked to its cell if the slot's record is the last of its key.
     entries: Vec<Entry>,
-    /// The last calls of keys whose groups were all full: hardly any, unless keys were chosen to collide.
+    /// The last records of keys whose groups were all full: hardly any, unless keys were chosen to collide.
     map: BTreeMap<u64, u32>,
     /// Cells that are not free; those that the next flush frees are still counted.
     occupied: usize,
-    /// Writes for the next flush: a call to store in its cell, or a cell to free (with [`FREE_CELL`]).
+    /// Writes for the next flush: a slot to store in its cell, or a cell to free (with [`FREE_CELL`]).
     deferred: [u32; BATCH],
     deferred_len: usize,
     /// Groups and entries that were accessed after the home group's word.
@@ -78,51 +78,51 @@ impl Keys for Groups {
         probes: 0,
     };
 
-    fn key(&self, call: u32) -> u64 {
-        self.entries.get(call as usize).map_or(0, Entry::key)
+    fn key(&self, slot: u32) -> u64 {
+        self.entries.get(slot as usize).map_or(0, Entry::key)
     }
 
     #[inline(always)]
-    fn note(&mut self, call: u32, key: u64) {
-        match self.entries.get_mut(call as usize) {
+    fn note(&mut self, slot: u32, key: u64) {
+        match self.entries.get_mut(slot as usize) {
             Some(entry) => entry.set_key(key),
-            None if key == 0 => {} // a call without an entry has the key 0 already
-            None => self.make_entry(call).set_key(key),
+            None if key == 0 => {} // a slot without an entry has the key 0 already
+            None => self.make_entry(slot).set_key(key),
         }
     }
 
-    fn replace_last(&mut self, key: u64, call: u32) -> u32 {
+    fn replace_last(&mut self, key: u64, slot: u32) -> u32 {
         // O6: cells that wait to be freed count as occupied. The allowance for them keeps a full table from flushing for
-        // every single call.
+        // every single record.
         let groups = self.groups.len();
-        if CALLS_PER_GROUP * groups + groups.min(BATCH) <= self.occupied {
+        if RECORDS_PER_GROUP * groups + groups.min(BATCH) <= self.occupied {
             self.make_room();
         }
         let (home, tag) = self.hash(key);
         let last = self.find(home, tag, key);
-        let entry = match self.entries.get_mut(call as usize) {
+        let entry = match self.entries.get_mut(slot as usize) {
             Some(entry) => entry,
-            None => self.make_entry(call),
+            None => self.make_entry(slot),
         };
         entry.set_key(key);
         if last == NONE {
-            self.insert(home, tag, call);
+            self.insert(home, tag, slot);
         } else {
-            // The new call takes over the cell of the last one, and with it the tag and all overflow counts.
+            // The new record takes over the cell of the last one, and with it the tag and all overflow counts.
             let cell = core::mem::replace(&mut self.entries[last as usize].link, NONE);
-            self.entries[call as usize].link = cell;
-            self.write(cell, call);
+            self.entries[slot as usize].link = cell;
+            self.write(cell, slot);
         }
         last
     }
 
-    fn remove_last(&mut self, call: u32) {
-        let Some(entry) = self.entries.get_mut(call as usize) else { return };
+    fn remove_last(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
         let cell = core::mem::replace(&mut entry.link, NONE);
         if cell == NONE {
-            return; // a later call of the same key has taken the cell over
+            return; // a later record of the same key has taken the cell over
         }
-        if cell & DISPLACED != 0 && self.remove_displaced(call, cell) == IN_MAP {
+        if cell & DISPLACED != 0 && self.remove_displaced(slot, cell) == IN_MAP {
             return;
         }
         self.defer(cell & !DISPLACED | FREE_CELL);
@@ -130,11 +130,11 @@ impl Keys for Groups {
 }
 
 impl Groups {
-    /// The last call of a key, or [`NONE`].
+    /// The slot of a key's last record, or [`NONE`].
     #[inline(always)]
     fn find(&mut self, home: usize, tag: u8, key: u64) -> u32 {
         let group = self.groups[home];
-        if group.lanes_with(tag) == Lanes::NONE && !group.has_overflowed() {
+        if group.bytes_with(tag) == Bytes::NONE && !group.has_overflowed() {
             return NONE;
         }
         self.find_in_cells(home, tag, key)
@@ -146,17 +146,17 @@ impl Groups {
         let mut at = home;
         for _ in 0..self.max_probes() {
             // A tag matches, so a cell will be read: it must hold what was deferred.
-            if self.groups[at].lanes_with(tag) != Lanes::NONE && self.deferred_len > 0 {
+            if self.groups[at].bytes_with(tag) != Bytes::NONE && self.deferred_len > 0 {
                 self.flush();
             }
             let group = self.groups[at];
             self.count_probe();
-            for lane in group.lanes_with(tag) {
+            for byte in group.bytes_with(tag) {
                 self.count_probe();
-                let [low, middle, high] = self.cells[cell_index((8 * at + lane) as u32)];
-                let call = u32::from_le_bytes([low, middle, high, 0]);
-                if self.entries[call as usize].key() == key {
-                    return call;
+                let [low, middle, high] = self.cells[cell_index((8 * at + byte) as u32)];
+                let slot = u32::from_le_bytes([low, middle, high, 0]);
+                if self.entries[slot as usize].key() == key {
+                    return slot;
                 }
             }
             if !group.has_overflowed() {
@@ -167,45 +167,45 @@ impl Groups {
         self.map.get(&key).copied().unwrap_or(NONE)
     }
 
-    /// Inserts a call whose key is not in the table: into the first of the key's groups that has a free cell.
+    /// Inserts a record whose key is not in the table: into the first of the key's groups that has a free cell.
     #[inline(always)]
-    fn insert(&mut self, home: usize, tag: u8, call: u32) {
+    fn insert(&mut self, home: usize, tag: u8, slot: u32) {
         let cell = match self.groups[home].insert(tag) {
-            Some(lane) => (8 * home + lane) as u32,
-            None => self.insert_displaced(home, tag, call),
+            Some(byte) => (8 * home + byte) as u32,
+            None => self.insert_displaced(home, tag, slot),
         };
-        self.entries[call as usize].link = cell;
+        self.entries[slot as usize].link = cell;
         if cell != IN_MAP {
             self.occupied += 1;
-            self.defer(call);
+            self.defer(slot);
         }
     }
 
-    /// Inserts a call whose home group is full. Each group that it is displaced from counts it.
+    /// Inserts a record whose home group is full. Each group that it is displaced from counts it.
     #[inline(never)]
-    fn insert_displaced(&mut self, home: usize, tag: u8, call: u32) -> u32 {
+    fn insert_displaced(&mut self, home: usize, tag: u8, slot: u32) -> u32 {
         let mut at = home;
         for _ in 1..self.max_probes() {
             self.groups[at].add_overflow(1);
             at = self.next_group(at);
             self.count_probe();
-            if let Some(lane) = self.groups[at].insert(tag) {
-                return (8 * at + lane) as u32 | DISPLACED;
+            if let Some(byte) = self.groups[at].insert(tag) {
+                return (8 * at + byte) as u32 | DISPLACED;
             }
         }
         self.groups[at].add_overflow(1);
-        self.insert_in_map(call);
+        self.insert_in_map(slot);
         IN_MAP
     }
 
-    /// Takes a displaced call out of the overflow counts of the groups before its cell, or out of the map. Returns `cell`.
+    /// Takes a displaced record out of the overflow counts of the groups before its cell, or out of the map. Returns `cell`.
     #[cold]
-    fn remove_displaced(&mut self, call: u32, cell: u32) -> u32 {
-        let key = self.key(call);
+    fn remove_displaced(&mut self, slot: u32, cell: u32) -> u32 {
+        let key = self.key(slot);
         if cell == IN_MAP {
             self.map.remove(&key);
         }
-        // The table has not grown since the call was displaced, because growing inserts all calls again.
+        // The table has not grown since the record was displaced, because growing inserts all records again.
         let (mut at, _) = self.hash(key);
         for _ in 0..self.max_probes() {
             if at == (cell & !DISPLACED) as usize / 8 {
@@ -219,8 +219,8 @@ impl Groups {
     }
 
     #[cold]
-    fn insert_in_map(&mut self, call: u32) {
-        self.map.insert(self.key(call), call);
+    fn insert_in_map(&mut self, slot: u32) {
+        self.map.insert(self.key(slot), slot);
     }
 
     /// The number of groups that a lookup probes before it asks the map.
@@ -255,8 +255,8 @@ impl Groups {
                 self.occupied -= 1;
                 continue;
             }
-            // The call may have left since, and then has no cell. Or its number was reused for another call, whose write
-            // follows: that cell is written twice with the same number, which does no harm.
+            // The record may have left since, and then has no cell. Or its slot was reused for another record, whose write
+            // follows: that cell is written twice with the same slot, which does no harm.
             let cell = self.entries[write as usize].link;
             if cell != NONE {
                 self.write(cell, write);
@@ -265,20 +265,20 @@ impl Groups {
     }
 
     #[inline(always)]
-    fn write(&mut self, cell: u32, call: u32) {
-        let [low, middle, high, _] = call.to_le_bytes();
+    fn write(&mut self, cell: u32, slot: u32) {
+        let [low, middle, high, _] = slot.to_le_bytes();
         match self.cells.get_mut(cell_index(cell & !DISPLACED)) {
             Some(cell) => *cell = [low, middle, high],
-            None => self.insert_in_map(call), // `IN_MAP` is no cell's number
+            None => self.insert_in_map(slot), // `IN_MAP` is no cell's number
         }
     }
 
-    /// Flushes, which may free cells; if the table is still full, doubles the groups and inserts all calls again.
+    /// Flushes, which may free cells; if the table is still full, doubles the groups and inserts all records again.
     #[cold]
     fn make_room(&mut self) {
         self.flush();
         let groups = self.groups.len();
-        if self.occupied < CALLS_PER_GROUP * groups {
+        if self.occupied < RECORDS_PER_GROUP * groups {
             return;
         }
         self.groups.clear();
@@ -286,23 +286,23 @@ impl Groups {
         self.cells.resize(7 * self.groups.len(), [0; 3]);
         self.map.clear();
         self.occupied = 0;
-        // O6: growing takes time in proportion to the calls, but doubles the room, so it is O(1) for each insertion.
-        for call in 0..self.entries.len() as u32 {
-            if core::mem::replace(&mut self.entries[call as usize].link, NONE) != NONE {
-                let (home, tag) = self.hash(self.key(call));
-                self.insert(home, tag, call);
+        // O6: growing takes time in proportion to the records, but doubles the room, so it is O(1) for each insertion.
+        for slot in 0..self.entries.len() as u32 {
+            if core::mem::replace(&mut self.entries[slot as usize].link, NONE) != NONE {
+                let (home, tag) = self.hash(self.key(slot));
+                self.insert(home, tag, slot);
             }
         }
     }
 
     #[cold]
-    fn make_entry(&mut self, call: u32) -> &mut Entry {
-        let call = call as usize;
-        self.entries.resize(self.entries.len().max(call + 1), Entry { key: [0; 2], link: NONE });
-        &mut self.entries[call]
+    fn make_entry(&mut self, slot: u32) -> &mut Entry {
+        let slot = slot as usize;
+        self.entries.resize(self.entries.len().max(slot + 1), Entry { key: [0; 2], link: NONE });
+        &mut self.entries[slot]
     }
 
-    /// The home group of a key, and its tag: neither 0, which is [`FREE`], nor 1 (see [`Group::lanes_with`]).
+    /// The home group of a key, and its tag: neither 0, which is [`FREE`], nor 1 (see [`Group::bytes_with`]).
     ///
     /// Both come from the higher 32 bits, the group from their top and the tag from their bottom. There are at most 2^22
     /// groups, so the two hardly depend on each other.
@@ -319,13 +319,13 @@ impl Groups {
     }
 }
 
-/// The index of a cell in the table. A cell's number is eight times its group plus its lane, and each group has seven lanes.
+/// The index of a cell in the table. A cell's number is eight times its group plus the byte of its tag, and each group has seven tags.
 #[inline(always)]
 fn cell_index(cell: u32) -> usize {
     (cell - cell / 8) as usize
 }
 
-/// The tags of seven cells, a byte each. The highest byte is the overflow count: how many calls were displaced from or past
+/// The tags of seven cells, a byte each. The highest byte is the overflow count: how many records were displaced from or past
 /// this group, because it was full. At 255 the count stays until the table grows, since it no longer knows its true value.
 #[derive(Clone, Copy, Debug)]
 struct Group(u64);
@@ -337,31 +337,31 @@ const FREE: u8 = 0;
 const ONES: u64 = 0x0001_0101_0101_0101;
 
 impl Group {
-    /// The lanes with this tag.
+    /// The bytes that hold this tag.
     ///
-    /// The subtraction borrows from lane to lane, so lanes above the first match may be reported although their tags differ
-    /// from `tag` in the lowest bit. A lookup compares keys anyway; a search for [`FREE`] must be exact, so no call has the
+    /// The subtraction borrows from byte to byte, so bytes above the first match may be reported although their tags differ
+    /// from `tag` in the lowest bit. A lookup compares keys anyway; a search for [`FREE`] must be exact, so no record has the
     /// tag 1.
     #[inline(always)]
-    fn lanes_with(self, tag: u8) -> Lanes {
+    fn bytes_with(self, tag: u8) -> Bytes {
         let different = self.0 ^ (u64::from(tag) * ONES);
-        Lanes(different.wrapping_sub(ONES) & !different & (ONES << 7))
+        Bytes(different.wrapping_sub(ONES) & !different & (ONES << 7))
     }
 
-    /// Writes the tag of a call into the first free lane, if there is one, and returns that lane.
+    /// Writes a tag into the first free byte, if there is one, and returns that byte's number.
     #[inline(always)]
     fn insert(&mut self, tag: u8) -> Option<usize> {
-        let lane = self.lanes_with(FREE).next()?;
-        self.0 |= u64::from(tag) << (8 * lane);
-        Some(lane)
+        let byte = self.bytes_with(FREE).next()?;
+        self.0 |= u64::from(tag) << (8 * byte);
+        Some(byte)
     }
 
     #[inline(always)]
-    fn remove(&mut self, lane: usize) {
-        self.0 &= !(0xff << (8 * lane));
+    fn remove(&mut self, byte: usize) {
+        self.0 &= !(0xff << (8 * byte));
     }
 
-    /// Returns true if calls were displaced from or past this group, so that a lookup has to probe the next one.
+    /// Returns true if records were displaced from or past this group, so that a lookup has to probe the next one.
     #[inline(always)]
     fn has_overflowed(self) -> bool {
         self.0 >> 56 != 0
@@ -369,30 +369,30 @@ impl Group {
 
     /// Adds to the overflow count, unless it is saturated.
     #[cold]
-    fn add_overflow(&mut self, calls: i64) {
+    fn add_overflow(&mut self, records: i64) {
         if self.0 >> 56 != 0xff {
-            self.0 = self.0.wrapping_add_signed(calls << 56);
+            self.0 = self.0.wrapping_add_signed(records << 56);
         }
     }
 }
 
-/// A set of lanes: the highest bit of each one's byte.
+/// A set of bytes of a word: the highest bit of each.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Lanes(u64);
+struct Bytes(u64);
 
-impl Lanes {
+impl Bytes {
     const NONE: Self = Self(0);
 }
 
-impl Iterator for Lanes {
+impl Iterator for Bytes {
     type Item = usize;
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
         // `x & (x - 1)` clears the lowest bit that is set, and leaves an empty set empty.
-        let lane = (self.0 != 0).then(|| self.0.trailing_zeros() as usize / 8);
+        let byte = (self.0 != 0).then(|| self.0.trailing_zeros() as usize / 8);
         self.0 &= self.0.wrapping_sub(1);
-        lane
+        byte
     }
 }
 
@@ -409,9 +409,9 @@ mod tests {
         for spread in [1, 1 << 20, 1 << 32, 1 << 50, (1 << 32) + 1] {
             let mut keys = Groups::EMPTY;
             let mut tags = BTreeSet::new();
-            for call in 0..4096 {
-                let key = u64::from(call) * spread;
-                keys.replace_last(key, call);
+            for slot in 0..4096 {
+                let key = u64::from(slot) * spread;
+                keys.replace_last(key, slot);
                 tags.insert(keys.hash(key).1);
             }
             assert!(tags.len() > 150, "{} tags for 4096 keys, {spread} apart", tags.len());
@@ -421,39 +421,42 @@ mod tests {
         }
     }
 
-    // O6: cells of calls that have left are reused, and overflow counts return to zero.
+    // O6: cells of records that have left are reused, and overflow counts return to zero.
     #[test]
-    fn a_table_does_not_grow_with_the_calls_that_went_through() {
+    fn a_table_does_not_grow_with_the_records_that_went_through() {
         let mut keys = Groups::EMPTY;
         let (mut key, mut displaced) = (1_u64, 0);
-        for call in 0..100_000 {
+        for record in 0..100_000 {
             key = key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             assert_eq!(keys.replace_last(key, 100), NONE);
             displaced += u32::from(keys.entries[100].link & DISPLACED != 0);
-            assert_eq!(keys.replace_last(key, call % 100), 100);
-            keys.remove_last((call + 1) % 100);
+            assert_eq!(keys.replace_last(key, record % 100), 100);
+            keys.remove_last((record + 1) % 100);
         }
         assert!(displaced > 100, "{displaced} of 100,000 were displaced");
         assert_eq!(keys.groups.len(), 32);
-        (0..100).for_each(|call| keys.remove_last(call));
+        (0..100).for_each(|slot| keys.remove_last(slot));
         keys.flush();
         assert!(keys.occupied == 0 && keys.groups.iter().all(|group| group.0 == 0));
     }
 
-    // O6: a table at its load factor still flushes in batches, not once a call.
+    // O6: a table at its load factor still flushes in batches, not once a record.
     #[test]
     fn a_full_table_flushes_seldom() {
         for window in [64, 100, 1024, 4096] {
             let mut keys = Groups::EMPTY;
             let (mut key, mut flushes, mut waiting) = (1_u64, 0, 0);
-            for call in 0..100_000 {
-                keys.remove_last(call % window);
+            for record in 0..100_000 {
+                keys.remove_last(record % window);
                 key = key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                keys.replace_last(key, call % window);
+                keys.replace_last(key, record % window);
                 flushes += u32::from(keys.deferred_len != waiting + 2);
                 waiting = keys.deferred_len;
             }
-            assert!(flushes < 100_000 / 5, "{flushes} flushes for 100,000 calls, {window} at once");
+            assert!(
+                flushes < 100_000 / 5,
+                "{flushes} flushes for 100,000 records, {window} at once"
+            );
         }
     }
 
@@ -461,15 +464,15 @@ mod tests {
     #[test]
     fn a_saturated_overflow_count_stays_saturated() {
         let mut keys = Groups::EMPTY;
-        let key = |call| unmix(1 << 32 | u64::from(call));
-        for call in 0..600 {
-            assert_eq!(keys.replace_last(key(call), call), NONE);
+        let key = |slot| unmix(1 << 32 | u64::from(slot));
+        for slot in 0..600 {
+            assert_eq!(keys.replace_last(key(slot), slot), NONE);
         }
         assert_eq!(keys.groups[0].0 >> 56, 255);
-        (0..600).for_each(|call| keys.remove_last(call));
-        for call in 0..600 {
-            assert_eq!(keys.replace_last(key(call), call), NONE);
-            assert_eq!(keys.replace_last(key(call), 1000 + call), call);
+        (0..600).for_each(|slot| keys.remove_last(slot));
+        for slot in 0..600 {
+            assert_eq!(keys.replace_last(key(slot), slot), NONE);
+            assert_eq!(keys.replace_last(key(slot), 1000 + slot), slot);
         }
     }
 
@@ -486,14 +489,14 @@ mod tests {
         ];
         for key in keys_of {
             let mut keys = Groups::EMPTY;
-            (0..WINDOW).for_each(|call| _ = keys.replace_last(key(call), call));
+            (0..WINDOW).for_each(|slot| _ = keys.replace_last(key(slot), slot));
             for number in WINDOW..3 * WINDOW {
                 keys.probes = 0;
                 keys.remove_last(number % WINDOW);
                 assert_eq!(keys.replace_last(key(number), number % WINDOW), NONE);
                 assert!(keys.probes <= MOST, "{} probes for number {number}", keys.probes);
             }
-            (0..WINDOW).for_each(|call| keys.remove_last(call));
+            (0..WINDOW).for_each(|slot| keys.remove_last(slot));
             keys.flush();
             assert!(keys.occupied == 0 && keys.map.is_empty());
         }
@@ -504,9 +507,9 @@ mod tests {
     fn a_lookup_ends_where_all_groups_have_overflowed() {
         let mut keys = Groups::EMPTY;
         let key = |group: u64, number| unmix(group << 63 | u64::from(number));
-        (0..8).for_each(|call| _ = keys.replace_last(key(0, call), call));
-        (0..7).for_each(|call| keys.remove_last(call));
-        (0..7).for_each(|call| _ = keys.replace_last(key(1, call), call));
+        (0..8).for_each(|slot| _ = keys.replace_last(key(0, slot), slot));
+        (0..7).for_each(|slot| keys.remove_last(slot));
+        (0..7).for_each(|slot| _ = keys.replace_last(key(1, slot), slot));
         assert!(keys.groups.len() == 2 && keys.groups.iter().all(|group| group.has_overflowed()));
         keys.occupied = 0; // so that it does not grow
         assert_eq!(keys.replace_last(key(0, 8), 8), NONE);

@@ -1,42 +1,43 @@
-//! Key tables: they find the last call of each key.
+//! Key tables: they find the last record of each key.
 //!
 //! A key is 64 bits, which the caller has hashed it to. Two keys with the same bits share one order, which
 //! is stricter than promised and does no harm (O3); so no table stores anything but the bits.
 
-mod chains;
+mod buckets;
 #[cfg(feature = "alloc")]
 mod groups;
 
-pub(crate) use self::chains::Chains;
+pub(crate) use self::buckets::Buckets;
 #[cfg(feature = "alloc")]
 pub(crate) use self::groups::Groups;
 use crate::storage::AutoTraits;
 use crate::storage::NONE;
 
-/// The keys of the calls in flight, and the last call of each key. Calls are numbers below the storage's capacity.
+/// The keys of the records in flight, and the last record of each key. A record is named by its slot, a number below the storage's
+/// capacity.
 #[doc(hidden)]
 #[allow(unreachable_pub)]
 pub trait Keys: AutoTraits {
     const EMPTY: Self;
 
-    /// The key of a call in flight; 0 in a table without keys.
-    fn key(&self, call: u32) -> u64;
+    /// The key of a record in flight; 0 in a table without keys.
+    fn key(&self, slot: u32) -> u64;
 
-    /// Stores the key of a call where the order is not by key, because a checkpoint can be split by it (K8).
-    fn note(&mut self, call: u32, key: u64);
+    /// Stores the key of a record where the order is not by key, because a checkpoint can be split by it (K8).
+    fn note(&mut self, slot: u32, key: u64);
 
-    /// Makes `call` the last one of `key`. Returns the previous last one, or [`NONE`].
-    fn replace_last(&mut self, key: u64, call: u32) -> u32;
+    /// Makes the record in `slot` the last one of `key`. Returns the slot of the previous last one, or [`NONE`].
+    fn replace_last(&mut self, key: u64, slot: u32) -> u32;
 
-    /// Removes `call` from the table, if it is the last one of its key.
-    fn remove_last(&mut self, call: u32);
+    /// Removes the record in `slot` from the table, if it is the last one of its key.
+    fn remove_last(&mut self, slot: u32);
 }
 
-/// The entry of a call. The key is stored in halves, so that the entry takes 12 bytes and no padding.
+/// The entry of a slot. The key is stored in halves, so that the entry takes 12 bytes and no padding.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key: [u32; 2],
-    /// The call's place in the table; each table defines its meaning.
+    /// The record's position in the table; each table defines its meaning.
     link: u32,
 }
 
@@ -118,17 +119,17 @@ mod tests {
     }
 
     fn check_all(keys: u64, key: impl Fn(u64) -> u64) {
-        check::<Chains<1>>(1, keys, &key);
-        check::<Chains<40>>(40, keys, &key);
+        check::<Buckets<1>>(1, keys, &key);
+        check::<Buckets<40>>(40, keys, &key);
         #[cfg(feature = "alloc")]
-        for calls in [1, 9, 40, 700] {
-            check::<Groups>(calls, keys, &key);
+        for slots in [1, 9, 40, 700] {
+            check::<Groups>(slots, keys, &key);
         }
     }
 
-    /// Runs random insertions and removals: at most `calls` at a time, each with one of `keys` keys. The window fills and
+    /// Runs random insertions and removals: at most `slots` records at a time, each with one of `keys` keys. The window fills and
     /// empties in turn.
-    fn check<K: Keys>(calls: u32, keys: u64, key: impl Fn(u64) -> u64) {
+    fn check<K: Keys>(slots: u32, keys: u64, key: impl Fn(u64) -> u64) {
         let mut random = keys;
         let mut next = |below: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -136,25 +137,25 @@ mod tests {
         };
         let mut table = K::EMPTY;
         let mut model = BTreeMap::new();
-        let (mut vacant, mut used): (Vec<u32>, Vec<u32>) = ((0..calls).collect(), Vec::new());
+        let (mut vacant, mut used): (Vec<u32>, Vec<u32>) = ((0..slots).collect(), Vec::new());
         let mut come = true;
         for _ in 0..10_000 {
-            come = if next(2 * u64::from(calls)) == 0 { !come } else { come };
+            come = if next(2 * u64::from(slots)) == 0 { !come } else { come };
             if !vacant.is_empty() && (used.is_empty() || (next(4) != 0) == come) {
-                let call = vacant.swap_remove(next(vacant.len() as u64) as usize);
+                let slot = vacant.swap_remove(next(vacant.len() as u64) as usize);
                 let key = key(next(keys));
-                let before = model.insert(key, call).unwrap_or(NONE);
-                assert_eq!(table.replace_last(key, call), before, "{calls} calls, {keys} keys");
-                assert_eq!(table.key(call), key);
-                used.push(call);
+                let before = model.insert(key, slot).unwrap_or(NONE);
+                assert_eq!(table.replace_last(key, slot), before, "{slots} slots, {keys} keys");
+                assert_eq!(table.key(slot), key);
+                used.push(slot);
             } else {
-                let call = used.swap_remove(next(used.len() as u64) as usize);
-                let key = table.key(call);
-                if model.get(&key) == Some(&call) {
+                let slot = used.swap_remove(next(used.len() as u64) as usize);
+                let key = table.key(slot);
+                if model.get(&key) == Some(&slot) {
                     model.remove(&key);
                 }
-                table.remove_last(call);
-                vacant.push(call);
+                table.remove_last(slot);
+                vacant.push(slot);
             }
         }
     }
