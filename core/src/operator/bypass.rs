@@ -51,7 +51,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// A record comes and leaves at once, with the result of its first attempt. It took no time.
     #[inline(always)]
     pub(crate) fn bypass(&mut self, input: C::Input, result: ResultOf<C>) -> OutcomeOf<C> {
-        self.credit(&result);
+        self.pay_retry_budget(&result);
         self.ids.advance();
         self.counters.attempts += 1;
         self.counters.call_time.record_span(Span::ZERO);

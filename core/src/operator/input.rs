@@ -4,7 +4,7 @@ use super::Operator;
 use super::attempt::{Attempt, PushError};
 use super::call::Call;
 use super::ending::{Overtaking, Phase};
-use super::order::Control;
+use super::order::QueuedControl;
 use crate::element::{Barrier, BarrierMode, StreamElement};
 use crate::policy::{GivenKey, KeySelector};
 use crate::storage::{Queue as _, Storage};
@@ -186,8 +186,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return Err(self.refused(element));
         }
         let control = match element {
-            StreamElement::Watermark(timestamp) => Control::Watermark(timestamp),
-            StreamElement::Status(status) => Control::Status(status),
+            StreamElement::Watermark(timestamp) => QueuedControl::Watermark(timestamp),
+            StreamElement::Status(status) => QueuedControl::Status(status),
             StreamElement::Barrier(barrier) if barrier.mode == BarrierMode::Snapshot => {
                 return self.push_snapshot_barrier(barrier);
             }
@@ -196,7 +196,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                     self.put_empty_section(&mut barrier);
                 }
                 let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
-                Control::Barrier(barrier, deadline)
+                QueuedControl::Barrier(barrier, deadline)
             }
             record @ StreamElement::Record { .. } => return Err(PushError::Full(record)),
         };

@@ -18,7 +18,7 @@ use crate::time::{Instant, Timestamp};
 
 /// A control element that keeps its position among the records.
 #[derive(Debug)]
-pub(super) enum Control {
+pub(super) enum QueuedControl {
     Watermark(Timestamp),
     Status(Status),
     /// A barrier that drains, and the instant at which its checkpoint fails if it has not left by then.
@@ -27,7 +27,7 @@ pub(super) enum Control {
     Failed,
 }
 
-impl Control {
+impl QueuedControl {
     /// Whether a snapshot holds it. A barrier belongs to the checkpoint it carries, not to another.
     pub(super) fn is_saved(&self) -> bool {
         matches!(self, Self::Watermark(_) | Self::Status(_))
@@ -55,7 +55,7 @@ pub(super) struct OutputOrder<S: Storage> {
     /// Its number. Segments count up and wrap around.
     front_number: u32,
     /// Each control element, with the segment behind it.
-    behind: S::Controls<(Control, Segment)>,
+    behind: S::Controls<(QueuedControl, Segment)>,
     /// When the first of the barriers with a time limit fails.
     drain_deadline: Option<Instant>,
 }
@@ -156,10 +156,14 @@ impl<S: Storage> OutputOrder<S> {
 
     /// Puts a control element at the end. At the bound two adjacent watermarks merge; any other
     /// element comes back (C3).
-    pub(super) fn push_control(&mut self, control: Control, bound: usize) -> Result<(), Control> {
+    pub(super) fn push_control(
+        &mut self,
+        control: QueuedControl,
+        bound: usize,
+    ) -> Result<(), QueuedControl> {
         if self.behind.len() < bound {
             let deadline = match &control {
-                Control::Barrier(_, deadline) => *deadline,
+                QueuedControl::Barrier(_, deadline) => *deadline,
                 _ => None,
             };
             self.behind.push_back((control, Segment::EMPTY)).map_err(|(control, _)| control)?;
@@ -167,7 +171,7 @@ impl<S: Storage> OutputOrder<S> {
             return Ok(());
         }
         match (self.behind.back_mut(), &control) {
-            (Some((Control::Watermark(last), segment)), Control::Watermark(new))
+            (Some((QueuedControl::Watermark(last), segment)), QueuedControl::Watermark(new))
                 if segment.records == 0 =>
             {
                 *last = (*last).max(*new);
@@ -256,13 +260,13 @@ impl<S: Storage> OutputOrder<S> {
     /// Takes the next control element that may leave. `None` if there is none, or a record leaves before it: so no record
     /// is later than the watermark that it came before (O5).
     #[inline(never)] // the less frequent way out of a function that is inlined
-    pub(super) fn pop_control(&mut self) -> Option<Control> {
+    pub(super) fn pop_control(&mut self) -> Option<QueuedControl> {
         if self.front.records > 0 {
             return None;
         }
         let (control, segment) = self.behind.pop_front()?;
         self.begin(segment);
-        if matches!(control, Control::Barrier(_, Some(_))) {
+        if matches!(control, QueuedControl::Barrier(_, Some(_))) {
             self.drain_deadline = self.first_drain_deadline();
         }
         Some(control)
@@ -289,10 +293,10 @@ impl<S: Storage> OutputOrder<S> {
         }
         for index in 0..self.behind.len() {
             let Some((control, _)) = self.behind.get_mut(index) else { break };
-            if matches!(control, Control::Barrier(_, Some(deadline)) if *deadline <= now) {
-                let late = core::mem::replace(control, Control::Failed);
+            if matches!(control, QueuedControl::Barrier(_, Some(deadline)) if *deadline <= now) {
+                let late = core::mem::replace(control, QueuedControl::Failed);
                 self.drain_deadline = self.first_drain_deadline();
-                let Control::Barrier(mut barrier, _) = late else { break };
+                let QueuedControl::Barrier(mut barrier, _) = late else { break };
                 barrier.checkpoint.fail(CheckpointError::DrainTimedOut);
                 return Some(barrier);
             }
@@ -301,15 +305,15 @@ impl<S: Storage> OutputOrder<S> {
     }
 
     fn first_drain_deadline(&self) -> Option<Instant> {
-        let deadline = |control: &Control| match control {
-            Control::Barrier(_, deadline) => *deadline,
+        let deadline = |control: &QueuedControl| match control {
+            QueuedControl::Barrier(_, deadline) => *deadline,
             _ => None,
         };
         self.behind.iter().filter_map(|(control, _)| deadline(control)).min()
     }
 
     /// The control elements in order, each with the number of the segment behind it.
-    pub(super) fn control_elements(&self) -> impl Iterator<Item = (u32, &Control)> {
+    pub(super) fn control_elements(&self) -> impl Iterator<Item = (u32, &QueuedControl)> {
         let number = move |index: usize| self.front_number.wrapping_add(1 + index as u32);
         self.behind.iter().enumerate().map(move |(index, (control, _))| (number(index), control))
     }

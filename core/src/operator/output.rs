@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::Operator;
 use super::call::{Call, OutcomeOf};
-use super::order::Control;
+use super::order::QueuedControl;
 use crate::element::{Status, StreamElement};
 use crate::outcome::Outcome;
 use crate::storage::{Queue as _, Storage};
@@ -67,7 +67,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 }
             }
             match self.order.pop_control()? {
-                Control::Failed => {}
+                QueuedControl::Failed => {}
                 control => return self.emit_control(control),
             }
         }
@@ -108,11 +108,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// A control element leaves.
-    pub(super) fn emit_control(&mut self, control: Control) -> Option<StreamElement<OutcomeOf<C>>> {
+    pub(super) fn emit_control(
+        &mut self,
+        control: QueuedControl,
+    ) -> Option<StreamElement<OutcomeOf<C>>> {
         match &control {
-            Control::Watermark(timestamp) => self.event_time.watermark = Some(*timestamp),
-            Control::Status(status) => self.event_time.idle = *status == Status::Idle,
-            Control::Barrier(..) | Control::Failed => {}
+            QueuedControl::Watermark(timestamp) => self.event_time.watermark = Some(*timestamp),
+            QueuedControl::Status(status) => self.event_time.idle = *status == Status::Idle,
+            QueuedControl::Barrier(..) | QueuedControl::Failed => {}
         }
         control.into_element()
     }

@@ -30,7 +30,7 @@ use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::{NONE, Storage};
 use crate::time::{Instant, Span, Timestamp};
 
-/// A slot for one record in flight.
+/// The contents of a slot: a record in flight and its call, or nothing (`Vacant`).
 pub(super) struct Record<C: Call> {
     pub(super) input: Option<C::Input>,
     /// The call's result. A completed call without one leaves without an outcome.
@@ -444,24 +444,24 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return Ended::Attempt;
         }
         let has_failed = result.is_err();
-        self.credit(&result);
+        self.pay_retry_budget(&result);
         self.deadlines.cancel(slot);
         self.records.at(slot).complete(self.now, result, &mut self.counters);
         self.call_done(slot);
         if has_failed && self.check_failure(slot) { Ended::Job } else { Ended::Call }
     }
 
-    /// A call that succeeds pays into the retry budget (R7).
+    /// Pays into the retry budget for a call that has succeeded (R7).
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn credit(&mut self, result: &ResultOf<C>) {
-        if let (Some(budget), Ok(_)) = (&mut self.budget, result) {
-            budget.deposit();
+    pub(super) fn pay_retry_budget(&mut self, result: &ResultOf<C>) {
+        if let (Some(retry_budget), Ok(_)) = (&mut self.retry_budget, result) {
+            retry_budget.deposit();
         }
     }
 
     fn may_retry(&mut self) -> bool {
         self.ending.phase != Phase::LastAttempts
-            && self.budget.as_mut().is_none_or(RetryBudget::withdraw)
+            && self.retry_budget.as_mut().is_none_or(RetryBudget::withdraw)
     }
 
     fn back_off(&mut self, slot: u32, until: Instant) {

@@ -6,7 +6,7 @@ mod schedule;
 use core::time::Duration;
 
 pub use self::budget::RetryBudget;
-pub use self::schedule::{Exponential, Fixed as FixedSchedule, Schedule};
+pub use self::schedule::{Exponential, FixedSchedule, Schedule};
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
 use crate::policy::ConfigError;

@@ -6,7 +6,7 @@ use crate::function::AttemptInfo;
 use crate::policy::ConfigError;
 use crate::time::Span;
 
-/// The delay after each attempt, as a pure function of the attempt (R1): [`FixedSchedule`](crate::FixedSchedule) or
+/// The delay after each attempt, as a pure function of the attempt (R1): [`FixedSchedule`] or
 /// [`Exponential`].
 ///
 /// Sealed, because only [`Retry`](crate::Retry) uses it, with these two. For delays of your own implement
@@ -47,23 +47,23 @@ pub trait Schedule: sealed::Sealed {
 mod sealed {
     pub trait Sealed {}
 
-    impl Sealed for super::Fixed {}
+    impl Sealed for super::FixedSchedule {}
     impl Sealed for super::Exponential {}
 }
 
 /// The same delay after every attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Fixed {
+pub struct FixedSchedule {
     delay: Duration,
 }
 
-impl Fixed {
+impl FixedSchedule {
     pub(super) const fn new(delay: Duration) -> Self {
         Self { delay }
     }
 }
 
-impl Schedule for Fixed {
+impl Schedule for FixedSchedule {
     fn delay(&self, _attempt: AttemptInfo) -> Duration {
         self.delay
     }

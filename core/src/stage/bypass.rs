@@ -100,8 +100,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// Gives a slot to a record that cannot bypass the slots. Its first attempt is running, or has ended and another one is wanted.
     ///
-    /// A request may also say that it is pending because the task's ration of polls is spent, on a runtime that has one. It has
-    /// asked to be woken then, and the next turn polls it with that ration suspended.
+    /// A request may also answer `Pending` because its task's budget of polls is spent, on a runtime that has one. It has
+    /// asked to be woken then, and the next turn polls it with that budget suspended.
     #[cold]
     #[inline(never)]
     fn take_slot(

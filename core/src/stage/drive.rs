@@ -23,8 +23,8 @@ pub(super) trait Sink<J: Job, T: Timer, S: StageStorage> {
     fn deliver(&mut self, stage: Pin<&mut Stage<J, T, S>>, cx: &mut Context<'_>) -> Delivered;
 
     /// The state of the consumer.
-    fn consumer(&self) -> Consumer {
-        Consumer::Free
+    fn consumer(&self) -> ConsumerState {
+        ConsumerState::Free
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) enum Delivered {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Consumer {
+pub(super) enum ConsumerState {
     Free,
     /// It works at an element, and wakes the task when it is done.
     Busy,
@@ -75,10 +75,10 @@ where
         let delivered = sink.deliver(stage.as_mut(), cx);
         match (turn, delivered, sink.consumer()) {
             (_, Delivered::All, _) => return Poll::Ready(Driven::Delivered),
-            (Turn::End, _, Consumer::Busy) => return Poll::Pending,
+            (Turn::End, _, ConsumerState::Busy) => return Poll::Pending,
             (Turn::End, _, _) => return Poll::Ready(Driven::End),
             #[cfg(feature = "alloc")]
-            (Turn::Idle, _, Consumer::Gone) => return Poll::Ready(Driven::End),
+            (Turn::Idle, _, ConsumerState::Gone) => return Poll::Ready(Driven::End),
             (turn, Delivered::Nothing, _) if K::IN_PLACE || turn == Turn::Idle => {
                 stage.end_poll(turn, cx);
                 return Poll::Pending;

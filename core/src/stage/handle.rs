@@ -45,19 +45,19 @@ type Number = core::sync::atomic::AtomicUsize;
 /// ```
 #[derive(Clone)]
 pub struct StageHandle {
-    control: Arc<Control>,
+    controls: Arc<Controls>,
     stage: Waker,
 }
 
 impl StageHandle {
-    pub(crate) fn new(control: Arc<Control>, stage: Waker) -> Self {
-        Self { control, stage }
+    pub(crate) fn new(controls: Arc<Controls>, stage: Waker) -> Self {
+        Self { controls, stage }
     }
 
     /// The stage's numbers as of its last turn; the histograms and the age of the oldest record may be
     /// some 50 ms older. Reads memory and nothing else.
     pub fn metrics(&self) -> Metrics {
-        self.control.metrics()
+        self.controls.metrics()
     }
 
     /// Changes how many records may be in flight. A lower capacity takes effect as records leave.
@@ -67,8 +67,8 @@ impl StageHandle {
     /// [`ConfigError`] when it is zero, or more than the policy's
     /// [`max_capacity`](crate::AsyncWait::max_capacity).
     pub fn set_capacity(&self, capacity: usize) -> Result<(), ConfigError> {
-        check_capacity(capacity, self.control.max_capacity)?;
-        self.send(&self.control.capacity, capacity);
+        check_capacity(capacity, self.controls.max_capacity)?;
+        self.send(&self.controls.capacity, capacity);
         Ok(())
     }
 
@@ -79,13 +79,13 @@ impl StageHandle {
     /// [`ConfigError`] when it is zero.
     pub fn set_max_running(&self, attempts: usize) -> Result<(), ConfigError> {
         check_max_running(attempts)?;
-        self.send(&self.control.max_running, attempts);
+        self.send(&self.controls.max_running, attempts);
         Ok(())
     }
 
     /// Takes no more input. What is in flight finishes, its outcomes come out, and the stream ends.
     pub fn stop(&self) {
-        self.send(&self.control.stop, NO_LIMIT);
+        self.send(&self.controls.stop, NO_LIMIT);
     }
 
     /// The same within `limit` (to the millisecond, rounded up): calls that have no outcome by then fail
@@ -93,7 +93,7 @@ impl StageHandle {
     pub fn stop_within(&self, limit: Duration) {
         let millis = limit.as_nanos().div_ceil(1_000_000);
         let millis = usize::try_from(millis).unwrap_or(NO_LIMIT).min(NO_LIMIT - 2);
-        self.send(&self.control.stop, millis + 1);
+        self.send(&self.controls.stop, millis + 1);
     }
 
     fn send(&self, place: &AtomicUsize, value: usize) {
@@ -111,7 +111,7 @@ impl fmt::Debug for StageHandle {
 /// Zero stands for "no order", so a limit in milliseconds is kept one higher.
 const NO_LIMIT: usize = usize::MAX;
 
-pub(crate) struct Control {
+pub(crate) struct Controls {
     numbers: [Number; Metrics::NUMBERS],
     max_capacity: usize,
     capacity: AtomicUsize,
@@ -127,7 +127,7 @@ pub(crate) enum Command {
     Stop(Option<Duration>),
 }
 
-impl Control {
+impl Controls {
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics::from_numbers(&core::array::from_fn(|at| {
             #[allow(clippy::useless_conversion)] // not where numbers have 32 bits

@@ -95,7 +95,7 @@ pin_project! {
         run_request: J::RunRequest,
         #[pin]
         requests: S::Requests<J::Request>,
-        phase: Phase,
+        life: Life,
         failure: Option<StageError<J::Error>>,
         stop: Option<Stop>,
         pace: Pace,
@@ -106,7 +106,7 @@ pin_project! {
 
 /// How far a stage is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Life {
     /// The function is being opened.
     Opening,
     Running,
@@ -142,7 +142,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             function_woken: true,
             run_request,
             requests,
-            phase: Phase::Opening,
+            life: Life::Opening,
             failure: None,
             stop: None,
             pace: Pace::new(),
@@ -159,7 +159,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 impl<J: Job, T, S: StageStorage> Stage<J, T, S> {
     /// How the stream ended, once it has: `Err` if the function could not be opened, or a failure has ended the job.
     pub fn end(&self) -> Option<Result<(), &StageError<J::Error>>> {
-        (self.phase == Phase::Ended).then(|| self.failure.as_ref().map_or(Ok(()), Err))
+        (self.life == Life::Ended).then(|| self.failure.as_ref().map_or(Ok(()), Err))
     }
 
     /// Changes how many records may be in flight. A lower capacity takes effect as records leave (C8).

@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::drive::{Consumer, Delivered, Sink, drive};
+use super::drive::{ConsumerState, Delivered, Sink, drive};
 use super::stream::ItemOf;
 use super::{Job, Stage, StageError};
 use crate::element::StreamKind;
@@ -115,8 +115,8 @@ where
         delivered
     }
 
-    fn consumer(&self) -> Consumer {
-        if self.is_free { Consumer::Free } else { Consumer::Busy }
+    fn consumer(&self) -> ConsumerState {
+        if self.is_free { ConsumerState::Free } else { ConsumerState::Busy }
     }
 }
 

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::drive::{Consumer, Delivered, Sink, drive};
+use super::drive::{ConsumerState, Delivered, Sink, drive};
 use super::handle::Command;
 use super::ring::Outlet;
 use super::{Job, Stage, StageError, Stop};
@@ -45,7 +45,7 @@ struct RingSink<J: Job> {
 impl<J: Job, T: Timer> Sink<J, T, Heap> for RingSink<J> {
     fn listen(&mut self, mut stage: Pin<&mut Stage<J, T, Heap>>) {
         self.was_resized = false;
-        while let Some(command) = self.outlet.control().next_command() {
+        while let Some(command) = self.outlet.controls().next_command() {
             if let Command::Capacity(capacity) = command {
                 self.outlet.resize(capacity);
                 self.was_resized = true;
@@ -71,8 +71,8 @@ impl<J: Job, T: Timer> Sink<J, T, Heap> for RingSink<J> {
     }
 
     // Asked after each turn: the turn may have collected the wake-up that announces this.
-    fn consumer(&self) -> Consumer {
-        if self.outlet.is_abandoned() { Consumer::Gone } else { Consumer::Free }
+    fn consumer(&self) -> ConsumerState {
+        if self.outlet.is_abandoned() { ConsumerState::Gone } else { ConsumerState::Free }
     }
 }
 
@@ -112,7 +112,7 @@ impl<J: Job, T: Timer> Driver<J, T> {
         }
         let numbers: Metrics =
             if all { operator.metrics(now) } else { operator.quick_metrics(now) };
-        this.ring.outlet.control().publish(&numbers, all);
+        this.ring.outlet.controls().publish(&numbers, all);
     }
 }
 

@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 
 use super::pace::{Budget, Polled, Turn};
 use super::source::Pulled;
-use super::{Job, OperatorOf, Phase, Stage, StageError, Stop};
+use super::{Job, Life, OperatorOf, Stage, StageError, Stop};
 use crate::function::AsyncFunction;
 use crate::operator::{Completion, Expired, ResultOf};
 use crate::requests::{Requests, StageStorage, StageWaker, WakeEvent};
@@ -53,7 +53,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if self.stop.is_some() {
             self.as_mut().stop_input(now);
         }
-        if self.phase != Phase::Running {
+        if self.life != Life::Running {
             return self.open_or_close();
         }
         if polled != Polled::Some {
@@ -68,7 +68,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
         if self.source.is_closed() && self.operator.is_empty() {
             let this = self.as_mut().project();
-            (*this.phase, *this.function_woken) = (Phase::Closing, true);
+            (*this.life, *this.function_woken) = (Life::Closing, true);
             return self.open_or_close();
         }
         if polled == Polled::All && is_done { Turn::Idle } else { Turn::Busy }
@@ -190,31 +190,31 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[cold]
     fn open_or_close(self: Pin<&mut Self>) -> Turn {
         let mut this = self.project();
-        if *this.phase == Phase::Ended {
+        if *this.life == Life::Ended {
             return Turn::End;
         }
         if !core::mem::take(this.function_woken) {
             return Turn::Idle;
         }
         let (requests, function) = (this.requests, this.function);
-        if *this.phase == Phase::Opening {
+        if *this.life == Life::Opening {
             match requests.with_own(StageWaker::Function, |cx| function.poll_open(cx)) {
                 Poll::Pending => return Turn::Idle,
                 Poll::Ready(Ok(())) => {
-                    *this.phase = Phase::Running;
+                    *this.life = Life::Running;
                     return Turn::Busy;
                 }
                 Poll::Ready(Err(error)) => {
                     *this.failure = Some(StageError::Open(error));
                     this.source.as_mut().close();
-                    *this.phase = Phase::Closing;
+                    *this.life = Life::Closing;
                 }
             }
         }
         match requests.with_own(StageWaker::Function, |cx| function.poll_close(cx)) {
             Poll::Pending => Turn::Idle,
             Poll::Ready(()) => {
-                *this.phase = Phase::Ended;
+                *this.life = Life::Ended;
                 Turn::End
             }
         }
@@ -227,8 +227,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         this.source.as_mut().close();
         this.requests.clear();
         this.failure.get_or_insert(StageError::Failed);
-        if *this.phase == Phase::Opening {
-            *this.phase = Phase::Running; // only to hand on restored outcomes
+        if *this.life == Life::Opening {
+            *this.life = Life::Running; // only to hand on restored outcomes
         }
     }
 
@@ -247,8 +247,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             *this.stop = None;
             this.requests.as_mut().clear();
             this.operator.shut_down(now);
-            if *this.phase == Phase::Opening {
-                *this.phase = Phase::Running; // only to hand on restored outcomes
+            if *this.life == Life::Opening {
+                *this.life = Life::Running; // only to hand on restored outcomes
             }
         }
     }
@@ -262,8 +262,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             Some(Stop::Until(end)) => Some(*end),
             _ => None,
         };
-        let deadline = match this.phase {
-            Phase::Running => this.operator.poll_deadline(),
+        let deadline = match this.life {
+            Life::Running => this.operator.poll_deadline(),
             _ => None, // restored calls wait until the function is open
         };
         let deadline = deadline.into_iter().chain(stop).min();

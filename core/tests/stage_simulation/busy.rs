@@ -108,7 +108,7 @@ async fn busy() {
     .await;
 }
 
-#[test] // T6: whenever it was that the ration of the busy one ended
+#[test] // T6: at whatever request the budget of a busy turn ends
 fn a_request_that_is_ready_is_not_late_beside_a_busy_one() {
     for polls in 1..20 {
         let clock = ByHand::default();

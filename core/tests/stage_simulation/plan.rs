@@ -173,7 +173,7 @@ impl Plan {
 /// Leaves the schedules that were found to be wrong once as they were.
 const APART: u64 = 0x7275_6E01;
 
-/// From this capacity on, more than one turn's ration can be there to do.
+/// From this capacity on there can be more to do than one turn's budget allows.
 const HUGE: usize = 100;
 
 /// The settings for a stage without an allocator, and the way to run it that is nearest to `mode`.

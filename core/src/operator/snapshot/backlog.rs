@@ -4,7 +4,7 @@ use super::format::{Progress, SavedCall};
 use crate::operator::Operator;
 use crate::operator::call::{Call, ResultOf};
 use crate::operator::ending::Phase;
-use crate::operator::order::Control;
+use crate::operator::order::QueuedControl;
 use crate::outcome::Failure;
 use crate::storage::{Queue as _, Storage};
 use crate::time::Span;
@@ -13,7 +13,7 @@ use crate::time::Span;
 pub(in crate::operator) enum Saved<In, Out, E> {
     /// A record, and its result if that was kept.
     Record(In, SavedCall, Option<Result<Out, Failure<E>>>),
-    Control(Control),
+    Control(QueuedControl),
 }
 
 /// A restored element of the types `C`.

@@ -7,7 +7,7 @@ use super::format::{Entry, Header, MAGIC, Progress, SavedCall, read, split_lengt
 use crate::checkpoint::{Checkpoint, envelope};
 use crate::element::Status;
 use crate::operator::call::Call;
-use crate::operator::order::Control;
+use crate::operator::order::QueuedControl;
 use crate::operator::output::EventTime;
 use crate::operator::{Operator, RequestIds};
 use crate::policy::KeySource;
@@ -116,9 +116,9 @@ impl<'a, In, Out, E> Entries<'a, In, Out, E> {
         self.rest = rest;
         let control = match entry {
             Entry::Record(call) => return self.record(call).map(Some),
-            Entry::Watermark(timestamp) => Control::Watermark(timestamp),
-            Entry::Idle => Control::Status(Status::Idle),
-            Entry::Active => Control::Status(Status::Active),
+            Entry::Watermark(timestamp) => QueuedControl::Watermark(timestamp),
+            Entry::Idle => QueuedControl::Status(Status::Idle),
+            Entry::Active => QueuedControl::Status(Status::Active),
         };
         Ok(Some(Saved::Control(control)))
     }

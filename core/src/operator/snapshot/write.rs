@@ -11,7 +11,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Section};
 use crate::element::{Barrier, Status};
 use crate::operator::Operator;
 use crate::operator::call::Call;
-use crate::operator::order::Control;
+use crate::operator::order::QueuedControl;
 use crate::operator::record::{Record, State};
 use crate::outcome::Failure;
 use crate::storage::{Queue as _, Storage};
@@ -196,11 +196,14 @@ fn write_record<In, Out, E>(
     Ok(())
 }
 
-fn write_control(section: &mut Section<'_>, control: &Control) -> Result<(), CheckpointError> {
+fn write_control(
+    section: &mut Section<'_>,
+    control: &QueuedControl,
+) -> Result<(), CheckpointError> {
     match control {
-        Control::Watermark(timestamp) => write(section, &Entry::Watermark(*timestamp)),
-        Control::Status(Status::Idle) => write(section, &Entry::Idle),
-        Control::Status(Status::Active) => write(section, &Entry::Active),
-        Control::Barrier(..) | Control::Failed => Ok(()),
+        QueuedControl::Watermark(timestamp) => write(section, &Entry::Watermark(*timestamp)),
+        QueuedControl::Status(Status::Idle) => write(section, &Entry::Idle),
+        QueuedControl::Status(Status::Active) => write(section, &Entry::Active),
+        QueuedControl::Barrier(..) | QueuedControl::Failed => Ok(()),
     }
 }

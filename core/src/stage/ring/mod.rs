@@ -12,7 +12,7 @@ use core::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 
-use super::handle::{Control, StageHandle};
+use super::handle::{Controls, StageHandle};
 use crate::element::{StreamElement, StreamKind};
 use crate::operator::Metrics;
 use crate::runtime::JoinError;
@@ -31,10 +31,10 @@ pub(crate) fn ring<M: StreamKind, O>(
     producer: Waker,
 ) -> (Outlet<M, O>, Inlet<M, O>) {
     let (producing, consuming) = RingBuffer::new(max_capacity.saturating_mul(2));
-    let control = Arc::new(Control::new(max_capacity));
+    let controls = Arc::new(Controls::new(max_capacity));
     let (taken, consumer) = (AtomicUsize::new(0), AtomicWaker::new());
     let credit_after = AtomicUsize::new(credit_after(capacity));
-    let shared = Arc::new(Shared { taken, credit_after, consumer, control });
+    let shared = Arc::new(Shared { taken, credit_after, consumer, controls });
     let outlet = Outlet { ring: producing, given: 0, shared: Waking(Arc::clone(&shared)) };
     let producer = WakeOnDrop(producer);
     let inlet = Inlet { ring: consuming, taken: 0, told: 0, shared, producer };
@@ -52,7 +52,7 @@ struct Shared {
     /// After how many of them the producer is told.
     credit_after: AtomicUsize,
     consumer: AtomicWaker,
-    control: Arc<Control>,
+    controls: Arc<Controls>,
 }
 
 /// The producing end.
@@ -111,8 +111,8 @@ impl<M: StreamKind, O> Outlet<M, O> {
     }
 
     /// What others want of the stage, and where they read its numbers.
-    pub(crate) fn control(&self) -> &Control {
-        &self.shared.0.control
+    pub(crate) fn controls(&self) -> &Controls {
+        &self.shared.0.controls
     }
 
     /// Whether the consumer is gone.
@@ -199,13 +199,13 @@ impl<O, E, M: StreamKind, H> SpawnedStage<O, E, M, H> {
 
     /// Watches and steers the stage, from anywhere.
     pub fn handle(&self) -> StageHandle {
-        let control = Arc::clone(&self.inlet.shared.control);
-        StageHandle::new(control, self.inlet.producer.0.clone())
+        let controls = Arc::clone(&self.inlet.shared.controls);
+        StageHandle::new(controls, self.inlet.producer.0.clone())
     }
 
     /// The stage's numbers, as [`StageHandle::metrics`] tells them.
     pub fn metrics(&self) -> Metrics {
-        self.inlet.shared.control.metrics()
+        self.inlet.shared.controls.metrics()
     }
 
     /// How the stream ended, once it has: `Err` if that was before everything was through.

@@ -19,8 +19,8 @@ impl Stream for Spendthrift {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         for _ in 0..128 {
-            if let Poll::Ready(ration) = poll_proceed(cx) {
-                ration.made_progress();
+            if let Poll::Ready(permit) = poll_proceed(cx) {
+                permit.made_progress();
             }
         }
         Poll::Ready((!std::mem::replace(&mut self.0, true)).then_some(()))
@@ -28,11 +28,11 @@ impl Stream for Spendthrift {
 }
 
 #[test] // T6
-fn a_request_that_is_ready_passes_whatever_is_left_of_the_ration() {
+fn a_request_that_is_ready_passes_whatever_is_left_of_the_budget() {
     let ask = |(): &()| {
         poll_fn(|cx| {
-            poll_proceed(cx).map(|ration| {
-                ration.made_progress();
+            poll_proceed(cx).map(|permit| {
+                permit.made_progress();
                 Ok::<_, ()>(7)
             })
         })
@@ -53,14 +53,14 @@ fn a_request_that_is_ready_passes_whatever_is_left_of_the_ration() {
 }
 
 /// A stream of numbers that uses the task's budget.
-struct Rationed(u32);
+struct Budgeted(u32);
 
-impl Stream for Rationed {
+impl Stream for Budgeted {
     type Item = u32;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
-        poll_proceed(cx).map(|ration| {
-            ration.made_progress();
+        poll_proceed(cx).map(|permit| {
+            permit.made_progress();
             self.0 += 1;
             Some(self.0)
         })
@@ -68,16 +68,16 @@ impl Stream for Rationed {
 }
 
 #[test] // L5: a neighbour in the same task that always uses up the budget
-fn a_source_is_not_starved_of_the_ration() {
+fn a_source_is_not_starved_of_the_budget() {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let ask = |number: &u32| ready(Ok::<u32, ()>(*number));
-        let stage = Rationed(0).async_wait(AsyncWait::ordered(16), ask).in_place(Tokio);
+        let stage = Budgeted(0).async_wait(AsyncWait::ordered(16), ask).in_place(Tokio);
         let mut stage = pin!(stage.expect("a stage"));
         let (mut polls, mut outcomes) = (0, 0);
         poll_fn(|cx| {
-            while let Poll::Ready(ration) = poll_proceed(cx) {
-                ration.made_progress();
+            while let Poll::Ready(permit) = poll_proceed(cx) {
+                permit.made_progress();
             }
             for _ in 0..100 {
                 outcomes += u32::from(stage.as_mut().poll_next(cx).is_ready());
