@@ -471,7 +471,7 @@ fn a_timeout_with_a_fallback_is_no_failure() {
     assert_nothing_goes_on(&desk, 2);
 }
 
-#[test] // F6: records that bypass the operator
+#[test] // F6: records that bypass the slots
 fn a_fatal_failure_on_the_bypass_is_the_last_output() {
     let pulled = Cell::new(0);
     let numbers = futures_lite::stream::iter(1..).map_records_seen(&pulled);

@@ -327,7 +327,7 @@ fn ready_requests_do_not_time_out_however_many_there_are() {
 fn a_stage_with_endless_work_yields() {
     gives_way(Fixed::<8>, 8 * 2);
     #[cfg(feature = "alloc")]
-    gives_way(inflight_core::Heap, 8 * 32); // records bypass the operator, 32 at a time
+    gives_way(inflight_core::Heap, 8 * 32); // records bypass the slots, 32 at a time
 }
 
 /// Asserts that the stage yields after `outcomes` outcomes.

@@ -45,7 +45,7 @@ pub(super) enum ConsumerState {
     /// It works at an element, and wakes the task when it is done.
     Busy,
     /// Nobody takes outputs any more.
-    #[cfg(feature = "alloc")] // the driver on a task
+    #[cfg(feature = "alloc")] // a consumer of its own: the stage is on a task
     Gone,
 }
 

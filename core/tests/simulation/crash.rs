@@ -5,7 +5,7 @@ use inflight_core::{
 };
 
 use crate::features;
-use crate::model::{Control, Express, Model, Output, Saved};
+use crate::model::{Control, Model, Output, Overtaking, Saved};
 use crate::setup::{Setup, Storage};
 use crate::subject::{NAME, Subject};
 use crate::world::{SavedPoint, World, said_ok, same};
@@ -14,11 +14,11 @@ use crate::world::{SavedPoint, World, said_ok, same};
 pub(crate) fn barrier(barrier: &Barrier) -> Output {
     let id = barrier.checkpoint.id().0;
     match barrier.mode {
-        BarrierMode::Snapshot => Output::Express(Express::Snapshot(id)),
+        BarrierMode::Snapshot => Output::Overtaking(Overtaking::Snapshot(id)),
         BarrierMode::Drain
             if barrier.checkpoint.failure() == Err(CheckpointError::DrainTimedOut) =>
         {
-            Output::Express(Express::FailedDrain(id))
+            Output::Overtaking(Overtaking::FailedDrain(id))
         }
         BarrierMode::Drain => Output::Control(Control::Drain(id)),
     }

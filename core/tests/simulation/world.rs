@@ -9,7 +9,7 @@ use inflight_core::{
 };
 
 use crate::ledger::{Ledger, Passed, Point};
-use crate::model::{self, Control, Express, Input, Model, Output, Saved};
+use crate::model::{self, Control, Input, Model, Output, Overtaking, Saved};
 use crate::script::{Choice, Step};
 use crate::setup::Setup;
 use crate::subject::{Element, Started, Subject};
@@ -369,8 +369,8 @@ impl World {
                     self.ledger.record_out(Passed { number, key, timestamp })?;
                 }
                 Output::Control(control) => self.ledger.control_out(control)?,
-                Output::Express(Express::FailedDrain(id)) => self.ledger.late_drain_out(id),
-                Output::Express(Express::Snapshot(_)) => {}
+                Output::Overtaking(Overtaking::FailedDrain(id)) => self.ledger.late_drain_out(id),
+                Output::Overtaking(Overtaking::Snapshot(_)) => {}
             }
             if let StreamElement::Barrier(barrier) = element {
                 self.barrier_out(barrier)?;

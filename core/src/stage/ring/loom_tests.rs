@@ -1,5 +1,5 @@
-//! A whole stage on one thread and its consumer on another, in all interleavings: the driver's loop, its operator and
-//! its wake-ups as they are, over loom's atomics. loom reports a deadlock where one of the two sleeps for ever.
+//! A whole stage on one thread and its consumer on another, in all interleavings: the loop over turns, the operator and
+//! the wake-ups as they are, over loom's atomics. loom reports a deadlock where one of the two sleeps for ever.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p inflight-core --features alloc --lib --release loom`
 

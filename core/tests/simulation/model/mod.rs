@@ -45,12 +45,12 @@ pub(crate) enum Output {
     },
     Control(Control),
     /// An output that overtakes the records in flight.
-    Express(Express),
+    Overtaking(Overtaking),
 }
 
 /// A barrier that overtakes everything.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Express {
+pub(crate) enum Overtaking {
     Snapshot(u64),
     /// A drain barrier whose time limit has passed.
     FailedDrain(u64),
@@ -147,7 +147,7 @@ pub(crate) struct Model {
     pub(crate) inside: Vec<Element>,
     /// Restored elements that have no slot yet.
     pub(crate) backlog: VecDeque<SavedElement>,
-    express: Option<Express>,
+    overtaking: Option<Overtaking>,
     ending: Ending,
     /// The rest of the retry budget, in thousandths of a token.
     tokens: u64,
@@ -174,7 +174,7 @@ impl Model {
             now: 0,
             inside: Vec::new(),
             backlog: VecDeque::new(),
-            express: None,
+            overtaking: None,
             ending: Ending::Open,
             tokens: setup.budget.map_or(0, |budget| budget.most * 1000),
             requests: 0,
@@ -215,8 +215,8 @@ impl Model {
                 true
             }
             Input::Snapshot(id) => {
-                let is_free = self.express.is_none();
-                self.express = self.express.or(Some(Express::Snapshot(id)));
+                let is_free = self.overtaking.is_none();
+                self.overtaking = self.overtaking.or(Some(Overtaking::Snapshot(id)));
                 is_free
             }
             Input::Control(control) => self.append(control, None),
@@ -317,8 +317,8 @@ impl Model {
 
     /// The next element to hand on (O1, O2, O3, O4).
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        if let Some(express) = self.express.take() {
-            return Some(Output::Express(express));
+        if let Some(overtaking) = self.overtaking.take() {
+            return Some(Output::Overtaking(overtaking));
         }
         self.admit();
         loop {
@@ -340,7 +340,7 @@ impl Model {
     }
 
     /// Returns true if a restored element has no slot yet.
-    #[allow(dead_code, reason = "the operator's driver tells it the time")]
+    #[allow(dead_code, reason = "the operator's caller tells it the time")]
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
@@ -358,13 +358,13 @@ impl Model {
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        self.express.is_some() || self.next_out().is_some()
+        self.overtaking.is_some() || self.next_out().is_some()
     }
 
     /// Returns true if a barrier that overtakes is about to leave.
     #[allow(dead_code, reason = "only the stage's simulation asks")]
     pub(crate) fn has_express(&self) -> bool {
-        self.express.is_some()
+        self.overtaking.is_some()
     }
 
     /// The index of the element that leaves next.
@@ -486,7 +486,7 @@ impl Model {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.inside.is_empty() && self.backlog.is_empty() && self.express.is_none()
+        self.inside.is_empty() && self.backlog.is_empty() && self.overtaking.is_none()
     }
 
     /// Returns true if the request has no outcome yet.

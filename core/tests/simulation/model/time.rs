@@ -2,7 +2,7 @@
 
 use inflight_core::Failure;
 
-use super::{Call, Element, Expired, Express, Model, State, nanos};
+use super::{Call, Element, Expired, Model, Overtaking, State, nanos};
 use crate::features;
 
 /// An event of a certain instant.
@@ -60,7 +60,7 @@ impl Model {
     pub(crate) fn poll_deadline(&self) -> Option<i64> {
         // A barrier that overtakes blocks the next one.
         let limits = self.inside.iter().filter_map(|element| match element {
-            Element::Drain { limit, .. } if self.express.is_none() => *limit,
+            Element::Drain { limit, .. } if self.overtaking.is_none() => *limit,
             _ => None,
         });
         self.everything_due().iter().map(|due| due.at).chain(limits).min()
@@ -147,9 +147,9 @@ impl Model {
         for element in &mut self.inside {
             if let Element::Drain { id, limit: Some(limit) } = *element
                 && limit <= now
-                && self.express.is_none()
+                && self.overtaking.is_none()
             {
-                self.express = Some(Express::FailedDrain(id));
+                self.overtaking = Some(Overtaking::FailedDrain(id));
                 *element = Element::Gone;
             }
         }

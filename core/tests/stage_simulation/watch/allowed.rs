@@ -8,8 +8,8 @@ use inflight_core::Failure;
 
 use super::Inner;
 use crate::model::{
-    Call, Control, Element, Expired, Express, Model, Output, Started, State, add, failures, nanos,
-    outcome,
+    Call, Control, Element, Expired, Model, Output, Overtaking, Started, State, add, failures,
+    nanos, outcome,
 };
 use crate::setup::Order;
 
@@ -407,8 +407,8 @@ impl Inner {
     pub(crate) fn comes_out(&mut self, output: &Output) -> Result<(), String> {
         self.give_slots();
         let output = &self.shut_down_for(output);
-        if let Output::Express(express) = *output {
-            return self.goes_ahead(express);
+        if let Output::Overtaking(overtaking) = *output {
+            return self.goes_ahead(overtaking);
         }
         let barrier = self.overtaking.front().map(|(_, event)| *event);
         if self.is_exact() && barrier.is_some() {
@@ -440,19 +440,19 @@ impl Inner {
     }
 
     /// A barrier overtakes: one that holds a snapshot, or one whose time is over (K3).
-    fn goes_ahead(&mut self, express: Express) -> Result<(), String> {
-        if self.overtaking.front().is_some_and(|first| first.0 == express) {
+    fn goes_ahead(&mut self, overtaking: Overtaking) -> Result<(), String> {
+        if self.overtaking.front().is_some_and(|first| first.0 == overtaking) {
             self.overtaking.pop_front();
             return Ok(());
         }
         let until = self.now().min(self.model.delivered);
         // Of several whose time is over any may be the first.
-        let is_snapshot = |first: &(Express, u64)| matches!(first.0, Express::Snapshot(_));
+        let is_snapshot = |first: &(Overtaking, u64)| matches!(first.0, Overtaking::Snapshot(_));
         let is_alone = !self.is_exact() || !self.overtaking.front().is_some_and(is_snapshot);
-        let is_it = |id, limit| Express::FailedDrain(id) == express && limit <= until;
+        let is_it = |id, limit| Overtaking::FailedDrain(id) == overtaking && limit <= until;
         match self.model.lets_ahead(is_it) {
             Some(_) if is_alone => Ok(()),
-            _ => Err(format!("{express:?} goes ahead (K3): {:?}", self.overtaking)),
+            _ => Err(format!("{overtaking:?} goes ahead (K3): {:?}", self.overtaking)),
         }
     }
 }

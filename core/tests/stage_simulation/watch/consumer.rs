@@ -4,7 +4,7 @@ use inflight_core::{Barrier, BarrierMode, Checkpoint, CheckpointError, StreamEle
 
 use super::Inner;
 use crate::ledger::{Ledger, Passed, Point};
-use crate::model::{Control, Express, Output, Saved};
+use crate::model::{Control, Output, Overtaking, Saved};
 use crate::subject::{self, Element};
 
 /// A barrier that was pulled.
@@ -43,11 +43,11 @@ impl Inner {
                 self.ledger.record_out(Passed { number, key, timestamp })
             }
             Output::Control(control) => self.ledger.control_out(control),
-            Output::Express(Express::FailedDrain(id)) => {
+            Output::Overtaking(Overtaking::FailedDrain(id)) => {
                 self.ledger.late_drain_out(id);
                 Ok(())
             }
-            Output::Express(Express::Snapshot(_)) => Ok(()),
+            Output::Overtaking(Overtaking::Snapshot(_)) => Ok(()),
         };
         if let Err(what) = passed {
             self.fail(what);
@@ -125,8 +125,8 @@ fn said(element: &Element) -> Output {
             let id = checkpoint.id().0;
             let has_failed = checkpoint.failure() == Err(CheckpointError::DrainTimedOut);
             match mode {
-                BarrierMode::Snapshot => Output::Express(Express::Snapshot(id)),
-                BarrierMode::Drain if has_failed => Output::Express(Express::FailedDrain(id)),
+                BarrierMode::Snapshot => Output::Overtaking(Overtaking::Snapshot(id)),
+                BarrierMode::Drain if has_failed => Output::Overtaking(Overtaking::FailedDrain(id)),
                 BarrierMode::Drain => Output::Control(Control::Drain(id)),
             }
         }

@@ -32,7 +32,7 @@ pub(crate) use self::source::Feed;
 use crate::clock::Clock;
 use crate::executor::Task;
 use crate::ledger::Ledger;
-use crate::model::{Express, Model, TimeoutAction};
+use crate::model::{Model, Overtaking, TimeoutAction};
 use crate::plan::Plan;
 use crate::run::Planned;
 use crate::subject::Element;
@@ -81,7 +81,7 @@ pub(crate) struct Inner {
     pub(crate) armed: Option<i64>,
     fired: i64,
     /// Barriers on their way past everything, and how many events were before each.
-    pub(crate) overtaking: VecDeque<(Express, u64)>,
+    pub(crate) overtaking: VecDeque<(Overtaking, u64)>,
     /// There was more to take than the stage's task has to hand over.
     pub(crate) is_too_much: bool,
     /// Records whose outcomes it has handed over for certain.

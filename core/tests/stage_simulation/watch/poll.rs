@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::allowed::{HandedOut, is_over};
 use super::{Inner, Life};
-use crate::model::Express;
+use crate::model::Overtaking;
 use crate::setup::Setup;
 
 /// Polls of requests, attempts started and elements pulled in one poll of the stage: "a bounded amount of work" (L5), whatever
@@ -242,7 +242,7 @@ impl Inner {
             if self.is_exact() { self.model.clone() } else { self.model.handed_out().1 };
         if let Some(id) = inside.lets_ahead(|_, limit| clock.rounded(limit) <= now) {
             self.model.lets_ahead(|other, _| other == id);
-            self.overtaking.push_back((Express::FailedDrain(id), self.model.events));
+            self.overtaking.push_back((Overtaking::FailedDrain(id), self.model.events));
         }
     }
 

@@ -7,7 +7,7 @@ use inflight_core::{Barrier, Checkpoint, CheckpointId, StreamElement, Timestamp}
 use super::consumer::OnItsWay;
 use super::{Inner, Life};
 use crate::ledger::Passed;
-use crate::model::{Control, Express, Input, Saved};
+use crate::model::{Control, Input, Overtaking, Saved};
 use crate::run::Planned;
 use crate::source::Offer;
 use crate::values::Record;
@@ -166,7 +166,7 @@ impl Inner {
             Offer::SnapshotBarrier => {
                 let checkpoint = self.new_checkpoint();
                 let id = checkpoint.id().0;
-                self.overtaking.push_back((Express::Snapshot(id), self.model.events));
+                self.overtaking.push_back((Overtaking::Snapshot(id), self.model.events));
                 self.ledger.snapshot_barrier_in();
                 let now = self.now();
                 let model = self.model.snapshot(now);

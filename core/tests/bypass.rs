@@ -1,4 +1,4 @@
-//! Records that bypass the operator, because nothing is in flight and their requests are ready as soon as they are
+//! Records that bypass the slots, because nothing is in flight and their requests are ready as soon as they are
 //! started. They count in everything in which other records count.
 
 #![cfg(feature = "alloc")]
@@ -145,8 +145,8 @@ impl<St: Stream, T, F: FnMut(St::Item) -> T + Unpin> Stream for Mapped<St, F> {
     }
 }
 
-#[test] // O1, C2: the records that another driver has taken in come first
-fn no_record_bypasses_those_that_another_driver_has_taken_in() {
+#[test] // O1, C2: the records that `run` has taken in come first
+fn no_record_bypasses_those_that_run_has_taken_in() {
     let stage = Down(20)
         .async_wait(AsyncWait::ordered(4), |number: &u32| {
             let number = *number;
@@ -170,7 +170,7 @@ fn no_record_bypasses_those_that_another_driver_has_taken_in() {
 }
 
 #[test] // L6: the request is polled once more if it was woken, and not otherwise
-fn a_request_that_wakes_itself_once_bypasses_the_operator() {
+fn a_request_that_wakes_itself_once_bypasses_the_slots() {
     let polls = Cell::new(0);
     let ask = |number: &u32| {
         let (number, polls) = (*number, &polls);
