@@ -83,9 +83,9 @@ impl<M: StreamKind, O> Outlet<M, O> {
         self.shared.0.credit_after.store(credit_after(capacity), Ordering::Release);
     }
 
-    /// Hands over what leaves the stage, as far as there is room, and tells the consumer. `next` is told how many records are
-    /// held; it answers `None` when nothing leaves, and `Some(None)` when something leaves without an element (a record that
-    /// was dropped). Returns whether anything has left.
+    /// Hands outputs over, as far as there is room for them, and wakes the consumer. `next` is told how many records are
+    /// undelivered, and returns the stage's next output: `None` if there is none, `Some(None)` if a record was dropped, which leaves
+    /// without an element. Returns whether anything has left.
     pub(crate) fn give(
         &mut self,
         mut next: impl FnMut(usize) -> Option<Option<StreamElement<O>>>,
