@@ -1,4 +1,4 @@
-//! The operator's answers and questions: what goes in and comes out beside elements.
+//! The types that go into the operator and come out of it, beside elements.
 
 use core::fmt;
 
@@ -9,7 +9,7 @@ use crate::function::AttemptInfo;
 pub struct Attempt<'a, In> {
     /// Names it when it [completes](crate::Operator::handle_completion).
     pub id: AttemptId,
-    /// What the function is told about it.
+    /// The argument for the function.
     pub info: AttemptInfo,
     /// The record.
     pub input: &'a In,

@@ -28,8 +28,8 @@ pub(super) struct Ending<E> {
     pub(super) phase: Phase,
     /// Which failures end the job.
     fail_fast: Option<fn(&Failure<E>) -> bool>,
-    /// A call that has timed out. Until the caller has had its chance to [resolve](Operator::resolve_timeout) that, it is not
-    /// known whether the failure ends the job.
+    /// The slot of a call that has timed out, or [`NONE`]. Whether its failure ends the job is decided when the caller has had its
+    /// chance to [resolve](Operator::resolve_timeout) it.
     pub(super) undecided: u32,
 }
 
@@ -71,6 +71,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
         self.enter(if self.limits.last_attempt { Phase::LastAttempts } else { Phase::Finishing });
         if self.limits.last_attempt {
+            // In the order in which the records came, since their attempts start in the order in which they join the queue.
             for &slot in self.in_order().as_ref() {
                 if self.records.at(slot).state() == State::Backoff {
                     self.end_backoff(slot);
@@ -103,7 +104,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.has_failed() {
             return; // no attempt runs, and no record but the failed one gets an outcome
         }
-        self.enter(Phase::ShutDown);
+        self.enter(Phase::ShutDown); // first: `fail` empties the queue of attempts in this phase
         for &slot in self.in_order().as_ref() {
             if self.records.at(slot).state() != State::Done {
                 self.fail(slot, Failure::ShutDown);
@@ -172,7 +173,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self
     }
 
-    /// Whether a failure has ended the job: see [`fail_fast`](Self::fail_fast). Its outcome may still be to be taken out.
+    /// Whether a failure has ended the job: see [`fail_fast`](Self::fail_fast). Its outcome may not have been taken out yet.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_failed(&self) -> bool {
         cfg!(feature = "alloc") && matches!(self.ending.phase, Phase::Failed)
@@ -193,7 +194,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let ends_job = !self.has_failed() && self.ends_job(result);
         if ends_job {
             self.enter(Phase::Failed);
-            self.overtaking = Some(Overtaking::Failure(slot));
+            self.overtaking = Some(Overtaking::Failure(slot)); // a barrier that is about to leave is lost like the others (F6)
             for other in 0..self.records.all().len() {
                 self.halt(other as u32);
             }
@@ -245,6 +246,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             Overtaking::Failure(last) if cfg!(feature = "alloc") => last,
             Overtaking::Failure(_) => return None,
         };
+        // Outcomes and control elements that may leave at this moment go first. Later calls of this function go on here.
         while self.order.has_output(self.records.all()) {
             let element = match self.order.pop_record(self.records.slots()) {
                 Some(slot) => {
@@ -262,6 +264,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 return element;
             }
         }
+        // Nothing else may leave: the failure goes past records that are not done.
         self.discard_all_but(last).map(into_element)
     }
 
@@ -269,6 +272,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     fn discard_all_but(&mut self, last: u32) -> Option<Emitted<C>> {
         while self.backlog.pop_front().is_some() {}
         for other in (0..self.records.all().len() as u32).filter(|other| *other != last) {
+            // The order knows already of a record that was done; a queued one is done only now.
             if self.records.at(other).discard(&mut self.counters) {
                 self.order.done(self.records.slots(), other);
             }

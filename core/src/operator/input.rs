@@ -38,7 +38,7 @@ where
     }
 
     /// Takes in an element, and starts the first attempt of a record at once if it may run now and no other attempt waits: then
-    /// [`poll_attempt`](Self::poll_attempt) would return it next. It does not stand in a queue for that, which is
+    /// [`poll_attempt`](Self::poll_attempt) would return it next. The record does not go through the queue of attempts, which is
     /// a little faster. The attempt counts as running from here on. `None` is no refusal: the attempt, if any, waits for `poll_attempt`.
     ///
     /// ```
@@ -74,6 +74,7 @@ where
         };
         let key = self.key.key_of(&value);
         let may_start = self.place_new(slot, key, value, timestamp);
+        // Attempts in the queue have waited longer, and go first.
         if may_start && self.to_start.is_empty() && self.may_run() {
             return Ok(self.start_new(slot));
         }
@@ -192,6 +193,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 return self.push_snapshot_barrier(barrier);
             }
             StreamElement::Barrier(mut barrier) => {
+                // Not into a barrier that comes back below: its checkpoint must be as it was.
                 if self.order.controls() < self.limits.capacity {
                     self.put_empty_section(&mut barrier);
                 }
@@ -211,9 +213,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         &mut self,
         mut barrier: Barrier,
     ) -> Result<(), PushError<StreamElement<C::Input>>> {
+        // One element overtakes at a time, so barriers keep their order.
         if self.overtaking.is_some() {
             return Err(PushError::Full(StreamElement::Barrier(barrier)));
         }
+        // The barrier leaves all the same: its checkpoint tells that it has failed, and why.
         if let Err(reason) = self.put_section(&mut barrier.checkpoint) {
             barrier.checkpoint.fail(reason);
         }

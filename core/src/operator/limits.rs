@@ -45,7 +45,7 @@ impl Limits {
         self.intake = if is_open { self.capacity.saturating_sub(self.undelivered) } else { 0 };
     }
 
-    /// When a call that started then has to be over (T1).
+    /// The instant by which a call that started at `started` has to be over (T1).
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn deadline(&self, started: Instant) -> Option<Instant> {
         self.timeout.map(|timeout| started.plus(timeout))
@@ -73,7 +73,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.records.len() < self.limits.intake && self.backlog.len() == 0
     }
 
-    /// The input is over, or open, or there is room for more or fewer records.
+    /// Computes the intake anew, after the input has ended, or the capacity or the undelivered records have changed.
     pub(super) fn update_intake(&mut self) {
         self.limits.set_intake(self.ending.phase == Phase::Open);
     }
@@ -90,8 +90,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.counters.running < self.limits.max_running
     }
 
-    /// Counts this many records against the capacity that have left the operator and that its consumer has not taken: those in
-    /// a buffer between the two. It replaces the number given before; at first it is zero.
+    /// Sets the number of undelivered records: they have left the operator, and its consumer has not taken them (they are in a buffer
+    /// between the two). They count against the capacity. At first the number is zero.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn set_undelivered(&mut self, records: usize) {
         self.limits.undelivered = records;
@@ -108,6 +108,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         check_capacity(capacity, self.limits.max_capacity)?;
         self.limits.capacity = capacity;
         self.update_intake();
+        // The clock of `blocked` runs while the slots are full.
         match self.records.len() < capacity {
             true => self.counters.not_full(self.now),
             false => self.counters.full(self.now),

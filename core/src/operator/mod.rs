@@ -43,7 +43,7 @@ use crate::time::Instant;
 
 /// The operator without any input or output of its own: no clock, no futures, no runtime.
 ///
-/// Its caller hands in events and takes out what follows from them:
+/// Its caller hands events in, and takes out elements, attempts to start, and the next deadline:
 ///
 /// | in | out |
 /// | --- | --- |
@@ -235,6 +235,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     #[cfg_attr(feature = "alloc", inline(always))]
     fn advance(&mut self, now: Instant) {
+        // Time never goes back: an earlier instant counts as the latest one seen (F4).
         if now > self.now {
             self.now = now;
         }
@@ -285,6 +286,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [`snapshot`](Self::snapshot) or [`forget_vacant`](Self::forget_vacant), and takes a step for each 64 other slots.
     pub fn metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
+        // The only number that no counter keeps.
         let started = self.records.occupied().map(|(_, record)| record.started()).min();
         Metrics { oldest: started.map(|started| now - started), ..self.quick_metrics(now) }
     }

@@ -1,6 +1,6 @@
 //! The order in which records and control elements leave: one structure for every mode.
 //!
-//! Control elements cut the stream into *segments*. Nothing crosses from one segment to another, so a
+//! Control elements cut the stream into *segments*. No record crosses from one segment to another, so a
 //! control element leaves when the segment before it is empty (O2, O4). Within a segment, records leave in the
 //! order in which they become *ready*: a record is ready when it is done and its predecessor has left. Predecessors
 //! form *chains*, and the modes differ only in these: ordered is one chain of all records (O1), unordered has none, by key
@@ -148,6 +148,7 @@ impl<S: Storage> OutputOrder<S> {
         }
         let before = &mut slots[before as usize];
         before.successor = slot;
+        // A predecessor that is done but held has timed out in a restored backoff, and calls before it go on.
         let may_start =
             !self.is_serial() || (before.state() == State::Done && before.link != Link::Held);
         slots[slot as usize].link = if may_start { Link::Following } else { Link::Held };
@@ -174,6 +175,7 @@ impl<S: Storage> OutputOrder<S> {
             (Some((QueuedControl::Watermark(last), segment)), QueuedControl::Watermark(new))
                 if segment.records == 0 =>
             {
+                // No record is between the two, so the later one says all that both say.
                 *last = (*last).max(*new);
                 Ok(())
             }
@@ -230,7 +232,7 @@ impl<S: Storage> OutputOrder<S> {
         if slot == NONE {
             return None;
         }
-        self.front.records -= 1;
+        self.front.records -= 1; // the last one lets the control element behind this segment leave
         self.unlink(slots, slot);
         Some(slot)
     }
@@ -247,6 +249,7 @@ impl<S: Storage> OutputOrder<S> {
                     self.chain_end = NONE;
                 }
             }
+            // The last record of its key: the next one with this key begins a new chain.
             _ if successor == NONE => self.keys.remove_last(slot),
             _ => {
                 slots[successor as usize].link = Link::First;
@@ -320,6 +323,7 @@ impl<S: Storage> OutputOrder<S> {
 
     #[cfg_attr(feature = "alloc", inline(always))]
     fn segment(&mut self, number: u32) -> &mut Segment {
+        // Numbers wrap around; their difference is right all the same.
         match number.wrapping_sub(self.front_number) {
             0 => &mut self.front,
             behind => match self.behind.get_mut(behind as usize - 1) {

@@ -39,6 +39,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [`poll_output`](Self::poll_output), which has to be asked when the answer is `None`.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn poll_record(&mut self) -> Option<(OutcomeOf<C>, Option<Timestamp>)> {
+        // Both are rare: an overtaking element leaves first, and restored elements get slots before the next output leaves.
         if self.overtaking.is_some() || self.backlog.len() > 0 {
             return None;
         }
@@ -67,7 +68,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 }
             }
             match self.order.pop_control()? {
-                QueuedControl::Failed => {}
+                QueuedControl::Failed => {} // the barrier has left already
                 control => return self.emit_control(control),
             }
         }
@@ -80,8 +81,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.overtaking.is_some() || self.order.has_output(self.records.all())
     }
 
-    /// The slot of the record for which all others wait: in an ordered operator the one whose outcome leaves next, whether its
-    /// call is done or not. A caller that looks at this attempt's request first keeps the outcomes behind it in the cache for less time.
+    /// In an ordered operator, the slot of the record that leaves next, whether its call is done or not; `None` in another order, or
+    /// if nothing is in flight. A caller that polls this record's request first completes fewer calls whose outcomes have to wait.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn head_slot(&self) -> Option<usize> {
         self.order.head().map(|slot| slot as usize)

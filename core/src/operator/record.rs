@@ -12,7 +12,7 @@
 //! ```
 //!
 //! This is the only file that assigns a state. A transition adjusts the counters that depend on it, so that they always
-//! agree with the states. The second half of the file is what the operator does around a transition: deadlines, the queue of
+//! agree with the states. The second half of the file has the operator's steps around a transition: deadlines, the queue of
 //! attempts to start, the order of outcomes.
 
 use core::time::Duration;
@@ -37,11 +37,12 @@ pub(super) struct Record<C: Call> {
     result: Option<ResultOf<C>>,
     timestamp: i64,
     request_id: u64,
-    /// When the first attempt started; of a restored call, as long ago as it had already taken. Of a queued call, when it came.
+    /// When the first attempt started. For a restored call this is moved back by the time that was spent before. For a queued record:
+    /// when it was taken in.
     started: Instant,
-    /// A time counted from `started`. In `Queued`: the time that was spent before a restore. In `Backoff`: until the retry. In `Done`:
-    /// the whole call. A record in `Due` needs no time, and links the queue of attempts here ([`before`](Self::before)):
-    /// that saves eight bytes a slot.
+    /// In `Queued`: the time that was spent before a restore. In `Backoff`: from `started` to the retry. In `Done`: from `started` to
+    /// the end of the call. A record in `Due` needs no time, and has a link of the queue of attempts here instead
+    /// ([`before`](Self::before)): that saves eight bytes a slot.
     spent: Span,
     attempts: u32,
     /// Counts attempts and calls of this slot, so that an old [`AttemptId`] names nothing any more (T5).
@@ -146,6 +147,7 @@ impl<C: Call> Record<C> {
     #[cfg_attr(feature = "alloc", inline(always))]
     fn start(&mut self, now: Instant, counters: &mut Counters) {
         if self.state == State::Queued {
+            // Time spent before a restore counts, time in the queue does not (C5).
             self.started = now.back(self.spent);
             counters.queued -= 1;
         } else {
@@ -198,6 +200,7 @@ impl<C: Call> Record<C> {
         counters.end(&result);
         self.result = Some(result);
         self.spent = now.passed_since(self.started);
+        // The id of the last attempt names nothing from here on: its completion would be late (T5).
         self.generation = self.generation.wrapping_add(1);
         self.state = State::Done;
         counters.call_time.record_span(self.spent);
@@ -214,13 +217,13 @@ impl<C: Call> Record<C> {
             State::Backoff | State::Due => counters.in_backoff -= 1,
             State::Queued | State::Done | State::Vacant => return false,
         }
-        self.spent = now.since(self.started);
+        self.spent = now.since(self.started); // a snapshot holds it (K1)
         self.state = State::Queued;
         counters.queued += 1;
         true
     }
 
-    /// Takes the result away, and `Queued` to `Done`: the record leaves without an outcome. Returns whether it was `Queued`.
+    /// `Queued` or `Done` to `Done` without a result: the record leaves without an outcome. Returns whether it was `Queued`.
     pub(super) fn discard(&mut self, counters: &mut Counters) -> bool {
         self.result = None;
         let was_queued = self.state == State::Queued;
@@ -290,7 +293,7 @@ impl<C: Call> Record<C> {
     }
 }
 
-/// What can be read.
+/// Reading a record.
 impl<C: Call> Record<C> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn state(&self) -> State {
@@ -345,9 +348,10 @@ impl<C: Call> Record<C> {
         self.state == State::Done && matches!(self.result, Some(Err(Failure::TimedOut)))
     }
 
-    /// What the function and the retry strategy are told about the latest attempt. `deadline` is the call's.
+    /// The latest attempt, as the function and the retry strategy see it. `deadline` is the call's.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn info(&self, now: Instant, deadline: Option<Instant>) -> AttemptInfo {
+        // The attempts before this one, but for those that a crash has interrupted.
         let failed = self.attempts.saturating_sub(1).saturating_sub(self.interrupted());
         AttemptInfo {
             number: self.attempts,
@@ -411,6 +415,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         transition(record, now, &mut self.counters);
         let deadline = self.limits.deadline(record.started);
         let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
+        // One deadline a slot is enough: the earlier of the two ends this attempt.
         if let Some(first) = earlier(deadline, attempt_deadline) {
             self.deadlines.set(slot, first);
         }
@@ -460,6 +465,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     fn may_retry(&mut self) -> bool {
+        // The retry budget is asked last: it takes a token for its yes.
         self.ending.phase != Phase::LastAttempts
             && self.retry_budget.as_mut().is_none_or(RetryBudget::withdraw)
     }
@@ -485,6 +491,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             Some(deadline) => self.deadlines.set(slot, deadline),
             None => self.deadlines.cancel(slot),
         }
+        // A held record joins the queue when its predecessor's call ends.
         if self.records.at(slot).link != Link::Held {
             self.to_start.push_back(self.records.slots(), slot);
         }
@@ -494,6 +501,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cold]
     pub(super) fn fail(&mut self, slot: u32, failure: Failure<C::Error>) {
         let record = self.records.at(slot);
+        // In `Queued` a call fails only by a shutdown, which empties the queue; in `Due` it may also time out.
         let is_waiting = record.state == State::Due && record.link != Link::Held;
         if self.ending.phase == Phase::ShutDown {
             self.to_start = StartQueue::EMPTY; // no attempt starts any more
@@ -512,6 +520,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.order.is_serial() {
             let record = self.records.at(slot);
             let (successor, link) = (record.successor, record.link);
+            // A restored call that times out in its backoff can be held: calls before it go on, and its successor waits for them.
             if link != Link::Held {
                 self.release(successor);
             }
@@ -519,7 +528,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// All calls before `slot` in its chain have their outcome, so its attempt may start. A record that a restore brought in
-    /// backoff can have timed out before its predecessors ended: then the one behind it is released.
+    /// backoff can have timed out before its predecessors ended: then the record after it is released.
     fn release(&mut self, mut slot: u32) {
         while slot != NONE {
             let record = self.records.at(slot);

@@ -72,6 +72,7 @@ impl<C: Call, S: Storage> Slab<C, S> {
         self.occupied -= 1;
         let record = &mut self.slots.as_mut()[slot as usize];
         record.vacate();
+        // To the front, so that the next record gets it while it is in the cache. Nothing is ever put at the end of this list.
         record.next = self.vacant.replace_first(slot);
         record
     }
@@ -106,7 +107,8 @@ impl<C: Call, S: Storage> Slab<C, S> {
     }
 }
 
-/// A list that is linked through the slots. A record is in at most one list, so one link serves them all.
+/// A list that is linked through the slots. A record is in at most one list, so one link serves them all. In an empty list `last` is
+/// out of date: `first` alone says that it is empty.
 #[derive(Clone, Copy)]
 pub(super) struct List {
     first: u32,
@@ -181,6 +183,7 @@ impl StartQueue {
     /// Takes out a record in `Due`.
     pub(super) fn remove<C: Call>(&mut self, slots: &mut [Record<C>], slot: u32) {
         let record = &slots[slot as usize];
+        // The first record's `before` may be out of date. It is copied below, but never followed.
         let (next, before) = (record.next, record.before());
         if self.0.first == slot {
             self.0.first = next;

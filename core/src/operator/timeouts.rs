@@ -59,6 +59,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             self.decide();
         }
         if self.overtaking.is_none() {
+            // The limit of a drain is judged like the deadline of a running attempt: an answer may complete the drain (T6).
             let barrier = self.order.take_late_barrier(delivered.min(self.now));
             self.overtaking = barrier.map(Overtaking::Barrier);
         }
@@ -79,7 +80,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// The record that is due first at the latest instant seen. A running attempt whose deadline is later than `delivered` is
-    /// passed over; a backoff ends by the clock, since no answer could change that.
+    /// skipped; a backoff ends by the clock, since no answer could change that.
     #[cfg_attr(feature = "alloc", inline)]
     fn first_due(&mut self, delivered: Instant) -> Option<u32> {
         let records = self.records.all();
@@ -110,7 +111,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline)]
     pub fn poll_deadline(&self) -> Option<Instant> {
         match self.order.drain_deadline() {
-            // A barrier that is about to leave already holds the next one up.
+            // One barrier overtakes at a time: the next one's limit counts when this one has left.
             Some(deadline) if self.overtaking.is_none() => {
                 earlier(Some(deadline), self.deadlines.earliest())
             }
@@ -119,7 +120,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// Decides the outcome of a record whose call has just timed out
-    /// ([`Expired::Call`](super::Expired::Call)), from its input (T3). Without this it fails. Returns `false`
+    /// ([`Expired::Call`](super::Expired::Call)), from its input (T3). If this is not called, the call fails. Returns `false`
     /// if `id` names no such call, its outcome has left already, or the job has ended. Call it before
     /// [`poll_output`](Self::poll_output).
     ///

@@ -65,8 +65,8 @@ impl<T: Timer> Alarm<T> {
     ///
     /// When many deadlines have passed at `now`, it is armed for the present instead, so that they are handled together.
     ///
-    /// It is armed again only after it has fired or for an earlier deadline, never because the earliest one was met: that makes about one
-    /// call of the runtime for each timeout, not one for each record.
+    /// It is armed again only after it has fired or for an earlier deadline, never because the call with the earliest deadline has ended.
+    /// That makes about one call of the runtime in each timeout's length, and not one for each record.
     pub(super) fn poll<F, R>(
         self: Pin<&mut Self>,
         deadline: Option<Instant>,
@@ -78,18 +78,21 @@ impl<T: Timer> Alarm<T> {
         R: Requests<F>,
     {
         let mut this = self.project();
+        // No deadline has passed that was not handled: the gap is over.
         if deadline.is_none_or(|deadline| deadline > now) {
             *this.one_by_one = ONE_BY_ONE;
         }
         if let Some(deadline) = deadline {
+            // The present is later than all deadlines that have passed, so that one firing covers them.
             let at = if *this.one_by_one > 0 { deadline } else { deadline.max(now) };
             if this.armed.is_none_or(|armed| at < armed) {
                 this.timer.as_mut().arm(Some(at));
                 *this.armed = Some(at);
-                *this.is_woken = true;
+                *this.is_woken = true; // it has to be polled to learn of its waker
             }
         }
         let Some(armed) = *this.armed else { return false };
+        // A timer that was not woken since its last poll has not fired: that saves the poll.
         if !core::mem::take(this.is_woken) {
             return false;
         }
@@ -99,6 +102,7 @@ impl<T: Timer> Alarm<T> {
             return false;
         }
         *this.armed = None;
+        // The stage gives way now. At its next poll all answers that had come by `armed` are there (rule 6 of `Timer`).
         *this.delivered = armed.max(*this.delivered);
         *this.one_by_one = this.one_by_one.saturating_sub(1);
         true

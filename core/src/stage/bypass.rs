@@ -51,7 +51,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             return None;
         }
         let slot = this.operator.vacant_slot()?;
-        *this.in_turn = true; // a panic below loses the record that it has pulled
+        *this.in_turn = true; // a panic below loses the record that was pulled, and must not go unnoticed
         let (value, timestamp) = match this.source.as_mut().pull(&*this.requests) {
             Pulled::Element(StreamElement::Record { value, timestamp }) => (value, timestamp),
             other => {

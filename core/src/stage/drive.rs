@@ -10,13 +10,13 @@ use crate::operator::OutcomeOf;
 use crate::requests::StageStorage;
 use crate::runtime::Timer;
 
-/// Where the outputs of a stage go: into a ring to another task, to a consumer's function, or to the one who polls.
+/// The taker of a stage's outputs: a ring to another task, a consumer's function, or the caller of `poll_next`.
 pub(super) trait Sink<J: Job, T: Timer, S: StageStorage> {
-    /// Whether the consumer itself polls the stage. Then records may bypass the slots; and a turn without output ends the poll, since turns
-    /// would multiply where stages lie over stages (L5).
+    /// Whether the consumer itself polls the stage. Then records may bypass the slots, and a turn without an output ends the poll: if it
+    /// did not, a stage over another stage would poll that one in each of its turns, and turns would multiply (L5).
     const IN_PLACE: bool = false;
 
-    /// Reads what the consumer has written. Called in each turn, when wake-ups have been collected.
+    /// Reads the consumer's side of the shared state. Called in each turn, after the wake-ups have been collected.
     fn listen(&mut self, _stage: Pin<&mut Stage<J, T, S>>) {}
 
     /// Hands over outputs, as far as the consumer takes them now.
@@ -28,36 +28,37 @@ pub(super) trait Sink<J: Job, T: Timer, S: StageStorage> {
     }
 }
 
-/// What a sink has done.
+/// The result of [`Sink::deliver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivered {
     /// Nothing has left the stage.
     Nothing,
-    /// Something has left, be it a record that was dropped: there may be room for more, or it was the last.
+    /// Something has left, with an element or (a dropped record) without: there may be room for more, or it was the last.
     Something,
-    /// The one who polls has an output, or comes for it: the poll ends.
+    /// The caller of `poll_next` takes the next output itself: driving ends.
     All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConsumerState {
     Free,
-    /// It works at an element, and wakes the task when it is done.
+    /// It works on an element, and wakes the task when it is free.
     Busy,
     /// Nobody takes outputs any more.
     #[cfg(feature = "alloc")] // a consumer of its own: the stage is on a task
     Gone,
 }
 
-/// Why driving has ended for now.
+/// The reason for which [`drive`] has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Driven {
+    /// The caller of `poll_next` takes the next output.
     Delivered,
     /// The stage has ended, or nobody takes its outputs.
     End,
 }
 
-/// Takes turns and hands over outputs, until there is nothing to do, or the poll has had its turns.
+/// Takes turns and hands over outputs, until there is nothing to do, or the poll has had all its turns.
 #[inline]
 pub(super) fn drive<J, T, S, K>(
     mut stage: Pin<&mut Stage<J, T, S>>,
@@ -74,16 +75,20 @@ where
         let turn = stage.as_mut().turn(cx, K::IN_PLACE, |stage| sink.listen(stage));
         let delivered = sink.deliver(stage.as_mut(), cx);
         match (turn, delivered, sink.consumer()) {
+            // This is no end of a poll: the caller comes again, and its turns count on, so that it gives way after some (L5).
             (_, Delivered::All, _) => return Poll::Ready(Driven::Delivered),
+            // The consumer is at the last element. It wakes the task itself.
             (Turn::End, _, ConsumerState::Busy) => return Poll::Pending,
             (Turn::End, _, _) => return Poll::Ready(Driven::End),
+            // A busy stage sees this at its next poll, which is certain to come.
             #[cfg(feature = "alloc")]
             (Turn::Idle, _, ConsumerState::Gone) => return Poll::Ready(Driven::End),
+            // Nothing has left, so there is no new room. An idle stage sleeps; a stage in place gives way even if it is busy.
             (turn, Delivered::Nothing, _) if K::IN_PLACE || turn == Turn::Idle => {
                 stage.end_poll(turn, cx);
                 return Poll::Pending;
             }
-            (Turn::Idle | Turn::Busy, ..) => {}
+            (Turn::Idle | Turn::Busy, ..) => {} // there is more to do, or room for more
         }
     }
     stage.end_poll(Turn::Busy, cx);
@@ -109,7 +114,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         self.project().operator.poll_output()
     }
 
-    /// Why the stage has ended early, if it has.
+    /// Takes the reason for which the stage has ended early, if it has.
     pub(super) fn take_failure(self: Pin<&mut Self>) -> Result<(), StageError<J::Error>> {
         self.project().failure.take().map_or(Ok(()), Err)
     }

@@ -1,4 +1,4 @@
-//! What a stage on a task of its own shares with those who watch and steer it.
+//! The state that a stage on a task of its own shares with its handles, which watch and steer it.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -30,7 +30,7 @@ type Number = core::sync::atomic::AtomicUsize;
 ///     format!("{} of {} in flight, {} failed, p99 below {slow:?}", now.in_flight, now.capacity, now.failed)
 /// }
 ///
-/// /// What somebody has typed.
+/// /// Carries out a command that somebody has typed.
 /// fn command(stage: &StageHandle, line: &str) -> Result<(), ConfigError> {
 ///     match line.split_once(' ').unwrap_or((line, "")) {
 ///         ("capacity", n) => stage.set_capacity(n.parse().unwrap_or(0))?, // refuses 0
@@ -83,7 +83,7 @@ impl StageHandle {
         Ok(())
     }
 
-    /// Takes no more input. What is in flight finishes, its outcomes come out, and the stream ends.
+    /// Takes no more input. Calls in flight finish, their outcomes come out, and the stream ends.
     pub fn stop(&self) {
         self.send(&self.controls.stop, NO_LIMIT);
     }
@@ -96,8 +96,9 @@ impl StageHandle {
         self.send(&self.controls.stop, millis + 1);
     }
 
-    fn send(&self, place: &AtomicUsize, value: usize) {
-        place.store(value, Ordering::Release);
+    fn send(&self, command: &AtomicUsize, value: usize) {
+        // Stored before the wake-up: the turn that follows the wake-up sees it.
+        command.store(value, Ordering::Release);
         self.stage.wake_by_ref();
     }
 }
@@ -108,9 +109,11 @@ impl fmt::Debug for StageHandle {
     }
 }
 
-/// Zero stands for "no order", so a limit in milliseconds is kept one higher.
+/// The value of [`Controls::stop`] for a stop without a limit. Zero stands for no command, so a limit is stored as its milliseconds
+/// plus one.
 const NO_LIMIT: usize = usize::MAX;
 
+/// In the three fields for commands zero means that there is none. The stage takes a command by storing zero.
 pub(crate) struct Controls {
     numbers: [Number; Metrics::NUMBERS],
     max_capacity: usize,
@@ -119,7 +122,7 @@ pub(crate) struct Controls {
     stop: AtomicUsize,
 }
 
-/// What the stage has been told since it last asked.
+/// A command from a handle to the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Capacity(usize),
@@ -145,12 +148,13 @@ impl Controls {
         }
     }
 
-    /// An order that has not been carried out.
+    /// Takes a command that has not been carried out.
     #[inline]
     pub(crate) fn next_command(&self) -> Option<Command> {
-        let taken = |place: &AtomicUsize| match place.load(Ordering::Relaxed) {
+        // Looks first, since in nearly all turns there is none, and a swap is dear.
+        let taken = |command: &AtomicUsize| match command.load(Ordering::Relaxed) {
             0 => 0,
-            _ => place.swap(0, Ordering::Acquire),
+            _ => command.swap(0, Ordering::Acquire),
         };
         if let capacity @ 1.. = taken(&self.capacity) {
             return Some(Command::Capacity(capacity));
@@ -165,16 +169,18 @@ impl Controls {
         }
     }
 
-    /// Publishes numbers; only those outside of histograms, and not the age of the oldest, unless `all`.
+    /// Publishes the numbers: all of them, or without `all` only those that cost little, which are the ones outside of the histograms,
+    /// but for the age of the oldest record.
     #[inline]
     pub(crate) fn publish(&self, metrics: &Metrics, all: bool) {
         let known = if all { Metrics::NUMBERS } else { Metrics::SCALARS };
-        for (at, (place, number)) in self.numbers.iter().zip(metrics.numbers()).enumerate() {
+        // One by one: a reader may see some numbers of this moment and some of the one before (M1).
+        for (at, (published, number)) in self.numbers.iter().zip(metrics.numbers()).enumerate() {
             if at >= known {
                 break;
             }
             if all || at != Metrics::OLDEST {
-                place.store(number as _, Ordering::Relaxed);
+                published.store(number as _, Ordering::Relaxed);
             }
         }
     }

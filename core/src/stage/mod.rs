@@ -91,6 +91,7 @@ pin_project! {
         alarm: Alarm<T>,
         operator: OperatorOf<J, S>,
         function: J::Function,
+        // Whether the opening or closing of the function has to be polled.
         function_woken: bool,
         run_request: J::RunRequest,
         #[pin]
@@ -99,7 +100,7 @@ pin_project! {
         failure: Option<StageError<J::Error>>,
         stop: Option<Stop>,
         pace: Pace,
-        // Still when a turn begins: the one before has panicked.
+        // True during a turn. True when a turn begins: the turn before has panicked.
         in_turn: bool,
     }
 }
@@ -115,12 +116,12 @@ enum Life {
     Ended,
 }
 
-/// The stage takes no more input.
+/// A stop that was asked for. The stage takes no more input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     /// Calls in flight have this long to finish, from the next turn on.
     Asked(Option<Duration>),
-    /// They have until then.
+    /// They have until this instant.
     Until(Instant),
 }
 

@@ -16,7 +16,7 @@ const NEW_REQUESTS: usize = TURN_BUDGET / 4;
 /// cache.
 const MANY_DONE: usize = 1024;
 
-/// Turns in a row that leave a request woken before deadlines are handled all the same.
+/// So many turns in a row may leave requests woken, before deadlines are handled all the same.
 const NOISY_TURNS: usize = 8;
 
 /// Records that may bypass the slots between two turns.
@@ -45,7 +45,7 @@ pub(super) enum Polled {
     Some,
 }
 
-/// What a stage remembers from turn to turn.
+/// The state of a stage's scheduling, from turn to turn.
 #[derive(Debug)]
 pub(super) struct Pace {
     turns_left: usize,
@@ -62,7 +62,7 @@ impl Pace {
             turns_left: TURNS_PER_POLL,
             outputs_left: 0,
             bypasses_left: 0,
-            ready_at_once: true,
+            ready_at_once: true, // a guess, until the first request has started
             noisy_turns: 0,
         }
     }
@@ -73,7 +73,7 @@ impl Pace {
         let Some(left) = self.turns_left.checked_sub(1) else { return false };
         self.turns_left = left;
         self.outputs_left = (capacity / 4).clamp(1, 32);
-        self.bypasses_left = 0;
+        self.bypasses_left = 0; // each turn decides anew
         true
     }
 
@@ -158,7 +158,8 @@ impl Pace {
 pub(super) struct Budget(usize);
 
 impl Budget {
-    /// For a table whose turns have the budget `table`, with this many calls `done`, of which some may be handed out or not.
+    /// For a table whose turns have the budget `table`. It is smaller while many calls are `done` and outcomes may leave: then handing
+    /// these out comes before completing more.
     #[inline]
     pub(super) fn new(table: usize, done: usize, has_output: impl FnOnce() -> bool) -> Self {
         Self(table - if done > MANY_DONE && has_output() { TURN_BUDGET / 2 } else { 0 })

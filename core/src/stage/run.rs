@@ -49,10 +49,10 @@ pin_project! {
         #[pin]
         stage: G,
         consumer: C,
-        // At work on an element.
+        // The consumer's future for an element that it works on.
         #[pin]
         busy: Option<Fut>,
-        // Still when a poll begins: the one before has panicked.
+        // True during a poll. True when a poll begins: the poll before has panicked.
         in_poll: bool,
     }
 }

@@ -101,7 +101,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         Self { source, policy, function, run_request, checkpointing, restore, fail_fast }
     }
 
-    /// Lets the stage take snapshots when a barrier passes, under the name `name`. `schema` is the
+    /// Lets the stage take a snapshot for each barrier, under the name `name`. `schema` is the
     /// version of the record's serialised form: raise it when that changes.
     ///
     /// A call that is done but not handed on is kept as its input, and called anew after a restore. To keep
@@ -115,7 +115,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         self.checkpointed_with(Checkpointing::new(name, schema))
     }
 
-    /// Lets the stage take snapshots when a barrier passes, as `how` says. A second call replaces the first.
+    /// Lets the stage take a snapshot for each barrier, as `how` says. A second call replaces the first.
     ///
     /// ```
     /// # #[cfg(feature = "alloc")]
@@ -172,11 +172,11 @@ impl<'c, J: Job> StageBuilder<'c, J> {
     /// elements among them.
     ///
     /// A call that times out and gets an output from the function's [`on_timeout`](crate::AsyncFunction::on_timeout), or is
-    /// dropped by it, has not failed; nor does a [`stop_within`](crate::Stage::stop_within) count. Of a
-    /// restore's failures that were kept each is asked about.
+    /// dropped by it, has not failed; nor does a [`stop_within`](crate::Stage::stop_within) count. After a
+    /// restore `ends_the_job` is asked about each failure that was kept.
     ///
-    /// In a [pipeline](crate::pipeline) it is as a crash: the sink is given the outcome, nothing is committed any more, and
-    /// `PipelineError::EndedEarly` is what the run says. The next run asks again, also about the record that failed.
+    /// In a [pipeline](crate::pipeline) it is like a crash: the sink gets the outcome, nothing more is committed, and the
+    /// run ends with `PipelineError::EndedEarly`. The next run calls the function again, also for the record that failed.
     ///
     /// ```
     /// # #[cfg(feature = "alloc")] {

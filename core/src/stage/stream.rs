@@ -29,7 +29,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stream for Stage<J, T, S> {
                 return Poll::Ready(J::Kind::from_element(element));
             }
             let this = self.as_mut().project();
-            // Most of the time. Without a heap, size counts for more than speed, and this is left out.
+            // The most frequent way. It only saves time, so it is left out without a heap, where size counts for more.
             if cfg!(feature = "alloc")
                 && this.pace.may_hand_out()
                 && let Some((value, timestamp)) = this.operator.poll_record()
@@ -46,7 +46,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stream for Stage<J, T, S> {
 }
 
 impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
-    /// The next element, or a turn. `None` when there may be an element after it.
+    /// Hands out the next element, or takes turns. `None` if the caller has to look again: there may be an element now.
     #[inline(never)]
     fn poll_slowly(
         mut self: Pin<&mut Self>,

@@ -30,7 +30,7 @@ pin_project! {
         #[pin]
         stage: Stage<J, T, Heap>,
         ring: RingSink<J>,
-        // When all numbers were published.
+        // When all numbers were published last.
         published: Instant,
     }
 }
@@ -81,6 +81,7 @@ impl<J: Job, T: Timer> Future for Driver<J, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();
+        // The consumer may be gone although the runtime has not cancelled this task (L2).
         let is_gone = this.ring.outlet.is_abandoned();
         let ended = match is_gone {
             true => Poll::Ready(()),

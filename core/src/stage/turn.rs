@@ -29,7 +29,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         T::turn(cx, |_| {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
-            *stage.as_mut().project().in_turn = true;
+            *stage.as_mut().project().in_turn = true; // it stays so if the turn panics
             let turn = stage.as_mut().work(may_bypass, listen);
             *stage.project().in_turn = false;
             turn
@@ -43,7 +43,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     ) -> Turn {
         let now = self.alarm.now();
         if self.operator.has_failed() {
-            self.as_mut().fail(); // a bypassing record has, or a restored one
+            self.as_mut().fail(); // since the last turn: a record on the bypass, or a restored one
         }
         let operator = &self.operator;
         let table = S::Requests::<J::Request>::TURN_BUDGET;
@@ -53,9 +53,11 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if self.stop.is_some() {
             self.as_mut().stop_input(now);
         }
+        // After the stop, which also ends a stage whose function is not open yet.
         if self.life != Life::Running {
             return self.open_or_close();
         }
+        // A request that is left woken may have its answer, which then counts (T6).
         if polled != Polled::Some {
             self.as_mut().handle_deadlines(now, polled, &mut budget);
         }
@@ -68,7 +70,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
         if self.source.is_closed() && self.operator.is_empty() {
             let this = self.as_mut().project();
-            (*this.life, *this.function_woken) = (Life::Closing, true);
+            (*this.life, *this.function_woken) = (Life::Closing, true); // woken, so that it is polled at once
             return self.open_or_close();
         }
         if polled == Polled::All && is_done { Turn::Idle } else { Turn::Busy }
@@ -102,7 +104,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                     if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot)
                         && complete::<J, S>(this.operator, now, slot, result) == Completion::Final
                     {
-                        return Polled::Some;
+                        return Polled::Some; // no deadline counts any more, and this turn drops all requests
                     }
                 }
             }
@@ -121,8 +123,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         loop {
             let requests = &mut this.requests;
             let expired = this.operator.expire(now, delivered, |id| {
-                // When all woken requests were polled, only cancellations below have woken some since. These would start after
-                // their own deadline.
+                // When all woken requests were polled, only the cancellation of another one below can have woken this one since (a
+                // permit has come free, say). It would begin its work after its own deadline.
                 if polled != Polled::Pass || !requests.as_mut().take_woken(id.slot()) {
                     return None;
                 }
@@ -140,8 +142,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
     }
 
-    /// Starts the requests of attempts that are due, and of new records while there is room for them. Returns whether that is all there is to
-    /// do, and not all that the budget allows.
+    /// Starts the requests of attempts that are due, and of new records while there is room for them. Returns `false` if the budget
+    /// has ended before the work.
     #[inline]
     fn start_requests(self: Pin<&mut Self>, now: Instant, mut budget: Budget) -> bool {
         let mut this = self.project();
@@ -154,6 +156,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             } else {
                 match this.source.as_mut().pull(&*this.requests) {
                     Pulled::Element(element) => {
+                        // A control element may have used up the room for control elements, so the room is asked for again below.
                         room = if element.is_record() { room - 1 } else { 0 };
                         let Ok(attempt) = this.operator.push_start(now, element) else {
                             unreachable!("there was room for it");
@@ -226,7 +229,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let mut this = self.project();
         this.source.as_mut().close();
         this.requests.clear();
-        this.failure.get_or_insert(StageError::Failed);
+        this.failure.get_or_insert(StageError::Failed); // the first reason stays
         if *this.life == Life::Opening {
             *this.life = Life::Running; // only to hand on restored outcomes
         }
@@ -242,7 +245,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             Some(Stop::Asked(limit)) => limit.map(|limit| Stop::Until(now + limit)),
             stop => stop,
         };
-        // As for every deadline of a running request: not before the runtime has delivered (T6).
+        // Judged like the deadline of a running request: not before the runtime has delivered all answers up to it (T6).
         if matches!(this.stop, Some(Stop::Until(end)) if *end <= this.alarm.delivered()) {
             *this.stop = None;
             this.requests.as_mut().clear();
@@ -269,14 +272,15 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let deadline = deadline.into_iter().chain(stop).min();
         let now = this.operator.now();
         let has_fired = this.alarm.as_mut().poll(deadline, now, &*this.requests);
+        // Asked last: `sleep` takes the waker of `cx`, and refuses if something was woken that no turn has seen.
         if has_fired || turn != Turn::Idle || !this.requests.sleep(cx) {
             cx.waker().wake_by_ref();
         }
     }
 }
 
-/// A request in this slot has completed. The operator's code for that is long and inlined; without a heap there is one copy
-/// of it, since flash counts for more than speed there.
+/// The request in this slot has completed. The operator's code for that is long, and inlined for speed. Without a heap there is one
+/// copy of it, since flash counts for more there.
 #[cfg_attr(feature = "alloc", inline(always))]
 #[cfg_attr(not(feature = "alloc"), inline(never))]
 pub(super) fn complete<J: Job, S: StageStorage>(

@@ -98,7 +98,7 @@ mod postcard_io {
         Ok(())
     }
 
-    /// The next value, and what is behind it.
+    /// The next value, and the bytes after it.
     pub(in crate::operator::snapshot) fn read<'a, T: Deserialize<'a>>(
         bytes: &'a [u8],
     ) -> Result<(T, &'a [u8]), RestoreError> {
@@ -114,7 +114,7 @@ mod postcard_io {
             .and_then(|(value, rest)| rest.is_empty().then_some(value))
     }
 
-    /// What stands behind its length, and what is behind that.
+    /// The bytes that stand after their length, and the bytes after those.
     pub(in crate::operator::snapshot) fn split_length(
         bytes: &[u8],
     ) -> Result<(&[u8], &[u8]), RestoreError> {

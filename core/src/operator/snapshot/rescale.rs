@@ -9,8 +9,8 @@ use super::format::{Entry, Header, MAGIC, Progress, SavedCall, read, split_lengt
 use crate::checkpoint::envelope::{self, HEADER_LEN};
 use crate::time::Timestamp;
 
-/// Splits a stage's snapshot over `parts` instances: `owner` is given each record's key, as
-/// [`hash_key`](crate::hash_key) made it, and says which instance gets it (modulo `parts`). A record has a key
+/// Splits a stage's snapshot over `parts` instances: `owner` maps each record's key, as
+/// [`hash_key`](crate::hash_key) made it, to the instance that gets the record (modulo `parts`). A record has a key
 /// whether the order is by it or not ([`with_key`](crate::AsyncWait::with_key)); without one that is 0.
 ///
 /// Each part keeps its records in their order and gets every watermark and status. The instances' new
@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 ///
-/// [`RestoreError`] when `snapshot` is none. [`RestoreError::NoParts`] when `parts` is zero.
+/// [`RestoreError`] when `snapshot` is not an operator's snapshot. [`RestoreError::NoParts`] when `parts` is zero.
 ///
 /// ```
 /// use inflight_core::*;
@@ -45,6 +45,7 @@ pub fn split_snapshot(
     for piece in whole.pieces {
         match piece.entry {
             Entry::Record(call) => builders[owner(call.key) % parts].push(&piece),
+            // Each instance needs all of event time.
             _ => builders.iter_mut().for_each(|builder| builder.push(&piece)),
         }
     }
@@ -68,7 +69,7 @@ pub fn split_snapshot(
 ///
 /// # Errors
 ///
-/// [`RestoreError`] when one of them is no snapshot, or of another schema version than the first.
+/// [`RestoreError`] when one of them is not an operator's snapshot, or of another schema version than the first.
 /// [`RestoreError::NoParts`] when there are none.
 pub fn merge_snapshots<'a>(
     snapshots: impl IntoIterator<Item = &'a [u8]>,
@@ -84,13 +85,13 @@ pub fn merge_snapshots<'a>(
     let header = Header {
         entries: 0,
         next_request_id: sources.iter().map(|s| s.header.next_request_id).max().unwrap_or(0),
-        request_id_step: 1,
+        request_id_step: 1, // no other part counts from here
         watermark,
         idle,
     };
     let mut builder = Builder::default();
     let mut said = (watermark, idle);
-    // Whichever is behind goes next, so that the minimum can grow.
+    // The source with the lowest watermark goes next, so that the minimum can grow.
     while let Some(next) = behind(&mut sources) {
         let Some(piece) = next.pieces.pop_front() else { break };
         match piece.entry {
@@ -112,7 +113,7 @@ pub fn merge_snapshots<'a>(
     Ok(builder.build(schema, header))
 }
 
-/// Whether these are an operator's snapshot, and it holds records or control elements.
+/// Whether these bytes are an operator's snapshot that holds records or control elements.
 pub(crate) fn holds_anything(snapshot: &[u8]) -> bool {
     let opened = envelope::open(snapshot, MAGIC).ok();
     let header = opened.and_then(|(_, body)| read::<Header>(body).ok());

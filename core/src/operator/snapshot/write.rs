@@ -21,7 +21,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Lets snapshots be taken, under the name `name` in a checkpoint. `schema` is the version of
     /// the input's serialised form: raise it when that changes.
     ///
-    /// Short for [`checkpointed_with`](Self::checkpointed_with) and [`Checkpointing::new`], where the other choices are.
+    /// Short for [`checkpointed_with`](Self::checkpointed_with) and [`Checkpointing::new`], which has more choices.
     #[must_use]
     pub const fn checkpointed(self, name: &'static str, schema: u32) -> Self
     where
@@ -115,6 +115,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let entries = in_order.as_ref().len() + saved().count() + self.backlog.len();
         write(section, &self.header(entries))?;
 
+        // Records are in the order of their segments, so each control element goes before the first record of a segment behind it.
         let mut controls = saved().peekable();
         for &slot in in_order.as_ref() {
             let record = &self.records.all()[slot as usize];
@@ -127,6 +128,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             let saved = self.save(record, slot, codec.results.is_some());
             write_record(section, codec, record.input.as_ref(), saved, record.result())?;
         }
+        // Those behind the last record, and then the restored elements that never had a slot: they came last.
         controls.try_for_each(|(_, control)| write_control(section, control))?;
         self.backlog.iter().try_for_each(|saved| match saved {
             Saved::Record(input, call, result) => {
@@ -148,12 +150,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
             State::Queued => (record.attempts(), spent, Progress::Waiting),
             State::Running | State::Due => (record.attempts(), since_start, Progress::Waiting),
             State::Backoff => {
+                // `spent` is the time from the start to the retry here.
                 let rest = spent.saturating_sub(since_start);
                 (record.attempts(), since_start, Progress::Backoff(rest))
             }
         };
         let interrupted = match record.state() {
             State::Done if !keep_results => 0,
+            // A restore finds this attempt interrupted: it counts, but not as a failed one (K1).
             State::Running => record.interrupted().saturating_add(1),
             _ => record.interrupted(),
         };
@@ -163,7 +167,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 }
 
-/// Adds a section with an envelope around what `write` writes.
+/// Adds a section whose contents `write` writes, in an envelope.
 fn sealed<In, Out, E>(
     checkpoint: &mut Checkpoint,
     codec: &Checkpointing<In, Out, E>,
@@ -171,7 +175,7 @@ fn sealed<In, Out, E>(
 ) -> Result<(), CheckpointError> {
     checkpoint.put_with(codec.name, |section| {
         let start = section.len();
-        section.extend(&[0; HEADER_LEN]);
+        section.extend(&[0; HEADER_LEN]); // `seal` fills it in: it needs the checksum of the rest
         write(section)?;
         if let Some(frame) = section.written_since(start) {
             envelope::seal(frame, MAGIC, codec.schema);

@@ -1,7 +1,7 @@
 //! From a stage on a task of its own to its consumer: a bounded buffer, handed over in batches.
 //!
-//! What is in the buffer counts against the stage's capacity, so the buffer cannot overflow and a
-//! consumer that stops taking stops the source. The producer wakes the consumer once a batch; the
+//! Records in the buffer count against the stage's capacity. So the buffer cannot overflow, and a consumer that
+//! takes nothing stops the source. The producer wakes the consumer once a batch; the
 //! consumer gives credit back every few records, and when it has emptied the buffer.
 
 use alloc::sync::Arc;
@@ -41,15 +41,16 @@ pub(crate) fn ring<M: StreamKind, O>(
     (outlet, inlet)
 }
 
-/// After how many records the producer is told, in a window of this size.
+/// The number of records for which the consumer gives credit at once, in a window of this size: few enough that the window does not run
+/// empty, and enough that a record costs no wake-up of its own.
 fn credit_after(capacity: usize) -> usize {
     (capacity / 8).clamp(1, 32)
 }
 
 struct Shared {
-    /// Records the consumer has taken, counted up, wrapping around.
+    /// Records that the consumer has taken, counted from the start; the number wraps around.
     taken: AtomicUsize,
-    /// After how many of them the producer is told.
+    /// The number of records for which the consumer gives credit at once.
     credit_after: AtomicUsize,
     consumer: AtomicWaker,
     controls: Arc<Controls>,
@@ -57,13 +58,14 @@ struct Shared {
 
 /// The producing end.
 pub(crate) struct Outlet<M: StreamKind, O> {
-    /// Before `shared`: the consumer must find the buffer abandoned when it is woken.
+    /// Dropped before `shared`, which wakes the consumer: that must find the buffer abandoned.
     ring: Producer<M::Item<O>>,
+    /// Records that were put in, counted like [`Shared::taken`].
     given: usize,
     shared: Waking,
 }
 
-/// Wakes the consumer when the producing end goes, however it goes.
+/// Wakes the consumer when the producing end is dropped, also when its task panics or is cancelled.
 struct Waking(Arc<Shared>);
 
 impl Drop for Waking {
@@ -73,12 +75,13 @@ impl Drop for Waking {
 }
 
 impl<M: StreamKind, O> Outlet<M, O> {
-    /// Records that were given and not yet taken.
+    /// Records that were put in and that the consumer has not taken.
     pub(crate) fn undelivered(&self) -> usize {
         self.given.wrapping_sub(self.shared.0.taken.load(Ordering::Acquire))
     }
 
-    /// The window has another size from now on. What has been taken before is to be read after this.
+    /// The window has another size from now on. Read [`undelivered`](Self::undelivered) after this: the consumer may have taken
+    /// records for which, by the old size, it gave no credit yet.
     pub(crate) fn resize(&self, capacity: usize) {
         self.shared.0.credit_after.store(credit_after(capacity), Ordering::Release);
     }
@@ -110,7 +113,7 @@ impl<M: StreamKind, O> Outlet<M, O> {
         leaves
     }
 
-    /// What others want of the stage, and where they read its numbers.
+    /// The commands of the stage's handles, and the numbers that they read.
     pub(crate) fn controls(&self) -> &Controls {
         &self.shared.0.controls
     }
@@ -123,10 +126,11 @@ impl<M: StreamKind, O> Outlet<M, O> {
 
 /// The consuming end.
 pub(crate) struct Inlet<M: StreamKind, O> {
-    /// Before `producer`: that must find the buffer abandoned when it is woken.
+    /// Dropped before `producer`, which wakes the producing end: that must find the buffer abandoned.
     ring: Consumer<M::Item<O>>,
+    /// The same as [`Shared::taken`], which only this end writes.
     taken: usize,
-    /// Up to where the producer was told.
+    /// [`taken`](Self::taken) as of the last credit.
     told: usize,
     shared: Arc<Shared>,
     producer: WakeOnDrop,
@@ -144,7 +148,9 @@ impl<M: StreamKind, O> Inlet<M, O> {
     fn take(&mut self) -> Option<M::Item<O>> {
         let item = self.ring.pop().ok()?;
         self.taken = self.taken.wrapping_add(usize::from(M::is_record(&item)));
+        // Before the credit: the stage that it wakes has to see this.
         self.shared.taken.store(self.taken, Ordering::Release);
+        // A resize at the same time may be missed. The stage takes another turn after one, and then sees `taken`.
         if self.taken.wrapping_sub(self.told) >= self.shared.credit_after.load(Ordering::Acquire) {
             self.give_credit();
         }
@@ -164,7 +170,8 @@ impl<M: StreamKind, O> Inlet<M, O> {
         // Empty: the producer may be waiting for room, also for control elements.
         self.give_credit();
         self.shared.consumer.register(cx.waker());
-        // In this order: what was put in before the end is seen when the end is.
+        // Once more: an item may have come before the waker was there. The end is looked at first, so that no item that was put in
+        // before it is missed.
         let ended = self.ring.is_abandoned();
         match self.take() {
             Some(item) => Poll::Ready(Some(item)),
@@ -174,7 +181,7 @@ impl<M: StreamKind, O> Inlet<M, O> {
     }
 }
 
-/// A stage on a task of its own: a stream of what comes out of it.
+/// A stage on a task of its own: the stream of its outputs.
 ///
 /// Requests make progress whether or not this is polled. Dropping it cancels the task and with it
 /// everything in flight. If the stream ends early, because the function could not be opened or the
@@ -186,7 +193,7 @@ impl<M: StreamKind, O> Inlet<M, O> {
 /// in place): the records in flight are lost, and that must not look like the end of the stream.
 #[must_use = "dropping it cancels the stage"]
 pub struct SpawnedStage<O, E, M: StreamKind, H> {
-    /// Before `task`: the task should find its consumer gone.
+    /// Dropped before `task`, so that the task finds its consumer gone.
     inlet: Inlet<M, O>,
     task: H,
     end: Option<Result<(), StageError<E>>>,
@@ -208,7 +215,7 @@ impl<O, E, M: StreamKind, H> SpawnedStage<O, E, M, H> {
         self.inlet.shared.controls.metrics()
     }
 
-    /// How the stream ended, once it has: `Err` if that was before everything was through.
+    /// How the stream ended, once it has: `Err` if it ended before everything had left.
     pub fn end(&self) -> Option<Result<(), &StageError<E>>> {
         self.end.as_ref().map(|end| end.as_ref().copied())
     }
@@ -222,7 +229,7 @@ where
     /// The next element; `None` at the end of the stream.
     ///
     /// Cancellation: nothing is lost when the future is dropped.
-    #[allow(clippy::should_implement_trait)] // what every stream calls it
+    #[allow(clippy::should_implement_trait)] // the usual name of it on streams
     #[inline]
     pub fn next(&mut self) -> Next<'_, Self> {
         Next::new(self)
@@ -230,6 +237,7 @@ where
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<M::Item<O>>> {
         if self.end.is_none() {
+            // Everything in the buffer comes first, also after the task has ended or panicked.
             if let Some(item) = ready!(self.inlet.poll_take(cx)) {
                 return Poll::Ready(Some(item));
             }
@@ -245,7 +253,7 @@ where
     }
 }
 
-/// Nothing in it is pinned.
+/// Nothing in it is pinned: only a task's handle that is `Unpin` is ever polled.
 impl<O, E, M: StreamKind, H> Unpin for SpawnedStage<O, E, M, H> {}
 
 impl<O, E, M, H> Stream for SpawnedStage<O, E, M, H>
