@@ -38,7 +38,7 @@ impl<E: fmt::Display> fmt::Display for CallbackError<E> {
 // The bound is not `Error`, as for `inflight_core::Failure`: a boxed error is not an `Error` itself.
 impl<E: fmt::Debug + fmt::Display> core::error::Error for CallbackError<E> {}
 
-/// Makes a stage's function of one that starts a request and returns: `start` gets the record and a
+/// Makes a stage's function from a function that starts a request and returns: `start` gets the record and a
 /// [`CompletionHandle`], and the client completes the handle when it has the answer.
 ///
 /// `start` is called on the stage's task and must not block. Once the attempt has timed out,

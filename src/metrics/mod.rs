@@ -37,7 +37,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// **Counters** are set to the stage's own totals ([`Counter::absolute`]), so nothing is counted twice or missed,
 /// however seldom they are handed on. A recorder keeps the largest value that it was given: a stage that is started
 /// anew in the same process begins at 0, and under the same name its counters stand still until they have passed
-/// those of the stage before it. Give it another name, or count on from there if that is what you want to see.
+/// those of the stage before it. Give it another name, unless this suits you.
 ///
 /// **Histograms** get one value for each call. The stage keeps how many durations fell between two powers of two
 /// nanoseconds ([`crate::Histogram`]), so the value is the upper bound of that bucket: up to twice the

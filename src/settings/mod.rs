@@ -1,4 +1,4 @@
-//! The policy of a stage as data, from whatever file a program is configured by.
+//! The policy of a stage as data, for a program's configuration file.
 //!
 //! [`serde`] reads and writes [`Settings`], durations as people write them (`"250ms"`, `"1m 30s"`).
 //! [`policy`](Settings::policy) checks them and makes a policy of them; its errors name the field.
@@ -71,7 +71,7 @@ pub struct Settings {
     /// When and how often an attempt that failed is made again: never, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Backoff>,
-    /// A bound on the retries of all records together: none, by default.
+    /// The retry budget, a bound on the retries of all records together: none, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<Budget>,
     /// What happens to calls in backoff when the input has ended: all their retries, by default.
@@ -250,7 +250,7 @@ impl Backoff {
 }
 
 impl Budget {
-    /// A budget of `tokens` retries at once, to which each success gives back `per_success` of one.
+    /// A retry budget of `tokens` retries at once, to which each success gives back `per_success` of one.
     #[must_use]
     pub fn new(tokens: u32, per_success: f64) -> Self {
         Self { tokens, per_success }

@@ -26,8 +26,8 @@ use self::line::{Line, Place};
 /// the next one moves up.
 ///
 /// **The wait counts** against the stage's timeouts, as the attempt has started. Let
-/// [`AsyncWait::max_running`](crate::AsyncWait::max_running) be no larger than what the service lets
-/// through at once, and nothing waits there.
+/// [`AsyncWait::max_running`](crate::AsyncWait::max_running) be no larger than the number of calls that the service
+/// lets through at once: then no attempt waits there.
 ///
 /// **A limit that is shared** with users of the service outside of this stage (a `GlobalConcurrencyLimit`, clones)
 /// needs [`releasing`](FromService::releasing).
