@@ -10,7 +10,7 @@ pub(crate) const CHANGES: bool = true;
 pub(crate) const TIMEOUT_ACTIONS: bool = true;
 /// R5: the end of the input.
 pub(crate) const FINISH: bool = true;
-/// R7: a budget for retries.
+/// R7: a retry budget.
 pub(crate) const BUDGET: bool = true;
 /// K2: results of calls that are done kept in the snapshot.
 pub(crate) const KEPT_RESULTS: bool = true;

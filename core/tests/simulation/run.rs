@@ -89,7 +89,7 @@ fn shrink_setup(script: &mut Script) {
         |setup| setup.running_limit = None,
         |setup| setup.timeout = None,
         |setup| setup.attempt_timeout = None,
-        |setup| setup.budget = None,
+        |setup| setup.retry_budget = None,
         |setup| setup.keeps_results = false,
         |setup| setup.last_attempts = false,
         |setup| setup.retries.delays = Delays::NoRetry,

@@ -57,7 +57,7 @@ pub(crate) struct Retries {
     pub(crate) dictated: bool,
 }
 
-/// The budget of retries over all records: a full bucket, into which each success puts `gain` thousandths of a token,
+/// The retry budget of all records: a full bucket, into which each success puts `gain` thousandths of a token,
 /// and from which each retry takes a whole one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Budget {
@@ -75,7 +75,7 @@ pub(crate) struct Setup {
     pub(crate) timeout: Option<u64>,
     pub(crate) attempt_timeout: Option<u64>,
     pub(crate) retries: Retries,
-    pub(crate) budget: Option<Budget>,
+    pub(crate) retry_budget: Option<Budget>,
     pub(crate) checkpointed: bool,
     pub(crate) keeps_results: bool,
     /// At the end of the input, calls in backoff have one last attempt, at once.
@@ -101,7 +101,7 @@ impl Setup {
             timeout: None,
             attempt_timeout: None,
             retries,
-            budget: None,
+            retry_budget: None,
             checkpointed: true,
             keeps_results: false,
             last_attempts: false,
@@ -145,7 +145,7 @@ impl Setup {
         setup.retries = Retries::random(random);
         if features::BUDGET && random.one_in(4) {
             let most = 1 + random.below(3) as u64;
-            setup.budget = Some(Budget { most, gain: random.pick(&[0, 250, 1000]) });
+            setup.retry_budget = Some(Budget { most, gain: random.pick(&[0, 250, 1000]) });
         }
         setup.checkpointed = !random.one_in(20);
         setup.last_attempts = features::FINISH && random.one_in(2);
@@ -165,7 +165,7 @@ impl Setup {
         if let Some(timeout) = self.attempt_timeout {
             policy = policy.attempt_timeout(Duration::from_millis(timeout));
         }
-        if let Some(Budget { most, gain }) = self.budget {
+        if let Some(Budget { most, gain }) = self.retry_budget {
             policy = policy.retry_budget(RetryBudget::new(most as u32, gain as f64 / 1000.0));
         }
         if self.last_attempts {
@@ -297,8 +297,8 @@ impl fmt::Display for Setup {
             f.write_str(said(retries.not_yet, ", also of \"not yet\""))?;
             f.write_str(said(retries.dictated, ", mistakes dictate the delay"))?;
         }
-        if let Some(Budget { most, gain }) = self.budget {
-            write!(f, ", a budget of {most} retries and {gain}/1000 a success")?;
+        if let Some(Budget { most, gain }) = self.retry_budget {
+            write!(f, ", a retry budget of {most} retries and {gain}/1000 a success")?;
         }
         if self.keeps_results {
             f.write_str(", results in snapshots")?;

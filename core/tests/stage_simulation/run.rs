@@ -115,7 +115,7 @@ fn shrink_plan(script: &mut Script) {
         |plan| plan.setup.running_limit = None,
         |plan| plan.setup.timeout = None,
         |plan| plan.setup.attempt_timeout = None,
-        |plan| plan.setup.budget = None,
+        |plan| plan.setup.retry_budget = None,
         |plan| plan.setup.keeps_results = false,
         |plan| plan.setup.last_attempts = false,
         |plan| plan.setup.retries.delays = Delays::NoRetry,

@@ -12,8 +12,9 @@ use super::format::{read_whole, write};
 use crate::checkpoint::{CheckpointError, Section};
 use crate::outcome::Failure;
 
-/// How a stage's snapshots are taken and read: their name, the schema version, and whether results are kept. Given to [`StageBuilder::checkpointed_with`](crate::StageBuilder::checkpointed_with) or
-/// [`Operator::checkpointed_with`]; for a name and a version alone,
+/// The way in which snapshots are taken and read: their name, the schema version, and whether results are kept. The argument of
+/// [`StageBuilder::checkpointed_with`](crate::StageBuilder::checkpointed_with) and
+/// [`Operator::checkpointed_with`](crate::Operator::checkpointed_with); for a name and a version alone,
 /// [`checkpointed`](crate::StageBuilder::checkpointed) is shorter.
 ///
 /// ```

@@ -176,7 +176,7 @@ impl Model {
             backlog: VecDeque::new(),
             overtaking: None,
             ending: Ending::Open,
-            tokens: setup.budget.map_or(0, |budget| budget.most * 1000),
+            tokens: setup.retry_budget.map_or(0, |budget| budget.most * 1000),
             requests: 0,
             failures_out: [0; 2],
             events: 0,

@@ -13,7 +13,7 @@ impl Model {
             return None;
         }
         let delay = wish(&self.setup.retries, number, answer);
-        let Some(budget) = self.setup.budget else { return delay };
+        let Some(budget) = self.setup.retry_budget else { return delay };
         if delay.is_some() && self.tokens >= 1000 {
             self.tokens -= 1000;
             return delay;
