@@ -36,7 +36,6 @@ impl AttemptId {
 /// The effect of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a late completion has had no effect, and a final one ends all requests"]
-#[non_exhaustive]
 pub enum Completion {
     /// It is the call's outcome.
     Outcome,

@@ -106,6 +106,7 @@ impl<S: Built> Life<'_, '_, S> {
         };
         match completion {
             Completion::Late => panic!("the attempt is running"),
+            Completion::Final => panic!("no failure ends the job"),
             Completion::Retry => self.back_off(at),
             Completion::Outcome => {
                 self.done(at, answer);

@@ -42,7 +42,7 @@ impl<S: Built> Life<'_, '_, S> {
                 }));
             }
             Err(full) => {
-                let StreamElement::Record { value, timestamp: back } = full.0 else {
+                let StreamElement::Record { value, timestamp: back } = full.into_inner() else {
                     panic!("another element is handed back");
                 };
                 assert_eq!((value.0, back.map(Timestamp::as_millis)), (id, timestamp));
@@ -98,7 +98,10 @@ impl<S: Built> Life<'_, '_, S> {
             }
             (Ok(()), Some(false), _) => panic!("a watermark has found room where there is none"),
             (Err(full), fits, last) => {
-                assert_eq!(full.0, StreamElement::Watermark(Timestamp::from_millis(timestamp)));
+                assert_eq!(
+                    full.into_inner(),
+                    StreamElement::Watermark(Timestamp::from_millis(timestamp))
+                );
                 assert_ne!(fits, Some(true), "there is room for it");
                 let merges = matches!(last, Some(Item::Watermark { .. })) && fits.is_some();
                 assert!(!merges || self.phase != Phase::Open, "two adjacent watermarks merge");
@@ -114,7 +117,7 @@ impl<S: Built> Life<'_, '_, S> {
         assert!(fits.is_none_or(|fits| fits == pushed.is_ok()));
         match pushed {
             Ok(()) => self.items.push(Item::Status(status)),
-            Err(full) => assert_eq!(full.0, StreamElement::Status(status)),
+            Err(full) => assert_eq!(full.into_inner(), StreamElement::Status(status)),
         }
     }
 
@@ -135,7 +138,9 @@ impl<S: Built> Life<'_, '_, S> {
                 self.items.push(Item::Barrier { id, fails_at });
             }
             Err(full) => {
-                let StreamElement::Barrier(back) = full.0 else { panic!("another element") };
+                let StreamElement::Barrier(back) = full.into_inner() else {
+                    panic!("another element")
+                };
                 assert_eq!(back.checkpoint, Checkpoint::new(CheckpointId(id)), "it is unchanged");
             }
         }
@@ -168,7 +173,9 @@ impl<S: Built> Life<'_, '_, S> {
                 }
             }
             Err(full) => {
-                let StreamElement::Barrier(back) = full.0 else { panic!("another element") };
+                let StreamElement::Barrier(back) = full.into_inner() else {
+                    panic!("another element")
+                };
                 assert_eq!(back.checkpoint.id(), CheckpointId(id));
             }
         }
