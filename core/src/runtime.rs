@@ -74,6 +74,14 @@ pub trait Timer {
     fn turn<T>(cx: &mut Context<'_>, turn: impl FnOnce(&mut Context<'_>) -> T) -> T {
         turn(cx)
     }
+
+    /// Returns true if a future that is polled outside of a [`turn`](Self::turn) may now answer `Pending` although it is
+    /// ready, because the task's budget is spent. While nothing is in flight, a stage in place polls its source, and the
+    /// request for the record that it has pulled, between two turns; if the budget is spent, the stage polls the request once more
+    /// in a turn. A runtime that suspends a budget in `turn` must implement this.
+    fn is_budget_spent() -> bool {
+        false
+    }
 }
 
 /// Runs a future on a task of its own.

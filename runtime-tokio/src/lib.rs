@@ -13,7 +13,7 @@ use std::time::Duration;
 use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::task::coop::unconstrained;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::Sleep;
 
 /// The tokio runtime that the stage is started in. Its time driver must be enabled.
@@ -189,6 +189,11 @@ impl Timer for TokioTimer {
             Some(done) => done,
             None => unreachable!("an unconstrained future is polled at once"),
         }
+    }
+
+    #[inline]
+    fn is_budget_spent() -> bool {
+        !has_budget_remaining()
     }
 }
 

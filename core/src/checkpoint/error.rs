@@ -7,7 +7,7 @@ use core::fmt;
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The barrier has passed a stage that takes no snapshots: call
-    /// [`checkpointed(name, schema)`](crate::StageBuilder::checkpointed) on it.
+    /// [`checkpointed(name, schema)`](crate::StageBuilder::checkpointed) on it, which the feature `checkpoint` has.
     NotCheckpointed,
     /// Two sections have the same name.
     NameTaken,

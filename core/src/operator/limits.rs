@@ -81,7 +81,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Whether a record has room, also a restored one after the end of the input (C2).
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn has_room_for_record(&self) -> bool {
-        self.records.len() + self.limits.undelivered < self.limits.capacity
+        self.records.len().saturating_add(self.limits.undelivered) < self.limits.capacity
     }
 
     /// Whether one more attempt may run (C7).

@@ -173,7 +173,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.start(slot)
     }
 
-    /// Whether [`poll_attempt`](Self::poll_attempt) has an attempt to give.
+    /// Whether [`poll_attempt`](Self::poll_attempt) has an attempt to give. It may have one more if
+    /// [restored elements wait](Self::has_backlog) for a slot; [`room`](Self::room) gives them theirs.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_attempt(&self) -> bool {
         !self.to_start.is_empty() && self.may_run()
@@ -233,8 +234,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.now
     }
 
+    /// Sets the present, as every method does that takes `now`: for a caller that changes a limit or reads numbers before it calls
+    /// any of these. An earlier instant than the latest one seen has no effect (F4).
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn advance(&mut self, now: Instant) {
+    pub fn advance(&mut self, now: Instant) {
         // Time never goes back: an earlier instant counts as the latest one seen (F4).
         if now > self.now {
             self.now = now;

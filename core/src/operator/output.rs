@@ -75,7 +75,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// Whether [`poll_output`](Self::poll_output) has something to give or to discard: also a record that was
-    /// dropped, or the position of a barrier that has failed.
+    /// dropped, or the position of a barrier that has failed. It may have one more if [restored elements
+    /// wait](Self::has_backlog) for a slot; [`room`](Self::room) gives them theirs.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_output(&self) -> bool {
         self.overtaking.is_some() || self.order.has_output(self.records.all())

@@ -16,7 +16,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Returns an attempt that has expired, whose request should be cancelled. Call it until it returns `None`.
     ///
     /// Hand completions in first (T4). An engine that may find answers which its runtime has not delivered yet calls
-    /// [`expire`](Self::expire) instead, of which this is the short form.
+    /// [`expire`](Self::expire) instead, of which this is the short form. An attempt that times out may end the job
+    /// ([`has_failed`](Self::has_failed)).
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
         self.advance(now);
         self.expire(now, self.now, |_| None)
@@ -122,7 +123,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Decides the outcome of a record whose call has just timed out
     /// ([`Expired::Call`](super::Expired::Call)), from its input (T3). If this is not called, the call fails. Returns `false`
     /// if `id` names no such call, its outcome has left already, or the job has ended. Call it before
-    /// [`poll_output`](Self::poll_output).
+    /// [`poll_output`](Self::poll_output). With [`fail_fast`](Self::fail_fast) the job may end here: ask
+    /// [`has_failed`](Self::has_failed).
     ///
     /// ```
     /// # #[cfg(feature = "alloc")] {

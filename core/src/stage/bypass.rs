@@ -5,10 +5,11 @@
 //! Only a stage in place has it. Elsewhere outcomes need a slot anyway, because the consumer comes for them later.
 
 use core::pin::Pin;
-use core::task::Poll;
+use core::task::{Context, Poll};
 use core::time::Duration;
 
 use super::source::Pulled;
+use super::turn::complete;
 use super::{Job, Stage};
 use crate::element::StreamElement;
 use crate::function::AsyncFunction;
@@ -44,7 +45,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     /// Pulls a record, starts its first attempt, and returns its outcome. `None` if it needs a slot after all, which it has then; or if
     /// something else than a record came. No more records bypass the slots in this case, until a turn allows it.
     #[inline(always)]
-    pub(super) fn bypass(mut self: Pin<&mut Self>) -> Option<(OutcomeOf<J>, Option<Timestamp>)> {
+    pub(super) fn bypass(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Option<(OutcomeOf<J>, Option<Timestamp>)> {
         let mut this = self.as_mut().project();
         let permission = this.pace.take_bypasses();
         if this.source.is_closed() {
@@ -76,7 +80,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             },
             Poll::Pending => None,
         };
-        self.take_slot((value, timestamp), first);
+        self.take_slot(cx, (value, timestamp), first);
         None
     }
 
@@ -88,8 +92,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let now = this.operator.now(); // nothing is in flight, so no time counts from here
         match pulled {
             Pulled::Element(control) => {
-                let pushed = this.operator.push(now, control);
-                debug_assert!(pushed.is_ok(), "nothing is in flight, so there is room");
+                // Nothing is in flight, so there is room, unless an `IntoElement` of the user's own has put a control element among
+                // plain values: nobody could be handed that.
+                let _ = this.operator.push(now, control);
             }
             Pulled::End => this.operator.finish(now),
             // The next records are pulled in a turn, as many as there is room for, and their requests start together.
@@ -100,16 +105,18 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// Gives a slot to a record that cannot bypass the slots. Its first attempt is running, or has ended and another one is wanted.
     ///
-    /// A request may also answer `Pending` because its task's budget of polls is spent, on a runtime that has one. It has
-    /// asked to be woken then, and the next turn polls it with that budget suspended.
+    /// On a runtime with a budget of polls a request may also answer `Pending` because that is spent. It is polled once more then, with
+    /// the budget suspended: the runtime may put its wake-up off for so long that its deadline passes first (T6).
     #[cold]
     #[inline(never)]
     fn take_slot(
         self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
         (value, timestamp): (J::Input, Option<Timestamp>),
         first: Option<(ResultOf<J>, Duration)>,
     ) {
-        let this = self.project();
+        let is_budget_spent = T::is_budget_spent();
+        let mut this = self.project();
         // The last turn can have been long ago, if the consumer was busy with outcomes that bypassed the slots.
         let now = this.alarm.now();
         let element = StreamElement::Record { value, timestamp };
@@ -120,6 +127,11 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         this.pace.started(first.is_some());
         if let Some((result, delay)) = first {
             this.operator.end_first_attempt(slot, result, delay);
+        } else if is_budget_spent
+            && let Some(Poll::Ready(result)) = T::turn(cx, |_| this.requests.as_mut().poll(slot))
+        {
+            this.pace.started(true);
+            let _ = complete::<J, S>(this.operator, now, slot, result);
         }
         *this.in_turn = false;
     }

@@ -78,7 +78,10 @@ where
             // This is no end of a poll: the caller comes again, and its turns count on, so that it gives way after some (L5).
             (_, Delivered::All, _) => return Poll::Ready(Driven::Delivered),
             // The consumer is at the last element. It wakes the task itself.
-            (Turn::End, _, ConsumerState::Busy) => return Poll::Pending,
+            (Turn::End, _, ConsumerState::Busy) => {
+                stage.project().pace.end_poll();
+                return Poll::Pending;
+            }
             (Turn::End, _, _) => return Poll::Ready(Driven::End),
             // A busy stage sees this at its next poll, which is certain to come.
             #[cfg(feature = "alloc")]

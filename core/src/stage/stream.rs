@@ -23,7 +23,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stream for Stage<J, T, S> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if self.may_bypass()
-                && let Some((value, timestamp)) = self.as_mut().bypass()
+                && let Some((value, timestamp)) = self.as_mut().bypass(cx)
             {
                 let element = StreamElement::Record { value, timestamp };
                 return Poll::Ready(J::Kind::from_element(element));
