@@ -141,10 +141,19 @@ pub enum BarrierMode {
 /// An item that a stage accepts: either a plain value, or a [`StreamElement`].
 ///
 /// `V` is the record's value, and `StreamKind` distinguishes the two cases; both are inferred. A stage that
-/// takes plain values returns plain outcomes, and one that takes elements returns elements.
-pub trait IntoElement<V, Kind> {
+/// takes plain values returns plain outcomes, and one that takes elements returns elements. Sealed: an item of one's own could
+/// claim to be a plain value and be a control element, which no consumer of plain values can receive.
+pub trait IntoElement<V, Kind>: sealed::Sealed<V, Kind> {
     /// The element.
     fn into_element(self) -> StreamElement<V>;
+}
+
+mod sealed {
+    #[allow(unreachable_pub)]
+    pub trait Sealed<V, Kind> {}
+
+    impl<T> Sealed<T, super::Values> for T {}
+    impl<T> Sealed<T, super::Elements> for super::StreamElement<T> {}
 }
 
 impl<T> IntoElement<T, Values> for T {

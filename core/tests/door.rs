@@ -199,39 +199,6 @@ fn the_numbers_go_on_while_the_function_opens() {
     assert_eq!((metrics.blocked.as_secs(), metrics.oldest.map(|age| age.as_secs())), (5, Some(5)));
 }
 
-/// An item of the user's own, which claims to be a plain value and may be a watermark.
-struct Mine(u32);
-
-impl IntoElement<u32, Values> for Mine {
-    fn into_element(self) -> StreamElement<u32> {
-        match self.0 {
-            1 => StreamElement::Watermark(Timestamp::MAX),
-            value => StreamElement::value(value),
-        }
-    }
-}
-
-#[test] // F4: nobody could be handed it
-fn a_control_element_among_plain_values_is_dropped() {
-    fn values<S: StageStorage>(storage: S) -> Vec<u32> {
-        let ask = |value: &u32| ready(Ok::<u32, ()>(*value));
-        let items = Iter([0, 1, 2].map(Mine).into_iter());
-        let stage = items.async_wait(AsyncWait::ordered(4), ask);
-        let mut stage = pin!(stage.in_place_over(Virtual::new(), storage).expect("a stage"));
-        let mut values = Vec::new();
-        for _ in 0..9 {
-            let polled = stage.as_mut().poll_next(&mut Context::from_waker(Waker::noop()));
-            values.extend(match polled {
-                Poll::Ready(outcome) => outcome.map(|outcome| outcome.input),
-                Poll::Pending => None,
-            });
-        }
-        values
-    }
-    assert_eq!(values(Fixed::<4>), [0, 2]);
-    assert_eq!(values(Heap), [0, 2]);
-}
-
 struct Flag(AtomicBool);
 
 impl Wake for Flag {

@@ -1,5 +1,6 @@
 //! A stage without an allocator, from its source to a checkpoint and back. These tests also run without the feature
 //! `alloc`, and then no code in the library can allocate.
+#![cfg(feature = "checkpoint")]
 
 use std::cell::Cell;
 use std::future::{Future, pending, ready};

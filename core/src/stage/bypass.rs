@@ -92,9 +92,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let now = this.operator.now(); // nothing is in flight, so no time counts from here
         match pulled {
             Pulled::Element(control) => {
-                // Nothing is in flight, so there is room, unless an `IntoElement` of the user's own has put a control element among
-                // plain values: nobody could be handed that.
-                let _ = this.operator.push(now, control);
+                let pushed = this.operator.push(now, control);
+                debug_assert!(pushed.is_ok(), "nothing is in flight, so there is room");
             }
             Pulled::End => this.operator.finish(now),
             // The next records are pulled in a turn, as many as there is room for, and their requests start together.

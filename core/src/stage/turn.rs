@@ -42,7 +42,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         listen: impl FnOnce(Pin<&mut Self>),
     ) -> Turn {
         let now = self.alarm.now();
-        self.as_mut().project().operator.advance(now);
+        if cfg!(feature = "alloc") {
+            // Before a command changes the capacity, or numbers are published. A stage in place has neither.
+            self.as_mut().project().operator.advance(now);
+        }
         if self.operator.has_failed() {
             self.as_mut().fail(); // since the last turn: a record on the bypass, or a restored one
         }
@@ -159,9 +162,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                     Pulled::Element(element) => {
                         // A control element may have used up the room for control elements, so the room is asked for again below.
                         room = if element.is_record() { room - 1 } else { 0 };
-                        // There is room, so nothing is refused but a control element among plain values, which an
-                        // `IntoElement` of the user's own can make: nobody could be handed that.
-                        this.operator.push_start(now, element).ok().flatten()
+                        let Ok(attempt) = this.operator.push_start(now, element) else {
+                            unreachable!("there was room for it");
+                        };
+                        attempt
                     }
                     Pulled::End => {
                         this.operator.finish(now);
