@@ -100,6 +100,7 @@ extern crate alloc;
 extern crate std;
 
 mod checkpoint;
+mod config_error;
 mod element;
 mod function;
 mod operator;
@@ -125,6 +126,7 @@ pub use checkpoint::{
 };
 #[cfg(feature = "alloc")]
 pub use checkpoint::{Loaded, MemoryStore};
+pub use config_error::ConfigError;
 pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Status, StreamElement, StreamKind, Values,
 };
@@ -140,8 +142,7 @@ pub use operator::{
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
 pub use policy::{
-    AsyncWait, ConfigError, FinishPolicy, GivenKey, KeyBy, KeySelector, KeySource, Order, Unkeyed,
-    hash_key,
+    AsyncWait, FinishPolicy, GivenKey, KeyBy, KeySelector, KeySource, Order, Unkeyed, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

@@ -1,7 +1,8 @@
 //! An operator from its policy.
 
 use super::Operator;
-use crate::policy::{AsyncWait, ConfigError};
+use crate::config_error::ConfigError;
+use crate::policy::AsyncWait;
 use crate::retry::{NoRetry, RetryStrategy};
 use crate::storage::Fixed;
 #[cfg(feature = "alloc")]

@@ -3,7 +3,8 @@
 use super::Operator;
 use super::call::Call;
 use super::ending::Phase;
-use crate::policy::{ConfigError, FinishPolicy, Settings, check_capacity, check_max_running};
+use crate::config_error::ConfigError;
+use crate::policy::{FinishPolicy, Settings, check_capacity, check_max_running};
 use crate::retry::RetryStrategy;
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span};

@@ -36,7 +36,8 @@ pub(crate) use self::snapshot::holds_anything;
 pub use self::snapshot::{Checkpointing, RestoreError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::snapshot::{merge_snapshots, split_snapshot};
-use crate::policy::{ConfigError, Settings};
+use crate::config_error::ConfigError;
+use crate::policy::Settings;
 use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::{NONE, Queue as _, Storage};
 use crate::time::Instant;

@@ -1,15 +1,14 @@
 //! The policy of a stage: capacity, order, timeouts and retries.
 
-mod error;
 mod key;
 mod order;
 
 use core::hash::Hash;
 use core::time::Duration;
 
-pub use self::error::ConfigError;
 pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::order::Order;
+use crate::config_error::ConfigError;
 use crate::retry::{NoRetry, RetryBudget};
 use crate::storage::Storage;
 

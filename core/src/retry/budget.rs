@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::schedule::Q32;
-use crate::policy::ConfigError;
+use crate::config_error::ConfigError;
 
 /// A token bucket: each retry takes a token, and each success puts a part of one back.
 ///

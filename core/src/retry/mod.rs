@@ -7,9 +7,9 @@ use core::time::Duration;
 
 pub use self::budget::RetryBudget;
 pub use self::schedule::{Exponential, FixedSchedule, Schedule};
+use crate::config_error::ConfigError;
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
-use crate::policy::ConfigError;
 
 /// Decides after each attempt if another one follows.
 ///

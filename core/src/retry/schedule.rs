@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
+use crate::config_error::ConfigError;
 use crate::function::AttemptInfo;
-use crate::policy::ConfigError;
 use crate::time::Span;
 
 /// The delay after each attempt, as a pure function of the attempt (R1): [`FixedSchedule`] or

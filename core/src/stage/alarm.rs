@@ -10,14 +10,10 @@ use core::task::Context;
 
 use pin_project_lite::pin_project;
 
+use super::pace::ONE_BY_ONE;
 use crate::requests::{Requests, StageWaker};
 use crate::runtime::Timer;
 use crate::time::Instant;
-
-/// After a gap, so many deadlines that have passed are handled one after the other, each after another round of the executor:
-/// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
-/// neighbours that compute.
-const ONE_BY_ONE: u8 = 16;
 
 pin_project! {
     pub(super) struct Alarm<T> {

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
+use crate::config_error::ConfigError;
 use crate::operator::RestoreError;
-use crate::policy::ConfigError;
 use crate::runtime::NoRuntime;
 
 /// Why a stage could not be started.

@@ -6,8 +6,9 @@ use core::sync::atomic::Ordering;
 use core::task::Waker;
 use core::time::Duration;
 
+use crate::config_error::ConfigError;
 use crate::operator::Metrics;
-use crate::policy::{ConfigError, check_capacity, check_max_running};
+use crate::policy::{check_capacity, check_max_running};
 use crate::sync::AtomicUsize;
 
 /// Where the hardware has no 64-bit atomics, numbers are published modulo 2^32.

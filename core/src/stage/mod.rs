@@ -23,6 +23,7 @@ mod run;
 mod source;
 mod start;
 mod stream;
+mod tables;
 #[cfg(feature = "alloc")]
 mod task;
 mod turn;
@@ -45,13 +46,13 @@ pub use self::run::Run;
 use self::source::Source;
 pub use self::start::{AsyncWaitExt, StageBuilder};
 pub use self::stream::Next;
+use self::tables::StageTables;
 #[cfg(feature = "alloc")]
 pub use self::task::Driver;
+use crate::config_error::ConfigError;
 use crate::operator::{Call, Metrics, Operator};
-use crate::policy::ConfigError;
 use crate::requests::StageStorage;
 use crate::runtime::Timer;
-use crate::storage::StageTables;
 use crate::time::Instant;
 
 /// The operator of a stage.

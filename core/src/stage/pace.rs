@@ -22,6 +22,11 @@ const NOISY_TURNS: usize = 8;
 /// Records that may bypass the slots between two turns.
 const BYPASSES: usize = 32;
 
+/// After a gap, so many deadlines that have passed are handled one after the other, each after another round of the executor:
+/// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
+/// neighbours that compute.
+pub(super) const ONE_BY_ONE: u8 = 16;
+
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {

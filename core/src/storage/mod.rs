@@ -5,7 +5,6 @@
 mod in_use;
 pub(crate) mod keys;
 pub(crate) mod sort;
-mod tables;
 
 use self::in_use::AnySlot;
 #[cfg(feature = "alloc")]
@@ -14,7 +13,6 @@ pub(crate) use self::in_use::InUse;
 #[cfg(feature = "alloc")]
 use self::keys::Groups;
 use self::keys::{Buckets, Keys};
-pub(crate) use self::tables::StageTables;
 
 /// The end of a list, in place of a slot's number.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -61,12 +59,12 @@ pub struct Heap;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fixed<const N: usize>;
 
-mod sealed {
+pub(crate) mod sealed {
+    #[allow(unreachable_pub)]
     pub trait Sealed {}
     #[cfg(feature = "alloc")]
     impl Sealed for super::Heap {}
     impl<const N: usize> Sealed for super::Fixed<N> {}
-    impl<S, V, K, M> Sealed for super::StageTables<S, V, K, M> {}
 }
 
 /// Tables grow as they are used, but a stage on a task of its own reserves address space for its

@@ -3,9 +3,9 @@
 
 use core::marker::PhantomData;
 
-use super::{AutoTraits, Storage};
 use crate::element::StreamKind;
 use crate::policy::KeySelector;
+use crate::storage::{AutoTraits, Storage, sealed};
 
 /// A stage's storage: `S` without the tables that no element of the stage can need. A policy without a key function needs no
 /// key table, a stream of plain values no queue of control elements.
@@ -23,3 +23,5 @@ impl<S: Storage, V, K: KeySelector<V>, M: StreamKind> Storage for StageTables<S,
     const HOLDS_CONTROLS: bool = M::HAS_CONTROLS;
     const MAX_CAPACITY: usize = S::MAX_CAPACITY;
 }
+
+impl<S, V, K, M> sealed::Sealed for StageTables<S, V, K, M> {}
