@@ -138,7 +138,7 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
         }
     }
 
-    /// C4: what `room` has promised is taken in, and nothing else.
+    /// C2, C4: as much as `room` has promised is taken in, and never more than the capacity.
     fn push_start(&mut self, now: Instant) {
         let room = self.op.room(now);
         let record = StreamElement::value(self.random.below(5) as u32);
@@ -146,6 +146,7 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
             Ok(attempt) => {
                 self.attempts.extend(attempt.map(|attempt| attempt.id));
                 self.pushed += 1;
+                assert!(self.op.in_flight() <= self.op.capacity());
             }
             Err(PushError::Full(_)) => assert_eq!(room, 0),
             Err(PushError::Finished(_)) => assert!(self.is_over && room == 0),
