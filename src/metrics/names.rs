@@ -25,7 +25,7 @@ pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 7] = [
     named(
         "inflight_waiting",
         Unit::Count,
-        "records that wait for their first attempt: for their key's turn, or for another to end",
+        "records that wait for their first attempt: until the previous record of their key is done, or until fewer attempts run",
         |m| m.waiting() as f64,
     ),
     named("inflight_done", Unit::Count, "records that are done and have not left", |m| {
