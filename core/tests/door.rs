@@ -4,6 +4,8 @@
 #[allow(dead_code)]
 #[path = "stage_simulation/clock.rs"]
 mod clock;
+#[path = "common/virtual_timer.rs"]
+mod virtual_timer;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, Ready, pending, poll_fn, ready};
@@ -16,7 +18,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_core::Stream;
 use inflight_core::*;
 
-use crate::clock::{Alarm, Clock};
+use crate::clock::Clock;
+use crate::virtual_timer::VirtualTimer;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -70,26 +73,7 @@ impl Runtime for Virtual {
     type Timer = VirtualTimer;
 
     fn timer(&self) -> Result<VirtualTimer, NoRuntime> {
-        Ok(VirtualTimer { alarm: self.0.alarm(), clock: Rc::clone(&self.0) })
-    }
-}
-
-struct VirtualTimer {
-    clock: Rc<Clock>,
-    alarm: Rc<Alarm>,
-}
-
-impl Timer for VirtualTimer {
-    fn now(&self) -> Instant {
-        Instant::from_nanos(self.clock.now())
-    }
-
-    fn arm(self: Pin<&mut Self>, at: Option<Instant>) {
-        self.alarm.set(at.map(Instant::as_nanos));
-    }
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll(&self.clock, cx)
+        Ok(VirtualTimer::new(&self.0))
     }
 }
 

@@ -1541,21 +1541,30 @@ fn saved(value: u32) -> Vec<u8> {
     checkpoint.section("stage").expect("it was saved").to_vec()
 }
 
+/// An operator with one slot that has restored `checkpoint`, the id of its first attempt, which has timed out, and the present. The
+/// record has left.
+fn after_its_first_record(
+    checkpoint: &Checkpoint,
+) -> (Operator<(u32, u32, (), NoRetry, Unkeyed), Heap>, AttemptId, Instant) {
+    let mut op = AsyncWait::ordered(1)
+        .timeout(1000 * MS)
+        .build_core::<u32, u32, ()>()
+        .expect("a sound policy")
+        .checkpointed("stage", 1);
+    op.restore(Instant::ZERO, checkpoint).expect("a restore");
+    let first = op.poll_attempt(Instant::ZERO).expect("a call").id;
+    let now = op.poll_deadline().expect("a timeout");
+    assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
+    (op, first, now)
+}
+
 #[test] // T5: two instances have used the same request ids, and their records use one slot after the other.
 fn records_of_merged_checkpoints_have_distinct_attempt_ids() {
     let (one, other) = (saved(10), saved(20));
     let whole = merge_snapshots([one.as_slice(), other.as_slice()]).expect("they fit");
     let mut checkpoint = Checkpoint::new(CheckpointId(2));
     checkpoint.put("stage", &whole).expect("room");
-    let mut op = AsyncWait::ordered(1)
-        .timeout(1000 * MS)
-        .build_core::<u32, u32, ()>()
-        .expect("a sound policy")
-        .checkpointed("stage", 1);
-    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let first = op.poll_attempt(Instant::ZERO).expect("a call").id;
-    let now = op.poll_deadline().expect("a timeout");
-    assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
+    let (mut op, first, now) = after_its_first_record(&checkpoint);
     let second = op.poll_attempt(now).expect("a call").id;
     assert_eq!(op.handle_completion(now, first, Ok(10)), Completion::Late);
     assert_eq!(op.handle_completion(now, second, Ok(20)), Completion::Outcome);
@@ -1565,15 +1574,7 @@ fn records_of_merged_checkpoints_have_distinct_attempt_ids() {
 fn a_record_that_is_restored_twice_has_two_attempt_ids() {
     let mut checkpoint = Checkpoint::new(CheckpointId(2));
     checkpoint.put("stage", &saved(10)).expect("room");
-    let mut op = AsyncWait::ordered(1)
-        .timeout(1000 * MS)
-        .build_core::<u32, u32, ()>()
-        .expect("a sound policy")
-        .checkpointed("stage", 1);
-    op.restore(Instant::ZERO, &checkpoint).expect("a restore");
-    let first = op.poll_attempt(Instant::ZERO).expect("a call").id;
-    let now = op.poll_deadline().expect("a timeout");
-    assert!(op.handle_deadline(now).is_some() && op.poll_output().is_some());
+    let (mut op, first, now) = after_its_first_record(&checkpoint);
     op.restore(now, &checkpoint).expect("a restore");
     let second = op.poll_attempt(now).expect("a call").id;
     assert_eq!(op.handle_completion(now, first, Ok(10)), Completion::Late);

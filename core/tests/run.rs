@@ -6,6 +6,8 @@
 #[allow(dead_code)] // used by the stage's simulation only
 #[path = "stage_simulation/clock.rs"]
 mod clock;
+#[path = "common/virtual_timer.rs"]
+mod virtual_timer;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, Ready, pending, poll_fn, ready};
@@ -20,10 +22,11 @@ use futures_core::Stream;
 use inflight_core::{
     AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Barrier, Checkpoint, CheckpointError,
     CheckpointId, Checkpointing, Completion, Fixed, Heap, Instant, NoRuntime, Runtime,
-    StageStorage, StreamElement, TimeoutAction, Timer, WakeTable, with_timeout_action,
+    StageStorage, StreamElement, TimeoutAction, WakeTable, with_timeout_action,
 };
 
-use crate::clock::{Alarm, Clock};
+use crate::clock::Clock;
+use crate::virtual_timer::VirtualTimer;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -37,26 +40,7 @@ impl Runtime for Virtual {
     type Timer = VirtualTimer;
 
     fn timer(&self) -> Result<VirtualTimer, NoRuntime> {
-        Ok(VirtualTimer { alarm: self.0.alarm(), clock: Rc::clone(&self.0) })
-    }
-}
-
-struct VirtualTimer {
-    clock: Rc<Clock>,
-    alarm: Rc<Alarm>,
-}
-
-impl Timer for VirtualTimer {
-    fn now(&self) -> Instant {
-        Instant::from_nanos(self.clock.now())
-    }
-
-    fn arm(self: Pin<&mut Self>, at: Option<Instant>) {
-        self.alarm.set(at.map(Instant::as_nanos));
-    }
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll(&self.clock, cx)
+        Ok(VirtualTimer::new(&self.0))
     }
 }
 

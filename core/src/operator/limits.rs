@@ -42,8 +42,8 @@ impl Limits {
         }
     }
 
-    fn set_intake(&mut self, is_open: bool) {
-        self.intake = if is_open { self.capacity.saturating_sub(self.undelivered) } else { 0 };
+    fn intake(&self, is_open: bool) -> usize {
+        if is_open { self.capacity.saturating_sub(self.undelivered) } else { 0 }
     }
 
     /// The instant by which a call that started at `started` has to be over (T1).
@@ -71,12 +71,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Whether a new record is taken in: there is room (C2), the input is not over, and no restored record waits for a slot (K5).
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn takes_record(&self) -> bool {
+        debug_assert_eq!(self.limits.intake, self.limits.intake(self.ending.phase == Phase::Open));
         self.records.len() < self.limits.intake && self.backlog.len() == 0
     }
 
     /// Computes the intake anew, after the input has ended, or the capacity or the undelivered records have changed.
     pub(super) fn update_intake(&mut self) {
-        self.limits.set_intake(self.ending.phase == Phase::Open);
+        self.limits.intake = self.limits.intake(self.ending.phase == Phase::Open);
     }
 
     /// Whether a record has room, also a restored one after the end of the input (C2).

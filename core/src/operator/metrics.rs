@@ -289,13 +289,19 @@ impl Counters {
         blocked: Span::ZERO,
     };
 
+    /// Of the records in flight, those whose call is done.
+    #[cfg_attr(feature = "alloc", inline)]
+    pub(super) fn done(&self, in_flight: usize) -> usize {
+        in_flight - self.running - self.queued - self.in_backoff
+    }
+
     /// All numbers as of `now`, but the age of the oldest record.
     pub(super) fn metrics(&self, now: Instant, in_flight: usize, capacity: usize) -> Metrics {
         Metrics {
             in_flight: in_flight as u64,
             running: self.running as u64,
             in_backoff: self.in_backoff as u64,
-            done: (in_flight - self.running - self.queued - self.in_backoff) as u64,
+            done: self.done(in_flight) as u64,
             capacity: capacity as u64,
             oldest: None,
             blocked: self.blocked(now),

@@ -28,7 +28,7 @@ use self::metrics::Counters;
 pub use self::metrics::{Histogram, Metrics};
 use self::order::OutputOrder;
 use self::output::EventTime;
-use self::record::{Ended, State};
+use self::record::State;
 use self::slab::{Slab, StartQueue};
 use self::snapshot::Saved;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -222,11 +222,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 return Completion::Late;
             }
         }
-        match self.end_attempt(slot as u32, result) {
-            Ended::Attempt => Completion::Retry,
-            Ended::Call => Completion::Outcome,
-            Ended::Job => Completion::Final,
-        }
+        self.end_attempt(slot as u32, result)
     }
 
     /// The latest instant seen.
@@ -274,8 +270,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Records whose call is done and that have not left.
     #[cfg_attr(feature = "alloc", inline)]
     pub fn done(&self) -> usize {
-        let counters = &self.counters;
-        self.records.len() - counters.running - counters.queued - counters.in_backoff
+        self.counters.done(self.records.len())
     }
 
     /// Whether nothing is in flight, control elements and restored elements without a slot included.

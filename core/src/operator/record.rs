@@ -18,7 +18,7 @@
 use core::time::Duration;
 
 use super::Operator;
-use super::attempt::{Attempt, AttemptId};
+use super::attempt::{Attempt, AttemptId, Completion};
 use super::call::{Call, ResultOf};
 use super::ending::Phase;
 use super::metrics::Counters;
@@ -374,16 +374,6 @@ impl<C: Call> Record<C> {
     }
 }
 
-/// How far an attempt's end reaches.
-pub(super) enum Ended {
-    /// The attempt alone: the call is tried again after a backoff.
-    Attempt,
-    /// The call, with its outcome.
-    Call,
-    /// The job: the outcome is a failure that ends it (F6).
-    Job,
-}
-
 /// The transitions, with all that depends on them.
 impl<C: Call, S: Storage> Operator<C, S> {
     /// Starts an attempt of a record that is `Queued` or `Due`, and in no list.
@@ -425,7 +415,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// The running attempt has ended: the call is tried again, or this is its result.
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn end_attempt(&mut self, slot: u32, result: ResultOf<C>) -> Ended {
+    pub(super) fn end_attempt(&mut self, slot: u32, result: ResultOf<C>) -> Completion {
         let record = self.records.at(slot);
         let info = record.info(self.now, self.limits.deadline(record.started));
         let delay =
@@ -441,19 +431,19 @@ impl<C: Call, S: Storage> Operator<C, S> {
         slot: u32,
         result: ResultOf<C>,
         delay: Option<Duration>,
-    ) -> Ended {
+    ) -> Completion {
         if let Some(delay) = delay
             && self.may_retry()
         {
             self.back_off(slot, self.now.plus(Span::of(delay)));
-            return Ended::Attempt;
+            return Completion::Retry;
         }
         let has_failed = result.is_err();
         self.pay_retry_budget(&result);
         self.deadlines.cancel(slot);
         self.records.at(slot).complete(self.now, result, &mut self.counters);
         self.call_done(slot);
-        if has_failed && self.check_failure(slot) { Ended::Job } else { Ended::Call }
+        if has_failed && self.check_failure(slot) { Completion::Final } else { Completion::Outcome }
     }
 
     /// Pays into the retry budget for a call that has succeeded (R7).

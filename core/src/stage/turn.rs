@@ -43,7 +43,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     ) -> Turn {
         let now = self.alarm.now();
         if cfg!(feature = "alloc") {
-            // Before a command changes the capacity, or numbers are published. A stage in place has neither.
+            // Before `listen` applies commands, and before numbers are published. Without a heap there is neither.
             self.as_mut().project().operator.advance(now);
         }
         if self.operator.has_failed() {

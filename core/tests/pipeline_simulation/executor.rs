@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{JoinError, NoRuntime, Runtime, Spawner};
 
-use crate::clock::{Alarm, Clock};
+use crate::clock::Clock;
+use crate::virtual_timer::VirtualTimer;
 use crate::world::World;
 
 struct Flag(AtomicBool);
@@ -106,26 +107,7 @@ impl Runtime for Virtual {
     type Timer = VirtualTimer;
 
     fn timer(&self) -> Result<VirtualTimer, NoRuntime> {
-        Ok(VirtualTimer { clock: Rc::clone(&self.clock), alarm: self.clock.alarm() })
-    }
-}
-
-pub(crate) struct VirtualTimer {
-    clock: Rc<Clock>,
-    alarm: Rc<Alarm>,
-}
-
-impl Timer for VirtualTimer {
-    fn now(&self) -> Instant {
-        Instant::from_nanos(self.clock.now())
-    }
-
-    fn arm(self: Pin<&mut Self>, at: Option<Instant>) {
-        self.alarm.set(at.map(Instant::as_nanos));
-    }
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll(&self.clock, cx)
+        Ok(VirtualTimer::new(&self.clock))
     }
 }
 

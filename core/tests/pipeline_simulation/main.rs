@@ -24,6 +24,8 @@ mod random;
 mod sinks;
 mod source;
 mod store;
+#[path = "../common/virtual_timer.rs"]
+mod virtual_timer;
 mod world;
 
 use std::io::Write;

@@ -16,8 +16,8 @@ use crate::time::Timestamp;
 #[cfg(feature = "checkpoint")]
 pub(super) const MAGIC: Magic = *b"ifOP";
 
-#[derive(Clone, Copy)]
-#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
+#[cfg(feature = "checkpoint")]
+#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(super) struct Header {
     pub(super) entries: u64,
     /// The id of the next record, and the step in which ids grow.
@@ -29,8 +29,8 @@ pub(super) struct Header {
 }
 
 /// An element in flight. Times are in nanoseconds.
-#[derive(Clone, Copy)]
-#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
+#[cfg(feature = "checkpoint")]
+#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(super) enum Entry {
     Record(SavedCall),
     Watermark(Timestamp),
