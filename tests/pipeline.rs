@@ -64,8 +64,8 @@ impl ReplayableSource for Live {
     type Error = Broken;
     type Acknowledger = ();
 
-    async fn seek(&mut self, position: u64) -> Result<(), Broken> {
-        self.position = position;
+    async fn open(&mut self, position: Option<u64>) -> Result<(), Broken> {
+        self.position = position.unwrap_or(0);
         Ok(())
     }
 

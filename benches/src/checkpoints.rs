@@ -222,8 +222,8 @@ impl ReplayableSource for Numbers {
     type Error = Infallible;
     type Acknowledger = ();
 
-    async fn seek(&mut self, position: u64) -> Result<(), Infallible> {
-        self.next = position;
+    async fn open(&mut self, position: Option<u64>) -> Result<(), Infallible> {
+        self.next = position.unwrap_or(self.next);
         Ok(())
     }
 

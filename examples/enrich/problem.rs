@@ -31,10 +31,10 @@ impl Problem {
 impl<E: Error + 'static> From<PipelineError<LinesError, LinesError, E>> for Problem {
     fn from(error: PipelineError<LinesError, LinesError, E>) -> Self {
         let way_out = match &error {
-            PipelineError::Seek(LinesError::InputChanged { .. }) => {
+            PipelineError::Open(LinesError::InputChanged { .. }) => {
                 "Put the original file back, or start from the beginning with --fresh."
             }
-            PipelineError::Source(_) | PipelineError::Seek(_) => {
+            PipelineError::Source(_) | PipelineError::Open(_) => {
                 "Repair the file, and run the same command again to resume."
             }
             PipelineError::Sink(LinesError::Io { .. }) | PipelineError::Save(_) => {

@@ -63,9 +63,9 @@ impl ReplayableSource for Source {
     type Error = LinesError;
     type Acknowledger = ();
 
-    async fn seek(&mut self, position: Position) -> Result<(), LinesError> {
-        self.position = position;
-        self.lines.seek(position.lines).await
+    async fn open(&mut self, position: Option<Position>) -> Result<(), LinesError> {
+        self.position = position.unwrap_or(self.position);
+        self.lines.open(position.map(|position| position.lines)).await
     }
 
     fn poll_next(

@@ -294,7 +294,8 @@ impl ReplayableSource for LineSource {
     type Acknowledger = ();
 
     /// Reads the bytes before the position, to check that they are unchanged.
-    async fn seek(&mut self, position: Position) -> Result<(), LinesError> {
+    async fn open(&mut self, position: Option<Position>) -> Result<(), LinesError> {
+        let Some(position) = position else { return Ok(()) };
         let reading = mem::replace(&mut self.reading, Reading::Over);
         let Reading::Idle(Input::File(mut file)) = reading else {
             return Err(LinesError::NotReplayable);

@@ -121,7 +121,7 @@ fn rest(source: &mut LineSource, clock: &Clock) -> Vec<String> {
 
 /// The lines from a position to the end.
 fn from(mut source: LineSource, position: Position) -> (Vec<String>, Position) {
-    block_on(source.seek(position)).unwrap();
+    block_on(source.open(Some(position))).unwrap();
     (rest(&mut source, &Clock::default()), source.position())
 }
 
@@ -165,7 +165,7 @@ fn a_complete_file_that_grows_after_all_gives_no_torn_line() {
         let (_folder, path) = file("one\ntwo\nthree\n");
         let open = if complete { LineSource::open_complete } else { LineSource::open };
         let mut source = open(&path).unwrap();
-        block_on(source.seek(position)).unwrap();
+        block_on(source.open(Some(position))).unwrap();
         let refused = next_of(&mut source, &Clock::default()).unwrap().unwrap().unwrap_err();
         assert!(matches!(refused, LinesError::LineGrown { offset: 6, .. }), "{refused:?}");
         assert_eq!(source.position(), position);

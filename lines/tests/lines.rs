@@ -73,7 +73,7 @@ fn every_position_leads_back_to_its_line() {
         for (read, position) in positions.iter().enumerate().step_by(37) {
             assert_eq!(position.lines, read as u64);
             let mut source = LineSource::open_complete(&path).unwrap();
-            block_on(source.seek(*position)).unwrap();
+            block_on(source.open(Some(*position))).unwrap();
             let again = rest(&mut source);
             assert_eq!(again.len(), lines.len() - read);
             assert!(again.iter().zip(&lines[read..]).all(|(a, b)| a.text() == Ok(b.as_str())));
@@ -103,13 +103,13 @@ fn an_input_that_has_changed_is_refused() {
 
     for content in ["one\nTWO\nthree\n", "one\n", ""] {
         fs::write(&path, content).unwrap();
-        let refused = block_on(LineSource::open(&path).unwrap().seek(position)).unwrap_err();
+        let refused = block_on(LineSource::open(&path).unwrap().open(Some(position))).unwrap_err();
         assert!(matches!(refused, LinesError::InputChanged { offset: 8, .. }), "{refused:?}");
     }
     // The rest of the file may have grown.
     fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
     let mut source = LineSource::open(&path).unwrap();
-    block_on(source.seek(position)).unwrap();
+    block_on(source.open(Some(position))).unwrap();
     assert_eq!(rest(&mut source).len(), 2);
 }
 
@@ -122,7 +122,7 @@ fn what_is_no_file_is_refused() {
     assert!(missing.to_string().contains("missing"), "{missing}");
     let mut once = LineSource::once(&b"one\ntwo"[..]);
     assert_eq!(next(&mut once).unwrap().text(), Ok("one"));
-    let refused = block_on(once.seek(Position::default()));
+    let refused = block_on(once.open(Some(Position::default())));
     assert!(matches!(refused, Err(LinesError::NotReplayable)));
 }
 

@@ -42,6 +42,14 @@ pub trait CheckpointStore {
         bytes: &[u8],
     ) -> impl Future<Output = Result<(), Self::Error>>;
 
+    /// Returns true if the store can never save again after this error: another owner has the job now
+    /// (fenced, K15). The pipeline then ends at once. It takes other errors for passing ones: it reports the failed checkpoint, and
+    /// the next one covers it. Without this method no error is final.
+    fn is_final(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Loads the latest intact checkpoint into the front of `buffer`; `None` when none was ever saved.
     ///
     /// It needs no allocator. The contents of the buffer are unspecified unless `Some` is returned.
@@ -90,6 +98,10 @@ impl<C: CheckpointStore> CheckpointStore for &mut C {
 
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), C::Error> {
         (**self).save(id, bytes).await
+    }
+
+    fn is_final(&self, error: &C::Error) -> bool {
+        (**self).is_final(error)
     }
 
     async fn load_latest_into(

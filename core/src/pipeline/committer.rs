@@ -161,8 +161,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                 self.signals.note_uncommitted(); // only a checkpoint commits it
             }
             StreamElement::Watermark(watermark) => self.sink.watermark(watermark),
-            // A sink needs no statuses, and barriers do not come here.
-            StreamElement::Status(_) | StreamElement::Barrier(_) => {}
+            StreamElement::Status(status) => self.sink.status(status),
+            StreamElement::Barrier(_) => {} // does not come here
         }
         Ok(())
     }

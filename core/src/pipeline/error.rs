@@ -29,8 +29,8 @@ pub enum PipelineError<Source, Sink, Store> {
         /// The checkpoint's number.
         id: CheckpointId,
     },
-    /// The source cannot go to the checkpoint's position.
-    Seek(Source),
+    /// The source cannot be opened, or cannot go to the checkpoint's position.
+    Open(Source),
     /// A stage could not be started. Nothing was taken from the source.
     Start(StartError),
     /// The checkpoint holds records in flight of a stage that was not restored: call
@@ -70,7 +70,7 @@ where
                 f,
                 "checkpoint {id} does not fit this source and sink; has a type of theirs changed?"
             ),
-            Self::Seek(error) => write!(f, "going to the checkpoint's position: {error}"),
+            Self::Open(error) => write!(f, "opening the source: {error}"),
             Self::Start(error) => error.fmt(f),
             Self::NotRestored { stage } => write!(
                 f,
@@ -97,7 +97,7 @@ where
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         // `Display` includes the text of the inner error, so the chain continues with that error's source.
         match self {
-            Self::Seek(error) | Self::Source(error) => error.source(),
+            Self::Open(error) | Self::Source(error) => error.source(),
             Self::Sink(error) => error.source(),
             Self::Load(error) | Self::Save(error) => error.source(),
             Self::NoRuntime(error) => error.source(),

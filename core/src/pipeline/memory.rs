@@ -31,8 +31,8 @@ impl<V: Clone> ReplayableSource for MemorySource<V> {
     type Error = Infallible;
     type Acknowledger = ();
 
-    async fn seek(&mut self, position: u64) -> Result<(), Infallible> {
-        self.next = position;
+    async fn open(&mut self, position: Option<u64>) -> Result<(), Infallible> {
+        self.next = position.unwrap_or(0);
         Ok(())
     }
 
@@ -40,7 +40,7 @@ impl<V: Clone> ReplayableSource for MemorySource<V> {
         &mut self,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<StreamElement<V>, Infallible>>> {
-        // A position beyond the end, after a seek, is the end.
+        // A position beyond the end is the end.
         let place = usize::try_from(self.next).ok();
         let value = place.and_then(|place| self.values.get(place)).cloned();
         self.next += u64::from(value.is_some());

@@ -74,6 +74,7 @@ mod sections;
 mod signals;
 mod sink;
 mod source;
+mod transaction;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -93,6 +94,7 @@ use self::signals::Signals;
 pub use self::signals::StopHandle;
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
+pub use self::transaction::{Output, Transaction};
 use crate::checkpoint::CheckpointStore;
 use crate::checkpoint::{Checkpoint, CheckpointId};
 use crate::element::{BarrierMode, StreamElement};
@@ -198,7 +200,13 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
         let timer = runtime.timer().map_err(PipelineError::NoRuntime)?;
         let loaded = load(&mut store).await?;
         let (error_sender, source_error) = rtrb::RingBuffer::new(1); // a source fails only once
-        let mut committer = Committer {
+        let position = loaded.as_ref().map(|(checkpoint, _)| {
+            let foreign = PipelineError::Foreign { id: checkpoint.id() };
+            position(checkpoint).ok_or(foreign)
+        });
+        // Before the sink: if the source cannot open, the output is untouched.
+        source.open(position.transpose()?).await.map_err(PipelineError::Open)?;
+        let mut committer: Committer<S, _, _> = Committer {
             sink,
             acknowledger: source.acknowledger(),
             listener,
@@ -206,9 +214,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
             source_error,
         };
         let next = match &loaded {
-            Some((checkpoint, damaged)) => {
-                committer.recover(&mut source, checkpoint, *damaged).await?
-            }
+            Some((checkpoint, damaged)) => committer.recover(checkpoint, *damaged).await?,
             None => {
                 // A new job: the sink refuses output that is not its own, before anything is saved.
                 committer.sink.abort(None).await.map_err(PipelineError::Sink)?;
@@ -239,7 +245,6 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     /// Brings the source and the sink to the state in the checkpoint. Returns the number of the next checkpoint.
     async fn recover<T, Store>(
         &mut self,
-        source: &mut S,
         checkpoint: &Checkpoint,
         damaged: usize,
     ) -> Result<CheckpointId, PipelineError<S::Error, K::Error, Store>>
@@ -247,11 +252,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         K: TransactionalSink<T>,
     {
         let id = checkpoint.id();
-        let foreign = || PipelineError::Foreign { id };
-        let position = position(checkpoint).ok_or_else(foreign)?;
-        let prepared = prepared(checkpoint).ok_or_else(foreign)?;
-        // Before the sink: if the source refuses the position, the output is untouched.
-        source.seek(position).await.map_err(PipelineError::Seek)?;
+        let prepared = prepared(checkpoint).ok_or(PipelineError::Foreign { id })?;
         // K10: commits again if the last life died after its commit; the sink tolerates that.
         self.sink.commit(id, &prepared).await.map_err(PipelineError::Sink)?;
         self.sink.abort(Some(&prepared)).await.map_err(PipelineError::Sink)?;

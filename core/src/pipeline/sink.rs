@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::CheckpointId;
+use crate::element::Status;
 use crate::time::Timestamp;
 
 /// A sink that commits in two phases. First it makes sure that a commit cannot fail
@@ -30,7 +31,11 @@ use crate::time::Timestamp;
 /// 5. in `abort(None)`, undo output that was never committed. The job is new: refuse output that is not its
 ///    own with an error, rather than overwrite it;
 /// 6. tolerate that any of its futures is dropped half-way, which leaves the same state as a crash;
-/// 7. return an error, not a panic, when the medium fails.
+/// 7. return an error, not a panic, when the medium fails;
+/// 8. keep an earlier owner of the job out (K15). That process may have been frozen and may go on at any time. From the end of
+///    `abort` on, nothing that it writes, pre-commits or commits may change committed output or the output of this owner; it gets
+///    an error, best from its next call. A sink that cannot tell owners apart refuses to be opened while another one has it open
+///    (a lock); an idempotent one needs nothing.
 ///
 /// An idempotent sink, over a table in which a key replaces its row:
 ///
@@ -91,6 +96,18 @@ pub trait TransactionalSink<T> {
         let _ = watermark;
     }
 
+    /// Takes note of a status: with [`Status::Idle`] nothing may come for a while, so that a reader of several outputs need not wait
+    /// for this one.
+    fn status(&mut self, status: Status) {
+        let _ = status;
+    }
+
+    /// Returns true if the sink holds as much uncommitted output as it wants to: then a checkpoint is due, and while one is being
+    /// saved the sink is given nothing more. A sink that writes to a medium at once has no such bound.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Prepares the commit of everything that was written, and returns its description.
     fn pre_commit(
         &mut self,
@@ -125,6 +142,14 @@ impl<T, K: TransactionalSink<T>> TransactionalSink<T> for &mut K {
 
     fn watermark(&mut self, watermark: Timestamp) {
         (**self).watermark(watermark);
+    }
+
+    fn status(&mut self, status: Status) {
+        (**self).status(status);
+    }
+
+    fn is_full(&self) -> bool {
+        (**self).is_full()
     }
 
     async fn pre_commit(&mut self, id: CheckpointId) -> Result<K::Prepared, K::Error> {

@@ -16,12 +16,12 @@ use crate::element::StreamElement;
 ///
 /// 1. return from [`position`](Self::position) the point after everything that
 ///    [`poll_next`](Self::poll_next) has handed out, however far it has read ahead;
-/// 2. hand out the same records in the same order again after a [`seek`](Self::seek) to a position, in
-///    another process as well; and refuse the seek if it cannot;
+/// 2. hand out the same records in the same order again after it was [opened](Self::open) at a position, in
+///    another process as well; and refuse to open if it cannot;
 /// 3. keep everything after the last acknowledged position: a crash may lead back to it;
 /// 4. hand out no [`Barrier`](StreamElement::Barrier): the pipeline makes them;
 /// 5. when it is `Pending`, wake the task of the latest poll once there is more;
-/// 6. make the same watermarks again after a seek; its position may have to hold what that takes.
+/// 6. make the same watermarks again after a position; the position may have to hold what that takes.
 ///
 /// A queue that cannot seek, but delivers unacknowledged messages again (MQTT, AMQP), is such a source too: its
 /// position holds the ids of the records that were handed out, and it skips those that are delivered again. With such a
@@ -47,8 +47,8 @@ use crate::element::StreamElement;
 ///     type Error = Infallible;
 ///     type Acknowledger = (); // no queue that could delete records
 ///
-///     async fn seek(&mut self, position: u64) -> Result<(), Infallible> {
-///         self.0 = position;
+///     async fn open(&mut self, position: Option<u64>) -> Result<(), Infallible> {
+///         self.0 = position.unwrap_or(0); // a new job begins where the log begins
 ///         Ok(())
 ///     }
 ///
@@ -74,7 +74,7 @@ use crate::element::StreamElement;
 /// #     }
 /// # }
 /// # let (mut numbers, mut cx) = (Numbers(0), Context::from_waker(std::task::Waker::noop()));
-/// # block_on(numbers.seek(999)).unwrap();
+/// # block_on(numbers.open(Some(999))).unwrap();
 /// # assert_eq!(numbers.poll_next(&mut cx), Poll::Ready(Some(Ok(StreamElement::value(999)))));
 /// # assert_eq!((numbers.position(), numbers.poll_next(&mut cx)), (1_000, Poll::Ready(None)));
 /// ```
@@ -88,8 +88,17 @@ pub trait ReplayableSource {
     /// Receives the positions up to which records need not be kept; `()` if the source keeps none.
     type Acknowledger: Acknowledge<Self::Position>;
 
-    /// Goes to a position. Called at most once, before the first [`poll_next`](Self::poll_next).
-    fn seek(&mut self, position: Self::Position) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Opens the source: at a position of an earlier life, or (`None`) for a new job, where the log really begins: a queue or a
+    /// log whose front was deleted asks its server. Called once, before every other method.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be reached, or cannot go to that position. Nothing has been changed then, neither in the output nor in
+    /// the store's checkpoints.
+    fn open(
+        &mut self,
+        position: Option<Self::Position>,
+    ) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// The next element; `None` at the end. It is not polled again after that, nor after an error.
     fn poll_next(
@@ -100,7 +109,7 @@ pub trait ReplayableSource {
     /// The point after everything that was handed out.
     fn position(&self) -> Self::Position;
 
-    /// Makes the receiver of acknowledgements. Called once, before the first
+    /// Makes the receiver of acknowledgements. Called once, after [`open`](Self::open) and before the first
     /// [`poll_next`](Self::poll_next), because the source itself moves into the first stage.
     fn acknowledger(&mut self) -> Self::Acknowledger;
 }

@@ -64,7 +64,7 @@ pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
         Some(Err(
             PipelineError::Sink(_)
             | PipelineError::Source(_)
-            | PipelineError::Seek(_)
+            | PipelineError::Open(_)
             | PipelineError::Load(_)
             | PipelineError::Save(_),
         )) => Ok(false),

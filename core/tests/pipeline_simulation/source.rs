@@ -33,7 +33,8 @@ impl ReplayableSource for Source {
     type Error = Refused;
     type Acknowledger = Acknowledger;
 
-    async fn seek(&mut self, position: Position) -> Result<(), Refused> {
+    async fn open(&mut self, position: Option<Position>) -> Result<(), Refused> {
+        let Some(position) = position else { return Ok(()) };
         self.world.step(&self.runtime).await;
         if self.world.fails(self.world.plan.others_fail) {
             return Err(Refused("it cannot go there now"));

@@ -44,9 +44,11 @@ impl ReplayableSource for MqttSource {
     type Error = Infallible;
     type Acknowledger = Acknowledger;
 
-    async fn seek(&mut self, position: Position) -> Result<(), Infallible> {
-        self.inbox.acknowledge(position.taken);
-        self.position = position;
+    async fn open(&mut self, position: Option<Position>) -> Result<(), Infallible> {
+        if let Some(position) = position {
+            self.inbox.acknowledge(position.taken);
+            self.position = position;
+        }
         Ok(())
     }
 

@@ -194,6 +194,11 @@ impl<O: ObjectStore> CheckpointStore for ObjectCheckpointStore<O> {
         Ok(())
     }
 
+    /// Only [`ObjectStoreError::Fenced`] is final.
+    fn is_final(&self, error: &ObjectStoreError) -> bool {
+        matches!(error, ObjectStoreError::Fenced { .. })
+    }
+
     /// Like [`load_latest`](CheckpointStore::load_latest), which reads the checkpoint only once.
     ///
     /// # Errors
