@@ -267,3 +267,68 @@ impl<T> Drop for Handle<T> {
         self.executor.cancel(self.task);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_clock_jumps_from_alarm_to_alarm() {
+        let (clock, rang) = (VirtualTime::new(), Rc::new(RefCell::new(Vec::new())));
+        let sleep = |seconds: u32| {
+            let (here, rang) = (clock.clone(), Rc::clone(&rang));
+            clock.spawn(async move {
+                here.sleep(seconds * SECOND).await;
+                rang.borrow_mut().push((seconds, here.now()));
+            })
+        };
+        let sleeps = [3, 1, 2].map(sleep);
+        let all = async move {
+            for sleep in sleeps {
+                sleep.await.expect("nobody cancels it");
+            }
+        };
+        clock.run(all).expect("it ends");
+        assert_eq!(*rang.borrow(), [1, 2, 3].map(|seconds| (seconds, seconds * SECOND)));
+    }
+
+    #[test]
+    fn an_alarm_that_is_set_anew_forgets_the_instant_before() {
+        let clock = VirtualTime::new();
+        let (here, mut alarm, mut polled) = (clock.clone(), clock.sleep_until(SECOND), vec![]);
+        let wait = std::future::poll_fn(move |cx| {
+            polled.push(here.now());
+            if polled.len() > 1 {
+                return Poll::Ready(polled.clone());
+            }
+            assert!(Future::poll(Pin::new(&mut alarm), cx).is_pending());
+            alarm.set(Some(3 * SECOND)); // and not polled again: it wakes the task of the poll before
+            Poll::Pending
+        });
+        assert_eq!(clock.run(wait).expect("it ends"), [Duration::ZERO, 3 * SECOND]);
+    }
+
+    #[test]
+    fn a_dropped_handle_cancels_its_task() {
+        let (clock, held) = (VirtualTime::new(), Rc::new(()));
+        let (here, in_task) = (clock.clone(), Rc::clone(&held));
+        let task = clock.spawn(async move {
+            here.sleep(SECOND).await;
+            drop(in_task);
+        });
+        let here = clock.clone();
+        let cancel = async move {
+            here.sleep(SECOND / 2).await;
+            drop(task);
+            Rc::strong_count(&held)
+        };
+        assert_eq!(clock.run(cancel).expect("it ends"), 1);
+    }
+
+    #[test]
+    fn a_wait_for_nothing_is_an_error() {
+        assert!(VirtualTime::new().run(std::future::pending::<()>()).is_err());
+    }
+}

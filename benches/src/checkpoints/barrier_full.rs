@@ -7,6 +7,7 @@ use inflight::prelude::*;
 use serde::Serialize;
 
 use super::job::{Job, Stages};
+use super::rows::rounded;
 
 #[derive(Serialize)]
 struct Row {
@@ -33,6 +34,6 @@ pub(super) fn measure(stages: Stages) -> Result<impl Serialize> {
     };
     let observed = job.run()?;
     let wait = observed.longest_wait(INTERVAL).context("there was no checkpoint")?;
-    let (wait_ms, checkpoints) = (wait.as_secs_f64() * 1e3, observed.checkpoints.len());
+    let (wait_ms, checkpoints) = (rounded(wait.as_secs_f64() * 1e3), observed.checkpoints.len());
     Ok(Row { case: "barrier-full", stages, wait_ms, checkpoints })
 }

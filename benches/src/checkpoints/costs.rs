@@ -8,6 +8,7 @@ use inflight::prelude::*;
 use inflight::{Heap, Instant, Operator, Unkeyed};
 use serde::Serialize;
 
+use super::rows::rounded;
 use super::tables::{median, time};
 use crate::meter::Clock;
 
@@ -26,6 +27,8 @@ struct RestoreRow {
 }
 
 const IN_FLIGHT: u64 = 10_000;
+/// Three bytes in postcard, as in `bytes`.
+const FIRST: u64 = 100_000;
 const PACE: Duration = Duration::from_micros(100);
 
 type Stage = Operator<(u64, u64, Infallible, NoRetry, Unkeyed), Heap>;
@@ -33,7 +36,7 @@ type Stage = Operator<(u64, u64, Infallible, NoRetry, Unkeyed), Heap>;
 /// Nanoseconds a `u64` record, the median of the samples: of a snapshot, and of its restore.
 pub(super) fn measure(samples: usize) -> Result<(impl Serialize, impl Serialize)> {
     let (mut full, mut now) = (stage()?, Instant::ZERO);
-    for record in 0..IN_FLIGHT {
+    for record in FIRST..FIRST + IN_FLIGHT {
         now = now + PACE;
         let pushed = full.push(now, StreamElement::value(record));
         ensure!(pushed.is_ok(), "there is room");
@@ -48,7 +51,7 @@ pub(super) fn measure(samples: usize) -> Result<(impl Serialize, impl Serialize)
         ensure!(empty.in_flight() as u64 == IN_FLIGHT, "all are back");
     }
     let [snapshot_ns, restore_ns] =
-        [snapshots, restores].map(|took| median(took) * 1e9 / IN_FLIGHT as f64);
+        [snapshots, restores].map(|took| rounded(median(took) * 1e9 / IN_FLIGHT as f64));
     let in_flight = IN_FLIGHT;
     Ok((
         SnapshotRow { case: "snapshot_ns", snapshot_ns, in_flight },

@@ -92,3 +92,58 @@ impl Observed {
         waits.max()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Two records that came at 0 and left at 2 s, and checkpoints at these instants, each with the records taken and written.
+    fn longest_wait(checkpoints: &[(u64, u64, u64)]) -> Option<Duration> {
+        let checkpoints = checkpoints.iter().map(|(at, taken, written)| Committed {
+            at: ms(*at),
+            taken: *taken,
+            written: *written,
+            bytes: 0,
+        });
+        let observed = Observed {
+            taken: vec![ms(0); 2],
+            written: vec![(0, ms(2_000)), (1, ms(2_000))],
+            checkpoints: checkpoints.collect(),
+            ..Default::default()
+        };
+        observed.longest_wait(ms(100))
+    }
+
+    #[test]
+    fn a_checkpoint_waits_from_the_interval_on() {
+        assert_eq!(longest_wait(&[(0, 0, 0), (2_000, 2, 2)]), Some(ms(1_900)));
+    }
+
+    #[test]
+    fn no_checkpoint_is_due_before_something_has_changed() {
+        assert_eq!(longest_wait(&[(0, 0, 0), (100, 2, 0), (2_005, 2, 2)]), Some(ms(5)));
+    }
+
+    #[test]
+    fn a_change_that_the_checkpoint_before_does_not_cover_counts_from_then_on() {
+        assert_eq!(longest_wait(&[(0, 0, 0), (100, 1, 0), (2_000, 2, 2)]), Some(ms(1_800)));
+    }
+
+    #[test]
+    fn a_record_that_comes_out_twice_or_never_is_noticed() {
+        let of = |written: &[u64]| Observed {
+            taken: vec![ms(0); 2],
+            written: written.iter().map(|number| (*number, ms(0))).collect(),
+            committed: 2,
+            ..Default::default()
+        };
+        assert!(of(&[1, 0]).check_all(2).is_ok());
+        for wrong in [&[0, 0][..], &[0], &[0, 1, 1], &[0, 7]] {
+            assert!(of(wrong).check_all(2).is_err(), "{wrong:?}");
+        }
+    }
+}

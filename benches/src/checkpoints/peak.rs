@@ -57,13 +57,8 @@ pub(super) fn measure(stages: Stages) -> Result<impl Serialize> {
     };
     let (clock, observed) = (VirtualTime::new(), Observed::new(job.records));
     memory::start();
-    let whole = clock.run(or(
-        {
-            let running = job.with_snapshots(&clock, &observed);
-            async move { running.await.map(|()| true) }
-        },
-        reaches_limit(&clock),
-    ));
+    let (running, limit) = (job.with_snapshots(&clock, &observed), reaches_limit(&clock));
+    let whole = clock.run(or(async move { running.await.map(|()| true) }, limit));
     memory::stop();
     let (whole, observed) = (whole??, observed.take());
     if whole { observed.check_all(job.records) } else { observed.check_once() }?;

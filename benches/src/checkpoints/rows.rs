@@ -31,3 +31,8 @@ fn row(figures: impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())
 }
+
+/// A figure with two decimals.
+pub(super) fn rounded(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}

@@ -7,6 +7,7 @@ use inflight::prelude::*;
 use serde::Serialize;
 
 use super::job::{Job, Stages};
+use super::rows::rounded;
 
 #[derive(Serialize)]
 struct Row {
@@ -48,5 +49,5 @@ fn rate(stages: Stages, save: Duration) -> Result<f64> {
     };
     let observed = job.run()?;
     let (_, last) = observed.written.last().context("no record came out")?;
-    Ok(job.records as f64 / (*last - observed.taken[0]).as_secs_f64())
+    Ok(rounded(job.records as f64 / (*last - observed.taken[0]).as_secs_f64()))
 }
