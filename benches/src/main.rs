@@ -16,6 +16,7 @@ mod rows;
 mod runtimes;
 mod targets;
 mod throughput;
+mod virtual_time;
 mod workloads;
 
 use anyhow::Result;

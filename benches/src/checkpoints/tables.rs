@@ -1,4 +1,4 @@
-//! The cost of checkpoints, beside the plainest code that does the same, in one run.
+//! The tables: the cost of checkpoints, beside the plainest code that does the same, in one run.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant as Moment};
 
 use anyhow::{Result, ensure};
-use clap::Args;
 use futures_lite::future::block_on;
 use inflight::pipeline::{Ended, Pipeline, ReplayableSource, Report, TransactionalSink};
 use inflight::prelude::*;
@@ -19,22 +18,9 @@ use inflight::{
 use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
 
+use super::Options;
 use crate::machine;
 use crate::meter::Clock;
-
-/// The measurements, and their number.
-#[derive(Args, Debug)]
-pub(crate) struct Options {
-    /// Records in flight.
-    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000])]
-    in_flight: Vec<usize>,
-    /// Samples of each figure; the median is printed.
-    #[arg(long, default_value_t = 7)]
-    samples: usize,
-    /// Records of one sample of the throughput.
-    #[arg(long, default_value_t = 2_000_000)]
-    records: u64,
-}
 
 /// The size of a checkpoint on the medium.
 const CHECKPOINT: usize = 64 * 1024;
@@ -57,7 +43,7 @@ impl Reading {
 }
 
 /// Runs all three and prints their tables.
-pub(crate) fn checkpoints(options: &Options) -> Result<()> {
+pub(super) fn print(options: &Options) -> Result<()> {
     println!("{}\n", machine::describe());
     println!(
         "snapshot and restore of the records in flight; beside a list of the same records in postcard"
@@ -276,12 +262,12 @@ impl TransactionalSink<Outcome<Reading, u64, Infallible>> for Count {
 }
 
 /// Seconds that `work` took.
-fn time<E>(clock: Clock, work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
+pub(super) fn time<E>(clock: Clock, work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
     let start = clock.now();
     work().map(|()| clock.now() - start)
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
+pub(super) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[samples.len() / 2]
 }
