@@ -92,7 +92,7 @@ async fn version_1(sink: &mut Sink, store: &mut MemoryStore, is_stopped: bool) -
             .async_wait(AsyncWait::ordered(4), move |reading: &v1::Reading| {
                 let (sensor, celsius) = (reading.sensor, reading.celsius);
                 if is_stopped {
-                    stop.stop();
+                    stop.drain();
                 }
                 async move {
                     match sensor {

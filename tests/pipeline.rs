@@ -332,7 +332,7 @@ fn a_pipeline_that_is_stopped_leaves_nothing_in_flight() {
         let ended = pipeline.run(Tokio, move |numbers, checkpoint| {
             let stage = numbers.async_wait(AsyncWait::ordered(4), move |n: &u32| {
                 if *n == 20 {
-                    stop.stop();
+                    stop.drain();
                 }
                 ask(n)
             });

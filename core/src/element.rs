@@ -3,6 +3,8 @@
 use core::time::Duration;
 
 use crate::checkpoint::Checkpoint;
+#[cfg(feature = "alloc")]
+use crate::checkpoint::CheckpointId;
 use crate::storage::{AutoTraits, EmptyQueue, Queue, Storage};
 use crate::time::Timestamp;
 
@@ -35,6 +37,11 @@ pub enum StreamElement<T> {
 }
 
 impl<T> StreamElement<T> {
+    /// Returns true for a barrier that overtakes the records in flight.
+    pub(crate) const fn is_snapshot_barrier(&self) -> bool {
+        matches!(self, Self::Barrier(barrier) if matches!(barrier.mode, BarrierMode::Snapshot))
+    }
+
     /// A record with a timestamp.
     pub const fn record(value: T, timestamp: Timestamp) -> Self {
         Self::Record { value, timestamp: Some(timestamp) }
@@ -120,6 +127,13 @@ impl Barrier {
         Self { mode: BarrierMode::Drain, limit: None, checkpoint }
     }
 
+    /// The barrier behind the last record ([`BarrierMode::End`]). Its checkpoint is not used.
+    #[cfg(feature = "alloc")]
+    pub fn end() -> Self {
+        let checkpoint = Checkpoint::new(CheckpointId(0));
+        Self { mode: BarrierMode::End, limit: None, checkpoint }
+    }
+
     /// Sets the time limit of a drain; see [`limit`](Self::limit).
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
@@ -136,6 +150,10 @@ pub enum BarrierMode {
     Snapshot,
     /// The barrier keeps its position and leaves after everything before it; so its snapshot is empty.
     Drain,
+    /// The end of the records: it keeps its position like a drain, and no record follows it, so the stage finishes its calls as at
+    /// the end of its input ([`FinishPolicy`](crate::FinishPolicy)). The input goes on all the same, so that barriers in
+    /// [`Snapshot`](Self::Snapshot) mode can come while the calls finish (K11). No stage puts anything into its checkpoint.
+    End,
 }
 
 /// An item that a stage accepts: either a plain value, or a [`StreamElement`].

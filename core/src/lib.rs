@@ -118,6 +118,8 @@ mod storage;
 #[cfg(feature = "alloc")]
 mod sync;
 mod time;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+mod tracked;
 
 pub use checkpoint::envelope;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointId};
@@ -158,7 +160,11 @@ pub use runtime::{
     Spawner, Timer,
 };
 pub use sizing::CapacityEstimate;
+#[cfg(feature = "checkpoint")]
+pub use stage::Restore;
 pub use stage::{AsyncWaitExt, Job, Next, SpawningRequests, StageBuilder, StartError};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use stage::{BarrierSignal, Recovery};
 #[cfg(feature = "alloc")]
 pub use stage::{Driver, SpawnedStage, StageHandle};
 pub use stage::{Run, Stage, StageError};
@@ -166,3 +172,5 @@ pub use stage::{Run, Stage, StageError};
 pub use storage::Heap;
 pub use storage::{Fixed, Storage};
 pub use time::{Instant, Timestamp};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use tracked::{IntoTracked, Tracked};

@@ -30,7 +30,7 @@ impl Stop {
                  (Ctrl-C again stops at once)",
             );
             let _ = sender.send(true);
-            pipeline.stop();
+            pipeline.drain();
             signals.next().await;
             // No clean-up is needed, because the last checkpoint is durable.
             process::exit(STATUS.into());

@@ -306,7 +306,7 @@ fn a_pipeline_follows_until_it_is_stopped() {
             sleeps += 1;
             match sleeps {
                 1 | 2 => append(&path, "more\n"),
-                _ => stop.stop(),
+                _ => stop.drain(),
             }
         },
     );

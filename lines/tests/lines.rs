@@ -215,7 +215,7 @@ fn a_pipeline_goes_on_where_it_was_stopped() {
             lines
                 .async_wait(AsyncWait::ordered(10), move |line: &Line| {
                     if line.number > 200 * (life + 1) {
-                        stop.stop();
+                        stop.drain();
                     }
                     let text = line.text().map(str::to_owned);
                     async move { text }

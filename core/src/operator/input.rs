@@ -5,6 +5,8 @@ use super::attempt::{Attempt, PushError};
 use super::call::Call;
 use super::ending::{Overtaking, Phase};
 use super::order::QueuedControl;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use super::snapshot::{Saved, SavedCall};
 use crate::element::{Barrier, BarrierMode, StreamElement};
 use crate::policy::{GivenKey, KeySelector};
 use crate::storage::{Queue as _, Storage};
@@ -123,6 +125,15 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
     }
 
+    /// Whether checkpoints hold nothing of this operator, because its source hands out again the records that were in flight (K14).
+    #[allow(clippy::unused_self)] // without a heap
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        #[cfg(feature = "alloc")]
+        return self.request_id_of.is_some();
+        #[cfg(not(feature = "alloc"))]
+        false
+    }
+
     /// The slot for a new record, if one is taken in now.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn slot_for_record(&mut self) -> Option<u32> {
@@ -147,9 +158,21 @@ impl<C: Call, S: Storage> Operator<C, S> {
         value: C::Input,
         timestamp: Option<Timestamp>,
     ) -> bool {
-        let request_id = self.ids.next;
-        self.ids.advance();
+        let request_id = self.new_request_id(&value);
         self.place(slot, (value, timestamp), request_id, key)
+    }
+
+    /// The request id of a new record: its own, or the next number.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn new_request_id(&mut self, input: &C::Input) -> u64 {
+        #[cfg(feature = "alloc")]
+        if let Some(id_of) = self.request_id_of {
+            return id_of(input);
+        }
+        let _ = input;
+        let id = self.ids.next;
+        self.ids.advance();
+        id
     }
 
     /// Gives a record a [vacant](super::slab::Slab::vacant) slot, and its position in the order. Returns whether an attempt may
@@ -183,30 +206,120 @@ impl<C: Call, S: Storage> Operator<C, S> {
         &mut self,
         element: StreamElement<C::Input>,
     ) -> Result<(), PushError<StreamElement<C::Input>>> {
+        // Also while calls finish, and while restored records wait for a slot (K11).
+        if let StreamElement::Barrier(barrier) = element {
+            if barrier.mode == BarrierMode::Snapshot && self.ending.phase != Phase::Failed {
+                return self.push_snapshot_barrier(barrier);
+            }
+            return self.push_queued_control(StreamElement::Barrier(barrier));
+        }
+        self.push_queued_control(element)
+    }
+
+    /// Takes in a control element that keeps its position.
+    fn push_queued_control(
+        &mut self,
+        element: StreamElement<C::Input>,
+    ) -> Result<(), PushError<StreamElement<C::Input>>> {
         if self.ending.phase != Phase::Open || self.backlog.len() > 0 {
             return Err(self.refused(element));
         }
+        let has_room = self.order.controls() < self.limits.capacity;
+        let Some((control, is_end)) = self.queued_control(element, has_room) else {
+            unreachable!("records are not queued here");
+        };
+        match self.order.push_control(control, self.limits.capacity) {
+            Ok(()) if is_end => self.finish(self.now),
+            Ok(()) => {}
+            Err(control) => match control.into_element() {
+                Some(element) => return Err(PushError::Full(element)),
+                None => unreachable!("a control element was pushed"),
+            },
+        }
+        Ok(())
+    }
+
+    /// A control element as it is queued, and whether no record follows it. `None` for a record.
+    fn queued_control(
+        &self,
+        element: StreamElement<C::Input>,
+        is_taken_in: bool,
+    ) -> Option<(QueuedControl, bool)> {
+        let mut is_end = false;
         let control = match element {
             StreamElement::Watermark(timestamp) => QueuedControl::Watermark(timestamp),
             StreamElement::Status(status) => QueuedControl::Status(status),
-            StreamElement::Barrier(barrier) if barrier.mode == BarrierMode::Snapshot => {
-                return self.push_snapshot_barrier(barrier);
-            }
             StreamElement::Barrier(mut barrier) => {
-                // Not into a barrier that comes back below: its checkpoint must be as it was.
-                if self.order.controls() < self.limits.capacity {
+                is_end = barrier.mode == BarrierMode::End;
+                // Not into a barrier that is handed back: its checkpoint must be as it was.
+                if is_taken_in && !is_end && !self.keeps_nothing() {
                     self.put_empty_section(&mut barrier);
                 }
                 let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
                 QueuedControl::Barrier(barrier, deadline)
             }
-            record @ StreamElement::Record { .. } => return Err(PushError::Full(record)),
+            StreamElement::Record { .. } => return None,
         };
-        let pushed = self.order.push_control(control, self.limits.capacity);
-        pushed.map_err(|control| match control.into_element() {
-            Some(element) => PushError::Full(element),
-            None => unreachable!("a control element was pushed"),
-        })
+        Some((control, is_end))
+    }
+
+    /// Takes in an element that comes before a barrier which must not wait for room (K11): beyond the capacity it waits for a slot, like a
+    /// restored one. [`push`](Self::push) is refused meanwhile, except for a barrier. Only as much as lies between this operator and the
+    /// source of the barrier should be handed in like this.
+    ///
+    /// ```
+    /// use inflight_core::{AsyncWait, Barrier, Checkpoint, CheckpointId, Instant, StreamElement};
+    ///
+    /// let op = AsyncWait::ordered(1).build_core::<u32, u32, ()>().unwrap();
+    /// let (mut op, now) = (op.checkpointed("lookup", 1), Instant::ZERO);
+    /// op.push(now, StreamElement::value(20)).unwrap();
+    /// // A barrier is on its way, and a record is before it.
+    /// op.push_beyond(now, StreamElement::value(21)).unwrap();
+    /// let barrier = Barrier::snapshot(Checkpoint::new(CheckpointId(1)));
+    /// op.push(now, StreamElement::Barrier(barrier)).unwrap();
+    /// let Some(StreamElement::Barrier(barrier)) = op.poll_output() else { panic!() };
+    ///
+    /// let op = AsyncWait::ordered(2).build_core::<u32, u32, ()>().unwrap();
+    /// let mut restored = op.checkpointed("lookup", 1);
+    /// restored.restore(now, &barrier.checkpoint).unwrap();
+    /// assert_eq!(restored.in_flight(), 2); // both are in the snapshot
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Finished`] hands the element back after [`finish`](Self::finish), unless it is a barrier in snapshot mode;
+    /// [`PushError::Full`] hands back such a barrier while another one has not left.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub fn push_beyond(
+        &mut self,
+        now: Instant,
+        element: StreamElement<C::Input>,
+    ) -> Result<(), PushError<StreamElement<C::Input>>>
+    where
+        C::Key: KeySelector<C::Input>,
+    {
+        let element = match self.push(now, element) {
+            Err(PushError::Full(element)) if !element.is_snapshot_barrier() => element,
+            pushed => return pushed,
+        };
+        let saved = match element {
+            StreamElement::Record { value, timestamp } => {
+                let (request_id, key) = (self.new_request_id(&value), self.key.key_of(&value));
+                Saved::Record(value, SavedCall::new(timestamp, request_id, key), None)
+            }
+            control => {
+                let Some((control, is_end)) = self.queued_control(control, true) else {
+                    unreachable!("it is no record");
+                };
+                if is_end {
+                    self.finish(now);
+                }
+                Saved::Control(control)
+            }
+        };
+        let pushed = self.backlog.push_back(saved);
+        debug_assert!(pushed.is_ok(), "a backlog on the heap has room");
+        Ok(())
     }
 
     fn push_snapshot_barrier(
@@ -218,7 +331,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return Err(PushError::Full(StreamElement::Barrier(barrier)));
         }
         // The barrier leaves all the same: its checkpoint tells that it has failed, and why.
-        if let Err(reason) = self.put_section(&mut barrier.checkpoint) {
+        if !self.keeps_nothing()
+            && let Err(reason) = self.put_section(&mut barrier.checkpoint)
+        {
             barrier.checkpoint.fail(reason);
         }
         self.overtaking = Some(Overtaking::Barrier(barrier));

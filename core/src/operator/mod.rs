@@ -12,6 +12,7 @@ mod metrics;
 mod order;
 mod output;
 mod record;
+mod request_ids;
 mod slab;
 mod snapshot;
 mod timeouts;
@@ -22,13 +23,16 @@ pub use self::attempt::{Attempt, AttemptId, Completion, Expired, PushError};
 pub use self::call::Call;
 pub(crate) use self::call::{OutcomeOf, ResultOf};
 use self::deadlines::Deadlines;
-use self::ending::{Ending, Overtaking};
+use self::ending::{Ending, Overtaking, Phase};
 use self::limits::Limits;
 use self::metrics::Counters;
 pub use self::metrics::{Histogram, Metrics};
 use self::order::OutputOrder;
 use self::output::EventTime;
 use self::record::State;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub(crate) use self::request_ids::RequestIdRange;
+use self::request_ids::RequestIds;
 use self::slab::{Slab, StartQueue};
 use self::snapshot::Saved;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -98,25 +102,15 @@ pub struct Operator<C: Call, S: Storage> {
     overtaking: Option<Overtaking>,
     ending: Ending<C::Error>,
     checkpointing: Option<Checkpointing<C::Input, C::Output, C::Error>>,
-    /// Restored elements that wait for a slot.
+    /// Elements that wait for a slot: restored ones, and those that came before a barrier beyond the capacity.
     backlog: S::Backlog<Saved<C::Input, C::Output, C::Error>>,
     ids: RequestIds,
+    /// The request id of a record that brings its own.
+    #[cfg(feature = "alloc")]
+    request_id_of: Option<fn(&C::Input) -> u64>,
     event_time: EventTime,
     now: Instant,
     counters: Counters,
-}
-
-/// The request ids of new records. After a checkpoint has been split, its parts count in steps, so that no two give out the same id.
-struct RequestIds {
-    next: u64,
-    step: u64,
-}
-
-impl RequestIds {
-    #[cfg_attr(feature = "alloc", inline(always))]
-    fn advance(&mut self) {
-        self.next = self.next.wrapping_add(self.step);
-    }
 }
 
 impl<C: Call, S: Storage> Operator<C, S> {
@@ -150,10 +144,20 @@ impl<C: Call, S: Storage> Operator<C, S> {
             checkpointing,
             backlog: S::Backlog::EMPTY,
             ids: RequestIds { next: 0, step: 1 },
+            #[cfg(feature = "alloc")]
+            request_id_of: None,
             event_time: EventTime { watermark: None, idle: false },
             now: Instant::ZERO,
             counters: Counters::NONE,
         }
+    }
+
+    /// Lets each record bring its own request id, which `id_of` reads from it: the same one in every life, and no other record's. A
+    /// snapshot then holds nothing, because the source hands the records in flight out again (K14).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn with_request_ids(mut self, id_of: fn(&C::Input) -> u64) -> Self {
+        self.request_id_of = Some(id_of);
+        self
     }
 
     /// The next attempt to start, if there is one. It counts as running from here on.
@@ -262,6 +266,17 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.records.len()
     }
 
+    /// Whether an element waits to leave that goes before everything in flight: a barrier whose snapshot is taken, or the failure that
+    /// has ended the job. No other barrier is taken in before it has left.
+    pub fn has_overtaking(&self) -> bool {
+        self.overtaking.is_some()
+    }
+
+    /// Whether there is no more input: after [`finish`](Self::finish), or the end of the job.
+    pub fn is_finished(&self) -> bool {
+        self.ending.phase != Phase::Open
+    }
+
     /// Attempts running.
     pub fn running(&self) -> usize {
         self.counters.running
@@ -293,6 +308,17 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The operator's numbers without the age of the oldest record. O(1).
     pub fn quick_metrics(&self, now: Instant) -> Metrics {
         self.counters.metrics(now, self.records.len(), self.limits.capacity)
+    }
+
+    /// A number that has changed if a snapshot of now has something that an earlier one had not, except for the time spent, and for
+    /// elements that came in: an attempt has begun or ended, or a record has left (K13).
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub(crate) fn progress(&self) -> u64 {
+        let Counters { attempts, running, emitted, dropped, .. } = self.counters;
+        (attempts.wrapping_mul(2).wrapping_sub(running as u64))
+            .wrapping_add(emitted)
+            .wrapping_add(dropped)
     }
 
     /// Makes the next [`metrics`](Self::metrics) cost as much as there are records in flight, however many there were before. It

@@ -1,192 +1,197 @@
-//! The source's end of a pipeline: it inserts barriers between the source's elements.
+//! The source's end of a pipeline: it puts barriers between the source's elements.
 
 use alloc::sync::Arc;
 use core::fmt;
 use core::pin::Pin;
-use core::task::{Context, Poll};
-use core::time::Duration;
+use core::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use pin_project_lite::pin_project;
 
-use super::sections::{self, Ended, SOURCE};
-use super::signals::Signals;
+use super::done::Done;
+use super::sections::{self, DONE, Ended, NUMBER, SOURCE, STAGES};
+use super::signals::{Signals, Stop};
 use super::source::ReplayableSource;
+use super::trigger::Trigger;
 use crate::checkpoint::{Checkpoint, CheckpointId};
 use crate::element::{Barrier, BarrierMode, StreamElement};
-use crate::runtime::Timer;
-use crate::time::Instant;
 
-/// The conditions for the next checkpoint, and the barrier's mode.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CheckpointTrigger {
-    /// Processing time since the last barrier.
-    pub(super) interval: Option<Duration>,
+/// A source with barriers between its elements: the input of a pipeline's first stage.
+pub struct CheckpointedSource<S: ReplayableSource> {
+    pub(super) source: S,
+    signals: Arc<Signals>,
+    source_error: rtrb::Producer<S::Error>,
+    trigger: Trigger,
+    /// The number of the next checkpoint. The sink's end counts in the same way.
+    next: CheckpointId,
+    /// Whether a barrier holds the source's position. Otherwise the sink's end knows it (K14).
+    puts_position: bool,
     /// Records since the last barrier.
-    pub(super) records: Option<u64>,
-    pub(super) mode: BarrierMode,
-    /// The time limit of a drain.
-    pub(super) limit: Option<Duration>,
+    records: u64,
+    /// The number of the next record in the life of the job.
+    number: u64,
+    /// Records behind the position at which the source was opened that are done: they are passed over.
+    done: Done,
+    /// No record follows: the source has ended or failed, or was stopped.
+    has_ended: bool,
 }
 
-pin_project! {
-    /// A source with barriers between its elements: the input of a pipeline's first stage. Its last element is
-    /// a barrier, whose checkpoint holds the reason of the end.
-    pub struct CheckpointedSource<S: ReplayableSource, T> {
-        source: S,
-        #[pin]
-        timer: T,
-        signals: Arc<Signals>,
-        source_error: rtrb::Producer<S::Error>,
-        trigger: CheckpointTrigger,
-        next: CheckpointId,
-        // The instant at which the last barrier was made, and the records since.
-        last_barrier: Instant,
-        records: u64,
-        // The source was polled since the last barrier. Without this, a short interval could produce nothing but barriers.
-        was_polled: bool,
-        armed: Option<Instant>,
-        has_ended: bool,
-    }
+/// The answer of the source's end.
+pub(super) enum Polled<V> {
+    Element(StreamElement<V>),
+    /// A record that an earlier life has done with.
+    PassedOver,
+    End,
 }
 
-impl<S: ReplayableSource, T: Timer> CheckpointedSource<S, T> {
+impl<S: ReplayableSource> CheckpointedSource<S> {
     pub(super) fn new(
         source: S,
-        timer: T,
         signals: Arc<Signals>,
         source_error: rtrb::Producer<S::Error>,
-        trigger: CheckpointTrigger,
+        trigger: Trigger,
         next: CheckpointId,
+        puts_position: bool,
+        (number, done): (u64, Done),
     ) -> Self {
+        let (records, has_ended) = (0, false);
         Self {
             source,
-            last_barrier: timer.now(),
-            timer,
             signals,
             source_error,
             trigger,
             next,
-            records: 0,
-            was_polled: true,
-            armed: None,
-            has_ended: false,
+            puts_position,
+            records,
+            number,
+            done,
+            has_ended,
         }
     }
 
-    /// Returns true if there is anything that the last barrier does not cover.
-    fn is_behind(&self) -> bool {
-        self.records > 0 || self.signals.is_uncommitted()
-    }
-
-    fn is_due(&self) -> bool {
-        if self.trigger.records.is_some_and(|records| self.records >= records) {
-            return true;
-        }
-        let due = self
-            .trigger
-            .interval
-            .filter(|_| self.is_behind())
-            .map(|every| self.last_barrier + every);
-        due.is_some_and(|due| due <= self.timer.now())
+    /// The number of the next record in the life of the job.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Makes a barrier with the source's position. All records up to that position have been handed out.
-    fn barrier(self: Pin<&mut Self>, end: Option<Ended>) -> Barrier {
-        let this = self.project();
-        let mut checkpoint = Checkpoint::new(*this.next);
-        *this.next = this.next.next();
-        (*this.last_barrier, *this.records, *this.was_polled) = (this.timer.now(), 0, false);
-        // Cleared before the barrier leaves: a record that the sink writes from now on needs another barrier.
-        this.signals.clear_uncommitted();
-        let put = sections::put(&mut checkpoint, SOURCE, &this.source.position());
-        let put = put.and_then(|()| match end {
-            Some(end) => sections::put_end(&mut checkpoint, end),
-            None => Ok(()),
+    fn barrier(&mut self, mode: BarrierMode) -> Barrier {
+        let mut checkpoint = Checkpoint::new(self.next);
+        (self.next, self.records) = (self.next.next(), 0);
+        let stages = self.signals.stages();
+        let put = sections::put(&mut checkpoint, STAGES, &stages);
+        let put = put.and_then(|()| match self.puts_position {
+            true => sections::put(&mut checkpoint, SOURCE, &self.source.position())
+                .and_then(|()| sections::put(&mut checkpoint, NUMBER, &self.number))
+                .and_then(|()| match self.done.is_empty() {
+                    true => Ok(()),
+                    false => sections::put(&mut checkpoint, DONE, &self.done),
+                }),
+            false => Ok(()),
         });
         if let Err(reason) = put {
             checkpoint.fail(reason);
         }
-        let (mode, limit) = match end {
-            // The last barrier drains: nothing follows, and another version of the program finds no record in flight.
-            Some(_) => (BarrierMode::Drain, None),
-            None => (this.trigger.mode, this.trigger.limit),
-        };
+        let limit = self.trigger.limit.filter(|_| mode == BarrierMode::Drain);
         Barrier { mode, limit, checkpoint }
     }
 
-    fn end(mut self: Pin<&mut Self>, end: Ended) -> Poll<Option<StreamElement<S::Record>>> {
-        *self.as_mut().project().has_ended = true;
-        Poll::Ready(Some(StreamElement::Barrier(self.barrier(Some(end)))))
+    /// A barrier, if the sink's end wants one that can be made now.
+    fn wanted_barrier(&mut self) -> Option<Barrier> {
+        if !self.signals.wants_barrier() {
+            return None;
+        }
+        let is_handed_over = self.signals.stop() == Some(Stop::HandOver);
+        let mode = match self.trigger.mode {
+            BarrierMode::Drain if is_handed_over || self.signals.is_drained() => {
+                BarrierMode::Snapshot
+            }
+            // It would have to wait behind the end of the records, and then there is nothing to drain.
+            BarrierMode::Drain if self.has_ended => return None,
+            // The first barrier of a life finds nothing in flight but what was restored.
+            BarrierMode::Drain if !self.signals.is_open() => BarrierMode::Snapshot,
+            mode => mode,
+        };
+        self.signals.barrier_made();
+        Some(self.barrier(mode))
     }
 
-    /// Arms the timer for the next barrier and polls it. Ready if a barrier may be due.
-    fn poll_sleep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let is_behind = self.is_behind();
-        let mut this = self.project();
-        // With nothing to commit, no barrier is due. The timer may stay armed for an earlier one; firing does no harm.
-        let due =
-            this.trigger.interval.filter(|_| is_behind).map(|every| *this.last_barrier + every);
-        if due.is_some() && *this.armed != due {
-            this.timer.as_mut().arm(due);
-            *this.armed = due;
-        }
-        if this.armed.is_some() && this.timer.poll(cx).is_ready() {
-            *this.armed = None;
-            return Poll::Ready(());
-        }
-        Poll::Pending
+    fn end(&mut self) -> Polled<S::Record> {
+        self.has_ended = true;
+        Polled::Element(StreamElement::Barrier(Barrier::end()))
     }
-}
 
-impl<S: ReplayableSource, T: Timer> Stream for CheckpointedSource<S, T> {
-    type Item = StreamElement<S::Record>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.has_ended {
-            return Poll::Ready(None);
+    /// Counts a record. Returns true if an earlier life has done with it.
+    fn count_record(&mut self) -> bool {
+        self.number += 1;
+        self.signals.barriers.note_progress();
+        self.records += 1;
+        if self.trigger.records.is_some_and(|records| self.records >= records) {
+            self.signals.enough_records();
         }
+        self.done.next()
+    }
+
+    pub(super) fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Polled<S::Record>> {
         // Before the flags are read: a flag that is set afterwards wakes this task.
-        self.signals.register(cx.waker());
-        if !self.signals.is_open() {
+        self.signals.barriers.register_source(cx.waker());
+        if let Some(barrier) = self.wanted_barrier() {
+            return Poll::Ready(Polled::Element(StreamElement::Barrier(barrier)));
+        }
+        if self.signals.is_closed() {
+            return Poll::Ready(Polled::End);
+        }
+        if self.has_ended || !self.signals.is_open() {
             return Poll::Pending;
         }
-        if self.signals.is_stopped() {
-            return self.end(Ended::Stopped);
+        match self.signals.stop() {
+            None => {}
+            Some(Stop::Drain) => {
+                self.signals.end_with(Ended::Stopped);
+                return Poll::Ready(self.end());
+            }
+            Some(Stop::HandOver) => return Poll::Pending,
         }
-        // A barrier before the next record, so that a source that is always ready does not hold it up.
-        if self.was_polled && self.is_due() {
-            return Poll::Ready(Some(StreamElement::Barrier(self.barrier(None))));
+        if self.signals.barriers.poll_room(cx).is_pending() {
+            return Poll::Pending;
         }
-        let this = self.as_mut().project();
-        *this.was_polled = true;
-        match this.source.poll_next(cx) {
+        match self.source.poll_next(cx) {
             Poll::Ready(Some(Ok(element))) => {
-                *this.records += u64::from(element.is_record());
-                return Poll::Ready(Some(element));
+                let is_done = element.is_record() && self.count_record();
+                Poll::Ready(if is_done { Polled::PassedOver } else { Polled::Element(element) })
             }
             Poll::Ready(Some(Err(error))) => {
                 // The error goes to the sink's end past the stages. Records in flight are finished first.
-                let pushed = this.source_error.push(error);
+                let pushed = self.source_error.push(error);
                 debug_assert!(pushed.is_ok(), "a source fails only once");
-                return self.end(Ended::SourceFailed);
+                self.signals.end_with(Ended::SourceFailed);
+                Poll::Ready(self.end())
             }
-            Poll::Ready(None) => return self.end(Ended::Finished),
-            Poll::Pending => {}
-        }
-        // Loops because the timer wakes this task again only after a poll that was `Pending`.
-        loop {
-            if self.is_due() {
-                return Poll::Ready(Some(StreamElement::Barrier(self.barrier(None))));
+            Poll::Ready(None) => {
+                self.signals.end_with(Ended::Finished);
+                Poll::Ready(self.end())
             }
-            if self.as_mut().poll_sleep(cx).is_pending() {
-                return Poll::Pending;
-            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }
 
-impl<S: ReplayableSource, T> fmt::Debug for CheckpointedSource<S, T> {
+impl<S: ReplayableSource> Unpin for CheckpointedSource<S> {}
+
+impl<S: ReplayableSource> Stream for CheckpointedSource<S> {
+    type Item = StreamElement<S::Record>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            return Poll::Ready(match ready!(self.poll_element(cx)) {
+                Polled::Element(element) => Some(element),
+                Polled::End => None,
+                Polled::PassedOver => continue,
+            });
+        }
+    }
+}
+
+impl<S: ReplayableSource> fmt::Debug for CheckpointedSource<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CheckpointedSource").field("next", &self.next).finish_non_exhaustive()
     }

@@ -1,56 +1,86 @@
-//! The sink's end of a pipeline: it writes records, saves checkpoints and commits.
+//! The sink's end of a pipeline: it writes records, decides when a checkpoint is due, saves and commits.
 //!
 //! The order is what K10 rests on: pre-commit, save, commit, acknowledge. A crash between two steps is repaired by the next
-//! run, which finds the checkpoint or does not.
+//! run, which finds the checkpoint or does not. Records are written meanwhile, and belong to the next checkpoint (K12).
 
-use alloc::sync::Arc;
 use core::error::Error;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
-use core::task::Poll;
-
-use futures_core::Stream;
+use core::task::{Context, Poll};
 
 use super::error::{PipelineError, Report};
+use super::outputs::Outputs;
 use super::sections::{self, Ended, SINK, SOURCE};
-use super::signals::Signals;
+use super::signals::{Owner, Stop};
 use super::sink::TransactionalSink;
 use super::source::{Acknowledge, ReplayableSource};
-use crate::checkpoint::CheckpointStore;
-use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointId};
-use crate::element::{Barrier, StreamElement};
+use super::trigger::{Due, Last, News, Trigger};
+use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointId, CheckpointStore};
+use crate::element::{Barrier, BarrierMode, StreamElement};
+use crate::runtime::Timer;
+use crate::time::Instant;
+
+/// So many elements are taken between two looks at the clock, while there are some.
+const ELEMENTS_PER_LOOK: u32 = 64;
 
 pub(super) struct Committer<S: ReplayableSource, K, L> {
-    pub(super) sink: K,
-    pub(super) acknowledger: S::Acknowledger,
-    pub(super) listener: L,
-    pub(super) signals: Arc<Signals>,
-    pub(super) source_error: rtrb::Consumer<S::Error>,
+    sink: K,
+    /// `None` while it works.
+    acknowledger: Option<S::Acknowledger>,
+    listener: L,
+    signals: Owner,
+    source_error: rtrb::Consumer<S::Error>,
+    trigger: Trigger,
+    last: Last,
+    under_way: Option<UnderWay>,
+    /// No checkpoint of this life is committed. The first one finds out whether all stages take snapshots (K17).
+    is_first: bool,
+    /// The end of the records has arrived.
+    is_drained: bool,
+    /// The pipeline ends with the checkpoint that is under way: no more outputs are taken.
+    end: Option<Ended>,
+    elements: u32,
+}
+
+/// The checkpoint that is under way.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    /// Those who had asked for a checkpoint when it began.
+    asks: usize,
+    is_hand_over: bool,
+    /// Its barrier has arrived.
+    has_arrived: bool,
 }
 
 /// A checkpoint that the sink has pre-committed.
-pub(super) struct Prepared<D, P> {
-    pub(super) checkpoint: Checkpoint,
+struct Prepared<D, P> {
+    checkpoint: Checkpoint,
     /// The sink's description of its output.
-    pub(super) description: D,
+    description: D,
     /// The source's position in it.
-    pub(super) position: P,
-    /// The reason of the pipeline's end, in its last checkpoint.
-    pub(super) end: Option<Ended>,
+    position: P,
 }
 
 /// The result of a save: the number of bytes, or the reason of its failure. It returns the store, which the save's future
 /// owned.
-pub(super) struct Saved<D, P, C: CheckpointStore> {
+struct Saved<D, P, C: CheckpointStore> {
     store: C,
     prepared: Prepared<D, P>,
     result: Result<usize, Reason<C::Error>>,
 }
 
 /// The reason why a save failed.
-pub(super) enum Reason<E> {
+enum Reason<E> {
     Store(E),
     Checkpoint(CheckpointError),
+}
+
+/// The end of an acknowledgement.
+struct Acknowledged<A, E> {
+    acknowledger: A,
+    id: CheckpointId,
+    bytes: usize,
+    result: Result<(), E>,
 }
 
 type ErrorOf<S, K, C, T> = PipelineError<
@@ -59,8 +89,15 @@ type ErrorOf<S, K, C, T> = PipelineError<
     <C as CheckpointStore>::Error,
 >;
 
+type AcknowledgedOf<S> = Acknowledged<
+    <S as ReplayableSource>::Acknowledger,
+    <<S as ReplayableSource>::Acknowledger as Acknowledge<
+        <S as ReplayableSource>::Position,
+    >>::Error,
+>;
+
 /// Saves a checkpoint. When the future is ready, the checkpoint is durable or has failed.
-pub(super) async fn save<D, P, C: CheckpointStore>(
+async fn save<D, P, C: CheckpointStore>(
     mut store: C,
     mut prepared: Prepared<D, P>,
 ) -> Saved<D, P, C> {
@@ -73,79 +110,251 @@ pub(super) async fn save<D, P, C: CheckpointStore>(
     Saved { store, prepared, result }
 }
 
-/// The next thing that happens at the sink's end: an element arrives, or a save ends.
-enum Event<T, X> {
-    Element(Option<StreamElement<T>>),
-    Saved(X),
+async fn acknowledge<P, A: Acknowledge<P>>(
+    mut acknowledger: A,
+    position: P,
+    id: CheckpointId,
+    bytes: usize,
+) -> Acknowledged<A, A::Error> {
+    let result = acknowledger.acknowledge(position).await;
+    Acknowledged { acknowledger, id, bytes, result }
 }
 
-async fn next_event<St: Stream<Item = StreamElement<T>>, T, F: Future>(
-    mut stages: Pin<&mut St>,
-    mut saving: Pin<&mut Option<F>>,
-) -> Event<T, F::Output> {
-    poll_fn(|cx| {
-        // The save first: a source that is always ready must not hold up a commit.
-        if let Some(saving) = saving.as_mut().as_pin_mut()
-            && let Poll::Ready(saved) = saving.poll(cx)
-        {
-            return Poll::Ready(Event::Saved(saved));
-        }
-        stages.as_mut().poll_next(cx).map(Event::Element)
-    })
-    .await
+/// The next thing that happens at the sink's end.
+enum Event<T, X, Y> {
+    Element(Option<StreamElement<T>>),
+    /// A checkpoint is due, and none is under way.
+    Due,
+    Saved(X),
+    Acknowledged(Y),
 }
 
 impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
-    /// Writes the outcomes of `stages`, and saves and commits at every barrier, until the last one. Writing goes
-    /// on while a checkpoint is being saved; the next barrier waits for the save.
-    pub(super) async fn run<St, T, C>(
-        mut self,
-        stages: St,
-        store: C,
-    ) -> Result<Ended, ErrorOf<S, K, C, T>>
+    pub(super) fn new(
+        sink: K,
+        acknowledger: S::Acknowledger,
+        listener: L,
+        signals: Owner,
+        source_error: rtrb::Consumer<S::Error>,
+        trigger: Trigger,
+        timer: &impl Timer,
+    ) -> Self {
+        Self {
+            sink,
+            acknowledger: Some(acknowledger),
+            listener,
+            signals,
+            source_error,
+            trigger,
+            last: Last { begun: timer.now(), ended: timer.now() },
+            under_way: None,
+            is_first: true,
+            is_drained: false,
+            end: None,
+            elements: 0,
+        }
+    }
+
+    /// Brings the sink into the state in the checkpoint, or that of a new job.
+    pub(super) async fn recover<T, Store>(
+        &mut self,
+        last: Option<(CheckpointId, usize, &K::Prepared)>,
+    ) -> Result<(), PipelineError<S::Error, K::Error, Store>>
     where
-        St: Stream<Item = StreamElement<T>>,
         K: TransactionalSink<T>,
-        C: CheckpointStore,
     {
-        let mut stages = pin!(stages);
-        let mut saving = pin!(None);
+        let Some((id, damaged, prepared)) = last else {
+            // The sink refuses output that is not its own, before anything is saved.
+            return self.sink.abort(None).await.map_err(PipelineError::Sink);
+        };
+        // K10: commits again if the last life died after its commit; the sink tolerates that.
+        self.sink.commit(id, prepared).await.map_err(PipelineError::Sink)?;
+        self.sink.abort(Some(prepared)).await.map_err(PipelineError::Sink)?;
+        (self.listener)(Report::Resumed { id, damaged });
+        Ok(())
+    }
+
+    /// Writes the outcomes, and takes checkpoints, until the last one is committed. `check` is shown the first one, which has been
+    /// through all stages before any record has (K17).
+    pub(super) async fn run<O, C, Tm>(
+        mut self,
+        mut outputs: Pin<&mut O>,
+        store: C,
+        mut timer: Pin<&mut Tm>,
+        check: impl FnOnce(&Checkpoint) -> Result<(), ErrorOf<S, K, C, O::Value>>,
+    ) -> Result<Ended, ErrorOf<S, K, C, O::Value>>
+    where
+        O: Outputs,
+        K: TransactionalSink<O::Value>,
+        C: CheckpointStore,
+        Tm: Timer,
+    {
+        let (mut saving, mut acknowledging) = (pin!(None), pin!(None));
         let mut idle = Some(store); // `None` while a save has it
+        let mut check = Some(check);
         let (id, ended) = loop {
-            match next_event(stages.as_mut(), saving.as_mut()).await {
-                Event::Saved(saved) => {
-                    saving.set(None);
-                    idle = Some(self.commit(saved).await?);
-                }
-                // Without its last barrier the stream has not ended but broken off.
+            let event = poll_fn(|cx| {
+                let busy = (saving.as_mut(), acknowledging.as_mut());
+                self.poll_event(cx, busy, outputs.as_mut(), timer.as_mut())
+            });
+            match event.await {
+                Event::Due => self.begin(timer.now()),
                 Event::Element(None) => return Err(PipelineError::EndedEarly),
                 Event::Element(Some(StreamElement::Barrier(barrier))) => {
-                    // K10: one checkpoint after the other, so that commits and acknowledgements keep their order.
-                    if let Some(saved) = wait_for_save(saving.as_mut()).await {
-                        idle = Some(self.commit(saved).await?);
+                    if barrier.mode == BarrierMode::End {
+                        self.is_drained = true;
+                        self.signals.0.drained();
+                        continue;
                     }
-                    let Some(prepared) = self.prepare(barrier).await? else { continue };
-                    let end = prepared.end.map(|end| (prepared.checkpoint.id(), end));
-                    // The save that had the store was waited for above.
+                    if let Some(check) = check.take() {
+                        check(&barrier.checkpoint)?;
+                    }
+                    let Some(prepared) = self.prepare(barrier, outputs.as_mut()).await? else {
+                        self.failed(timer.now());
+                        continue;
+                    };
+                    // A checkpoint begins when the one before has ended, so no save has the store.
                     let Some(store) = idle.take() else { unreachable!("nothing is being saved") };
                     saving.set(Some(save(store, prepared)));
-                    if let Some(end) = end {
-                        break end;
-                    }
                 }
                 Event::Element(Some(element)) => self.write(element).await?,
+                Event::Saved(saved) => {
+                    saving.set(None);
+                    let (store, committed) = self.commit(saved).await?;
+                    idle = Some(store);
+                    match (committed, self.acknowledger.take()) {
+                        (Some((id, position, bytes)), Some(acknowledger)) => {
+                            let acknowledge = acknowledge(acknowledger, position, id, bytes);
+                            acknowledging.set(Some(acknowledge));
+                        }
+                        (_, acknowledger) => {
+                            self.acknowledger = acknowledger;
+                            self.failed(timer.now());
+                        }
+                    }
+                }
+                Event::Acknowledged(acknowledged) => {
+                    acknowledging.set(None);
+                    let id = acknowledged.id;
+                    self.acknowledged(acknowledged, timer.now());
+                    if let Some(ended) = self.end {
+                        break (id, ended);
+                    }
+                }
             }
         };
-        if let Some(saved) = wait_for_save(saving).await {
-            self.commit(saved).await?;
-        }
         (self.listener)(Report::Complete { id, ended });
+        if ended == Ended::HandedOver {
+            return Ok(ended);
+        }
+        self.signals.0.close();
         // The stages are empty and only close their functions (L4), which may take forever. So the report comes first.
-        while poll_fn(|cx| stages.as_mut().poll_next(cx)).await.is_some() {}
+        while poll_fn(|cx| outputs.as_mut().poll_next(cx)).await.is_some() {}
         match self.source_error.pop() {
             Ok(error) => Err(PipelineError::Source(error)),
             Err(_) => Ok(ended),
         }
+    }
+
+    fn poll_event<O: Outputs, X: Future, Y: Future>(
+        &mut self,
+        cx: &mut Context<'_>,
+        (saving, acknowledging): (Pin<&mut Option<X>>, Pin<&mut Option<Y>>),
+        outputs: Pin<&mut O>,
+        mut timer: Pin<&mut impl Timer>,
+    ) -> Poll<Event<O::Value, X::Output, Y::Output>>
+    where
+        K: TransactionalSink<O::Value>,
+    {
+        // Before the flags are read: a flag that is set afterwards wakes this task.
+        let _ = self.signals.0.barriers.poll_progress(cx);
+        // First the checkpoint that is under way: a source that is always ready must not hold up a commit.
+        let is_saving = saving.is_some() || acknowledging.is_some();
+        if let Some(Poll::Ready(saved)) = saving.as_pin_mut().map(|saving| saving.poll(cx)) {
+            return Poll::Ready(Event::Saved(saved));
+        }
+        let acknowledged = acknowledging.as_pin_mut().map(|acknowledging| acknowledging.poll(cx));
+        if let Some(Poll::Ready(acknowledged)) = acknowledged {
+            return Poll::Ready(Event::Acknowledged(acknowledged));
+        }
+        let wants_checkpoint = outputs.wants_checkpoint();
+        let due = self.due(wants_checkpoint);
+        let is_due = match due {
+            Some(Due::Now) => true,
+            Some(Due::At(due)) => self.elements >= ELEMENTS_PER_LOOK && due <= timer.now(),
+            None => false,
+        };
+        if is_due {
+            return Poll::Ready(Event::Due);
+        }
+        let is_full = is_saving && self.sink.is_full();
+        if self.end.is_none()
+            && !is_full
+            && let Poll::Ready(element) = outputs.poll_next(cx)
+        {
+            self.elements = (self.elements + 1) % (ELEMENTS_PER_LOOK + 1);
+            return Poll::Ready(Event::Element(element));
+        }
+        self.elements = 0;
+        // The outputs may have made progress.
+        match self.due(wants_checkpoint) {
+            None => Poll::Pending,
+            Some(Due::Now) => Poll::Ready(Event::Due),
+            Some(Due::At(due)) => {
+                timer.as_mut().arm(Some(due));
+                timer.poll(cx).map(|()| Event::Due)
+            }
+        }
+    }
+
+    /// When the next checkpoint is due; `None` while one is under way, or nothing calls for one.
+    fn due<T>(&self, wants_checkpoint: bool) -> Option<Due>
+    where
+        K: TransactionalSink<T>,
+    {
+        let signals = &self.signals.0;
+        let is_handed_over = signals.stop() == Some(Stop::HandOver);
+        let is_busy = match self.under_way {
+            None => false,
+            // A barrier that drains may take its time; the one of the hand-over overtakes it.
+            Some(under_way) => !is_handed_over || under_way.is_hand_over || under_way.has_arrived,
+        };
+        // Between the end of the records and its arrival there is no position at which a barrier could drain.
+        let is_draining = self.trigger.mode == BarrierMode::Drain
+            && signals.end().is_some()
+            && !self.is_drained
+            && !is_handed_over;
+        if is_busy || self.end.is_some() || (is_draining && !self.is_first) {
+            return None;
+        }
+        let is_asked_for = self.is_first
+            || self.is_drained
+            || is_handed_over
+            || signals.asked.is_open()
+            || self.sink.is_full()
+            || wants_checkpoint;
+        self.trigger.due(
+            self.last,
+            News {
+                has_progress: signals.barriers.has_progress(),
+                has_enough_records: signals.has_enough_records(),
+                is_asked_for,
+            },
+        )
+    }
+
+    /// Begins a checkpoint: asks the source for its barrier.
+    fn begin(&mut self, now: Instant) {
+        let signals = &self.signals.0;
+        let is_hand_over = !self.is_first && signals.stop() == Some(Stop::HandOver);
+        self.under_way =
+            Some(UnderWay { asks: signals.asked.last(), is_hand_over, has_arrived: false });
+        self.last.begun = now;
+        self.elements = 0;
+        // Before the barrier is made: later progress counts for the next checkpoint.
+        signals.barriers.take_progress();
+        let drains = self.trigger.mode == BarrierMode::Drain;
+        signals.want_barrier(!drains || is_hand_over || self.is_first || self.is_drained);
     }
 
     async fn write<T, Store>(
@@ -158,7 +367,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         match element {
             StreamElement::Record { value, timestamp } => {
                 self.sink.write(value, timestamp).await.map_err(PipelineError::Sink)?;
-                self.signals.note_uncommitted(); // only a checkpoint commits it
+                self.signals.0.barriers.note_progress(); // only a checkpoint commits it
             }
             StreamElement::Watermark(watermark) => self.sink.watermark(watermark),
             StreamElement::Status(status) => self.sink.status(status),
@@ -168,37 +377,82 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     }
 
     /// Pre-commits the sink and completes the checkpoint. `None` if the checkpoint has failed, which is reported.
-    async fn prepare<T, Store>(
+    async fn prepare<O, Store>(
         &mut self,
         barrier: Barrier,
+        outputs: Pin<&mut O>,
     ) -> Result<Option<Prepared<K::Prepared, S::Position>>, PipelineError<S::Error, K::Error, Store>>
     where
-        K: TransactionalSink<T>,
+        O: Outputs,
+        K: TransactionalSink<O::Value>,
     {
-        let checkpoint = barrier.checkpoint;
-        let end = sections::ended(&checkpoint);
-        let id = checkpoint.id();
-        // K3: a stage on the way may have failed the checkpoint, for instance by a drain that took too long.
-        let complete = match checkpoint.failure() {
-            Ok(()) => complete_checkpoint::<S, K, T>(&mut self.sink, checkpoint, end).await,
-            Err(reason) => Ok(Err(reason)),
+        let is_hand_over = self.under_way.is_some_and(|under_way| under_way.is_hand_over);
+        if let Some(under_way) = &mut self.under_way {
+            under_way.has_arrived = true;
+        }
+        // Everything of the source was before the end of its records, so a barrier behind it is the last one.
+        self.end = match self.signals.0.end() {
+            _ if is_hand_over => Some(Ended::HandedOver),
+            end if self.is_drained => end,
+            _ => None,
         };
-        match complete.map_err(PipelineError::Sink)? {
+        let id = barrier.checkpoint.id();
+        match self.complete(barrier.checkpoint, outputs).await? {
             Ok(prepared) => Ok(Some(prepared)),
-            // No checkpoint follows the last one, so its failure is the pipeline's.
-            Err(reason) if end.is_some() => Err(PipelineError::Checkpoint(reason)),
+            // No checkpoint follows the last one, and nothing begins before the first one.
+            Err(reason) if self.is_decisive() => Err(PipelineError::Checkpoint(reason)),
             Err(reason) => {
-                self.report_failure(id, &reason);
+                (self.listener)(Report::Failed { id, reason: &reason });
                 Ok(None)
             }
         }
     }
 
-    /// Commits a checkpoint that is durable, and only then acknowledges it (K10). Returns the store.
+    /// Pre-commits the sink and adds the sections of this end to the checkpoint.
+    async fn complete<O, Store>(
+        &mut self,
+        mut checkpoint: Checkpoint,
+        outputs: Pin<&mut O>,
+    ) -> Result<
+        Result<Prepared<K::Prepared, S::Position>, CheckpointError>,
+        PipelineError<S::Error, K::Error, Store>,
+    >
+    where
+        O: Outputs,
+        K: TransactionalSink<O::Value>,
+    {
+        // K3: a stage on the way may have failed the checkpoint, for instance by a drain that took too long.
+        if let Err(reason) = checkpoint.failure() {
+            return Ok(Err(reason));
+        }
+        let waiting = match outputs.complete(&mut checkpoint) {
+            Ok(waiting) => waiting,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        for (value, timestamp) in waiting {
+            self.write(StreamElement::Record { value, timestamp }).await?;
+        }
+        let end = self.end.map_or(Ok(()), |end| sections::put_end(&mut checkpoint, end));
+        let position = sections::read(&checkpoint, SOURCE).ok_or(CheckpointError::Serialize);
+        let position = match end.and(position) {
+            Ok(position) => position,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // The description covers everything that is not committed, also the output of checkpoints that have failed.
+        let description = self.sink.pre_commit(checkpoint.id()).await;
+        let description = description.map_err(PipelineError::Sink)?;
+        if let Err(reason) = sections::put(&mut checkpoint, SINK, &description) {
+            return Ok(Err(reason));
+        }
+        Ok(Ok(Prepared { checkpoint, description, position }))
+    }
+
+    /// Commits a checkpoint that is durable. Returns the store, and the checkpoint if it has not failed.
+    #[expect(clippy::type_complexity, reason = "the parts of the next step")]
     async fn commit<T, C: CheckpointStore>(
         &mut self,
         saved: Saved<K::Prepared, S::Position, C>,
-    ) -> Result<C, ErrorOf<S, K, C, T>>
+    ) -> Result<(C, Option<(CheckpointId, S::Position, usize)>), ErrorOf<S, K, C, T>>
     where
         K: TransactionalSink<T>,
     {
@@ -207,84 +461,54 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         match result {
             Ok(bytes) => {
                 self.sink.commit(id, &prepared.description).await.map_err(PipelineError::Sink)?;
-                // After the commit: a source that deletes acknowledged records could not replay them. A failure is reported
-                // only, because the next acknowledgement covers it.
-                if let Err(reason) = self.acknowledger.acknowledge(prepared.position).await {
-                    (self.listener)(Report::Unacknowledged { id, reason: &reason });
+                if let Some(under_way) = self.under_way {
+                    self.signals.0.asked.answer(under_way.asks);
                 }
-                (self.listener)(Report::Saved { id, bytes });
+                return Ok((store, Some((id, prepared.position, bytes))));
             }
-            // Nothing is committed. No checkpoint follows the last one, so its failure is the pipeline's.
-            Err(reason) if prepared.end.is_some() => return Err(reason.into()),
+            // Nothing is committed, and no later checkpoint can mend that (K15).
+            Err(Reason::Store(reason)) if self.is_decisive() || store.is_final(&reason) => {
+                return Err(PipelineError::Save(reason));
+            }
+            Err(Reason::Checkpoint(reason)) if self.is_decisive() => {
+                return Err(PipelineError::Checkpoint(reason));
+            }
             Err(Reason::Store(reason)) => self.report_failure(id, &reason),
             Err(Reason::Checkpoint(reason)) => self.report_failure(id, &reason),
         }
-        Ok(store)
+        Ok((store, None))
     }
 
-    /// Reports a failed checkpoint, and asks for another one that covers it, even if no more records come (K10).
     fn report_failure(&mut self, id: CheckpointId, reason: &(dyn Error + 'static)) {
         (self.listener)(Report::Failed { id, reason });
-        self.signals.note_uncommitted();
     }
 
-    /// Saves the first checkpoint of a new job. If the job dies early, its next run finds the checkpoint, and so knows that
-    /// the output is its own.
-    pub(super) async fn save_first<T, C>(
-        &mut self,
-        checkpoint: Checkpoint,
-        store: C,
-    ) -> Result<C, ErrorOf<S, K, C, T>>
-    where
-        K: TransactionalSink<T>,
-        C: CheckpointStore,
-    {
-        let complete = complete_checkpoint::<S, K, T>(&mut self.sink, checkpoint, None).await;
-        let prepared = complete.map_err(PipelineError::Sink)?.map_err(PipelineError::Checkpoint)?;
-        let saved = save(store, prepared).await;
-        match saved.result {
-            Err(reason) => Err(reason.into()),
-            Ok(_) => self.commit(saved).await,
+    /// Whether the pipeline cannot do without the checkpoint that is under way.
+    fn is_decisive(&self) -> bool {
+        self.is_first || self.end.is_some()
+    }
+
+    /// A checkpoint has failed. The next one covers it, even if no more records come (K10).
+    fn failed(&mut self, now: Instant) {
+        if let Some(under_way) = self.under_way.take() {
+            self.signals.0.asked.fail(under_way.asks);
         }
+        self.last.ended = now;
+        self.signals.0.barriers.note_progress();
     }
-}
 
-/// Pre-commits the sink and adds its description to the checkpoint.
-async fn complete_checkpoint<S, K, T>(
-    sink: &mut K,
-    mut checkpoint: Checkpoint,
-    end: Option<Ended>,
-) -> Result<Result<Prepared<K::Prepared, S::Position>, CheckpointError>, K::Error>
-where
-    S: ReplayableSource,
-    K: TransactionalSink<T>,
-{
-    // The description covers everything that is not committed, also the output of checkpoints that have failed.
-    let description = sink.pre_commit(checkpoint.id()).await?;
-    if let Err(reason) = sections::put(&mut checkpoint, SINK, &description) {
-        return Ok(Err(reason));
-    }
-    Ok(match sections::read(&checkpoint, SOURCE) {
-        Some(position) => Ok(Prepared { checkpoint, description, position, end }),
-        None => Err(CheckpointError::Serialize),
-    })
-}
-
-/// Waits for the save that is under way, if there is one.
-async fn wait_for_save<F: Future>(mut saving: Pin<&mut Option<F>>) -> Option<F::Output> {
-    let saved = match saving.as_mut().as_pin_mut() {
-        Some(saving) => Some(saving.await),
-        None => None,
-    };
-    saving.set(None);
-    saved
-}
-
-impl<Source, Sink, Store> From<Reason<Store>> for PipelineError<Source, Sink, Store> {
-    fn from(reason: Reason<Store>) -> Self {
-        match reason {
-            Reason::Store(error) => Self::Save(error),
-            Reason::Checkpoint(error) => Self::Checkpoint(error),
+    /// A checkpoint is committed and acknowledged. A failed acknowledgement is only reported, because the next one covers it.
+    fn acknowledged(&mut self, acknowledged: AcknowledgedOf<S>, now: Instant) {
+        let Acknowledged { acknowledger, id, bytes, result } = acknowledged;
+        self.acknowledger = Some(acknowledger);
+        if let Err(reason) = result {
+            (self.listener)(Report::Unacknowledged { id, reason: &reason });
+        }
+        (self.listener)(Report::Saved { id, bytes });
+        self.under_way = None;
+        self.last.ended = now;
+        if core::mem::replace(&mut self.is_first, false) {
+            self.signals.0.open(); // from here on records flow
         }
     }
 }

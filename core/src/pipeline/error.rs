@@ -40,6 +40,17 @@ pub enum PipelineError<Source, Sink, Store> {
         /// The stage's name.
         stage: String,
     },
+    /// A stage takes snapshots and was not given the pipeline's [`Recovery`](crate::Recovery): call `.restore(recovery)` on it. Nothing
+    /// was taken from the source.
+    NotConnected {
+        /// The stage's name.
+        stage: String,
+    },
+    /// The number of the [partition](super::Pipeline::partition) is not below 1,024.
+    Partition {
+        /// The number.
+        number: u16,
+    },
     /// The source failed. The records that it had handed out before are finished and committed.
     Source(Source),
     /// The sink's medium failed.
@@ -48,10 +59,12 @@ pub enum PipelineError<Source, Sink, Store> {
     /// has ended with a failure that ends the job ([`fail_fast`](crate::StageBuilder::fail_fast), F6). That failure is the
     /// last outcome that the sink received; it is not committed, and the next run requests its record again.
     EndedEarly,
-    /// The first or the last checkpoint could not be saved. The output that the last one would have covered
-    /// is not committed.
+    /// The first or the last checkpoint could not be saved, or any of them for a
+    /// [final](crate::CheckpointStore::is_final) reason: another owner has the job. The output that it would have covered is not
+    /// committed.
     Save(Store),
-    /// The first or the last checkpoint is not complete.
+    /// The first or the last checkpoint is not complete. If it is the first, a stage takes no snapshots
+    /// ([`checkpointed`](crate::StageBuilder::checkpointed)), or two have one name; nothing was taken from the source.
     Checkpoint(CheckpointError),
 }
 
@@ -76,6 +89,13 @@ where
                 f,
                 "the checkpoint holds records in flight of a stage \"{stage}\" that was not restored"
             ),
+            Self::NotConnected { stage } => write!(
+                f,
+                "the stage \"{stage}\" takes snapshots and was not given the pipeline's recovery: say `.restore(recovery)`"
+            ),
+            Self::Partition { number } => {
+                write!(f, "partition {number}: a job has at most 1024 partitions")
+            }
             Self::Source(error) => write!(f, "the source: {error}"),
             Self::Sink(error) => write!(f, "the sink: {error}"),
             Self::EndedEarly => f.write_str(
@@ -104,7 +124,11 @@ where
             Self::Format(error) => error.source(),
             Self::Start(error) => error.source(),
             Self::Checkpoint(error) => error.source(),
-            Self::Foreign { .. } | Self::NotRestored { .. } | Self::EndedEarly => None,
+            Self::Foreign { .. }
+            | Self::NotRestored { .. }
+            | Self::NotConnected { .. }
+            | Self::Partition { .. }
+            | Self::EndedEarly => None,
         }
     }
 }

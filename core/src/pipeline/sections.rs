@@ -9,6 +9,12 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 pub(super) const SOURCE: &str = "pipeline.source";
 /// The sink's description of the output that it has pre-committed.
 pub(super) const SINK: &str = "pipeline.sink";
+/// The number of stages that the job has ever had, so that a new one gets request ids of its own.
+pub(super) const STAGES: &str = "pipeline.stages";
+/// The number of records before the source's position in the life of the job.
+pub(super) const NUMBER: &str = "pipeline.number";
+/// The records behind the source's position that are done, if there are some (K14).
+pub(super) const DONE: &str = "pipeline.done";
 /// The reason of the pipeline's end; in its last checkpoint only.
 const END: &str = "pipeline.end";
 
@@ -17,11 +23,18 @@ const END: &str = "pipeline.end";
 pub enum Ended {
     /// The source has ended, and all its records are finished and committed.
     Finished,
-    /// A [stop handle](super::StopHandle::stop) has stopped the pipeline. The records in flight are finished and
+    /// A [stop handle](super::StopHandle::drain) has drained the pipeline. The records in flight are finished and
     /// committed; the next run goes on with the next record.
     Stopped,
     /// The source failed. The records that it had handed out are finished and committed.
     SourceFailed,
+    /// A [stop handle](super::StopHandle::hand_over) has handed the job over. The next run goes on with the records in flight.
+    HandedOver,
+}
+
+impl Ended {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Finished, Self::Stopped, Self::SourceFailed, Self::HandedOver];
 }
 
 /// The reason of the pipeline's end, from its last checkpoint; `None` in any other checkpoint. See

@@ -18,6 +18,16 @@ pub enum StartError {
     Restore(RestoreError),
     /// Another stage uses the [`WakeTable`](crate::WakeTable).
     WakeTableInUse,
+    /// Another stage of the pipeline has this name, or it begins with `pipeline.`, as the pipeline's own names do. Checkpoints tell
+    /// stages apart by their names.
+    NameTaken {
+        /// The name.
+        name: &'static str,
+    },
+    /// The pipeline keeps positions only and the stage takes snapshots, or the other way round.
+    OtherMode,
+    /// The chain has more than 64 stages, or the job has had more than 256 in its life.
+    TooManyStages,
 }
 
 impl fmt::Display for StartError {
@@ -27,6 +37,14 @@ impl fmt::Display for StartError {
             Self::NoRuntime(error) => error.fmt(f),
             Self::Restore(error) => write!(f, "restoring the stage: {error}"),
             Self::WakeTableInUse => f.write_str("the wake table is in use by another stage"),
+            Self::NameTaken { name } => write!(f, "the name \"{name}\" is taken, by another stage or by the pipeline itself"),
+            Self::OtherMode => f.write_str(
+                "a stage of a pipeline that keeps positions only says `.positions_only(recovery)`, any other \
+                 `.checkpointed(name, schema).restore(recovery)`",
+            ),
+            Self::TooManyStages => {
+                f.write_str("a chain has at most 64 stages, and a job at most 256 in its life")
+            }
         }
     }
 }
@@ -38,7 +56,10 @@ impl core::error::Error for StartError {
             Self::Config(error) => error.source(),
             Self::NoRuntime(error) => error.source(),
             Self::Restore(error) => error.source(),
-            Self::WakeTableInUse => None,
+            Self::WakeTableInUse
+            | Self::NameTaken { .. }
+            | Self::OtherMode
+            | Self::TooManyStages => None,
         }
     }
 }

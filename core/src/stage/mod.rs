@@ -10,6 +10,11 @@
 //! `pace.rs` says how much of all that is done at a time.
 
 mod alarm;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+mod barriers;
+#[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
+#[path = "barriers_without.rs"]
+mod barriers;
 mod bypass;
 mod drive;
 mod error;
@@ -17,6 +22,8 @@ mod error;
 mod handle;
 mod job;
 mod pace;
+#[cfg(feature = "checkpoint")]
+mod restore;
 #[cfg(feature = "alloc")]
 mod ring;
 mod run;
@@ -35,11 +42,20 @@ use core::time::Duration;
 use pin_project_lite::pin_project;
 
 use self::alarm::Alarm;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use self::barriers::BarrierSignal;
+use self::barriers::Seat;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]
 pub use self::handle::StageHandle;
 pub use self::job::{Job, SpawningRequests};
 use self::pace::Pace;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub(crate) use self::restore::Keeps;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use self::restore::Recovery;
+#[cfg(feature = "checkpoint")]
+pub use self::restore::Restore;
 #[cfg(feature = "alloc")]
 pub use self::ring::SpawnedStage;
 pub use self::run::Run;
@@ -135,9 +151,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         run_request: J::RunRequest,
         timer: T,
         requests: S::Requests<J::Request>,
+        seat: Seat,
     ) -> Self {
         Self {
-            source: Source::new(source),
+            source: Source::new(source, seat),
             alarm: Alarm::new(timer),
             operator,
             function,

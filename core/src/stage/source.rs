@@ -6,6 +6,7 @@ use core::task::Poll;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
+use super::barriers::Seat;
 use crate::element::{IntoElement, StreamElement};
 use crate::requests::{Requests, StageWaker};
 
@@ -16,6 +17,8 @@ pin_project! {
         stream: Option<St>,
         // Whether it may have an element: it has just begun, had one the last time, or has been woken since.
         is_woken: bool,
+        // The way of barriers that must not wait for room.
+        seat: Seat,
     }
 }
 
@@ -29,8 +32,21 @@ pub(super) enum Pulled<V> {
 }
 
 impl<St: Stream> Source<St> {
-    pub(super) fn new(stream: St) -> Self {
-        Self { stream: Some(stream), is_woken: true }
+    pub(super) fn new(stream: St, seat: Seat) -> Self {
+        Self { stream: Some(stream), is_woken: true, seat }
+    }
+
+    /// Whether a barrier was announced and has not arrived: then the source is asked for it also when there is no room for records (K11).
+    #[inline(always)]
+    pub(super) fn is_barrier_due(&self) -> bool {
+        self.seat.is_due()
+    }
+
+    /// Reports the progress of the stage, and whether it holds more than its capacity.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    #[inline(always)]
+    pub(super) fn report(self: Pin<&mut Self>, progress: u64, is_overfull: bool) {
+        self.project().seat.report(progress, is_overfull);
     }
 
     /// Whether there is no more input.
@@ -67,7 +83,13 @@ impl<St: Stream> Source<St> {
         let mut this = self.project();
         let Some(stream) = this.stream.as_mut().as_pin_mut() else { return Pulled::Nothing };
         match requests.with_own(StageWaker::Source, |cx| stream.poll_next(cx)) {
-            Poll::Ready(Some(item)) => Pulled::Element(item.into_element()),
+            Poll::Ready(Some(item)) => {
+                let element = item.into_element();
+                if element.is_snapshot_barrier() {
+                    this.seat.arrived();
+                }
+                Pulled::Element(element)
+            }
             Poll::Ready(None) => {
                 this.stream.set(None);
                 Pulled::End

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::future::Future;
+use core::marker::PhantomData;
 
 use futures_core::Stream;
 #[cfg(feature = "checkpoint")]
@@ -9,12 +10,18 @@ use serde::Serialize;
 #[cfg(feature = "checkpoint")]
 use serde::de::DeserializeOwned;
 
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use super::barriers::BarrierSignal;
+use super::barriers::Seat;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use super::restore::Recovery;
+#[cfg(feature = "checkpoint")]
+use super::restore::Restore;
 #[cfg(feature = "alloc")]
 use super::ring::ring;
 #[cfg(feature = "alloc")]
 use super::{Driver, SpawnedStage};
 use super::{Job, SpawningRequests, Stage, StartError};
-use crate::checkpoint::Checkpoint;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::AsyncFunction;
 #[cfg(feature = "alloc")]
@@ -23,6 +30,8 @@ use crate::operator::{Checkpointing, Operator};
 use crate::outcome::Failure;
 use crate::policy::{AsyncWait, KeySelector};
 use crate::requests::StageStorage;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::requests::{Requests as _, StageWaker};
 use crate::retry::RetryStrategy;
 #[cfg(feature = "checkpoint")]
 use crate::runtime::Timer as _;
@@ -30,6 +39,10 @@ use crate::runtime::{InPlace, Runtime, SpawnEach, Spawner};
 use crate::stage::job::FutureOf;
 #[cfg(feature = "alloc")]
 use crate::storage::Heap;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::storage::Storage;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::tracked::Tracked;
 
 /// Adds [`async_wait`](Self::async_wait) to every stream.
 pub trait AsyncWaitExt: Stream + Sized {
@@ -87,8 +100,15 @@ pub struct StageBuilder<'c, J: Job> {
     function: J::Function,
     run_request: J::RunRequest,
     checkpointing: Option<Checkpointing<J::Input, J::Output, J::Error>>,
-    restore: Option<&'c Checkpoint>,
+    #[cfg(feature = "checkpoint")]
+    restore: Restore<'c>,
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    barriers: Option<&'c BarrierSignal>,
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    request_id_of: Option<fn(&J::Input) -> u64>,
     fail_fast: Option<fn(&Failure<J::Error>) -> bool>,
+    /// Of the checkpoint that it restores.
+    lifetime: PhantomData<&'c ()>,
 }
 
 impl<'c, J: Job> StageBuilder<'c, J> {
@@ -97,8 +117,21 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         J::RunRequest: Default,
     {
         let run_request = J::RunRequest::default();
-        let (checkpointing, restore, fail_fast) = (None, None, None);
-        Self { source, policy, function, run_request, checkpointing, restore, fail_fast }
+        Self {
+            source,
+            policy,
+            function,
+            run_request,
+            checkpointing: None,
+            #[cfg(feature = "checkpoint")]
+            restore: Restore::NOTHING,
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            barriers: None,
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            request_id_of: None,
+            fail_fast: None,
+            lifetime: PhantomData,
+        }
     }
 
     /// Lets the stage take a snapshot for each barrier, under the name `name`. `schema` is the
@@ -152,11 +185,37 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         self
     }
 
-    /// Takes up the elements that were in flight when `checkpoint` was taken, before any new input (K5). `None` starts
+    /// Takes up the elements that were in flight when the checkpoint was taken, before any new input (K5). `None` starts
     /// with nothing in flight.
+    ///
+    /// In a [pipeline](crate::pipeline) every stage is given the pipeline's [`Recovery`](crate::Recovery), which connects it with the
+    /// pipeline's barriers as well. A stage that the checkpoint does not know is new, and starts empty (K17). A checkpoint alone
+    /// must have a section of the stage's name.
     #[cfg(feature = "checkpoint")]
-    pub fn restore(mut self, checkpoint: Option<&'c Checkpoint>) -> Self {
-        self.restore = checkpoint;
+    pub fn restore(mut self, from: impl Into<Restore<'c>>) -> Self {
+        self.restore = from.into();
+        self
+    }
+
+    /// Lets announced barriers through when the stage has no room for records (K11), and tells the signal of progress (K13). In a
+    /// pipeline, [`restore`](Self::restore) does this. A stage in place, without a heap, has no room beyond its capacity: there a
+    /// barrier waits for room as records do.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub fn barriers(mut self, signal: &'c BarrierSignal) -> Self {
+        self.barriers = Some(signal);
+        self
+    }
+
+    /// Takes part in a pipeline that keeps positions only ([`run_positions_only`](crate::pipeline::Pipeline::run_positions_only),
+    /// K14): checkpoints hold nothing of the stage, and request ids come from the records' positions, so they are the same in every
+    /// life.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub fn positions_only<V>(mut self, recovery: &'c Recovery) -> Self
+    where
+        J: Job<Input = Tracked<V>>,
+    {
+        self.request_id_of = Some(|record| record.request_id());
+        self.restore = recovery.into();
         self
     }
 
@@ -232,9 +291,21 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         J: Job<RunRequest = InPlace>,
         S: Spawner<FutureOf<J>>,
     {
-        let Self { source, policy, function, checkpointing, restore, fail_fast, .. } = self;
-        let run_request = SpawnEach(spawner);
-        StageBuilder { source, policy, function, run_request, checkpointing, restore, fail_fast }
+        StageBuilder {
+            source: self.source,
+            policy: self.policy,
+            function: self.function,
+            run_request: SpawnEach(spawner),
+            checkpointing: self.checkpointing,
+            #[cfg(feature = "checkpoint")]
+            restore: self.restore,
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            barriers: self.barriers,
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            request_id_of: self.request_id_of,
+            fail_fast: self.fail_fast,
+            lifetime: PhantomData,
+        }
     }
 
     /// Starts the stage on a task of its own. Requests make progress also while the consumer is busy
@@ -319,13 +390,27 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         if let Some(ends_the_job) = self.fail_fast {
             operator = operator.fail_fast(ends_the_job);
         }
-        #[cfg(feature = "checkpoint")]
-        if let Some(checkpoint) = self.restore {
-            operator.restore(timer.now(), checkpoint).map_err(StartError::Restore)?;
+        #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+        if let Some(id_of) = self.request_id_of {
+            operator = operator.with_request_ids(id_of);
         }
+        #[cfg(feature = "checkpoint")]
+        self.restore.apply(&mut operator, timer.now())?;
         let requests = storage.requests(operator.max_capacity());
         let requests = requests.ok_or(StartError::WakeTableInUse)?;
-        Ok(Stage::new(self.source, operator, self.function, self.run_request, timer, requests))
+        #[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
+        let seat = Seat::default();
+        #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+        let seat = match self.barriers.or(self.restore.signal()) {
+            // A storage in place has no room beyond the capacity.
+            Some(signal) if <S::Storage as Storage>::MAX_BACKLOG > 0 => {
+                let waker = requests.with_own(StageWaker::Consumer, |cx| cx.waker().clone());
+                Seat::connect(signal, waker).ok_or(StartError::TooManyStages)?
+            }
+            _ => Seat::default(),
+        };
+        let (function, run_request) = (self.function, self.run_request);
+        Ok(Stage::new(self.source, operator, function, run_request, timer, requests, seat))
     }
 }
 

@@ -4,7 +4,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use super::pace::{Budget, Polled, Turn};
-use super::source::Pulled;
+use super::source::{Pulled, Source};
 use super::{Job, Life, OperatorOf, Stage, StageError, Stop};
 use crate::function::AsyncFunction;
 use crate::operator::{Completion, Expired, ResultOf};
@@ -31,6 +31,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
             *stage.as_mut().project().in_turn = true; // it stays so if the turn panics
             let turn = stage.as_mut().work(may_bypass, listen);
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            stage.as_mut().report();
             *stage.project().in_turn = false;
             turn
         })
@@ -59,6 +61,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
         // After the stop, which also ends a stage whose function is not open yet.
         if self.life != Life::Running {
+            if self.life == Life::Opening && self.source.is_barrier_due() {
+                self.as_mut().fetch_barrier(now, &mut budget);
+            }
             return self.open_or_close();
         }
         // A request that is left woken may have its answer, which then counts (T6).
@@ -155,7 +160,15 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         while budget.is_left() {
             let attempt = if this.operator.has_attempt() {
                 this.operator.poll_attempt(now)
-            } else if room == 0 || !this.source.is_woken() {
+            } else if room == 0 {
+                let (source, requests) = (this.source.as_mut(), &*this.requests);
+                if !pull_beyond::<J, S>(source, this.operator, requests, now) {
+                    return true;
+                }
+                budget.spend();
+                room = this.operator.room(now);
+                continue;
+            } else if !this.source.is_woken() {
                 return true;
             } else {
                 match this.source.as_mut().pull(&*this.requests) {
@@ -191,6 +204,25 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             }
         }
         false
+    }
+
+    /// Takes in an announced barrier, and all that comes before it, while the function is being opened (K11).
+    #[cold]
+    fn fetch_barrier(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) {
+        let mut this = self.project();
+        let requests = &*this.requests;
+        while budget.is_left()
+            && pull_beyond::<J, S>(this.source.as_mut(), this.operator, requests, now)
+        {
+            budget.spend();
+        }
+    }
+
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    #[inline(always)]
+    fn report(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.source.report(this.operator.progress(), this.operator.has_backlog());
     }
 
     /// Opens or closes the function.
@@ -280,6 +312,40 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if has_fired || turn != Turn::Idle || !this.requests.sleep(cx) {
             cx.waker().wake_by_ref();
         }
+    }
+}
+
+/// Pulls an element although there is no room for records: a barrier is on its way and must not wait for room (K11), or the last
+/// record is behind and only barriers can come. Returns false if there is nothing to pull now.
+#[cold]
+fn pull_beyond<J: Job, S: StageStorage>(
+    mut source: Pin<&mut Source<J::Source>>,
+    operator: &mut OperatorOf<J, S>,
+    requests: &S::Requests<J::Request>,
+    now: Instant,
+) -> bool {
+    let wanted = source.is_barrier_due() || operator.is_finished();
+    // One barrier leaves before the next one comes in.
+    if !wanted || operator.has_overtaking() || !source.is_woken() {
+        return false;
+    }
+    match source.as_mut().pull(requests) {
+        Pulled::Element(element) => {
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            let pushed = operator.push_beyond(now, element);
+            #[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
+            let pushed = operator.push(now, element);
+            assert!(
+                pushed.is_ok(),
+                "the source has handed out a record behind the end of its records"
+            );
+            true
+        }
+        Pulled::End => {
+            operator.finish(now);
+            true
+        }
+        Pulled::Nothing => false,
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::pipeline::{Ended, Pipeline, PipelineError};
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, AttemptInfo, Checkpoint, Checkpointing, FixedDelay, KeySelector,
-    Outcome, StartError, StreamElement, with_attempt,
+    AsyncWait, AsyncWaitExt, AttemptInfo, Checkpointing, FixedDelay, KeySelector, Outcome,
+    Recovery, StartError, StreamElement, with_attempt,
 };
 
 use crate::beside::{Beside, Desk};
@@ -46,18 +46,18 @@ pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
         // The handle is dropped: nothing waits for it.
         std::mem::forget(runtime.spawn(async move {
             sleep.await;
-            handle.stop();
+            handle.drain();
         }));
     }
     let plan = *plan;
     let (world_of_stages, runtime_of_stages) = (w(), r());
-    let job = pipeline.run(r(), move |elements, checkpoint| {
-        stages(plan, world_of_stages, runtime_of_stages, Box::pin(elements), checkpoint)
+    let job = pipeline.run(r(), move |elements, recovery| {
+        stages(plan, world_of_stages, runtime_of_stages, Box::pin(elements), recovery)
     });
     let ended = runtime.run(world, job)?;
     world.check_promises()?;
     match ended {
-        None | Some(Ok(Ended::Stopped)) => Ok(false),
+        None | Some(Ok(Ended::Stopped | Ended::HandedOver)) => Ok(false),
         Some(Ok(Ended::Finished)) => Ok(true),
         Some(Ok(ended @ Ended::SourceFailed)) => Err(format!("{ended:?} is an error")),
         // A planned failure, after which the job runs again.
@@ -77,7 +77,7 @@ fn stages(
     world: Rc<World>,
     runtime: Virtual,
     elements: Elements<u32>,
-    checkpoint: Option<&Checkpoint>,
+    recovery: &Recovery,
 ) -> Result<Elements<u32>, StartError> {
     let mut elements = elements;
     for name in ["first", "second"].into_iter().take(plan.stages) {
@@ -85,14 +85,14 @@ fn stages(
         let (w, r) = (Rc::clone(&world), runtime.clone());
         elements = match plan.order {
             Order::Ordered => {
-                stage(plan, w, r, elements, checkpoint, name, AsyncWait::ordered(capacity))
+                stage(plan, w, r, elements, recovery, name, AsyncWait::ordered(capacity))
             }
             Order::Unordered => {
-                stage(plan, w, r, elements, checkpoint, name, AsyncWait::unordered(capacity))
+                stage(plan, w, r, elements, recovery, name, AsyncWait::unordered(capacity))
             }
             Order::ByKey => {
                 let policy = AsyncWait::ordered_by_key(capacity, by);
-                stage(plan, w, r, elements, checkpoint, name, policy)
+                stage(plan, w, r, elements, recovery, name, policy)
             }
         }?;
     }
@@ -116,7 +116,7 @@ fn stage<K: KeySelector<u32> + 'static>(
     world: Rc<World>,
     runtime: Virtual,
     elements: Elements<u32>,
-    checkpoint: Option<&Checkpoint>,
+    recovery: &Recovery,
     name: &'static str,
     policy: AsyncWait<inflight_core::NoRetry, K>,
 ) -> Result<Elements<u32>, StartError> {
@@ -138,7 +138,7 @@ fn stage<K: KeySelector<u32> + 'static>(
     let how = Checkpointing::new(name, 1);
     let how = if plan.keeps_results { how.keeping_results() } else { how };
     let stage = elements.async_wait_with(policy, function).checkpointed_with(how);
-    let stage = stage.restore(checkpoint);
+    let stage = stage.restore(recovery);
     Ok(match plan.drive {
         Drive::OnTask => Box::pin(Values(Box::pin(stage.spawn(runtime)?))),
         Drive::InPlace => Box::pin(Values(Box::pin(stage.in_place(runtime)?))),

@@ -144,7 +144,7 @@ async fn asked_to_stop(
         _ = terminate.recv() => {}
     }
     status.say("stopping: the readings in flight finish (Ctrl-C again stops at once)");
-    pipeline.stop();
+    pipeline.drain();
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -8,6 +8,8 @@ use crate::operator::order::QueuedControl;
 use crate::outcome::Failure;
 use crate::storage::{Queue as _, Storage};
 use crate::time::Span;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::time::Timestamp;
 
 /// A restored element.
 pub(in crate::operator) enum Saved<In, Out, E> {
@@ -80,5 +82,18 @@ impl<C: Call, S: Storage> Operator<C, S> {
             Progress::Waiting | Progress::Backoff(_) => {}
         }
         self.end_if_over(slot);
+    }
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl SavedCall {
+    /// The call of a new record, which no attempt was made for.
+    pub(in crate::operator) const fn new(
+        timestamp: Option<Timestamp>,
+        request_id: u64,
+        key: u64,
+    ) -> Self {
+        let progress = Progress::Waiting;
+        Self { timestamp, request_id, key, attempts: 0, interrupted: 0, spent: 0, progress }
     }
 }

@@ -17,6 +17,8 @@ pub(super) use self::backlog::Saved;
 pub use self::codec::Checkpointing;
 pub use self::error::RestoreError;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub(super) use self::format::SavedCall;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::rescale::holds_anything;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::rescale::{merge_snapshots, split_snapshot};

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "alloc")]
+use super::RestoreError;
 use super::backlog::Saved;
 use super::codec::Checkpointing;
 use super::format::{Entry, Header, MAGIC, Progress, SavedCall, with_length, write};
@@ -75,6 +77,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.put_section(checkpoint)
     }
 
+    /// The name of its section in a checkpoint.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn section_name(&self) -> Result<&'static str, RestoreError> {
+        self.checkpointing.map(|how| how.name).ok_or(RestoreError::NotCheckpointed)
+    }
+
     pub(in crate::operator) fn put_section(
         &mut self,
         checkpoint: &mut Checkpoint,
@@ -112,7 +120,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let front = self.order.front_number();
         let in_order = self.records.in_order(front);
         let saved = || self.order.control_elements().filter(|(_, control)| control.is_saved());
-        let entries = in_order.as_ref().len() + saved().count() + self.backlog.len();
+        let waiting = self.backlog.iter().filter(|saved| match saved {
+            Saved::Record(..) => true,
+            Saved::Control(control) => control.is_saved(),
+        });
+        let entries = in_order.as_ref().len() + saved().count() + waiting.count();
         write(section, &self.header(entries))?;
 
         // Records are in the order of their segments, so each control element goes before the first record of a segment behind it.

@@ -1,0 +1,96 @@
+//! Request ids: the number of a record in the life of a job, the same for all attempts and in every process.
+//!
+//! ```text
+//! partition 10 bits | stage 8 bits | record 46 bits
+//! ```
+//!
+//! A job that is no partition has the number 0, and so has its first stage. So the ids of a job with one stage count from 0.
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use super::{Operator, call::Call};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::storage::Storage;
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+const RECORD_BITS: u32 = 46;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+const STAGE_BITS: u32 = 8;
+
+/// The number of no stage.
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+const POSITIONS: u8 = u8::MAX;
+
+/// The ids that a later stage leaves out when it is restored: more than it can have given out since the checkpoint.
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+const SINCE_CHECKPOINT: u64 = 1 << 28;
+
+/// The ids of new records. After a checkpoint has been split, its parts count in steps, so that no two give out the same id.
+pub(super) struct RequestIds {
+    pub(super) next: u64,
+    pub(super) step: u64,
+}
+
+impl RequestIds {
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn advance(&mut self) {
+        self.next = self.next.wrapping_add(self.step);
+    }
+}
+
+/// The ids of one partition of a job.
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestIdRange {
+    /// Below [`PARTITIONS`](Self::PARTITIONS).
+    pub(crate) partition: u16,
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl RequestIdRange {
+    /// The number of partitions that a job can have.
+    pub(crate) const PARTITIONS: u16 = 1 << (64 - RECORD_BITS - STAGE_BITS);
+
+    /// The first id of the partition's stage with this number; `None` if there are too many stages.
+    pub(crate) fn first_of(self, stage: u16) -> Option<u64> {
+        let stage = u8::try_from(stage).ok().filter(|stage| *stage != POSITIONS)?;
+        Some(self.first(stage))
+    }
+
+    /// The first id of the partition's records themselves, which all stages share when only positions are kept (K14).
+    pub(crate) fn first_of_positions(self) -> u64 {
+        self.first(POSITIONS)
+    }
+
+    fn first(self, stage: u8) -> u64 {
+        ((u64::from(self.partition) << STAGE_BITS) | u64::from(stage)) << RECORD_BITS
+    }
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// Sets the id of the next new record.
+    pub(crate) fn begin_request_ids(&mut self, first: u64) {
+        self.ids.next = first;
+    }
+
+    /// Leaves out all ids that a life may have given out after the checkpoint that was restored (K17).
+    pub(crate) fn skip_request_ids(&mut self) {
+        self.ids.next = self.ids.next.wrapping_add(self.ids.step.wrapping_mul(SINCE_CHECKPOINT));
+    }
+}
+
+#[cfg(all(test, feature = "alloc", feature = "checkpoint"))]
+mod tests {
+    use super::*;
+
+    // K17
+    #[test]
+    fn stages_and_partitions_have_ids_of_their_own() {
+        let last = RequestIdRange { partition: RequestIdRange::PARTITIONS - 1 };
+        assert_eq!(RequestIdRange { partition: 0 }.first_of(0), Some(0));
+        assert_eq!(last.first_of_positions(), u64::MAX << RECORD_BITS);
+        assert_eq!((last.first_of(255), last.first_of(256)), (None, None));
+        let second = RequestIdRange { partition: 1 }.first_of(0);
+        assert!(second > Some(RequestIdRange { partition: 0 }.first_of_positions()));
+    }
+}

@@ -1,0 +1,58 @@
+//! The end of the stages, as the sink's end of a pipeline sees it.
+
+use alloc::vec::Vec;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::element::StreamElement;
+use crate::time::Timestamp;
+
+/// The elements that come out of the last stage.
+pub(super) trait Outputs {
+    /// The value that the sink writes.
+    type Value;
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<StreamElement<Self::Value>>>;
+
+    /// Whether this end cannot do for long without a checkpoint.
+    fn wants_checkpoint(&self) -> bool {
+        false
+    }
+
+    /// A barrier has arrived, and its checkpoint gets what this end knows of the source's position. Returns outputs that have waited
+    /// for this moment and belong to the checkpoint.
+    fn complete(
+        self: Pin<&mut Self>,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<Vec<(Self::Value, Option<Timestamp>)>, CheckpointError>;
+}
+
+pin_project! {
+    /// Outputs of stages that take snapshots. The source has put its position into the barrier.
+    pub(super) struct Plain<St> {
+        #[pin]
+        pub(super) stages: St,
+    }
+}
+
+impl<St: Stream<Item = StreamElement<T>>, T> Outputs for Plain<St> {
+    type Value = T;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamElement<T>>> {
+        self.project().stages.poll_next(cx)
+    }
+
+    fn complete(
+        self: Pin<&mut Self>,
+        _: &mut Checkpoint,
+    ) -> Result<Vec<(T, Option<Timestamp>)>, CheckpointError> {
+        Ok(Vec::new())
+    }
+}

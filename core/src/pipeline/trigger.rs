@@ -1,0 +1,102 @@
+//! When a checkpoint is due (K11, K12, K13): a pure function of what has happened.
+
+use core::time::Duration;
+
+use crate::element::BarrierMode;
+use crate::time::Instant;
+
+/// The conditions for the next checkpoint, and the mode of its barrier.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trigger {
+    /// Processing time from the beginning of a checkpoint to that of the next one.
+    pub(super) interval: Option<Duration>,
+    /// Records that the source has handed out since the last checkpoint began.
+    pub(super) records: Option<u64>,
+    /// The least processing time from the end of a checkpoint to the beginning of the next one.
+    pub(super) pause: Duration,
+    pub(super) mode: BarrierMode,
+    /// The time limit of a drain.
+    pub(super) limit: Option<Duration>,
+}
+
+/// The news that the trigger decides by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct News {
+    /// Something has changed that a restore from the last checkpoint would lose.
+    pub(super) has_progress: bool,
+    /// The source has handed out as many records as the trigger names.
+    pub(super) has_enough_records: bool,
+    /// Somebody has asked for a checkpoint, or the pipeline cannot go on without one.
+    pub(super) is_asked_for: bool,
+}
+
+/// The instants of the last checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) begun: Instant,
+    pub(super) ended: Instant,
+}
+
+/// The time of the next checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Now,
+    At(Instant),
+}
+
+impl Trigger {
+    /// When a checkpoint is due, if none is under way; `None` while there is no reason for one.
+    pub(super) fn due(&self, last: Last, news: News) -> Option<Due> {
+        if news.is_asked_for {
+            return Some(Due::Now);
+        }
+        let after_pause = last.ended + self.pause;
+        if news.has_enough_records {
+            return Some(Due::At(after_pause));
+        }
+        let interval = self.interval.filter(|_| news.has_progress)?;
+        Some(Due::At((last.begun + interval).max(after_pause)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: i64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    const LAST: Last = Last { begun: at(10), ended: at(17) };
+
+    fn trigger() -> Trigger {
+        let (interval, pause) = (Some(Duration::from_secs(5)), Duration::from_secs(1));
+        Trigger { interval, records: Some(9), pause, ..Trigger::default() }
+    }
+
+    // K13
+    #[test]
+    fn no_checkpoint_is_due_while_nothing_changes() {
+        assert_eq!(trigger().due(LAST, News::default()), None);
+        let progress = News { has_progress: true, ..News::default() };
+        assert_eq!(Trigger::default().due(LAST, progress), None);
+    }
+
+    // K12
+    #[test]
+    fn the_interval_counts_from_the_beginning_and_the_pause_from_the_end() {
+        let progress = News { has_progress: true, ..News::default() };
+        assert_eq!(trigger().due(LAST, progress), Some(Due::At(at(18))));
+        let quick = Last { ended: at(11), ..LAST };
+        assert_eq!(trigger().due(quick, progress), Some(Due::At(at(15))));
+    }
+
+    // K12, K16
+    #[test]
+    fn records_wait_for_the_pause_and_an_ask_for_nothing() {
+        let records = News { has_enough_records: true, ..News::default() };
+        assert_eq!(trigger().due(LAST, records), Some(Due::At(at(18))));
+        let asked = News { is_asked_for: true, ..News::default() };
+        assert_eq!(trigger().due(LAST, asked), Some(Due::Now));
+    }
+}
