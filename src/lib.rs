@@ -53,6 +53,8 @@ pub mod prelude {
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{Loaded, MemoryStore, SpawnedStage, StageHandle};
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub use inflight_core::{Recovery, Tracked};
     #[cfg(feature = "embassy")]
     pub use inflight_embassy::{Embassy, EmbassyAnyWaker};
     #[cfg(feature = "smol")]

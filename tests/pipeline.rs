@@ -234,8 +234,12 @@ fn a_last_checkpoint_that_fails_is_an_error() {
     run(async {
         let (source, mut sink) = (MemorySource::new([1]), Sink::new());
         let store = Watched::failing([false, true]);
-        let build = |numbers: pipeline::CheckpointedSource<_, _>, _: Option<&Checkpoint>| {
-            numbers.async_wait(AsyncWait::ordered(4), |n: &u32| ask(n)).spawn(Tokio)
+        let build = |numbers: pipeline::CheckpointedSource<_>, recovery: &Recovery| {
+            numbers
+                .async_wait(AsyncWait::ordered(4), |n: &u32| ask(n))
+                .checkpointed("stage", 1)
+                .restore(recovery)
+                .spawn(Tokio)
         };
         let ended = Pipeline::new(source.clone(), &mut sink, store.clone()).run(Tokio, build).await;
         assert!(matches!(ended, Err(PipelineError::Save(Broken))), "{ended:?}");
@@ -432,8 +436,7 @@ fn a_foreign_checkpoint_is_refused() {
 fn a_barrier_goes_through_all_stages() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
-        let stages = |numbers: pipeline::CheckpointedSource<Live, _>,
-                      checkpoint: Option<&Checkpoint>| {
+        let stages = |numbers: pipeline::CheckpointedSource<Live>, checkpoint: &Recovery| {
             let first = numbers
                 .async_wait(AsyncWait::unordered(4), |n: &u32| ask(n))
                 .checkpointed("first", 1)

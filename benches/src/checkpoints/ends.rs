@@ -34,8 +34,8 @@ impl<V> ReplayableSource for Source<V> {
     type Error = Infallible;
     type Acknowledger = Acknowledger;
 
-    async fn seek(&mut self, position: u64) -> Result<(), Infallible> {
-        self.next = position;
+    async fn open(&mut self, position: Option<u64>) -> Result<(), Infallible> {
+        self.next = position.unwrap_or(0);
         Ok(())
     }
 

@@ -88,13 +88,13 @@ impl<V: Record> Job<V> {
             }
         };
         let pipeline = Pipeline::new(source, sink, store).interval(self.interval).on_report(note);
-        let running = pipeline.run(runtime, move |records, checkpoint| match stages {
-            Stages::InPlace => in_place(records, "one", policy, service, &clock, checkpoint),
-            Stages::OnTask => on_task(records, "one", policy, service, &clock, checkpoint),
+        let running = pipeline.run(runtime, move |records, recovery| match stages {
+            Stages::InPlace => in_place(records, "one", policy, service, &clock, recovery),
+            Stages::OnTask => on_task(records, "one", policy, service, &clock, recovery),
             Stages::Chain => {
                 let at_once = |_| Duration::ZERO;
-                let first = on_task(records, "one", policy, at_once, &clock, checkpoint)?;
-                in_place(first, "two", policy, service, &clock, checkpoint)
+                let first = on_task(records, "one", policy, at_once, &clock, recovery)?;
+                in_place(first, "two", policy, service, &clock, recovery)
             }
         });
         async move {
@@ -123,10 +123,10 @@ fn in_place<V: Record>(
     policy: AsyncWait,
     service: fn(u64) -> Duration,
     clock: &VirtualTime,
-    checkpoint: Option<&Checkpoint>,
+    recovery: &Recovery,
 ) -> Result<Numbers, StartError> {
     let stage = records.async_wait(policy, ask::<V>(service, clock.clone()));
-    let stage = stage.checkpointed(name, 1).restore(checkpoint).in_place(clock.clone())?;
+    let stage = stage.checkpointed(name, 1).restore(recovery).in_place(clock.clone())?;
     Ok(Box::pin(stage.map(number)))
 }
 
@@ -136,10 +136,10 @@ fn on_task<V: Record>(
     policy: AsyncWait,
     service: fn(u64) -> Duration,
     clock: &VirtualTime,
-    checkpoint: Option<&Checkpoint>,
+    recovery: &Recovery,
 ) -> Result<Numbers, StartError> {
     let stage = records.async_wait(policy, ask::<V>(service, clock.clone()));
-    let stage = stage.checkpointed(name, 1).restore(checkpoint).spawn(clock.clone())?;
+    let stage = stage.checkpointed(name, 1).restore(recovery).spawn(clock.clone())?;
     Ok(Box::pin(stage.map(number)))
 }
 

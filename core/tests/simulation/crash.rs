@@ -20,7 +20,7 @@ pub(crate) fn barrier(barrier: &Barrier) -> Output {
         {
             Output::Overtaking(Overtaking::FailedDrain(id))
         }
-        BarrierMode::Drain => Output::Control(Control::Drain(id)),
+        BarrierMode::Drain | BarrierMode::End => Output::Control(Control::Drain(id)),
     }
 }
 
@@ -41,7 +41,7 @@ impl World {
                     same("the barrier's checkpoint", &checkpoint.failure(), &expected)
                 }
             }
-            BarrierMode::Drain => self.drain_barrier_out(checkpoint),
+            BarrierMode::Drain | BarrierMode::End => self.drain_barrier_out(checkpoint),
         }
     }
 

@@ -127,7 +127,7 @@ fn said(element: &Element) -> Output {
             match mode {
                 BarrierMode::Snapshot => Output::Overtaking(Overtaking::Snapshot(id)),
                 BarrierMode::Drain if has_failed => Output::Overtaking(Overtaking::FailedDrain(id)),
-                BarrierMode::Drain => Output::Control(Control::Drain(id)),
+                BarrierMode::Drain | BarrierMode::End => Output::Control(Control::Drain(id)),
             }
         }
     }
