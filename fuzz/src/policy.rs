@@ -28,10 +28,6 @@ impl Order {
     pub fn read(bytes: &mut Bytes<'_>) -> Self {
         [Self::Ordered, Self::Unordered, Self::Serial, Self::Overlapping][bytes.below(4)]
     }
-
-    pub fn is_by_key(self) -> bool {
-        matches!(self, Self::Serial | Self::Overlapping)
-    }
 }
 
 /// A policy, and the options of its snapshots.

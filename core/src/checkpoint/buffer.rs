@@ -15,6 +15,7 @@ pub(super) enum Buffer {
 
 impl Buffer {
     /// Appends bytes; appends nothing if they do not fit.
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn extend(&mut self, more: &[u8]) -> Result<(), CheckpointError> {
         match self {
             #[cfg(feature = "alloc")]
@@ -38,6 +39,7 @@ impl Buffer {
         }
     }
 
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             #[cfg(feature = "alloc")]
@@ -46,6 +48,7 @@ impl Buffer {
         }
     }
 
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         match self {
             #[cfg(feature = "alloc")]

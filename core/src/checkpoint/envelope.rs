@@ -22,7 +22,7 @@ use core::fmt;
 /// The length of the header, which stands before the body, in bytes.
 pub const HEADER_LEN: usize = 22;
 
-/// The format that this version writes, and the newest one that it can read.
+/// The format that [`seal`] writes and [`open`] reads. Kinds of bodies that have formats of their own count on from it.
 const FORMAT: u16 = 1;
 
 const CHECKSUM_AT: core::ops::Range<usize> = 18..22;
@@ -36,9 +36,18 @@ pub type Magic = [u8; 4];
 ///
 /// If `frame` is shorter than the header.
 pub fn seal(frame: &mut [u8], magic: Magic, schema: u32) {
+    seal_as(frame, magic, FORMAT, schema);
+}
+
+/// Does what [`seal`] does, for a kind of body that has formats of its own: `format` is the one of this body, 1 or more.
+///
+/// # Panics
+///
+/// If `frame` is shorter than the header.
+pub fn seal_as(frame: &mut [u8], magic: Magic, format: u16, schema: u32) {
     let length = (frame.len() - HEADER_LEN) as u64;
     frame[..4].copy_from_slice(&magic);
-    frame[4..6].copy_from_slice(&FORMAT.to_le_bytes());
+    frame[4..6].copy_from_slice(&format.to_le_bytes());
     frame[6..10].copy_from_slice(&schema.to_le_bytes());
     frame[10..18].copy_from_slice(&length.to_le_bytes());
     // Covers the header as well, so that damage there is found.
@@ -54,6 +63,20 @@ pub fn seal(frame: &mut [u8], magic: Magic, schema: u32) {
 ///
 /// [`FormatError`] names the fault. For any bytes, nothing is allocated and nothing panics.
 pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
+    open_up_to(frame, magic, FORMAT).map(|(_, schema, body)| (schema, body))
+}
+
+/// Does what [`open`] does, for a kind of body whose newest format is `newest`. Returns the body's format, the schema version and
+/// the body.
+///
+/// # Errors
+///
+/// [`FormatError`] names the fault. For any bytes, nothing is allocated and nothing panics.
+pub fn open_up_to(
+    frame: &[u8],
+    magic: Magic,
+    newest: u16,
+) -> Result<(u16, u32, &[u8]), FormatError> {
     let Some(header) = frame.first_chunk::<HEADER_LEN>() else {
         return Err(FormatError::Truncated {
             expected: HEADER_LEN as u64,
@@ -66,8 +89,8 @@ pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
         return Err(FormatError::Foreign);
     }
     let format = u16::from_le_bytes([header[4], header[5]]);
-    if format > FORMAT {
-        return Err(FormatError::Newer { found: format, supported: FORMAT });
+    if format > newest {
+        return Err(FormatError::Newer { found: format, supported: newest });
     }
     let schema = u32::from_le_bytes([header[6], header[7], header[8], header[9]]);
     let mut length = [0; 8];
@@ -83,7 +106,7 @@ pub fn open(frame: &[u8], magic: Magic) -> Result<(u32, &[u8]), FormatError> {
     if header[CHECKSUM_AT] != checksum(frame).to_le_bytes() || format == 0 {
         return Err(FormatError::Damaged);
     }
-    Ok((schema, &frame[HEADER_LEN..]))
+    Ok((format, schema, &frame[HEADER_LEN..]))
 }
 
 /// The checksum of the header and the body, without the checksum's own bytes.
@@ -185,6 +208,23 @@ mod tests {
         let mut newer = frame();
         newer[4] = 2;
         assert_eq!(open(&newer, MAGIC), Err(FormatError::Newer { found: 2, supported: 1 }));
+    }
+
+    // K6: each kind of body has formats of its own.
+    #[test]
+    fn a_format_up_to_the_newest_of_its_kind_opens() {
+        for format in 1..=3 {
+            let mut frame = frame();
+            seal_as(&mut frame, MAGIC, format, 7);
+            assert_eq!(open_up_to(&frame, MAGIC, 3), Ok((format, 7, &b"hello"[..])));
+            assert_eq!(open(&frame, MAGIC).is_ok(), format == 1);
+        }
+        let mut frame = frame();
+        seal_as(&mut frame, MAGIC, 0, 7); // no version has written it
+        assert_eq!(open_up_to(&frame, MAGIC, 3), Err(FormatError::Damaged));
+        seal_as(&mut frame, MAGIC, 4, 7);
+        let newer = FormatError::Newer { found: 4, supported: 3 };
+        assert_eq!(open_up_to(&frame, MAGIC, 3), Err(newer));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) struct Section<'a> {
 impl Section<'_> {
     /// Appends bytes. Once a caller's buffer is full, it only counts them, so that the error can name the size that is
     /// needed.
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         // If an earlier piece did not fit, a shorter one must not be written in its place.
         let fits_so_far = self.needed == self.buffer.as_slice().len();
@@ -36,6 +37,7 @@ impl Section<'_> {
     }
 
     /// Overwrites the bytes at `start` with `bytes`, if they fitted.
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn fill_in(&mut self, start: usize, bytes: &[u8]) {
         let place = self.buffer.as_mut_slice().get_mut(start..start + bytes.len());
         if let Some(place) = place {
@@ -43,7 +45,19 @@ impl Section<'_> {
         }
     }
 
+    /// Makes room for `room` bytes at `start`, if they fit: the bytes from there on move up. The room is not cleared.
+    pub(crate) fn move_up(&mut self, start: usize, room: usize) {
+        for _ in 0..room {
+            self.extend(&[0]);
+        }
+        let Some(bytes) = self.written_since(start) else { return };
+        for to in (room..bytes.len()).rev() {
+            bytes[to] = bytes[to - room];
+        }
+    }
+
     /// The length of the buffer up to here, counting bytes that did not fit.
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(crate) fn len(&self) -> usize {
         self.needed
     }

@@ -99,7 +99,7 @@ impl<C: Call, S: Storage> Slab<C, S> {
         for (slot, _) in self.occupied() {
             let _ = slots.push(slot as u32); // the table has as much room as the slab
         }
-        sort::by_key(slots.as_mut(), |slot| {
+        sort::by_key(&mut slots, |slot| {
             let record = &self.all()[slot as usize];
             (record.segment.wrapping_sub(front), record.request_id())
         });

@@ -107,6 +107,7 @@ impl<T: Send + Sync + Unpin> AutoTraits for T {}
 #[allow(unreachable_pub, missing_docs)]
 pub trait Table<T>: AsRef<[T]> + AsMut<[T]> {
     const EMPTY: Self;
+    const ON_HEAP: bool;
     /// Refuses when the storage's capacity is used up.
     fn push(&mut self, item: T) -> Result<(), T>;
     fn pop(&mut self) -> Option<T>;
@@ -131,6 +132,7 @@ pub trait Queue<T> {
 #[cfg(feature = "alloc")]
 impl<T> Table<T> for alloc::vec::Vec<T> {
     const EMPTY: Self = Self::new();
+    const ON_HEAP: bool = true;
 
     fn push(&mut self, item: T) -> Result<(), T> {
         self.push(item); // the inherent method, here and below: no recursion
@@ -144,6 +146,7 @@ impl<T> Table<T> for alloc::vec::Vec<T> {
 
 impl<T, const N: usize> Table<T> for heapless::Vec<T, N> {
     const EMPTY: Self = Self::new();
+    const ON_HEAP: bool = false;
 
     fn push(&mut self, item: T) -> Result<(), T> {
         self.push(item)

@@ -50,13 +50,15 @@ struct Plan {
     now: Instant,
     parts: usize,
     kind: usize,
+    /// The format of the snapshots.
+    format: u16,
     /// The source of the driver's choices.
     seed: u64,
 }
 
 impl Plan {
     fn read(bytes: &mut Bytes<'_>) -> Self {
-        let (record, kind, what) = (bytes.below(3), bytes.below(8), bytes.byte());
+        let (record, kind, what) = (bytes.below(3), bytes.below(16), bytes.byte());
         let fixed = what & 1 != 0;
         let now = match what >> 3 & 3 {
             3 => Instant::from_nanos(bytes.number() as i64),
@@ -64,7 +66,8 @@ impl Plan {
         };
         Self {
             record,
-            kind,
+            kind: kind % 8,
+            format: 1 + kind as u16 / 8,
             fixed,
             migrating: what & 2 != 0,
             worn: what & 4 != 0,
@@ -80,32 +83,40 @@ impl Plan {
             0 => self.try_section::<In>(bytes.rest()),
             1 => {
                 let schema = schema(&mut bytes);
-                self.try_section::<In>(&format::seal(bytes.rest(), section_magic(), schema));
+                self.try_section::<In>(&format::seal(
+                    bytes.rest(),
+                    section_magic(),
+                    self.format,
+                    schema,
+                ));
             }
             2 | 3 => {
                 let snapshot = read_snapshot::<In>(&mut bytes);
-                let section = format::seal(&snapshot.body(), section_magic(), snapshot.schema);
+                let section = snapshot.seal(self.format);
                 assert_eq!(Snapshot::read(&section).map(|read| read.pieces), Some(snapshot.pieces));
                 self.try_section::<In>(&section);
             }
             4 => {
                 let changes: Vec<_> = (0..bytes.below(8)).map(|_| bytes.take(3)).collect();
                 let snapshot = read_snapshot::<In>(&mut bytes);
-                let mut body = snapshot.body();
+                let mut body = snapshot.body(self.format);
                 changes.iter().for_each(|how| change(&mut body, how));
-                self.try_section::<In>(&format::seal(&body, section_magic(), snapshot.schema));
+                let (format, schema) = (self.format, snapshot.schema);
+                self.try_section::<In>(&format::seal(&body, section_magic(), format, schema));
             }
             5 => self.try_checkpoint::<In>(bytes.rest()),
             6 => {
-                let checkpoint = format::seal(bytes.rest(), checkpoint_magic(), 0);
+                let checkpoint = format::seal(bytes.rest(), checkpoint_magic(), 1, 0);
                 self.try_checkpoint::<In>(&checkpoint);
             }
             _ => {
                 let mut sections = Vec::new();
                 while !bytes.is_empty() && sections.len() < 4 {
                     let length = bytes.below(64);
-                    let snapshot = read_snapshot::<In>(&mut Bytes::new(bytes.take(length)));
-                    sections.push(format::seal(&snapshot.body(), section_magic(), SCHEMA));
+                    let mut snapshot = read_snapshot::<In>(&mut Bytes::new(bytes.take(length)));
+                    snapshot.schema = SCHEMA;
+                    // The formats take turns: snapshots of both are merged.
+                    sections.push(snapshot.seal(1 + (self.format + sections.len() as u16) % 2));
                 }
                 self.try_merge::<In>(&sections);
             }
@@ -113,7 +124,7 @@ impl Plan {
     }
 
     fn try_section<In: Record>(&self, section: &[u8]) {
-        let _ = envelope::open(section, section_magic());
+        let _ = envelope::open_up_to(section, section_magic(), format::FORMAT);
         let _ = envelope::open(section, checkpoint_magic());
         let whole = if self.fixed {
             self.try_restore::<In, Fixed<8>>(section)

@@ -26,7 +26,6 @@ impl<S: Built> Life<'_, '_, S> {
                 assert_eq!(backlog, 0, "others wait before it");
                 self.origin.records += 1;
                 self.counts.records_in += 1;
-                let key = if self.policy.order.is_by_key() { key } else { 0 };
                 self.items.push(Item::Record(Record {
                     id,
                     key,

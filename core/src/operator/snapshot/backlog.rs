@@ -33,6 +33,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// Gives a slot to a restored element, or hands it back when there is none.
+    #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn admit_saved(&mut self, saved: SavedOf<C>) -> Result<(), SavedOf<C>> {
         match saved {
             Saved::Record(input, call, result) if self.has_room_for_record() => {
@@ -54,6 +55,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// Goes on with a call where it was when the snapshot was taken.
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn resume(
         &mut self,
         slot: u32,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 #[cfg(feature = "checkpoint")]
-use super::format::{read_whole, write};
+use super::user_types::{read_whole, write};
 use crate::checkpoint::{CheckpointError, Section};
 use crate::outcome::Failure;
 

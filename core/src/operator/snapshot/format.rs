@@ -1,14 +1,43 @@
-//! The format of a snapshot (K6).
+//! The format of a snapshot (K6), the second one.
 //!
 //! ```text
-//! envelope (magic, the user's schema version, checksum)
-//! | Header | entries: each an Entry; a record's is followed by its input and, if kept, its result
+//! envelope (magic, format 2, the user's schema version, checksum) | header | entries
+//!
+//! header     elements in flight | next request id | its step | 1 and the watermark, or 0 | 1 if idle, or 0
+//! record     tag 1 | the numbers that the tag names | the rest of a backoff | input | result, if it is kept
+//! watermark  0x80 | timestamp
+//! idle       0x81
+//! active     0x82
 //! ```
-//! Everything is in postcard. The length of an input or a result stands before it, in 4 bytes: so a record of an older
-//! schema can be told from its neighbours, and entries can be sorted by code that does not know their type.
+//! Most records have no timestamp, the next request id, and as many attempts as the record before. So a record holds only the numbers
+//! that are not as expected, each as its difference from the expected one. Two bits of the tag say whether the record waits (0), is in
+//! backoff (1), is done with a result (2) or without one (3); the others name the numbers:
+//!
+//! ```text
+//! bit 2  timestamp; a record without this bit has none   expected: that of the last record that has one
+//! bit 3  request id                                      expected: the last record's and the step
+//! bit 4  key                                             expected: the last record's
+//! bit 5  attempts, and interrupted attempts              expected: the last record's
+//! bit 6  time spent                                      expected: the last record's
+//! ```
+//! Before the first record 0 is expected of each. Differences wrap around.
+//!
+//! Numbers are in LEB128, as in postcard; differences and timestamps are signed, in zigzag: 0, −1, 1, −2. Timestamps are in
+//! milliseconds, other times in nanoseconds.
+//!
+//! Inputs and results are in postcard. The length of each stands before it, in one byte, or from 255 on in four bytes behind a byte
+//! 255. So a record of an older schema can be told from its neighbours, and code that does not know their type can sort them.
+//!
+//! **Format 1** is read as well. There a record holds all its numbers as they are, in the same order, and a length takes four bytes:
+//!
+//! ```text
+//! record     0 | timestamp, as the watermark in the header | the other numbers | 0 to 3 as in the tag | the rest of a backoff
+//!            | input | result, if it is kept
+//! watermark  1 | timestamp
+//! idle       2
+//! active     3
+//! ```
 
-#[cfg(feature = "checkpoint")]
-use super::RestoreError;
 #[cfg(feature = "checkpoint")]
 use crate::checkpoint::envelope::Magic;
 use crate::time::Timestamp;
@@ -16,8 +45,25 @@ use crate::time::Timestamp;
 #[cfg(feature = "checkpoint")]
 pub(super) const MAGIC: Magic = *b"ifOP";
 
+/// The format that is written, and the newest one that is read.
 #[cfg(feature = "checkpoint")]
-#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub(super) const FORMAT: u16 = 2;
+
+#[cfg(feature = "checkpoint")]
+pub(super) mod tag {
+    pub(in super::super) const PROGRESS: u8 = 3;
+    pub(in super::super) const TIMESTAMP: u8 = 1 << 2;
+    /// The bits that name a record's numbers, in their order; one bit names two.
+    pub(in super::super) const NUMBERS: [u8; 6] =
+        [TIMESTAMP, 1 << 3, 1 << 4, 1 << 5, 1 << 5, 1 << 6];
+    // A control element's.
+    pub(in super::super) const WATERMARK: u8 = 0x80;
+    pub(in super::super) const IDLE: u8 = 0x81;
+    pub(in super::super) const ACTIVE: u8 = 0x82;
+}
+
+#[cfg(feature = "checkpoint")]
+#[derive(Clone, Copy)]
 pub(super) struct Header {
     pub(super) entries: u64,
     /// The id of the next record, and the step in which ids grow.
@@ -28,18 +74,19 @@ pub(super) struct Header {
     pub(super) idle: bool,
 }
 
-/// An element in flight. Times are in nanoseconds.
+/// An element in flight. The bytes of a record's input and of its result, which is empty if none was kept, are those of the user's
+/// types.
 #[cfg(feature = "checkpoint")]
-#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
-pub(super) enum Entry {
-    Record(SavedCall),
+#[derive(Clone, Copy)]
+pub(super) enum Entry<'a> {
+    Record { call: SavedCall, input: &'a [u8], result: &'a [u8] },
     Watermark(Timestamp),
     Idle,
     Active,
 }
 
+/// Times are in nanoseconds.
 #[derive(Clone, Copy)]
-#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
 pub(in crate::operator) struct SavedCall {
     pub(super) timestamp: Option<Timestamp>,
     pub(super) request_id: u64,
@@ -51,7 +98,6 @@ pub(in crate::operator) struct SavedCall {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
 pub(in crate::operator) enum Progress {
     /// Its next attempt starts at once.
     Waiting,
@@ -63,83 +109,26 @@ pub(in crate::operator) enum Progress {
     Dropped,
 }
 
+/// The numbers that are expected of the next record, in their order: the timestamp, the request id, the key, the attempts, the
+/// interrupted attempts and the time spent.
 #[cfg(feature = "checkpoint")]
-pub(super) use self::postcard_io::{read, read_whole, split_length, with_length, write};
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) numbers: [u64; 6],
+    request_id_step: u64,
+}
 
 #[cfg(feature = "checkpoint")]
-mod postcard_io {
-    use postcard::ser_flavors::Flavor;
-    use serde::de::DeserializeOwned;
-    use serde::{Deserialize, Serialize};
-
-    use super::RestoreError;
-    use crate::checkpoint::{CheckpointError, Section};
-
-    pub(in crate::operator::snapshot) fn write<T: Serialize>(
-        section: &mut Section<'_>,
-        value: &T,
-    ) -> Result<(), CheckpointError> {
-        postcard::serialize_with_flavor(value, SectionFlavor(section))
-            .map_err(|_| CheckpointError::Serialize)
+impl Expected {
+    /// Of the first record.
+    pub(super) fn first(request_id_step: u64) -> Self {
+        Self { numbers: [0; 6], request_id_step }
     }
 
-    /// Writes a value with its length before it.
-    pub(in crate::operator::snapshot) fn with_length(
-        section: &mut Section<'_>,
-        write: impl FnOnce(&mut Section<'_>) -> Result<(), CheckpointError>,
-    ) -> Result<(), CheckpointError> {
-        let length_at = section.len();
-        section.extend(&[0; 4]);
-        let start = section.len();
-        write(section)?;
-        let length =
-            u32::try_from(section.len() - start).map_err(|_| CheckpointError::Serialize)?;
-        section.fill_in(length_at, &length.to_le_bytes());
-        Ok(())
-    }
-
-    /// The next value, and the bytes after it.
-    pub(in crate::operator::snapshot) fn read<'a, T: Deserialize<'a>>(
-        bytes: &'a [u8],
-    ) -> Result<(T, &'a [u8]), RestoreError> {
-        postcard::take_from_bytes(bytes).map_err(|_| RestoreError::Damaged)
-    }
-
-    /// Reads a value that takes up all of the bytes.
-    pub(in crate::operator::snapshot) fn read_whole<T: DeserializeOwned>(
-        bytes: &[u8],
-    ) -> Option<T> {
-        postcard::take_from_bytes(bytes)
-            .ok()
-            .and_then(|(value, rest)| rest.is_empty().then_some(value))
-    }
-
-    /// The bytes that stand after their length, and the bytes after those.
-    pub(in crate::operator::snapshot) fn split_length(
-        bytes: &[u8],
-    ) -> Result<(&[u8], &[u8]), RestoreError> {
-        let (length, rest) = bytes.split_first_chunk().ok_or(RestoreError::Damaged)?;
-        rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(RestoreError::Damaged)
-    }
-
-    /// Lets postcard write into a section.
-    struct SectionFlavor<'a, 'b>(&'a mut Section<'b>);
-
-    impl Flavor for SectionFlavor<'_, '_> {
-        type Output = ();
-
-        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-            self.0.extend(&[byte]);
-            Ok(())
-        }
-
-        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-            self.0.extend(bytes);
-            Ok(())
-        }
-
-        fn finalize(self) -> postcard::Result<()> {
-            Ok(())
-        }
+    /// Behind a record with these numbers.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn advance(&mut self, numbers: [u64; 6]) {
+        self.numbers = numbers;
+        self.numbers[1] = numbers[1].wrapping_add(self.request_id_step);
     }
 }

@@ -2,12 +2,18 @@
 
 mod backlog;
 mod codec;
+#[cfg(feature = "checkpoint")]
+mod decode;
+#[cfg(feature = "checkpoint")]
+mod encode;
 mod error;
 mod format;
 #[cfg(feature = "checkpoint")]
 mod read;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 mod rescale;
+#[cfg(feature = "checkpoint")]
+mod user_types;
 #[cfg(not(feature = "checkpoint"))]
 mod without;
 #[cfg(feature = "checkpoint")]

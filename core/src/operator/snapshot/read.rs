@@ -3,8 +3,9 @@
 use super::RestoreError;
 use super::backlog::Saved;
 use super::codec::Checkpointing;
-use super::format::{Entry, Header, MAGIC, Progress, SavedCall, read, split_length};
-use crate::checkpoint::{Checkpoint, envelope};
+use super::decode;
+use super::format::{Entry, Header, Progress, SavedCall};
+use crate::checkpoint::Checkpoint;
 use crate::element::Status;
 use crate::operator::call::Call;
 use crate::operator::order::QueuedControl;
@@ -19,7 +20,7 @@ struct Entries<'a, In, Out, E> {
     codec: Checkpointing<In, Out, E>,
     /// The schema version that they were written under.
     schema: u32,
-    rest: &'a [u8],
+    left: decode::Entries<'a>,
 }
 
 impl<C: Call, S: Storage> Operator<C, S> {
@@ -44,9 +45,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
         let name = codec.name;
         let section = checkpoint.section(name).ok_or(RestoreError::Missing { name })?;
-        let (schema, body) = envelope::open(section, MAGIC).map_err(RestoreError::Format)?;
-        let (header, rest) = read::<Header>(body)?;
-        let entries = Entries { codec, schema, rest };
+        let (schema, header, left) = decode::open(section)?;
+        let entries = Entries { codec, schema, left };
         // All entries are read once before any is taken up: so all of them are, or none (K6).
         self.check(header, entries)?;
         self.ids = RequestIds { next: header.next_request_id, step: header.request_id_step };
@@ -107,15 +107,14 @@ impl<In, Out, E> Clone for Entries<'_, In, Out, E> {
 
 impl<In, Out, E> Copy for Entries<'_, In, Out, E> {}
 
-impl<'a, In, Out, E> Entries<'a, In, Out, E> {
+impl<In, Out, E> Entries<'_, In, Out, E> {
+    #[cfg_attr(feature = "alloc", inline(always))]
     fn next(&mut self) -> Result<Option<Saved<In, Out, E>>, RestoreError> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let (entry, rest) = read::<Entry>(self.rest)?;
-        self.rest = rest;
+        let Some(entry) = self.left.next()? else { return Ok(None) };
         let control = match entry {
-            Entry::Record(call) => return self.record(call).map(Some),
+            Entry::Record { call, input, result } => {
+                return self.record(call, input, result).map(Some);
+            }
             Entry::Watermark(timestamp) => QueuedControl::Watermark(timestamp),
             Entry::Idle => QueuedControl::Status(Status::Idle),
             Entry::Active => QueuedControl::Status(Status::Active),
@@ -123,24 +122,28 @@ impl<'a, In, Out, E> Entries<'a, In, Out, E> {
         Ok(Some(Saved::Control(control)))
     }
 
-    fn record(&mut self, mut call: SavedCall) -> Result<Saved<In, Out, E>, RestoreError> {
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn record(
+        &self,
+        mut call: SavedCall,
+        input: &[u8],
+        result: &[u8],
+    ) -> Result<Saved<In, Out, E>, RestoreError> {
         let (found, expected) = (self.schema, self.codec.schema);
-        let bytes = self.bytes()?;
         let input = match self.codec.migrate {
             _ if found == expected => {
-                (self.codec.read_input)(bytes).ok_or(RestoreError::Damaged)?
+                (self.codec.read_input)(input).ok_or(RestoreError::Damaged)?
             }
             Some(migrate) if found < expected => {
-                migrate(found, bytes).ok_or(RestoreError::Migration { found, expected })?
+                migrate(found, input).ok_or(RestoreError::Migration { found, expected })?
             }
             _ => return Err(RestoreError::Schema { found, expected }),
         };
-        let mut result = None;
+        let mut kept = None;
         if call.progress == Progress::Done {
-            let bytes = self.bytes()?;
             match self.codec.results {
                 Some(results) if found == expected => {
-                    result = Some((results.read)(bytes).ok_or(RestoreError::Damaged)?);
+                    kept = Some((results.read)(result).ok_or(RestoreError::Damaged)?);
                 }
                 // A result of another schema, or one that is not wanted: the record is called anew (K2).
                 _ => {
@@ -149,13 +152,6 @@ impl<'a, In, Out, E> Entries<'a, In, Out, E> {
                 }
             }
         }
-        Ok(Saved::Record(input, call, result))
-    }
-
-    /// The bytes that stand behind their length.
-    fn bytes(&mut self) -> Result<&'a [u8], RestoreError> {
-        let (bytes, rest) = split_length(self.rest)?;
-        self.rest = rest;
-        Ok(bytes)
+        Ok(Saved::Record(input, call, kept))
     }
 }

@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use super::RestoreError;
 use super::backlog::Saved;
 use super::codec::Checkpointing;
-use super::format::{Entry, Header, MAGIC, Progress, SavedCall, with_length, write};
+use super::encode;
+use super::format::{Expected, FORMAT, Header, MAGIC, Progress, SavedCall, tag};
+use super::user_types::with_length;
 use crate::checkpoint::envelope::{self, HEADER_LEN};
 use crate::checkpoint::{Checkpoint, CheckpointError, Section};
 use crate::element::{Barrier, Status};
@@ -60,7 +62,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Adds the elements in flight to `checkpoint`, in the order they were pushed: each record with its
     /// timestamp, its key, its request id, the attempts made, the time spent and the rest of its
     /// backoff, and the control elements between them (K1). Possible at any moment, also when the operator is
-    /// full (C6). O(n log n) in the records in flight.
+    /// full (C6). O(n) in the records in flight, over storage in place O(n log n).
     ///
     /// A call that is done but not handed on is kept as its input, and called anew after a restore,
     /// unless results are kept ([`keeping_results`](Checkpointing::keeping_results)).
@@ -96,7 +98,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub(in crate::operator) fn put_empty_section(&self, barrier: &mut Barrier) {
         let Some(codec) = self.checkpointing else { return };
         let header = self.header(0);
-        let put = sealed(&mut barrier.checkpoint, &codec, |section| write(section, &header));
+        let put = sealed(&mut barrier.checkpoint, &codec, |section| {
+            encode::header(section, &header);
+            Ok(())
+        });
         if let Err(reason) = put {
             barrier.checkpoint.fail(reason);
         }
@@ -125,7 +130,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             Saved::Control(control) => control.is_saved(),
         });
         let entries = in_order.as_ref().len() + saved().count() + waiting.count();
-        write(section, &self.header(entries))?;
+        encode::header(section, &self.header(entries));
+        let mut writer = Writer { section, codec, expected: Expected::first(self.ids.step) };
 
         // Records are in the order of their segments, so each control element goes before the first record of a segment behind it.
         let mut controls = saved().peekable();
@@ -135,19 +141,22 @@ impl<C: Call, S: Storage> Operator<C, S> {
             while let Some((_, control)) =
                 controls.next_if(|(behind, _)| behind.wrapping_sub(front) <= segment)
             {
-                write_control(section, control)?;
+                writer.control(control);
             }
             let saved = self.save(record, slot, codec.results.is_some());
-            write_record(section, codec, record.input.as_ref(), saved, record.result())?;
+            writer.record(record.input.as_ref(), &saved, record.result())?;
         }
         // Those behind the last record, and then the restored elements that never had a slot: they came last.
-        controls.try_for_each(|(_, control)| write_control(section, control))?;
-        self.backlog.iter().try_for_each(|saved| match saved {
-            Saved::Record(input, call, result) => {
-                write_record(section, codec, Some(input), *call, result.as_ref())
+        controls.for_each(|(_, control)| writer.control(control));
+        for saved in self.backlog.iter() {
+            match saved {
+                Saved::Record(input, call, result) => {
+                    writer.record(Some(input), call, result.as_ref())?;
+                }
+                Saved::Control(control) => writer.control(control),
             }
-            Saved::Control(control) => write_control(section, control),
-        })
+        }
+        Ok(())
     }
 
     fn save(&self, record: &Record<C>, slot: u32, keep_results: bool) -> SavedCall {
@@ -190,36 +199,45 @@ fn sealed<In, Out, E>(
         section.extend(&[0; HEADER_LEN]); // `seal` fills it in: it needs the checksum of the rest
         write(section)?;
         if let Some(frame) = section.written_since(start) {
-            envelope::seal(frame, MAGIC, codec.schema);
+            envelope::seal_as(frame, MAGIC, FORMAT, codec.schema);
         }
         Ok(())
     })
 }
 
-fn write_record<In, Out, E>(
-    section: &mut Section<'_>,
-    codec: &Checkpointing<In, Out, E>,
-    input: Option<&In>,
-    call: SavedCall,
-    result: Option<&Result<Out, Failure<E>>>,
-) -> Result<(), CheckpointError> {
-    write(section, &Entry::Record(call))?;
-    let input = input.ok_or(CheckpointError::Serialize)?;
-    with_length(section, |section| (codec.write_input)(section, input))?;
-    if let (Progress::Done, Some(results), Some(result)) = (call.progress, codec.results, result) {
-        with_length(section, |section| (results.write)(section, result))?;
-    }
-    Ok(())
+/// Writes entries, one after the other.
+struct Writer<'a, 'b, In, Out, E> {
+    section: &'a mut Section<'b>,
+    codec: &'a Checkpointing<In, Out, E>,
+    expected: Expected,
 }
 
-fn write_control(
-    section: &mut Section<'_>,
-    control: &QueuedControl,
-) -> Result<(), CheckpointError> {
-    match control {
-        QueuedControl::Watermark(timestamp) => write(section, &Entry::Watermark(*timestamp)),
-        QueuedControl::Status(Status::Idle) => write(section, &Entry::Idle),
-        QueuedControl::Status(Status::Active) => write(section, &Entry::Active),
-        QueuedControl::Barrier(..) | QueuedControl::Failed => Ok(()),
+impl<In, Out, E> Writer<'_, '_, In, Out, E> {
+    fn record(
+        &mut self,
+        input: Option<&In>,
+        call: &SavedCall,
+        result: Option<&Result<Out, Failure<E>>>,
+    ) -> Result<(), CheckpointError> {
+        encode::record(self.section, &mut self.expected, call);
+        let input = input.ok_or(CheckpointError::Serialize)?;
+        with_length(self.section, |section| (self.codec.write_input)(section, input))?;
+        if let (Progress::Done, Some(results), Some(result)) =
+            (call.progress, self.codec.results, result)
+        {
+            with_length(self.section, |section| (results.write)(section, result))?;
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, control: &QueuedControl) {
+        match control {
+            QueuedControl::Watermark(timestamp) => {
+                encode::watermark(self.section, *timestamp);
+            }
+            QueuedControl::Status(Status::Idle) => self.section.extend(&[tag::IDLE]),
+            QueuedControl::Status(Status::Active) => self.section.extend(&[tag::ACTIVE]),
+            QueuedControl::Barrier(..) | QueuedControl::Failed => {}
+        }
     }
 }
