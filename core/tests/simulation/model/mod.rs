@@ -189,7 +189,9 @@ impl Model {
     /// Returns true if the element is taken in (C2, C3, C4).
     pub(crate) fn push(&mut self, now: i64, input: Input) -> bool {
         self.see(now);
-        if !self.backlog.is_empty() || self.ending != Ending::Open {
+        // A snapshot holds whatever is in flight, so its barrier waits neither for room nor for the end (K11).
+        let overtakes = matches!(input, Input::Snapshot(_));
+        if !overtakes && (!self.backlog.is_empty() || self.ending != Ending::Open) {
             return false;
         }
         match input {
