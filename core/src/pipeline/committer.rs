@@ -448,7 +448,6 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     }
 
     /// Commits a checkpoint that is durable. Returns the store, and the checkpoint if it has not failed.
-    #[expect(clippy::type_complexity, reason = "the parts of the next step")]
     async fn commit<T, C: CheckpointStore>(
         &mut self,
         saved: Saved<K::Prepared, S::Position, C>,

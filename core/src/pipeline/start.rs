@@ -94,7 +94,6 @@ struct Last<D> {
 }
 
 impl<D: serde::de::DeserializeOwned> Last<D> {
-    #[expect(clippy::type_complexity, reason = "a position, and the rest")]
     fn read<P: serde::de::DeserializeOwned, Source, Sink, Store>(
         checkpoint: &Checkpoint,
         damaged: usize,

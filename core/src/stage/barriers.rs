@@ -183,7 +183,6 @@ impl fmt::Debug for BarrierSignal {
 }
 
 /// A stage's connection with a signal, if it has one.
-#[derive(Default)]
 pub(super) struct Seat(Option<Connected>);
 
 struct Connected {
@@ -199,6 +198,8 @@ struct Connected {
 }
 
 impl Seat {
+    pub(super) const NONE: Self = Self(None);
+
     /// Connects a stage, which `waker` gives a turn. `None` if the signal has no place for it.
     pub(super) fn connect(signal: &BarrierSignal, waker: Waker) -> Option<Self> {
         let signal = signal.clone();

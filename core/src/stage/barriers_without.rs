@@ -1,10 +1,11 @@
 //! Without a heap, or without checkpoints, a barrier comes through the source and no other way.
 
 /// Connects a stage with nothing.
-#[derive(Default)]
 pub(super) struct Seat;
 
 impl Seat {
+    pub(super) const NONE: Self = Self;
+
     #[allow(clippy::unused_self)] // as with a signal
     #[inline(always)]
     pub(super) fn is_due(&self) -> bool {

@@ -399,7 +399,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         let requests = storage.requests(operator.max_capacity());
         let requests = requests.ok_or(StartError::WakeTableInUse)?;
         #[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
-        let seat = Seat::default();
+        let seat = Seat::NONE;
         #[cfg(all(feature = "alloc", feature = "checkpoint"))]
         let seat = match self.barriers.or(self.restore.signal()) {
             // A storage in place has no room beyond the capacity.
@@ -407,7 +407,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
                 let waker = requests.with_own(StageWaker::Consumer, |cx| cx.waker().clone());
                 Seat::connect(signal, waker).ok_or(StartError::TooManyStages)?
             }
-            _ => Seat::default(),
+            _ => Seat::NONE,
         };
         let (function, run_request) = (self.function, self.run_request);
         Ok(Stage::new(self.source, operator, function, run_request, timer, requests, seat))
