@@ -87,7 +87,7 @@ use self::checkpointed_source::CheckpointTrigger;
 pub use self::checkpointed_source::CheckpointedSource;
 use self::committer::Committer;
 pub use self::error::{PipelineError, Report};
-pub use self::memory::{MemorySink, MemorySource};
+pub use self::memory::{MemorySink, MemorySinkError, MemorySource, MemorySourceError};
 use self::sections::SOURCE;
 pub use self::sections::{Ended, ended, position, prepared};
 use self::signals::Signals;
