@@ -104,7 +104,11 @@ fn hops<M: Medium>(
 ) -> Verdict {
     let mut position = position_after(medium, 0)?;
     let mut read = Contents { items: Vec::new(), positions: Vec::new() };
-    while medium.capabilities().ends || read.records() < whole.records() {
+    // A source that hands out a watermark again, and nothing else, would never come to an end.
+    for _ in 0..2 * whole.items.len() + 2 {
+        if !medium.capabilities().ends && read.records() == whole.records() {
+            break;
+        }
         let mut reader = Reader::open(medium, Some(&position))?;
         let Some(item) = reader.next()? else { break };
         read.items.push(item);
