@@ -32,6 +32,7 @@ enum Mistake {
     WakesNobody,
     ForgetsTheHighestTime,
     ForgetsADueWatermark,
+    RepeatsAWatermarkForEver,
 }
 
 /// Records with their times, in the order in which they were added.
@@ -157,6 +158,7 @@ impl ReplayableSource for Source {
             Mistake::CountsFromItsOpening => position.next -= self.opened_at,
             Mistake::ForgetsTheHighestTime => position.highest = 0,
             Mistake::ForgetsADueWatermark => position.is_due = false,
+            Mistake::RepeatsAWatermarkForEver => position.is_due = position.next.is_multiple_of(3),
             _ => {}
         }
         position
@@ -262,6 +264,7 @@ fn every_mistake_is_reported() {
         (Mistake::WakesNobody, Check::Wakes),
         (Mistake::ForgetsTheHighestTime, Check::Watermarks),
         (Mistake::ForgetsADueWatermark, Check::Watermarks),
+        (Mistake::RepeatsAWatermarkForEver, Check::Positions),
         (Mistake::EndsEarly, Check::Whole),
     ];
     for (mistake, expected) in mistakes {
