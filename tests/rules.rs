@@ -87,8 +87,8 @@ impl Named {
 
 fn is_test(file: &Path) -> bool {
     let parts: Vec<_> = file.iter().filter_map(|part| part.to_str()).collect();
-    let is_suite =
-        parts.contains(&"tests") || parts.contains(&"conformance") || parts.contains(&"crashes");
+    let suites = ["tests", "conformance", "pipeline-conformance", "crashes"];
+    let is_suite = parts.iter().any(|part| suites.contains(part));
     is_suite || parts.last().is_some_and(|name| name.ends_with("tests.rs"))
 }
 

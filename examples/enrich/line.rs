@@ -14,7 +14,7 @@ pub const KEPT: usize = 256;
 
 /// The records of the stage. A record has all data for either output file, and a checkpoint holds it for each
 /// call in flight.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The line and its position; or its beginning, if it is too long.
     pub at: lines::Line,

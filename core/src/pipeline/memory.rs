@@ -1,7 +1,8 @@
 //! A source and a sink in memory, for tests and first steps.
 
 use alloc::vec::Vec;
-use core::convert::Infallible;
+use core::error::Error;
+use core::fmt;
 use core::task::{Context, Poll};
 
 use super::sink::TransactionalSink;
@@ -28,19 +29,27 @@ impl<V> MemorySource<V> {
 impl<V: Clone> ReplayableSource for MemorySource<V> {
     type Record = V;
     type Position = u64;
-    type Error = Infallible;
+    type Error = MemorySourceError;
     type Acknowledger = ();
 
-    async fn open(&mut self, position: Option<u64>) -> Result<(), Infallible> {
-        self.next = position.unwrap_or(0);
+    /// Goes to a position.
+    ///
+    /// # Errors
+    ///
+    /// [`MemorySourceError::TooFew`] if there are fewer values than were handed out before that position.
+    async fn open(&mut self, position: Option<u64>) -> Result<(), MemorySourceError> {
+        let (position, values) = (position.unwrap_or(0), self.values.len() as u64);
+        if position > values {
+            return Err(MemorySourceError::TooFew { position, values });
+        }
+        self.next = position;
         Ok(())
     }
 
     fn poll_next(
         &mut self,
         _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<StreamElement<V>, Infallible>>> {
-        // A position beyond the end is the end.
+    ) -> Poll<Option<Result<StreamElement<V>, MemorySourceError>>> {
         let place = usize::try_from(self.next).ok();
         let value = place.and_then(|place| self.values.get(place)).cloned();
         self.next += u64::from(value.is_some());
@@ -84,27 +93,101 @@ impl<T> Default for MemorySink<T> {
 impl<T> TransactionalSink<T> for MemorySink<T> {
     /// The number of records after the commit.
     type Prepared = u64;
-    type Error = Infallible;
+    type Error = MemorySinkError;
 
-    async fn write(&mut self, record: T, _: Option<Timestamp>) -> Result<(), Infallible> {
+    async fn write(&mut self, record: T, _: Option<Timestamp>) -> Result<(), MemorySinkError> {
         self.records.push(record);
         Ok(())
     }
 
-    async fn pre_commit(&mut self, _id: CheckpointId) -> Result<u64, Infallible> {
+    async fn pre_commit(&mut self, _id: CheckpointId) -> Result<u64, MemorySinkError> {
         Ok(self.records.len() as u64)
     }
 
-    async fn commit(&mut self, _id: CheckpointId, prepared: &u64) -> Result<(), Infallible> {
-        let prepared = usize::try_from(*prepared).unwrap_or(usize::MAX);
-        // Never fewer than before: the same commit may come twice (rule 3 of the trait).
-        self.committed = prepared.clamp(self.committed, self.records.len());
+    /// Commits the records.
+    ///
+    /// # Errors
+    ///
+    /// [`MemorySinkError::Lost`].
+    async fn commit(&mut self, _id: CheckpointId, prepared: &u64) -> Result<(), MemorySinkError> {
+        let (prepared, records) = (*prepared, self.records.len() as u64);
+        if prepared > records {
+            return Err(MemorySinkError::Lost { prepared, records });
+        }
+        // Never fewer than before: the same commit may come twice (rule 3 of the trait). It fits, because it is a length.
+        self.committed = self.committed.max(prepared as usize);
         Ok(())
     }
 
-    async fn abort(&mut self, _kept: Option<&u64>) -> Result<(), Infallible> {
+    /// Removes the records that are not committed.
+    ///
+    /// # Errors
+    ///
+    /// [`MemorySinkError::NotEmpty`].
+    async fn abort(&mut self, kept: Option<&u64>) -> Result<(), MemorySinkError> {
+        if kept.is_none() && self.committed > 0 {
+            return Err(MemorySinkError::NotEmpty { records: self.committed as u64 });
+        }
         // With a checkpoint its commit comes first, so `committed` covers the records that are kept.
         self.records.truncate(self.committed);
         Ok(())
     }
 }
+
+/// The reason why a [`MemorySource`] did not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemorySourceError {
+    /// More values were handed out before the checkpoint than there are, so these are not the same values.
+    TooFew {
+        /// The number of values that were handed out.
+        position: u64,
+        /// The number of values.
+        values: u64,
+    },
+}
+
+impl fmt::Display for MemorySourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::TooFew { position, values } = self;
+        write!(f, "{position} values were handed out before the checkpoint, and there are {values}")
+    }
+}
+
+impl Error for MemorySourceError {}
+
+/// The reason why a [`MemorySink`] refused a commit or an abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemorySinkError {
+    /// A new job begins, and the sink holds committed records of another one.
+    NotEmpty {
+        /// The number of committed records.
+        records: u64,
+    },
+    /// Records that a checkpoint describes are not in the sink: they were written by another process, or into another sink.
+    Lost {
+        /// The number of records that the checkpoint describes.
+        prepared: u64,
+        /// The number of records in the sink.
+        records: u64,
+    },
+}
+
+impl fmt::Display for MemorySinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEmpty { records } => write!(
+                f,
+                "the sink holds {records} committed records, and no checkpoint describes them: use a new sink, or the checkpoints \
+                 of that job"
+            ),
+            Self::Lost { prepared, records } => write!(
+                f,
+                "the checkpoint describes {prepared} records, and the sink has {records}: a sink in memory does not survive its process"
+            ),
+        }
+    }
+}
+
+impl Error for MemorySinkError {}

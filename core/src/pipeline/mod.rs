@@ -98,7 +98,7 @@ use futures_core::Stream;
 
 pub use self::checkpointed_source::CheckpointedSource;
 pub use self::error::{PipelineError, Report};
-pub use self::memory::{MemorySink, MemorySource};
+pub use self::memory::{MemorySink, MemorySinkError, MemorySource, MemorySourceError};
 use self::outputs::Plain;
 use self::positions::TrackedOutputs;
 pub use self::positions::TrackedSource;

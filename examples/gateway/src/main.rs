@@ -23,6 +23,8 @@
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
 mod check;
+#[cfg(test)]
+mod conformance;
 mod demo;
 mod devices;
 mod gateway;

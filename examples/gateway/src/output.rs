@@ -56,6 +56,11 @@ pub fn dead_letters(name: &str) -> String {
     format!("{name}.dead")
 }
 
+/// The subject on which each owner of the stream claims it.
+pub fn claims(name: &str) -> String {
+    format!("{name}.owner")
+}
+
 /// The original message, and the reason. Content that is not UTF-8 is written in hexadecimal digits.
 fn dead_letter(message: &Message, reason: &str) -> serde_json::Value {
     match message {

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_nats::connection::State;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::{Context, ContextBuilder};
+use async_nats::jetstream::context::{Context, ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::{Client, ConnectOptions, Event};
@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
 use crate::options::Options;
-use crate::output::Output;
+use crate::output::{Output, claims};
 use crate::status::{Server, Status};
 
 /// A server without an answer for longer counts as lost.
@@ -36,9 +36,21 @@ pub struct Outlet {
     config: Config,
 }
 
+/// What was added to the stream after a sequence number.
+#[derive(Debug, Default)]
+pub struct Since {
+    /// The ids of the outputs.
+    pub ids: HashSet<String>,
+    /// The sequence number of the last claim, or 0.
+    pub claim: u64,
+    /// The sequence number of the last message, or of the last one that there ever was.
+    pub last: u64,
+}
+
 /// A message of the stream.
 #[derive(Debug)]
 pub struct Stored {
+    pub sequence: u64,
     pub id: String,
     pub subject: String,
     pub payload: Vec<u8>,
@@ -97,48 +109,100 @@ impl Outlet {
         Ok(self.context.get_or_create_stream(self.config.clone()).await?)
     }
 
-    /// Publishes messages, and returns the highest of their sequence numbers when the stream has all of them.
-    /// The stream does not store a message again whose id it knows from its duplicate window. Does not create
-    /// the stream.
+    /// Publishes messages behind the message `known`, and returns the sequence number of the last one when the stream has all of
+    /// them. If another message is the stream's last one, this is an error, and none of them is stored. The stream does not store a
+    /// message again whose id it knows from its duplicate window. Does not create the stream.
     pub async fn publish<'o>(
         &self,
         outputs: impl IntoIterator<Item = &'o Output>,
+        known: u64,
     ) -> anyhow::Result<u64> {
         self.connected().await?;
-        let (mut outputs, mut latest) = (outputs.into_iter().peekable(), 0);
+        let (mut outputs, mut last) = (outputs.into_iter().peekable(), known);
         while outputs.peek().is_some() {
-            let mut under_way = Vec::with_capacity(BATCH);
+            let (mut under_way, mut before) = (Vec::with_capacity(BATCH), None);
             for output in outputs.by_ref().take(BATCH) {
-                let message = PublishMessage::build()
-                    .message_id(&output.id)
-                    .payload(output.payload.clone().into());
-                under_way.push(self.context.send_publish(output.subject.clone(), message).await?);
+                let acknowledgement =
+                    self.send(output, last + under_way.len() as u64, before).await?;
+                if before.is_some() {
+                    under_way.push(acknowledgement);
+                } else {
+                    // An owner that was replaced meanwhile sends no more than this one.
+                    match acknowledgement.await?.sequence {
+                        sequence if sequence == last + 1 => last = sequence,
+                        sequence if sequence <= known => continue, // the stream has it
+                        sequence => bail!("message {sequence} was published by another gateway"),
+                    }
+                }
+                before = Some(&*output.id);
             }
             for acknowledgement in under_way {
-                latest = latest.max(acknowledgement.await?.sequence);
+                let sequence = acknowledgement.await?.sequence;
+                ensure!(sequence == last + 1, "message {sequence} was there before");
+                last = sequence;
             }
         }
-        Ok(latest)
+        Ok(last)
     }
 
-    /// The ids of all messages after a sequence number.
-    pub async fn ids_behind(&self, number: u64) -> anyhow::Result<HashSet<String>> {
-        let mut ids = HashSet::new();
-        self.read(number, true, |stored| _ = ids.insert(stored.id)).await?;
-        Ok(ids)
+    /// Sends a message that is to be stored behind the message `last`, which has the id `before`.
+    async fn send(
+        &self,
+        output: &Output,
+        last: u64,
+        before: Option<&str>,
+    ) -> anyhow::Result<PublishAckFuture> {
+        let mut message = PublishMessage::build()
+            .message_id(&output.id)
+            .expected_last_sequence(last)
+            .payload(output.payload.clone().into());
+        // The number alone is not enough: if the stream has refused the message before this one, because another one was faster,
+        // then that one has the expected number.
+        if let Some(before) = before {
+            message = message.expected_last_message_id(before);
+        }
+        Ok(self.context.send_publish(output.subject.clone(), message).await?)
     }
 
-    /// Reads all messages after a sequence number.
+    /// Claims the stream behind the message `last`, and returns the sequence number of the claim.
+    pub async fn claim(&self, last: u64) -> anyhow::Result<u64> {
+        self.connected().await?;
+        let message = PublishMessage::build().expected_last_sequence(last);
+        let claim = self.context.send_publish(claims(&self.config.name), message).await?.await?;
+        Ok(claim.sequence)
+    }
+
+    /// Deletes the stream.
+    #[cfg(test)]
+    pub async fn delete(&self) {
+        let _ = self.context.delete_stream(&self.config.name).await;
+    }
+
+    /// Reads what was added after a sequence number.
+    pub async fn since(&self, number: u64) -> anyhow::Result<Since> {
+        let (mut since, claims) = (Since::default(), claims(&self.config.name));
+        let each = |stored: Stored| {
+            if stored.subject == claims {
+                since.claim = stored.sequence;
+            } else {
+                since.ids.insert(stored.id);
+            }
+        };
+        since.last = self.read(number, true, each).await?;
+        Ok(since)
+    }
+
+    /// Reads all messages after a sequence number. Returns the sequence number of the last message.
     pub async fn read(
         &self,
         number: u64,
         headers_only: bool,
         mut each: impl FnMut(Stored),
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<u64> {
         let stream = self.stream().await?;
         let last = stream.get_info().await?.state.last_sequence;
         if last <= number {
-            return Ok(());
+            return Ok(last);
         }
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: number + 1 },
@@ -159,21 +223,22 @@ impl Outlet {
                 read = info.stream_sequence;
                 // The rest of the stream may have been deleted.
                 let is_last = info.pending == 0;
-                each(stored(message.message));
+                each(stored(read, message.message));
                 if is_last {
-                    return Ok(());
+                    return Ok(last.max(read));
                 }
             }
             ensure!(read > before, "the stream could not be read to its end");
         }
-        Ok(())
+        Ok(last.max(read))
     }
 }
 
-fn stored(message: async_nats::Message) -> Stored {
+fn stored(sequence: u64, message: async_nats::Message) -> Stored {
     let headers = message.headers.as_ref();
     let id = headers.and_then(|headers| headers.get(NATS_MESSAGE_ID));
     Stored {
+        sequence,
         id: id.map_or_else(String::new, ToString::to_string),
         subject: message.subject.to_string(),
         payload: message.payload.into(),

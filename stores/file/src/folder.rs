@@ -143,7 +143,7 @@ fn read(slot: &Slot) -> Result<Content, FileStoreError> {
 }
 
 /// The slots to keep, and further slots that an earlier store with a larger number has left.
-fn find_slots(folder: &Path, keep: u16) -> io::Result<Vec<Slot>> {
+pub(crate) fn find_slots(folder: &Path, keep: u16) -> io::Result<Vec<Slot>> {
     let mut numbers: Vec<u16> = (0..keep).collect();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();

@@ -52,6 +52,7 @@
 mod error;
 mod folder;
 mod lock;
+mod reader;
 mod slot;
 mod sync;
 
@@ -109,6 +110,34 @@ impl FileStore {
     /// [`load_latest`](CheckpointStore::load_latest) reports them.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, FileStoreError> {
         Self::options().open(folder)
+    }
+
+    /// Reads the latest intact checkpoint in a folder, without owning it: for monitors, and for a look at a job from outside.
+    /// `None` if none was ever saved there. Another store may have the folder open and save to it meanwhile; nothing is
+    /// locked, created or changed.
+    ///
+    /// The checkpoint can be one whose save is about to return, so a crash of the machine may still take it away. A slot that is
+    /// being written during the whole time of this call counts as damaged. To go on with the job, [`open`](Self::open) the
+    /// folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FileStoreError::Io`] if the file system returns an error or there is no such folder,
+    /// [`FileStoreError::AllDamaged`].
+    pub async fn read_latest(folder: impl AsRef<Path>) -> Result<Option<Loaded>, FileStoreError> {
+        let folder = folder.as_ref().to_path_buf();
+        blocking::unblock(move || reader::read_latest(&folder)).await
+    }
+
+    /// [`read_latest`](Self::read_latest) for code that may block.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn read_latest_blocking(
+        folder: impl AsRef<Path>,
+    ) -> Result<Option<Loaded>, FileStoreError> {
+        reader::read_latest(folder.as_ref())
     }
 
     /// Options to open a folder with; [`open`](Self::open) uses the defaults.

@@ -94,11 +94,18 @@ impl Slot {
         };
         // An earlier process may have been killed between its write and its sync, so that the content is only
         // in the system's memory. Sync it before relying on it and giving up the previous checkpoint.
-        let found = file.sync_data().and_then(|()| read_frame(&mut file));
-        Ok(match found {
-            Ok((version, bytes)) => Content::Intact(version, bytes),
+        Ok(match file.sync_data() {
+            Ok(()) => read_content(&mut file),
             Err(error) => Content::Damaged(error),
         })
+    }
+}
+
+/// Reads a slot's open file. A content that cannot be read is damaged.
+pub(crate) fn read_content(file: &mut File) -> Content {
+    match read_frame(file) {
+        Ok((version, bytes)) => Content::Intact(version, bytes),
+        Err(error) => Content::Damaged(error),
     }
 }
 

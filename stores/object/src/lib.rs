@@ -102,6 +102,17 @@ impl<O: ObjectStore> ObjectCheckpointStore<O> {
         }
     }
 
+    /// Reads the latest intact checkpoint of a job, from any owner, without becoming its owner: for monitors, and for a look at a
+    /// job from outside. `None` if none was ever saved. Nothing is written, so the owner of the job goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectStoreError::AllDamaged`], [`ObjectStoreError::Storage`].
+    pub async fn read_latest(storage: O, job: Path) -> Result<Option<Loaded>, ObjectStoreError> {
+        let (latest, damaged) = Log { storage, folder: job }.latest().await?;
+        loaded(latest, damaged)
+    }
+
     fn fenced<T>(&mut self) -> Result<T, ObjectStoreError> {
         self.is_fenced = true;
         Err(ObjectStoreError::Fenced { job: self.log.folder.clone() })
@@ -147,23 +158,26 @@ impl<O: ObjectStore> ObjectCheckpointStore<O> {
     }
 
     async fn find_latest(&mut self) -> Result<Option<Loaded>, ObjectStoreError> {
-        let mut damaged = Vec::new();
-        for number in self.log.numbers().await?.into_iter().rev() {
-            match self.log.read(number).await? {
-                Some(Entry::Checkpoint { id, frame, .. }) => {
-                    let bytes = Entry::bytes(&frame).to_vec();
-                    self.intact.retain(|(intact, _)| *intact <= number);
-                    return Ok(Some(Loaded { id, bytes, damaged: damaged.len() }));
-                }
-                Some(Entry::Damaged) => damaged.push(self.log.path(number)),
-                Some(Entry::Claim) | None => {}
-            }
+        let (latest, damaged) = self.log.latest().await?;
+        match &latest {
+            Some((number, _)) => self.intact.retain(|(intact, _)| intact <= number),
+            None => self.intact.clear(),
         }
-        self.intact.clear();
-        if damaged.is_empty() {
-            return Ok(None);
+        loaded(latest, damaged)
+    }
+}
+
+/// The checkpoint of the latest intact entry; an error if all are damaged.
+fn loaded(
+    latest: Option<(Number, Entry)>,
+    damaged: Vec<Path>,
+) -> Result<Option<Loaded>, ObjectStoreError> {
+    match latest {
+        Some((_, Entry::Checkpoint { id, frame, .. })) => {
+            Ok(Some(Loaded { id, bytes: Entry::bytes(&frame).to_vec(), damaged: damaged.len() }))
         }
-        Err(ObjectStoreError::AllDamaged { objects: damaged })
+        _ if damaged.is_empty() => Ok(None),
+        _ => Err(ObjectStoreError::AllDamaged { objects: damaged }),
     }
 }
 

@@ -110,6 +110,32 @@ impl<O: ObjectStore> Log<O> {
         }
     }
 
+    /// The latest intact checkpoint with its number, and the damaged entries after it.
+    pub(crate) async fn latest(&self) -> Result<(Option<(Number, Entry)>, Vec<Path>), Error> {
+        let mut numbers = self.numbers().await?;
+        'again: loop {
+            let mut damaged = Vec::new();
+            for number in numbers.iter().rev().copied() {
+                match self.read(number).await? {
+                    Some(entry @ Entry::Checkpoint { .. }) => {
+                        return Ok((Some((number, entry)), damaged));
+                    }
+                    Some(Entry::Damaged) => damaged.push(self.path(number)),
+                    Some(Entry::Claim) => {}
+                    // The job's owner deletes an entry after it has written a newer checkpoint, which the list did not have.
+                    None => {
+                        let now = self.numbers().await?;
+                        if now.last() > numbers.last() {
+                            numbers = now;
+                            continue 'again;
+                        }
+                    }
+                }
+            }
+            return Ok((None, damaged));
+        }
+    }
+
     /// Deletes an entry; it is no error if it does not exist.
     pub(crate) async fn delete(&self, number: Number) -> Result<(), Error> {
         match self.storage.delete(&self.path(number)).await {

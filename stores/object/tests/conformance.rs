@@ -151,3 +151,60 @@ fn a_stale_owner_is_refused_after_the_claim_is_gone() {
         assert_eq!(job.image().len(), 3, "what the stale one left is deleted");
     });
 }
+
+// K9: a reader of a job does not fence its owner, and writes nothing.
+#[test]
+fn a_reader_sees_the_latest_checkpoint_and_fences_nobody() {
+    use inflight_core::{CheckpointId, CheckpointStore};
+    let mut job = Job::in_memory();
+    let read = |job: &Job| {
+        block_on(ObjectCheckpointStore::read_latest(Arc::clone(&job.storage), Job::path()))
+    };
+    assert_eq!(read(&job).unwrap(), None);
+    assert_eq!(job.image(), []);
+    let mut owner = job.open().unwrap();
+    assert_eq!(read(&job).unwrap(), None, "a claim is no checkpoint");
+    for id in 1..=5 {
+        block_on(owner.save(CheckpointId(id), &[id as u8; 10])).unwrap();
+        let image = job.image();
+        let found = read(&job).unwrap().unwrap();
+        assert_eq!(
+            (found.id, found.bytes, found.damaged),
+            (CheckpointId(id), vec![id as u8; 10], 0)
+        );
+        assert_eq!(job.image(), image);
+    }
+    job.damage_newest();
+    let found = read(&job).unwrap().unwrap();
+    assert_eq!((found.id, found.damaged), (CheckpointId(4), 1));
+    job.damage_newest();
+    job.damage_newest();
+    let refused = read(&job).unwrap_err();
+    assert!(matches!(&refused, ObjectStoreError::AllDamaged { objects } if objects.len() == 3));
+    block_on(owner.save(CheckpointId(6), b"of the owner")).unwrap();
+    assert_eq!(read(&job).unwrap().unwrap().bytes, b"of the owner");
+}
+
+// K9: what a reader has listed may be deleted before it is read, because the owner has saved newer checkpoints.
+#[test]
+fn a_reader_beside_a_busy_owner_always_finds_a_checkpoint() {
+    use inflight_core::{CheckpointId, CheckpointStore};
+    let storage = Arc::new(InMemory::new());
+    let open = ObjectCheckpointStore::open(Arc::clone(&storage), Job::path(), 1);
+    let mut owner = block_on(open).unwrap();
+    block_on(owner.save(CheckpointId(1), b"1")).unwrap();
+    let saves = std::thread::spawn(move || {
+        for id in 2..2000 {
+            block_on(owner.save(CheckpointId(id), id.to_string().as_bytes())).unwrap();
+        }
+    });
+    let mut latest = 1;
+    while !saves.is_finished() {
+        let read = ObjectCheckpointStore::read_latest(Arc::clone(&storage), Job::path());
+        let found = block_on(read).unwrap().expect("there always is one");
+        assert_eq!(found.bytes, found.id.0.to_string().as_bytes());
+        assert!(found.id.0 >= latest, "{} after {latest}", found.id);
+        latest = found.id.0;
+    }
+    saves.join().unwrap();
+}

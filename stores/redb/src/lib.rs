@@ -130,6 +130,18 @@ impl RedbFile {
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
+    /// Reads the latest intact checkpoint of a job, whether or not a store of it is open, and without becoming one: for a look
+    /// at a job from inside its process. `None` if none was ever saved. This blocks.
+    ///
+    /// [`RedbStore::read_latest`] looks at it from another process.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::AllDamaged`], [`RedbStoreError::Database`], [`RedbStoreError::Panicked`].
+    pub fn read_latest_blocking(&self, job: &str) -> Result<Option<Loaded>, RedbStoreError> {
+        lock(&self.shared).with_database(|database| record::load(database, job))
+    }
+
     /// The store of a job, which keeps its latest `keep` checkpoints.
     ///
     /// # Errors
@@ -301,6 +313,47 @@ impl Drop for Owned {
 }
 
 impl RedbStore {
+    /// Reads the latest intact checkpoint of a job in a file, without becoming its owner; `None` if none was ever saved. Nothing
+    /// is created or changed.
+    ///
+    /// redb locks its file, so this works only while no [`RedbFile`] has it open, in this process or another one; several readers
+    /// can have it open together. In the process that has it open, ask
+    /// [`RedbFile::read_latest_blocking`]. A file whose process has died is repaired by
+    /// [`RedbFile::open`], which writes; before that this is an error.
+    ///
+    /// # Errors
+    ///
+    /// [`RedbStoreError::Database`] if the file is open
+    /// ([`DatabaseAlreadyOpen`](redb::Error::DatabaseAlreadyOpen)), needs a repair
+    /// ([`RepairAborted`](redb::Error::RepairAborted)), is not there, or is damaged;
+    /// [`RedbStoreError::NoTables`], [`RedbStoreError::AllDamaged`],
+    /// [`RedbStoreError::Panicked`].
+    pub async fn read_latest(
+        path: impl AsRef<Path>,
+        job: &str,
+    ) -> Result<Option<Loaded>, RedbStoreError> {
+        let (path, job) = (path.as_ref().to_path_buf(), job.to_owned());
+        blocking::unblock(move || Self::read_latest_blocking(path, &job)).await
+    }
+
+    /// [`read_latest`](Self::read_latest) for code that may block.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn read_latest_blocking(
+        path: impl AsRef<Path>,
+        job: &str,
+    ) -> Result<Option<Loaded>, RedbStoreError> {
+        let read = || {
+            let database = Builder::new().set_cache_size(CACHE_BYTES).open_read_only(path)?;
+            record::check_tables(&database)?;
+            record::load(&database, job)
+        };
+        catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|panic| Err(RedbStoreError::Panicked { message: message(&*panic) }))
+    }
+
     /// [`save`](CheckpointStore::save) for code that may block.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub(crate) fn make_tables(database: &Database) -> Result<(), RedbStoreError> {
 }
 
 /// A new database gets the tables, so a database without them is damaged.
-pub(crate) fn check_tables(database: &Database) -> Result<(), RedbStoreError> {
+pub(crate) fn check_tables(database: &impl ReadableDatabase) -> Result<(), RedbStoreError> {
     let transaction = database.begin_read()?;
     let tables =
         [transaction.open_table(CHECKPOINTS).map(drop), transaction.open_table(LATEST).map(drop)];
@@ -108,7 +108,10 @@ fn make_way(
     Ok(intact)
 }
 
-pub(crate) fn load(database: &Database, job: &str) -> Result<Option<Loaded>, RedbStoreError> {
+pub(crate) fn load(
+    database: &impl ReadableDatabase,
+    job: &str,
+) -> Result<Option<Loaded>, RedbStoreError> {
     let mut damaged = 0;
     let transaction = database.begin_read()?;
     let table = transaction.open_table(CHECKPOINTS)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use inflight_core::CheckpointId;
-use inflight_store_redb::{RedbFile, RedbStoreError};
+use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
 const CHECKPOINTS: TableDefinition<'_, (&str, u64), &[u8]> =
@@ -40,6 +40,46 @@ fn a_job_has_one_owner_and_a_file_too() {
     assert!(matches!(RedbFile::open(&path), Err(RedbStoreError::Database(_))));
     drop((store, file));
     RedbFile::open(&path).expect("it is free").job("job", 3).expect("it is free");
+}
+
+// K9: a reader claims no job, neither inside the process that has the file open nor from another one.
+#[test]
+fn the_latest_checkpoint_is_read_without_claiming_its_job() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("checkpoints");
+    let missing = RedbStore::read_latest_blocking(&path, "job");
+    assert!(matches!(missing, Err(RedbStoreError::Database(_))), "{missing:?}");
+    assert!(!path.exists());
+
+    let file = RedbFile::open(&path).expect("it is made");
+    let mut store = file.job("job", 3).expect("it is free");
+    assert_eq!(file.read_latest_blocking("job").expect("it is empty"), None);
+    for id in 1..=3 {
+        store.save_blocking(CheckpointId(id), &[id as u8; 10]).expect("it is saved");
+        let found = file.read_latest_blocking("job").expect("it is there").expect("there is one");
+        assert_eq!(
+            (found.id, found.bytes, found.damaged),
+            (CheckpointId(id), vec![id as u8; 10], 0)
+        );
+    }
+    assert_eq!(file.read_latest_blocking("another").expect("it is empty"), None);
+    // redb lets no reader in beside a writer of another process (or another `RedbFile`, which is locked out in the same way).
+    let refused = RedbStore::read_latest_blocking(&path, "job");
+    let Err(RedbStoreError::Database(redb::Error::DatabaseAlreadyOpen)) = refused else {
+        panic!("{refused:?}")
+    };
+    store.save_blocking(CheckpointId(4), b"4").expect("the owner goes on");
+    drop((store, file));
+
+    let before = fs::read(&path).expect("a file");
+    let found = futures_lite::future::block_on(RedbStore::read_latest(&path, "job"));
+    let found = found.expect("it is there").expect("there is one");
+    assert_eq!((found.id, found.bytes), (CheckpointId(4), b"4".to_vec()));
+    assert_eq!(RedbStore::read_latest_blocking(&path, "another").expect("it is empty"), None);
+    assert_eq!(fs::read(&path).expect("a file"), before);
+    remove(&path, 4);
+    let found = RedbStore::read_latest_blocking(&path, "job").expect("an older one").expect("one");
+    assert_eq!((found.id, found.damaged), (CheckpointId(3), 1));
 }
 
 #[test]
