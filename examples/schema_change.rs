@@ -19,14 +19,16 @@ use std::future::pending;
 use std::time::Duration;
 
 use inflight::RestoreError;
-use inflight::pipeline::{Ended, MemorySink, MemorySource, Pipeline, PipelineError};
+use inflight::pipeline::{
+    Ended, MemorySink, MemorySinkError, MemorySource, MemorySourceError, Pipeline, PipelineError,
+};
 use inflight::prelude::*;
 
 /// The readings of the sensors, which continue for longer than a version of the program.
 const LINES: [&str; 6] = ["1 20.5", "2 19.0", "1 20.7", "3 -4.0", "2 19.1", "3 -4.2"];
 
 type Sink = MemorySink<String>;
-type Ends = Result<Ended, PipelineError<Infallible, Infallible, Infallible>>;
+type Ends = Result<Ended, PipelineError<MemorySourceError, MemorySinkError, Infallible>>;
 
 fn source() -> MemorySource<&'static str> {
     MemorySource::new(LINES)
