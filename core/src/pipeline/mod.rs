@@ -70,6 +70,7 @@ mod checkpointed_source;
 mod committer;
 mod error;
 mod memory;
+mod memory_transaction;
 mod sections;
 mod signals;
 mod sink;
@@ -88,13 +89,16 @@ pub use self::checkpointed_source::CheckpointedSource;
 use self::committer::Committer;
 pub use self::error::{PipelineError, Report};
 pub use self::memory::{MemorySink, MemorySource};
+pub use self::memory_transaction::{Fenced, MemoryTransaction};
 use self::sections::SOURCE;
 pub use self::sections::{Ended, ended, position, prepared};
 use self::signals::Signals;
 pub use self::signals::StopHandle;
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
-pub use self::transaction::{Output, Transaction};
+pub use self::transaction::{
+    Output, SinkHalf, SinkHalfError, StoreHalf, StoreHalfError, Transaction, one_transaction,
+};
 use crate::checkpoint::CheckpointStore;
 use crate::checkpoint::{Checkpoint, CheckpointId};
 use crate::element::{BarrierMode, StreamElement};
