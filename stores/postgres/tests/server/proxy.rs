@@ -20,6 +20,8 @@ pub(crate) enum Cut {
     Answer,
     /// The client's connection is cut at once; the COMMIT reaches the server later.
     Late,
+    /// No COMMIT, but the next bytes of a client: its connection was forgotten while it was idle.
+    Idle,
 }
 
 /// The plan for the COMMITs to come; after them each passes.
@@ -56,11 +58,11 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, cuts: &Cuts) -> std:
                 let bytes = &asked[..read?];
                 // A message of its own, in a packet of its own: the client waits for the answer to the one before.
                 let is_commit = bytes.windows(7).any(|word| word == b"COMMIT\0");
-                let cut = if is_commit { cuts.lock().unwrap().pop_front() } else { None };
-                match cut.unwrap_or(Cut::Pass) {
+                let cut = next(cuts, is_commit);
+                match cut {
                     Cut::Pass if bytes.is_empty() => return Ok(()),
                     Cut::Pass => server.write_all(bytes).await?,
-                    Cut::Before => return Ok(()),
+                    Cut::Before | Cut::Idle => return Ok(()),
                     Cut::With => return server.write_all(bytes).await,
                     Cut::Answer => {
                         server.write_all(bytes).await?;
@@ -80,4 +82,10 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, cuts: &Cuts) -> std:
             },
         }
     }
+}
+
+fn next(cuts: &Cuts, is_commit: bool) -> Cut {
+    let mut cuts = cuts.lock().unwrap();
+    let is_due = is_commit || cuts.front() == Some(&Cut::Idle);
+    if is_due { cuts.pop_front().unwrap_or(Cut::Pass) } else { Cut::Pass }
 }
