@@ -163,10 +163,13 @@ impl Owner {
     /// Waits until it has frozen itself.
     pub(crate) fn wait_frozen(&self) {
         let stat = format!("/proc/{}/stat", self.0.id());
-        let state =
-            || fs::read_to_string(&stat).expect("it lives").split(' ').nth(2).map(str::to_owned);
-        while state().as_deref() != Some("T") {
-            std::thread::yield_now();
+        loop {
+            let stat = fs::read_to_string(&stat).expect("it lives");
+            match stat.split(' ').nth(2) {
+                Some("T") => return,
+                Some("Z") => panic!("it has ended"),
+                _ => std::thread::yield_now(),
+            }
         }
     }
 }
