@@ -26,8 +26,8 @@ pub(crate) type Error = PipelineError<Infallible, SinkHalfError, StoreHalfError<
 /// The limit in the tests: short, so that a frozen owner does not hold them up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1);
 
-/// The transaction of a job whose numbers go to the table `out_<job>`. It may freeze this process in its fifth commit, when the
-/// outputs are written.
+/// The transaction of a job whose numbers go to the table `out_<job>`. It may freeze this process in its third commit with
+/// outputs, when they are written.
 pub(crate) fn transaction(
     config: Config,
     job: &str,
@@ -38,7 +38,7 @@ pub(crate) fn transaction(
         async move |transaction: &tokio_postgres::Transaction<'_>, outputs: &[Output<Done>]| {
             write(transaction, &insert, outputs).await?;
             commits += 1;
-            if commits == 5 && freeze == Freeze::InCommit {
+            if commits == 3 && freeze == Freeze::InCommit {
                 signal_to(process::id(), "-STOP");
             }
             Ok(())
@@ -96,7 +96,8 @@ pub(crate) async fn own(
     transaction: impl Transaction<Done, Error = PostgresError>,
 ) -> Result<Ended, Error> {
     let (sink, store) = one_transaction(transaction);
-    run(numbers, sink, store).await
+    // So that a job has many commits, also where each takes long.
+    run(numbers, sink.limit(50), store).await
 }
 
 pub(crate) fn is_fenced(error: &Error) -> bool {
@@ -107,11 +108,11 @@ pub(crate) fn is_fenced(error: &Error) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freeze {
     Never,
-    /// Before its fifth commit begins.
+    /// Before its third commit begins.
     BeforeCommit,
-    /// In its fifth commit, when the outputs are written.
+    /// In its third commit with outputs, when they are written.
     InCommit,
-    /// After its fifth commit has ended.
+    /// After its third commit has ended.
     AfterCommit,
 }
 

@@ -104,7 +104,7 @@ async fn owners_that_were_frozen_at_any_moment_change_nothing() {
     for round in 0..4 {
         let table = server.table(&format!("frozen{round}")).await;
         let first = Owner::start(server.port, &table.job, NUMBERS);
-        let some = rand::rng().random_range(1..NUMBERS / 2);
+        let some = rand::rng().random_range(1..NUMBERS / 4);
         table.wait_for(some as usize).await;
         first.signal("-STOP");
         is_fenced_after(first, server, &table).await;
@@ -126,10 +126,10 @@ async fn without_the_fence_a_frozen_owner_does_damage() {
     assert!(table.numbers().await.len() as u64 > NUMBERS, "no damage");
 }
 
-/// A job of which the proxy cuts every second COMMIT, the second to the twentieth. Returns the outputs.
+/// A job of which the proxy cuts some COMMITs, after those with which a life begins. Returns the outputs.
 async fn with_cuts(server: &Server, cut: Cut, job: &str, is_forgetful: bool) -> Table {
     let table = server.table(job).await;
-    let cuts = proxy::plan([Cut::Pass, cut].repeat(10));
+    let cuts = proxy::plan([Cut::Pass, Cut::Pass, Cut::Pass, cut, cut, cut].repeat(4));
     let config = postgres::config(proxy::start(server.port, &cuts).await);
     // The answer to a claim may be lost too, or to a last checkpoint.
     loop {

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config};
 use crate::owner::{Done, Freeze, signal_to, write};
 use crate::postgres;
 
-/// Freezes its process before or after its fifth commit.
+/// Freezes its process before or after its third commit.
 pub(crate) struct Freezing<X> {
     pub(crate) transaction: X,
     pub(crate) freeze: Freeze,
@@ -19,7 +19,7 @@ pub(crate) struct Freezing<X> {
 
 impl<X> Freezing<X> {
     fn freeze_at(&self, at: Freeze) {
-        if self.commits == 5 && self.freeze == at {
+        if self.commits == 3 && self.freeze == at {
             signal_to(process::id(), "-STOP");
         }
     }
