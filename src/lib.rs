@@ -36,6 +36,8 @@ pub use inflight_store_file::{FileStore, FileStoreError};
 pub use inflight_store_flash::{FlashStore, FlashStoreError};
 #[cfg(feature = "object-store")]
 pub use inflight_store_object::{ObjectCheckpointStore, ObjectStoreError};
+#[cfg(feature = "postgres-store")]
+pub use inflight_store_postgres::{PostgresError, PostgresJob, PostgresTransaction};
 #[cfg(feature = "redb-store")]
 pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]

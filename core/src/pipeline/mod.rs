@@ -79,6 +79,7 @@ mod committer;
 mod done;
 mod error;
 mod memory;
+mod memory_transaction;
 mod outputs;
 mod positions;
 mod sections;
@@ -99,6 +100,7 @@ use futures_core::Stream;
 pub use self::checkpointed_source::CheckpointedSource;
 pub use self::error::{PipelineError, Report};
 pub use self::memory::{MemorySink, MemorySinkError, MemorySource, MemorySourceError};
+pub use self::memory_transaction::{Fenced, MemoryTransaction};
 use self::outputs::Plain;
 use self::positions::TrackedOutputs;
 pub use self::positions::TrackedSource;
@@ -107,7 +109,9 @@ use self::signals::Owner;
 pub use self::signals::{NoCheckpoint, StopHandle};
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
-pub use self::transaction::{Output, Transaction};
+pub use self::transaction::{
+    Output, SinkHalf, SinkHalfError, StoreHalf, StoreHalfError, Transaction, one_transaction,
+};
 use self::trigger::Trigger;
 use crate::checkpoint::CheckpointStore;
 use crate::element::{BarrierMode, StreamElement};
