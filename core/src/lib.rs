@@ -164,7 +164,7 @@ pub use sizing::CapacityEstimate;
 pub use stage::Restore;
 pub use stage::{AsyncWaitExt, Job, Next, SpawningRequests, StageBuilder, StartError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub use stage::{BarrierSignal, Recovery};
+pub use stage::{BarrierSignal, PositionsOnly, Recovery};
 #[cfg(feature = "alloc")]
 pub use stage::{Driver, SpawnedStage, StageHandle};
 pub use stage::{Run, Stage, StageError};
@@ -173,4 +173,4 @@ pub use storage::Heap;
 pub use storage::{Fixed, Storage};
 pub use time::{Instant, Timestamp};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub use tracked::{IntoTracked, Tracked};
+pub use tracked::{IntoTracked, Tracked, WithPositionIds};

@@ -3,9 +3,11 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::task::{Context, Poll};
 
 use concurrent_queue::ConcurrentQueue;
 
+use crate::function::{AsyncFunction, AttemptInfo, TimeoutAction};
 use crate::outcome::Outcome;
 
 /// A record on its way through a pipeline that keeps positions only
@@ -173,5 +175,31 @@ impl<In, Out, E> IntoTracked for Outcome<Tracked<In>, Out, E> {
     fn into_tracked(self) -> Tracked<Outcome<In, Out, E>> {
         let Self { input, result, attempts, elapsed } = self;
         input.map(|input| Outcome { input, result, attempts, elapsed })
+    }
+}
+
+/// A function that is told request ids which come from the records' positions.
+#[derive(Debug)]
+pub struct WithPositionIds<F>(pub(crate) F);
+
+impl<V, F: AsyncFunction<Tracked<V>>> AsyncFunction<Tracked<V>> for WithPositionIds<F> {
+    type Output = F::Output;
+    type Error = F::Error;
+    type Future = F::Future;
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
+        self.0.poll_open(cx)
+    }
+
+    fn invoke(&mut self, input: &Tracked<V>, attempt: AttemptInfo) -> F::Future {
+        self.0.invoke(input, AttemptInfo { request_id: input.request_id(), ..attempt })
+    }
+
+    fn on_timeout(&mut self, input: &Tracked<V>) -> TimeoutAction<F::Output> {
+        self.0.on_timeout(input)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_close(cx)
     }
 }

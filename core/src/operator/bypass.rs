@@ -21,16 +21,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.records.vacant().map(|slot| slot as usize)
     }
 
-    /// The first attempt of the next record, which is this one.
+    /// The first attempt of the next record.
     #[inline(always)]
-    pub(crate) fn first_attempt(&self, input: &C::Input) -> AttemptInfo {
-        let _ = input;
+    pub(crate) fn first_attempt(&self) -> AttemptInfo {
         AttemptInfo {
             number: 1,
             retry: 0,
-            #[cfg(feature = "alloc")]
-            request_id: self.request_id_of.map_or(self.ids.next, |id_of| id_of(input)),
-            #[cfg(not(feature = "alloc"))]
             request_id: self.ids.next,
             time_left: self.limits.timeout.map(Duration::from),
         }
@@ -43,7 +39,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         input: &C::Input,
         result: &ResultOf<C>,
     ) -> Option<Duration> {
-        self.retry.next_delay(self.first_attempt(input), input, result)
+        self.retry.next_delay(self.first_attempt(), input, result)
     }
 
     /// Ends the first attempt of a record that has its slot now, because the retry strategy has asked for another one after

@@ -125,15 +125,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
     }
 
-    /// Whether checkpoints hold nothing of this operator, because its source hands out again the records that were in flight (K14).
-    #[allow(clippy::unused_self)] // without a heap
-    pub(crate) fn keeps_nothing(&self) -> bool {
-        #[cfg(feature = "alloc")]
-        return self.request_id_of.is_some();
-        #[cfg(not(feature = "alloc"))]
-        false
-    }
-
     /// The slot for a new record, if one is taken in now.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn slot_for_record(&mut self) -> Option<u32> {
@@ -158,21 +149,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         value: C::Input,
         timestamp: Option<Timestamp>,
     ) -> bool {
-        let request_id = self.new_request_id(&value);
-        self.place(slot, (value, timestamp), request_id, key)
-    }
-
-    /// The request id of a new record: its own, or the next number.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn new_request_id(&mut self, input: &C::Input) -> u64 {
-        #[cfg(feature = "alloc")]
-        if let Some(id_of) = self.request_id_of {
-            return id_of(input);
-        }
-        let _ = input;
-        let id = self.ids.next;
+        let request_id = self.ids.next;
         self.ids.advance();
-        id
+        self.place(slot, (value, timestamp), request_id, key)
     }
 
     /// Gives a record a [vacant](super::slab::Slab::vacant) slot, and its position in the order. Returns whether an attempt may
@@ -252,7 +231,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             StreamElement::Barrier(mut barrier) => {
                 is_end = barrier.mode == BarrierMode::End;
                 // Not into a barrier that is handed back: its checkpoint must be as it was.
-                if is_taken_in && !is_end && !self.keeps_nothing() {
+                if is_taken_in && !is_end && !self.keeps_nothing {
                     self.put_empty_section(&mut barrier);
                 }
                 let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
@@ -304,7 +283,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         };
         let saved = match element {
             StreamElement::Record { value, timestamp } => {
-                let (request_id, key) = (self.new_request_id(&value), self.key.key_of(&value));
+                let (request_id, key) = (self.ids.next, self.key.key_of(&value));
+                self.ids.advance();
                 Saved::Record(value, SavedCall::new(timestamp, request_id, key), None)
             }
             control => {
@@ -331,7 +311,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return Err(PushError::Full(StreamElement::Barrier(barrier)));
         }
         // The barrier leaves all the same: its checkpoint tells that it has failed, and why.
-        if !self.keeps_nothing()
+        if !self.keeps_nothing
             && let Err(reason) = self.put_section(&mut barrier.checkpoint)
         {
             barrier.checkpoint.fail(reason);

@@ -105,9 +105,8 @@ pub struct Operator<C: Call, S: Storage> {
     /// Elements that wait for a slot: restored ones, and those that came before a barrier beyond the capacity.
     backlog: S::Backlog<Saved<C::Input, C::Output, C::Error>>,
     ids: RequestIds,
-    /// The request id of a record that brings its own.
-    #[cfg(feature = "alloc")]
-    request_id_of: Option<fn(&C::Input) -> u64>,
+    /// Checkpoints hold nothing of this operator, because its source hands out again the records that were in flight (K14).
+    keeps_nothing: bool,
     event_time: EventTime,
     now: Instant,
     counters: Counters,
@@ -144,20 +143,23 @@ impl<C: Call, S: Storage> Operator<C, S> {
             checkpointing,
             backlog: S::Backlog::EMPTY,
             ids: RequestIds { next: 0, step: 1 },
-            #[cfg(feature = "alloc")]
-            request_id_of: None,
+            keeps_nothing: false,
             event_time: EventTime { watermark: None, idle: false },
             now: Instant::ZERO,
             counters: Counters::NONE,
         }
     }
 
-    /// Lets each record bring its own request id, which `id_of` reads from it: the same one in every life, and no other record's. A
-    /// snapshot then holds nothing, because the source hands the records in flight out again (K14).
-    #[cfg(feature = "alloc")]
-    pub(crate) fn with_request_ids(mut self, id_of: fn(&C::Input) -> u64) -> Self {
-        self.request_id_of = Some(id_of);
+    /// Lets barriers pass without a snapshot, because the source hands out again the records that were in flight (K14).
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub(crate) fn keeping_nothing(mut self) -> Self {
+        self.keeps_nothing = true;
         self
+    }
+
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.keeps_nothing
     }
 
     /// The next attempt to start, if there is one. It counts as running from here on.

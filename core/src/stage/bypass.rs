@@ -63,7 +63,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                 return None;
             }
         };
-        let attempt = this.operator.first_attempt(&value);
+        let attempt = this.operator.first_attempt();
         let request = this.run_request.launch(|| this.function.invoke(&value, attempt));
         let first = match this.requests.as_mut().start_alone(slot, request) {
             Poll::Ready(result) => match this.operator.second_attempt_in(&value, &result) {

@@ -14,6 +14,8 @@ use crate::outcome::Failure;
 use crate::policy::KeySelector;
 use crate::retry::RetryStrategy;
 use crate::runtime::{RequestOnTask, RunRequest, SpawnEach, Spawner};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::tracked::{Tracked, WithPositionIds};
 
 /// The types of a stage, under one name. Sealed: [`async_wait`](crate::AsyncWaitExt::async_wait) makes it, as a tuple of the
 /// source, the record, the kind of stream, the function, the retry strategy, the key, and how requests run.
@@ -104,3 +106,35 @@ impl<J: Job, S: Spawner<FutureOf<J>>> Job for SpawningRequests<J, S> {
 }
 
 impl<J, S> Sealed for SpawningRequests<J, S> {}
+
+/// The job `J` with request ids that come from the records' positions. A type without values.
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub struct PositionsOnly<J>(PhantomData<fn() -> J>);
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl<J> fmt::Debug for PositionsOnly<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PositionsOnly")
+    }
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl<J: Call> Call for PositionsOnly<J> {
+    type Input = J::Input;
+    type Output = J::Output;
+    type Error = J::Error;
+    type Retry = J::Retry;
+    type Key = J::Key;
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl<V, J: Job<Input = Tracked<V>>> Job for PositionsOnly<J> {
+    type Kind = J::Kind;
+    type Source = J::Source;
+    type Function = WithPositionIds<J::Function>;
+    type RunRequest = J::RunRequest;
+    type Request = J::Request;
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+impl<J> Sealed for PositionsOnly<J> {}

@@ -48,6 +48,8 @@ use self::barriers::Seat;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]
 pub use self::handle::StageHandle;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use self::job::PositionsOnly;
 pub use self::job::{Job, SpawningRequests};
 use self::pace::Pace;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]

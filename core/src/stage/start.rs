@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use super::barriers::BarrierSignal;
 use super::barriers::Seat;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use super::job::PositionsOnly;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::restore::Recovery;
 #[cfg(feature = "checkpoint")]
 use super::restore::Restore;
@@ -42,7 +44,7 @@ use crate::storage::Heap;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::storage::Storage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-use crate::tracked::Tracked;
+use crate::tracked::{Tracked, WithPositionIds};
 
 /// Adds [`async_wait`](Self::async_wait) to every stream.
 pub trait AsyncWaitExt: Stream + Sized {
@@ -105,7 +107,7 @@ pub struct StageBuilder<'c, J: Job> {
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     barriers: Option<&'c BarrierSignal>,
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-    request_id_of: Option<fn(&J::Input) -> u64>,
+    keeps_nothing: bool,
     fail_fast: Option<fn(&Failure<J::Error>) -> bool>,
     /// Of the checkpoint that it restores.
     lifetime: PhantomData<&'c ()>,
@@ -128,7 +130,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             barriers: None,
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-            request_id_of: None,
+            keeps_nothing: false,
             fail_fast: None,
             lifetime: PhantomData,
         }
@@ -207,16 +209,25 @@ impl<'c, J: Job> StageBuilder<'c, J> {
     }
 
     /// Takes part in a pipeline that keeps positions only ([`run_positions_only`](crate::pipeline::Pipeline::run_positions_only),
-    /// K14): checkpoints hold nothing of the stage, and request ids come from the records' positions, so they are the same in every
-    /// life.
+    /// K14): checkpoints hold nothing of the stage, and the function is told request ids that come from the records' positions, so
+    /// they are the same in every life.
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-    pub fn positions_only<V>(mut self, recovery: &'c Recovery) -> Self
+    pub fn positions_only<V>(self, recovery: &'c Recovery) -> StageBuilder<'c, PositionsOnly<J>>
     where
         J: Job<Input = Tracked<V>>,
     {
-        self.request_id_of = Some(|record| record.request_id());
-        self.restore = recovery.into();
-        self
+        StageBuilder {
+            source: self.source,
+            policy: self.policy,
+            function: WithPositionIds(self.function),
+            run_request: self.run_request,
+            checkpointing: self.checkpointing,
+            restore: recovery.into(),
+            barriers: self.barriers,
+            keeps_nothing: true,
+            fail_fast: self.fail_fast,
+            lifetime: PhantomData,
+        }
     }
 
     /// Lets a failure for which `ends_the_job` holds end the stage at once: its outcome does not wait for calls that are
@@ -302,7 +313,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             barriers: self.barriers,
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-            request_id_of: self.request_id_of,
+            keeps_nothing: self.keeps_nothing,
             fail_fast: self.fail_fast,
             lifetime: PhantomData,
         }
@@ -391,8 +402,8 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             operator = operator.fail_fast(ends_the_job);
         }
         #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-        if let Some(id_of) = self.request_id_of {
-            operator = operator.with_request_ids(id_of);
+        if self.keeps_nothing {
+            operator = operator.keeping_nothing();
         }
         #[cfg(feature = "checkpoint")]
         self.restore.apply(&mut operator, timer.now())?;
