@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::checkpoint::CheckpointId;
 use crate::storage::{AutoTraits, EmptyQueue, Queue, Storage};
 use crate::time::Timestamp;
@@ -128,7 +128,7 @@ impl Barrier {
     }
 
     /// The barrier behind the last record ([`BarrierMode::End`]). Its checkpoint is not used.
-    #[cfg(feature = "alloc")]
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub fn end() -> Self {
         let checkpoint = Checkpoint::new(CheckpointId(0));
         Self { mode: BarrierMode::End, limit: None, checkpoint }
@@ -150,9 +150,10 @@ pub enum BarrierMode {
     Snapshot,
     /// The barrier keeps its position and leaves after everything before it; so its snapshot is empty.
     Drain,
-    /// The end of the records: it keeps its position like a drain, and no record follows it, so the stage finishes its calls as at
+    /// The end of the records, for stages on the heap: it keeps its position like a drain, and no record follows it, so the stage finishes its calls as at
     /// the end of its input ([`FinishPolicy`](crate::FinishPolicy)). The input goes on all the same, so that barriers in
     /// [`Snapshot`](Self::Snapshot) mode can come while the calls finish (K11). No stage puts anything into its checkpoint.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     End,
 }
 

@@ -185,61 +185,43 @@ impl<C: Call, S: Storage> Operator<C, S> {
         &mut self,
         element: StreamElement<C::Input>,
     ) -> Result<(), PushError<StreamElement<C::Input>>> {
-        // Also while calls finish, and while restored records wait for a slot (K11).
-        if let StreamElement::Barrier(barrier) = element {
-            if barrier.mode == BarrierMode::Snapshot && self.ending.phase != Phase::Failed {
-                return self.push_snapshot_barrier(barrier);
-            }
-            return self.push_queued_control(StreamElement::Barrier(barrier));
-        }
-        self.push_queued_control(element)
-    }
-
-    /// Takes in a control element that keeps its position.
-    fn push_queued_control(
-        &mut self,
-        element: StreamElement<C::Input>,
-    ) -> Result<(), PushError<StreamElement<C::Input>>> {
         if self.ending.phase != Phase::Open || self.backlog.len() > 0 {
-            return Err(self.refused(element));
+            return match element {
+                // Its snapshot holds whatever is in flight, so it waits for nothing (K11).
+                StreamElement::Barrier(barrier)
+                    if barrier.mode == BarrierMode::Snapshot
+                        && self.ending.phase != Phase::Failed =>
+                {
+                    self.push_snapshot_barrier(barrier)
+                }
+                element => Err(self.refused(element)),
+            };
         }
-        let has_room = self.order.controls() < self.limits.capacity;
-        let Some((control, is_end)) = self.queued_control(element, has_room) else {
-            unreachable!("records are not queued here");
-        };
-        match self.order.push_control(control, self.limits.capacity) {
-            Ok(()) if is_end => self.finish(self.now),
-            Ok(()) => {}
-            Err(control) => match control.into_element() {
-                Some(element) => return Err(PushError::Full(element)),
-                None => unreachable!("a control element was pushed"),
-            },
-        }
-        Ok(())
-    }
-
-    /// A control element as it is queued, and whether no record follows it. `None` for a record.
-    fn queued_control(
-        &self,
-        element: StreamElement<C::Input>,
-        is_taken_in: bool,
-    ) -> Option<(QueuedControl, bool)> {
-        let mut is_end = false;
         let control = match element {
             StreamElement::Watermark(timestamp) => QueuedControl::Watermark(timestamp),
             StreamElement::Status(status) => QueuedControl::Status(status),
+            StreamElement::Barrier(barrier) if barrier.mode == BarrierMode::Snapshot => {
+                return self.push_snapshot_barrier(barrier);
+            }
             StreamElement::Barrier(mut barrier) => {
-                is_end = barrier.mode == BarrierMode::End;
-                // Not into a barrier that is handed back: its checkpoint must be as it was.
-                if is_taken_in && !is_end && !self.keeps_nothing {
+                // Not into a barrier that comes back below: its checkpoint must be as it was.
+                if self.order.controls() < self.limits.capacity {
                     self.put_empty_section(&mut barrier);
                 }
                 let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
                 QueuedControl::Barrier(barrier, deadline)
             }
-            StreamElement::Record { .. } => return None,
+            record @ StreamElement::Record { .. } => return Err(PushError::Full(record)),
         };
-        Some((control, is_end))
+        let is_end = is_end_of_records(&control);
+        let pushed = self.order.push_control(control, self.limits.capacity);
+        if is_end && pushed.is_ok() {
+            self.finish(self.now);
+        }
+        pushed.map_err(|control| match control.into_element() {
+            Some(element) => PushError::Full(element),
+            None => unreachable!("a control element was pushed"),
+        })
     }
 
     /// Takes in an element that comes before a barrier which must not wait for room (K11): beyond the capacity it waits for a slot, like a
@@ -287,11 +269,15 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 self.ids.advance();
                 Saved::Record(value, SavedCall::new(timestamp, request_id, key), None)
             }
-            control => {
-                let Some((control, is_end)) = self.queued_control(control, true) else {
-                    unreachable!("it is no record");
-                };
-                if is_end {
+            StreamElement::Watermark(timestamp) => {
+                Saved::Control(QueuedControl::Watermark(timestamp))
+            }
+            StreamElement::Status(status) => Saved::Control(QueuedControl::Status(status)),
+            StreamElement::Barrier(mut barrier) => {
+                self.put_empty_section(&mut barrier);
+                let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
+                let control = QueuedControl::Barrier(barrier, deadline);
+                if is_end_of_records(&control) {
                     self.finish(now);
                 }
                 Saved::Control(control)
@@ -319,4 +305,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.overtaking = Some(Overtaking::Barrier(barrier));
         Ok(())
     }
+}
+
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+fn is_end_of_records(control: &QueuedControl) -> bool {
+    matches!(control, QueuedControl::Barrier(barrier, _) if barrier.mode == BarrierMode::End)
+}
+
+#[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
+const fn is_end_of_records(_: &QueuedControl) -> bool {
+    false
 }

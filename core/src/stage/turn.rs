@@ -4,7 +4,9 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use super::pace::{Budget, Polled, Turn};
-use super::source::{Pulled, Source};
+use super::source::Pulled;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use super::source::Source;
 use super::{Job, Life, OperatorOf, Stage, StageError, Stop};
 use crate::function::AsyncFunction;
 use crate::operator::{Completion, Expired, ResultOf};
@@ -61,6 +63,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
         // After the stop, which also ends a stage whose function is not open yet.
         if self.life != Life::Running {
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             if self.life == Life::Opening && self.source.is_barrier_due() {
                 self.as_mut().fetch_barrier(now, &mut budget);
             }
@@ -161,13 +164,13 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             let attempt = if this.operator.has_attempt() {
                 this.operator.poll_attempt(now)
             } else if room == 0 {
-                let (source, requests) = (this.source.as_mut(), &*this.requests);
-                if !pull_beyond::<J, S>(source, this.operator, requests, now) {
-                    return true;
+                #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+                if pull_beyond::<J, S>(this.source.as_mut(), this.operator, &*this.requests, now) {
+                    budget.spend();
+                    room = this.operator.room(now);
+                    continue;
                 }
-                budget.spend();
-                room = this.operator.room(now);
-                continue;
+                return true;
             } else if !this.source.is_woken() {
                 return true;
             } else {
@@ -207,6 +210,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     }
 
     /// Takes in an announced barrier, and all that comes before it, while the function is being opened (K11).
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     #[cold]
     fn fetch_barrier(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) {
         let mut this = self.project();
@@ -317,6 +321,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
 /// Pulls an element although there is no room for records: a barrier is on its way and must not wait for room (K11), or the last
 /// record is behind and only barriers can come. Returns false if there is nothing to pull now.
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
 #[cold]
 fn pull_beyond<J: Job, S: StageStorage>(
     mut source: Pin<&mut Source<J::Source>>,
@@ -331,10 +336,7 @@ fn pull_beyond<J: Job, S: StageStorage>(
     }
     match source.as_mut().pull(requests) {
         Pulled::Element(element) => {
-            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             let pushed = operator.push_beyond(now, element);
-            #[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
-            let pushed = operator.push(now, element);
             assert!(
                 pushed.is_ok(),
                 "the source has handed out a record behind the end of its records"

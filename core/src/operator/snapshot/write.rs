@@ -96,6 +96,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// A drained operator has nothing in flight, but goes on counting requests where it was.
     pub(in crate::operator) fn put_empty_section(&self, barrier: &mut Barrier) {
+        // The end of the records carries no checkpoint.
+        #[cfg(feature = "alloc")]
+        if barrier.mode == crate::element::BarrierMode::End {
+            return;
+        }
         let Some(codec) = self.checkpointing else { return };
         let header = self.header(0);
         let put = sealed(&mut barrier.checkpoint, &codec, |section| {
