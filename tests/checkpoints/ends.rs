@@ -88,7 +88,7 @@ fn a_hand_over_waits_for_no_request() {
         let pipeline = Pipeline::new(MemorySource::new(1..=8), &mut sink, store.clone());
         let (stop, noted) = (pipeline.stop_handle(), asked.clone());
         let job = pipeline.run(TokioLocal, |numbers, recovery| {
-            stage(numbers, recovery, noted, |n| (n % 2 == 0).then_some(10))
+            stage(numbers, recovery, noted, |n| n.is_multiple_of(2).then_some(10))
         });
         let script = async {
             sleep(500 * MS).await;

@@ -56,6 +56,6 @@ impl<T: Clone> Notes<T> {
 fn run<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-    let test = tokio::time::timeout(3_600 * SECOND, test);
+    let test = async { tokio::time::timeout(3_600 * SECOND, test).await };
     tokio::task::LocalSet::new().block_on(&runtime, test).expect("it does not hang")
 }

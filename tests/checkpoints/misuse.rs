@@ -1,13 +1,20 @@
 //! What can never work is refused at the start; what changes between two lives keeps its request ids apart (K17).
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::slice::from_ref;
+
 use futures::StreamExt;
 use futures::stream::LocalBoxStream;
 use inflight::CheckpointError;
-use inflight::pipeline::{CheckpointedSource, Ended, MemorySource, Pipeline, PipelineError};
+use inflight::pipeline::{
+    CheckpointedSource, Ended, MemorySinkError, MemorySource, MemorySourceError, Pipeline,
+    PipelineError,
+};
 use inflight::prelude::*;
 use tokio::time::timeout;
 
-use crate::store::Store;
+use crate::store::{Refused, Store};
 use crate::{MS, Notes, Sink, answer, committed, run};
 
 type Outcomes = LocalBoxStream<'static, StreamElement<Outcome<u32, u32, &'static str>>>;
@@ -25,7 +32,7 @@ fn ask(
     let requests = requests.clone();
     with_attempt(move |n: &u32, attempt: AttemptInfo| {
         requests.add((*n, attempt.request_id));
-        answer(*n, (!is_stuck || *n % 2 == 0).then_some(1))
+        answer(*n, (!is_stuck || n.is_multiple_of(2)).then_some(1))
     })
 }
 
@@ -57,8 +64,7 @@ fn chain(
 #[test] // K17: and nothing is taken from the source.
 fn what_can_never_work_is_refused_at_the_start() {
     type Case = fn(Numbers, &Recovery, &Notes<(u32, u64)>) -> Result<Outcomes, StartError>;
-    type Refusal =
-        PipelineError<std::convert::Infallible, std::convert::Infallible, crate::store::Refused>;
+    type Refusal = PipelineError<MemorySourceError, MemorySinkError, Refused>;
     let cases: [(&str, Case, fn(Refusal) -> bool); 5] = [
         (
             "two stages of one name",
@@ -71,7 +77,7 @@ fn what_can_never_work_is_refused_at_the_start() {
         (
             "the pipeline's own name",
             |numbers, recovery, requests| {
-                chain(numbers, recovery, &["pipeline.sink"], &[requests.clone()], false)
+                chain(numbers, recovery, &["pipeline.sink"], from_ref(requests), false)
             },
             |error| matches!(error, PipelineError::Start(StartError::NameTaken { .. })),
         ),
@@ -94,7 +100,7 @@ fn what_can_never_work_is_refused_at_the_start() {
         (
             "two stages of one name, of which one is not restored",
             |numbers, recovery, requests| {
-                let first = chain(numbers, recovery, &["a"], &[requests.clone()], false)?;
+                let first = chain(numbers, recovery, &["a"], from_ref(requests), false)?;
                 let stage = first
                     .map_records(|done| done.input)
                     .async_wait_with(AsyncWait::ordered(2), ask(requests, false));
@@ -153,13 +159,47 @@ fn a_new_stage_starts_empty_and_has_ids_of_its_own() {
         let mut done = committed(&sink);
         done.sort_unstable();
         assert_eq!(done, [1, 2, 3, 4, 5, 6]);
-        let mut owners = std::collections::BTreeMap::new();
-        for (stage, requests) in requests.iter().enumerate() {
-            for (n, id) in requests.all() {
-                assert_eq!(*owners.entry(id).or_insert((stage, n)), (stage, n), "{id:x}");
-            }
-        }
+        let of_stage =
+            |stage: usize| requests[stage].all().into_iter().map(move |(n, id)| ((stage, n), id));
+        assert_one_owner_each(of_stage(0).chain(of_stage(1)));
     });
+}
+
+#[test] // K17: in another life, records come to a later stage in another order.
+fn a_later_stage_gives_no_id_to_two_records() {
+    run(async {
+        let (store, requests) = (Store::default(), Notes::new());
+        // Each life is killed after its first checkpoint, with nothing in flight in it.
+        for is_reversed in [false, true, false] {
+            let job = Pipeline::new(source(), Sink::new(), store.clone());
+            let job = job.run(TokioLocal, |numbers, recovery| {
+                let first = numbers
+                    .async_wait(AsyncWait::unordered(6), move |n: &u32| {
+                        answer(*n, Some(if is_reversed { 10 - *n } else { *n }))
+                    })
+                    .checkpointed("a", 1)
+                    .restore(recovery)
+                    .spawn(TokioLocal)?;
+                first
+                    .map_records(|done| done.input)
+                    .async_wait_with(AsyncWait::unordered(6), ask(&requests, true))
+                    .checkpointed("b", 1)
+                    .restore(recovery)
+                    .spawn(TokioLocal)
+            });
+            assert!(timeout(1_000 * MS, job).await.is_err());
+        }
+        assert_eq!(requests.all().len(), 18);
+        assert_one_owner_each(requests.all());
+    });
+}
+
+/// Checks that no request id has two owners.
+fn assert_one_owner_each<O: PartialEq + Copy + Debug>(ids: impl IntoIterator<Item = (O, u64)>) {
+    let mut owners = BTreeMap::new();
+    for (owner, id) in ids {
+        assert_eq!(*owners.entry(id).or_insert(owner), owner, "{id:x}");
+    }
 }
 
 #[test] // K17
@@ -170,7 +210,7 @@ fn partitions_have_ids_of_their_own() {
             let requests = Notes::new();
             let job = Pipeline::new(source(), Sink::new(), Store::default()).partition(partition);
             let ended = job.run(TokioLocal, |numbers, recovery| {
-                chain(numbers, recovery, &["a"], &[requests.clone()], false)
+                chain(numbers, recovery, &["a"], from_ref(&requests), false)
             });
             assert_eq!(ended.await.unwrap(), Ended::Finished);
             ids.extend(requests.all().into_iter().map(|(_, id)| (partition, id)));

@@ -53,7 +53,7 @@ fn a_crash_asks_again_exactly_for_what_was_not_done() {
         let first = Pipeline::new(readings(), &mut sink, store.clone())
             .interval(100 * MS)
             .run_positions_only(TokioLocal, |readings, recovery| {
-                stage(readings, recovery, AsyncWait::unordered(4), |n| n % 5 == 0, noted)
+                stage(readings, recovery, AsyncWait::unordered(4), |n| n.is_multiple_of(5), noted)
             });
         assert!(timeout(1_000 * MS, first).await.is_err());
         let before = requests.all();

@@ -1,5 +1,7 @@
 //! A checkpoint waits for no request, no record waits for a checkpoint, and everything that changes makes one due.
 
+use std::time::Duration;
+
 use inflight::pipeline::{CheckpointedSource, Ended, MemorySource, Pipeline};
 use inflight::prelude::*;
 use tokio::time::{Instant, timeout};
@@ -64,7 +66,7 @@ fn one_a_time(
 
 #[test] // K12: 10 s of work take 10 s, and the last save.
 fn a_slow_store_makes_checkpoints_rarer_and_nothing_else() {
-    for pause in [0 * MS, 500 * MS] {
+    for pause in [Duration::ZERO, 500 * MS] {
         run(async {
             let (start, store) = (Instant::now(), Store::slow(2 * SECOND));
             let (mut sink, source) = (Sink::new(), MemorySource::new(1..=2_000));
