@@ -189,7 +189,7 @@ impl Drop for Owner {
     }
 }
 
-/// Ends a pipeline, or makes it take a checkpoint, from any thread. Returned by
+/// Ends a pipeline, or makes it take a checkpoint, from any thread (K16). Returned by
 /// [`Pipeline::stop_handle`](super::Pipeline::stop_handle).
 ///
 /// ```
