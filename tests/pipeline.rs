@@ -175,7 +175,7 @@ fn word(report: Report<'_>) -> String {
     }
 }
 
-#[test] // K10: an idle source does not delay a commit, and nothing is saved when there is nothing new.
+#[test] // K10, K13: an idle source does not delay a commit, and nothing is saved when there is nothing new.
 fn a_quiet_source_is_committed_after_the_interval() {
     run(async {
         let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
@@ -229,7 +229,7 @@ fn a_store_that_fails_loses_nothing() {
     });
 }
 
-#[test]
+#[test] // K10
 fn a_last_checkpoint_that_fails_is_an_error() {
     run(async {
         let (source, mut sink) = (MemorySource::new([1]), Sink::new());
@@ -293,7 +293,7 @@ async fn interrupted() -> (Watched, Sink) {
     (store, sink)
 }
 
-#[test] // K10: records of a stage that is not restored are not lost silently.
+#[test] // K10, K17: records of a stage that is not restored are not lost silently.
 fn a_stage_that_is_not_restored_is_an_error() {
     run(async {
         let (store, mut sink) = interrupted().await;
@@ -324,7 +324,7 @@ fn a_stage_that_is_not_restored_is_an_error() {
     });
 }
 
-#[test] // L3: the next run goes on with the next record.
+#[test] // L3, K16: the next run goes on with the next record.
 fn a_pipeline_that_is_stopped_leaves_nothing_in_flight() {
     run(async {
         let (mut sink, mut store) = (Sink::new(), MemoryStore::new());
