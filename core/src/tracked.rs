@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
 
 use concurrent_queue::ConcurrentQueue;
@@ -18,18 +19,18 @@ use crate::outcome::Outcome;
 /// * a record is done when it was written to the sink;
 /// * a record that is dropped on the way (an adapter filters it out, a timeout handler drops it) is done as well;
 /// * copies share the mark, so a record that was multiplied is done when every copy is written or dropped. Its outputs reach the
-///   sink together;
+///   sink together. A copy that a stage's function makes for its request does not count, because the stage keeps the record;
 /// * a record that is dropped because a task panicked or was cancelled is not done: the pipeline ends then, without another
 ///   checkpoint.
 ///
-/// An adapter that makes another value of the record keeps the mark with [`map`](Self::map).
+/// An adapter that makes another value of the record keeps the mark with [`Tracked::map`].
 ///
 /// ```
 /// use inflight_core::Tracked;
 ///
 /// let reading = Tracked::detached("21.5"); // a pipeline's source makes those with a mark
 /// assert_eq!(reading.len(), 4);
-/// let reading = reading.map(|text| text.parse::<f64>().unwrap_or(0.0));
+/// let reading = Tracked::map(reading, |text| text.parse::<f64>().unwrap_or(0.0));
 /// assert_eq!(*reading, 21.5);
 /// ```
 pub struct Tracked<V> {
@@ -43,6 +44,10 @@ struct Mark {
     number: u64,
     /// `None` for a record without a pipeline, or one that has arrived.
     marks: Option<Arc<Marks>>,
+    /// It belongs to a copy that a function has made for its request: nothing depends on its drop, because the stage has the record.
+    is_in_request: bool,
+    /// The function of a stage is looking at the record.
+    is_lent: AtomicBool,
 }
 
 /// The news of all marks of a pipeline, in the order in which they happened.
@@ -61,8 +66,15 @@ pub(crate) enum MarkEvent {
 }
 
 impl Mark {
+    const fn new(number: u64, request_id: u64, marks: Option<Arc<Marks>>) -> Self {
+        let (is_in_request, is_lent) = (false, AtomicBool::new(false));
+        Self { request_id, number, marks, is_in_request, is_lent }
+    }
+
     fn tell(&self, event: fn(u64) -> MarkEvent) {
-        if let Some(marks) = &self.marks {
+        if let Some(marks) = &self.marks
+            && !self.is_in_request
+        {
             // An unbounded queue that is never closed takes everything.
             let _ = marks.push(event(self.number));
         }
@@ -71,9 +83,13 @@ impl Mark {
 
 impl Clone for Mark {
     fn clone(&self) -> Self {
-        // Before the copy exists, so that nobody can see its drop first.
-        self.tell(MarkEvent::Copied);
-        Self { request_id: self.request_id, number: self.number, marks: self.marks.clone() }
+        let is_in_request = self.is_in_request || self.is_lent.load(Ordering::Relaxed);
+        if !is_in_request {
+            // Before the copy exists, so that nobody can see its drop first.
+            self.tell(MarkEvent::Copied);
+        }
+        let marks = self.marks.clone();
+        Self { marks, is_in_request, is_lent: AtomicBool::new(false), ..*self }
     }
 }
 
@@ -86,33 +102,41 @@ impl Drop for Mark {
 impl<V> Tracked<V> {
     /// A record without a pipeline, for tests. Its request id is 0.
     pub const fn detached(value: V) -> Self {
-        Self { value, mark: Mark { request_id: 0, number: 0, marks: None } }
+        Self { value, mark: Mark::new(0, 0, None) }
     }
 
     pub(crate) fn new(value: V, number: u64, request_id: u64, marks: Arc<Marks>) -> Self {
-        Self { value, mark: Mark { request_id, number, marks: Some(marks) } }
+        Self { value, mark: Mark::new(number, request_id, Some(marks)) }
     }
 
-    /// Makes another value of the record, which keeps its mark.
-    pub fn map<U>(self, change: impl FnOnce(V) -> U) -> Tracked<U> {
+    /// Makes another value of the record, which keeps its mark. It is no method, because the record may have one of this name.
+    pub fn map<U>(this: Self, change: impl FnOnce(V) -> U) -> Tracked<U> {
         // If `change` panics, the mark is dropped on a task that has panicked.
-        Tracked { value: change(self.value), mark: self.mark }
+        Tracked { value: change(this.value), mark: this.mark }
     }
 
     /// Takes the record out, and leaves its mark.
-    pub fn split(self) -> (V, Tracked<()>) {
-        (self.value, Tracked { value: (), mark: self.mark })
+    pub fn split(this: Self) -> (V, Tracked<()>) {
+        (this.value, Tracked { value: (), mark: this.mark })
     }
 
     /// The record's request id, which comes from its position in the source: the same in every life, and in every stage.
-    pub fn request_id(&self) -> u64 {
-        self.mark.request_id
+    pub fn request_id(this: &Self) -> u64 {
+        this.mark.request_id
     }
 
-    /// The record has arrived at the sink: its number and the value, without news of its mark.
-    pub(crate) fn arrive(mut self) -> (u64, V) {
-        self.mark.marks = None;
-        (self.mark.number, self.value)
+    /// The record has arrived at the sink: its number, if it has one, and the value, without news of its mark.
+    pub(crate) fn arrive(mut this: Self) -> (Option<u64>, V) {
+        let number = this.mark.marks.take().map(|_| this.mark.number);
+        (number, this.value)
+    }
+
+    /// Shows the record to the function of a stage, whose copies are for its request.
+    fn lend<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
+        self.mark.is_lent.store(true, Ordering::Relaxed);
+        let seen = look(self);
+        self.mark.is_lent.store(false, Ordering::Relaxed);
+        seen
     }
 }
 
@@ -174,7 +198,7 @@ impl<In, Out, E> IntoTracked for Outcome<Tracked<In>, Out, E> {
 
     fn into_tracked(self) -> Tracked<Outcome<In, Out, E>> {
         let Self { input, result, attempts, elapsed } = self;
-        input.map(|input| Outcome { input, result, attempts, elapsed })
+        Tracked::map(input, |input| Outcome { input, result, attempts, elapsed })
     }
 }
 
@@ -192,11 +216,12 @@ impl<V, F: AsyncFunction<Tracked<V>>> AsyncFunction<Tracked<V>> for WithPosition
     }
 
     fn invoke(&mut self, input: &Tracked<V>, attempt: AttemptInfo) -> F::Future {
-        self.0.invoke(input, AttemptInfo { request_id: input.request_id(), ..attempt })
+        let attempt = AttemptInfo { request_id: Tracked::request_id(input), ..attempt };
+        input.lend(|input| self.0.invoke(input, attempt))
     }
 
     fn on_timeout(&mut self, input: &Tracked<V>) -> TimeoutAction<F::Output> {
-        self.0.on_timeout(input)
+        input.lend(|input| self.0.on_timeout(input))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {

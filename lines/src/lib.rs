@@ -22,14 +22,14 @@
 //!     }
 //! })?;
 //! Pipeline::new(source, sink, MemoryStore::new()) // or a `FileStore`
-//!     .run(runtime, |lines, checkpoint| {
+//!     .run(runtime, |lines, recovery| {
 //!         lines
 //!             .async_wait(AsyncWait::ordered(100), |line: &Line| {
 //!                 let text = line.text().map(str::to_uppercase); // ask somebody, really
 //!                 async move { text }
 //!             })
 //!             .checkpointed("upper case", 1)
-//!             .restore(checkpoint)
+//!             .restore(recovery)
 //!             .spawn(runtime)
 //!     })
 //!     .await?;

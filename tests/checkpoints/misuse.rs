@@ -228,3 +228,32 @@ fn partitions_have_ids_of_their_own() {
         assert!(matches!(ended.await, Err(PipelineError::Partition { number: 1_024 })));
     });
 }
+
+#[test] // K17: the ids of a later stage, over lives that end before their first checkpoint is saved.
+fn restored_records_are_not_asked_before_the_first_checkpoint_is_saved() {
+    run(async {
+        let (store, requests) = (Store::slow(5_000 * MS), Notes::new());
+        for (life, ends) in [(0_u32, 12_000), (1, 1_000), (2, 1_000), (3, 9_000)] {
+            let job = Pipeline::new(source(), Sink::new(), store.clone()).interval(5_500 * MS);
+            let job = job.run(TokioLocal, |numbers, recovery| {
+                let first = numbers
+                    .async_wait(AsyncWait::unordered(6), move |n: &u32| {
+                        // Records that were in flight come to the later stage in another order in each life.
+                        answer(*n, [None, Some(*n), Some(10 - *n), Some(*n)][life as usize])
+                    })
+                    .checkpointed("a", 1)
+                    .restore(recovery)
+                    .spawn(TokioLocal)?;
+                first
+                    .map_records(|done| done.input)
+                    .async_wait_with(AsyncWait::unordered(6), ask(&requests, true))
+                    .checkpointed("b", 1)
+                    .restore(recovery)
+                    .spawn(TokioLocal)
+            });
+            assert!(timeout(ends * MS, job).await.is_err());
+        }
+        assert!(!requests.all().is_empty());
+        assert_one_owner_each(requests.all());
+    });
+}

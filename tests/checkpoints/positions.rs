@@ -3,7 +3,9 @@
 use futures::stream::LocalBoxStream;
 use futures::{Stream, StreamExt};
 use inflight::Tracked;
-use inflight::pipeline::{self, Ended, MemorySink, MemorySource, Pipeline, TrackedSource};
+use inflight::pipeline::{
+    self, Ended, MemorySink, MemorySource, Pipeline, PipelineError, TrackedSource,
+};
 use inflight::prelude::*;
 use tokio::time::timeout;
 
@@ -111,8 +113,9 @@ fn adapters_that_drop_and_multiply_records_lose_and_double_nothing() {
             let job = Pipeline::new(source, &mut sink, store.clone()).interval(100 * MS);
             let job = job.run_positions_only(TokioLocal, |readings, recovery| {
                 let parts = readings.flat_map_records(|reading: Tracked<Reading>| {
-                    (0..reading.0)
-                        .map(move |part| reading.clone().map(|Reading(n)| Reading(10 * n + part)))
+                    (0..reading.0).map(move |part| {
+                        Tracked::map(reading.clone(), |Reading(n)| Reading(10 * n + part))
+                    })
                 });
                 // In the first life the last part of the second reading gets no answer.
                 stage_over(parts, recovery, move |part| {
@@ -143,4 +146,51 @@ fn stage_over(
         .positions_only(recovery)
         .spawn(TokioLocal)
         .map(StreamExt::boxed_local)
+}
+
+#[test] // K14, O1: a function may copy the record into its request.
+fn a_copy_in_a_request_holds_nothing_up() {
+    run(async {
+        let (mut sink, copies) = (MemorySink::<Done>::new(), Notes::new());
+        let pipeline = Pipeline::new(readings(), &mut sink, Store::default()).interval(1_000 * MS);
+        let job = pipeline.run_positions_only(TokioLocal, |readings, recovery| {
+            readings
+                .async_wait(AsyncWait::ordered(4), move |reading: &Tracked<Reading>| {
+                    let (copy, copies) = (reading.clone(), copies.clone());
+                    async move {
+                        tokio::time::sleep((30 - copy.0) * MS).await;
+                        copies.add(copy.0);
+                        Ok(10 * copy.0)
+                    }
+                })
+                .positions_only(recovery)
+                .spawn(TokioLocal)
+        });
+        assert_eq!(job.await.unwrap(), Ended::Finished);
+        let order: Vec<_> = sink.committed().iter().map(|done| done.input.0).collect();
+        assert!(order.is_sorted(), "{order:?}");
+    });
+}
+
+#[test] // K14: only the source makes records that count.
+fn a_record_without_a_mark_is_refused() {
+    run(async {
+        let mut sink = MemorySink::<Done>::new();
+        let pipeline = Pipeline::new(readings(), &mut sink, Store::default());
+        let job = pipeline.run_positions_only(TokioLocal, |readings, recovery| {
+            let stage = readings
+                .async_wait(AsyncWait::ordered(4), |reading: &Tracked<Reading>| {
+                    std::future::ready(Ok(reading.0))
+                })
+                .positions_only(recovery)
+                .spawn(TokioLocal)?;
+            Ok(stage.map_records(|done| Outcome {
+                input: Tracked::detached((*done.input).clone()),
+                ..done
+            }))
+        });
+        let ended = job.await;
+        assert!(matches!(ended, Err(PipelineError::Checkpoint(CheckpointError::Untracked))));
+        assert!(sink.committed().is_empty());
+    });
 }

@@ -22,6 +22,9 @@ pub enum CheckpointError {
     Serialize,
     /// The stage was not empty when the drain's time limit passed.
     DrainTimedOut,
+    /// A record without a mark has come to the end of a pipeline that keeps positions only: an adapter has made it
+    /// ([`Tracked::detached`](crate::Tracked::detached)), or it comes from another pipeline.
+    Untracked,
 }
 
 impl fmt::Display for CheckpointError {
@@ -37,6 +40,9 @@ impl fmt::Display for CheckpointError {
             Self::DrainTimedOut => {
                 f.write_str("the stage was not empty when the drain's time limit passed")
             }
+            Self::Untracked => f.write_str(
+                "a record has no mark of the pipeline's source; make it with `Tracked::map` of one that has",
+            ),
         }
     }
 }

@@ -122,7 +122,7 @@ async fn acknowledge<P, A: Acknowledge<P>>(
 
 /// The next thing that happens at the sink's end.
 enum Event<T, X, Y> {
-    Element(Option<StreamElement<T>>),
+    Element(Option<Result<StreamElement<T>, CheckpointError>>),
     /// A checkpoint is due, and none is under way.
     Due,
     Saved(X),
@@ -200,7 +200,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             match event.await {
                 Event::Due => self.begin(timer.now()),
                 Event::Element(None) => return Err(PipelineError::EndedEarly),
-                Event::Element(Some(StreamElement::Barrier(barrier))) => {
+                Event::Element(Some(Err(reason))) => return Err(PipelineError::Checkpoint(reason)),
+                Event::Element(Some(Ok(StreamElement::Barrier(barrier)))) => {
                     if barrier.mode == BarrierMode::End {
                         self.is_drained = true;
                         self.signals.0.drained();
@@ -217,7 +218,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                     let Some(store) = idle.take() else { unreachable!("nothing is being saved") };
                     saving.set(Some(save(store, prepared)));
                 }
-                Event::Element(Some(element)) => self.write(element).await?,
+                Event::Element(Some(Ok(element))) => self.write(element).await?,
                 Event::Saved(saved) => {
                     saving.set(None);
                     let (store, committed) = self.commit(saved).await?;

@@ -34,8 +34,8 @@ pub enum PipelineError<Source, Sink, Store> {
     /// A stage could not be started. Nothing was taken from the source.
     Start(StartError),
     /// The checkpoint holds records in flight of a stage that was not restored: call
-    /// `.restore(checkpoint)` on it. If the stage has another name now, or was removed, run the previous
-    /// program once more and stop it; then nothing is in flight.
+    /// `.restore(recovery)` on it. If the stage has another name now, or was removed, run the previous
+    /// program once more and drain it; then nothing is in flight.
     NotRestored {
         /// The stage's name.
         stage: String,

@@ -16,10 +16,11 @@ pub(super) trait Outputs {
     /// The value that the sink writes.
     type Value;
 
+    /// The next element; or the reason why no checkpoint can be complete any more.
     fn poll_next(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<StreamElement<Self::Value>>>;
+    ) -> Poll<Option<Result<StreamElement<Self::Value>, CheckpointError>>>;
 
     /// Whether this end cannot do for long without a checkpoint.
     fn wants_checkpoint(&self) -> bool {
@@ -45,8 +46,11 @@ pin_project! {
 impl<St: Stream<Item = StreamElement<T>>, T> Outputs for Plain<St> {
     type Value = T;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamElement<T>>> {
-        self.project().stages.poll_next(cx)
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<StreamElement<T>, CheckpointError>>> {
+        self.project().stages.poll_next(cx).map(|element| element.map(Ok))
     }
 
     fn complete(

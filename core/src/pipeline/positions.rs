@@ -149,10 +149,8 @@ impl<P> Book<P> {
     /// is done.
     fn arrive(&mut self, number: u64) -> bool {
         self.read();
-        let Some(record) = self.records.get_mut(&number) else {
-            debug_assert!(false, "a record that was handed out is known until it is done");
-            return true;
-        };
+        // Another copy of a record that is done comes from its request's output, and waits for nothing.
+        let Some(record) = self.records.get_mut(&number) else { return true };
         record.copies = record.copies.saturating_sub(1);
         record.has_arrived = true;
         let is_done = record.copies == 0;
@@ -248,15 +246,21 @@ where
 {
     type Value = T;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamElement<T>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<StreamElement<T>, CheckpointError>>> {
         let mut this = self.project();
         loop {
             if let Some((value, timestamp)) = this.ready.pop_front() {
-                return Poll::Ready(Some(StreamElement::Record { value, timestamp }));
+                return Poll::Ready(Some(Ok(StreamElement::Record { value, timestamp })));
             }
             let element = match ready!(this.stages.as_mut().poll_next(cx)) {
                 Some(StreamElement::Record { value, timestamp }) => {
-                    let (number, value) = value.into_tracked().arrive();
+                    let (number, value) = Tracked::arrive(value.into_tracked());
+                    let Some(number) = number else {
+                        return Poll::Ready(Some(Err(CheckpointError::Untracked)));
+                    };
                     if this.book.arrive(number) {
                         take_outputs(this.incomplete, number, this.ready);
                         this.ready.push_back((value, timestamp));
@@ -270,7 +274,7 @@ where
                 Some(StreamElement::Barrier(barrier)) => StreamElement::Barrier(barrier),
                 None => return Poll::Ready(None),
             };
-            return Poll::Ready(Some(element));
+            return Poll::Ready(Some(Ok(element)));
         }
     }
 

@@ -70,9 +70,9 @@ pub fn ended(checkpoint: &Checkpoint) -> Option<Ended> {
 /// # block_on(async {
 /// let mut store = MemoryStore::new();
 /// # let (mut sink, source) = (MemorySink::new(), MemorySource::new(1..=3_u64));
-/// # Pipeline::new(source, &mut sink, &mut store).run(runtime, |numbers, checkpoint| {
+/// # Pipeline::new(source, &mut sink, &mut store).run(runtime, |numbers, recovery| {
 /// #     numbers.async_wait(AsyncWait::ordered(2), |_: &u64| async { Ok::<_, ()>(()) })
-/// #         .checkpointed("numbers", 1).restore(checkpoint).in_place(runtime)
+/// #         .checkpointed("numbers", 1).restore(recovery).in_place(runtime)
 /// # }).await?;
 /// // .. a pipeline has run, and has left a checkpoint
 /// let latest = store.load_latest().await?.ok_or("nothing was saved")?;

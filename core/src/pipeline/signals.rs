@@ -48,6 +48,7 @@ impl Signals {
 
     pub(super) fn open(&self) {
         self.is_open.store(true, Ordering::Release);
+        self.barriers.release();
         self.barriers.wake_source();
     }
 

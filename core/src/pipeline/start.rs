@@ -78,6 +78,7 @@ impl<S: ReplayableSource, K, C: CheckpointStore, L: FnMut(Report<'_>)> Pipeline<
         // A checkpoint without sections of stages has nothing to restore.
         let checkpoint = loaded.map(|(checkpoint, _)| checkpoint).filter(has_stages);
         let barriers = shared.barriers.clone();
+        barriers.hold(); // until the first checkpoint is committed
         let recovery = Recovery::new(checkpoint, barriers, keeps, ids, stages_so_far);
         Ok(Start { elements, recovery, committer, store, timer, signals: shared, ids })
     }

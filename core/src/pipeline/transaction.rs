@@ -99,14 +99,14 @@ type Batch<T> = Vec<Output<T>>;
 /// let database = MemoryTransaction::new();
 /// let (sink, store) = one_transaction(database.another_owner());
 /// let ended = Pipeline::new(MemorySource::new(1..=100_u64), sink, store)
-///     .run(runtime, |numbers, checkpoint| {
+///     .run(runtime, |numbers, recovery| {
 ///         numbers
 ///             .async_wait(AsyncWait::ordered(10), |n: &u64| {
 ///                 let n = *n;
 ///                 async move { Ok::<_, ()>(n * n) } // a real one asks a service
 ///             })
 ///             .checkpointed("squares", 1)
-///             .restore(checkpoint)
+///             .restore(recovery)
 ///             .in_place(runtime)
 ///     })
 ///     .await?;

@@ -65,6 +65,8 @@ struct Shared {
     has_progress: AtomicBool,
     /// The task that asks for progress.
     observer: AtomicWaker,
+    /// Functions are not opened yet, so no request is made.
+    is_held: AtomicBool,
     /// Stages that hold more than their capacity.
     overfull: AtomicUsize,
     /// The task that asks for room.
@@ -79,6 +81,7 @@ impl Default for Shared {
             wakers: core::array::from_fn(|_| AtomicWaker::new()),
             has_progress: AtomicBool::new(false),
             observer: AtomicWaker::new(),
+            is_held: AtomicBool::new(false),
             overfull: AtomicUsize::new(0),
             source: AtomicWaker::new(),
         }
@@ -95,10 +98,23 @@ impl BarrierSignal {
     /// Announce only a barrier that is certain to come: until it does, a stage takes everything that its source has.
     pub fn announce(&self) {
         self.0.announced.fetch_add(1, Ordering::AcqRel);
-        for waker in &self.0.wakers[..self.0.stages.load(Ordering::Acquire).min(MOST_STAGES)] {
-            waker.wake();
-        }
+        self.wake_stages();
         self.0.source.wake();
+    }
+
+    fn wake_stages(&self) {
+        let stages = self.0.stages.load(Ordering::Acquire).min(MOST_STAGES);
+        self.0.wakers[..stages].iter().for_each(AtomicWaker::wake);
+    }
+
+    /// Lets no stage open its function before [`release`](Self::release). Barriers go through the stages meanwhile.
+    pub(crate) fn hold(&self) {
+        self.0.is_held.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn release(&self) {
+        self.0.is_held.store(false, Ordering::Release);
+        self.wake_stages();
     }
 
     /// Ready when a stage has made progress that a new checkpoint would keep and an earlier one does not: an attempt has begun or
@@ -220,6 +236,11 @@ impl Seat {
     #[inline(always)]
     pub(super) fn is_due(&self) -> bool {
         self.0.as_ref().is_some_and(Connected::is_due)
+    }
+
+    /// Whether the function must not be opened yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.0.as_ref().is_some_and(|connected| connected.signal.0.is_held.load(Ordering::Acquire))
     }
 
     /// A barrier has arrived.

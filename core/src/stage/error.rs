@@ -26,7 +26,7 @@ pub enum StartError {
     },
     /// The pipeline keeps positions only and the stage takes snapshots, or the other way round.
     OtherMode,
-    /// The chain has more than 64 stages, or the job has had more than 256 in its life.
+    /// The chain has more than 64 stages, or the job has had more than 255 in its life.
     TooManyStages,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for StartError {
                  `.checkpointed(name, schema).restore(recovery)`",
             ),
             Self::TooManyStages => {
-                f.write_str("a chain has at most 64 stages, and a job at most 256 in its life")
+                f.write_str("a chain has at most 64 stages, and a job at most 255 in its life")
             }
         }
     }

@@ -42,6 +42,12 @@ impl<St: Stream> Source<St> {
         self.seat.is_due()
     }
 
+    /// Whether the function must not be opened yet: the pipeline's first checkpoint is not committed (K17).
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub(super) fn is_held(&self) -> bool {
+        self.seat.is_held()
+    }
+
     /// Reports the progress of the stage, and whether it holds more than its capacity.
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     #[inline(always)]

@@ -236,6 +236,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if *this.life == Life::Ended {
             return Turn::End;
         }
+        #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+        if *this.life == Life::Opening && this.source.is_held() {
+            return Turn::Idle;
+        }
         if !core::mem::take(this.function_woken) {
             return Turn::Idle;
         }

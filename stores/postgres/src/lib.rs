@@ -27,14 +27,14 @@
 //! let (sink, store) = one_transaction(transaction);
 //! Pipeline::new(MemorySource::new(1..=1000_i64), sink, store)
 //!     .interval(Duration::from_secs(1))
-//!     .run(Tokio, |numbers, checkpoint| {
+//!     .run(Tokio, |numbers, recovery| {
 //!         numbers
 //!             .async_wait(AsyncWait::ordered(100), |n: &i64| {
 //!                 let n = *n;
 //!                 async move { Ok::<_, String>(n * n) } // a real one asks a service
 //!             })
 //!             .checkpointed("squares", 1)
-//!             .restore(checkpoint)
+//!             .restore(recovery)
 //!             .spawn(Tokio)
 //!     })
 //!     .await?;
