@@ -106,7 +106,7 @@ use self::positions::TrackedOutputs;
 pub use self::positions::TrackedSource;
 pub use self::sections::{Ended, ended, position, prepared};
 use self::signals::Owner;
-pub use self::signals::{NoCheckpoint, StopHandle};
+pub use self::signals::{CheckpointNow, NoCheckpoint, StopHandle};
 pub use self::sink::TransactionalSink;
 pub use self::source::{Acknowledge, ReplayableSource};
 pub use self::transaction::{

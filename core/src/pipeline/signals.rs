@@ -3,9 +3,11 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use core::task::{Context, Poll, Waker};
 
-use event_listener::Event;
+use concurrent_queue::ConcurrentQueue;
 
 use super::sections::Ended;
 use crate::stage::BarrierSignal;
@@ -141,7 +143,18 @@ pub(super) struct Asked {
     failed: AtomicUsize,
     /// No checkpoint follows.
     is_over: AtomicBool,
-    changed: Event,
+    /// The tasks that wait, and how often they were woken.
+    waiting: Waiting,
+    rounds: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Waiting(ConcurrentQueue<Waker>);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self(ConcurrentQueue::unbounded())
+    }
 }
 
 impl Asked {
@@ -158,12 +171,24 @@ impl Asked {
 
     pub(super) fn answer(&self, up_to: usize) {
         self.answered.fetch_max(up_to, Ordering::AcqRel);
-        self.changed.notify(usize::MAX);
+        self.wake_all();
     }
 
     pub(super) fn fail(&self, up_to: usize) {
         self.failed.fetch_max(up_to, Ordering::AcqRel);
-        self.changed.notify(usize::MAX);
+        self.wake_all();
+    }
+
+    fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.rounds.fetch_add(1, Ordering::AcqRel);
+        while let Ok(waker) = self.waiting.0.pop() {
+            waker.wake();
+        }
     }
 
     fn result(&self, ask: usize) -> Option<Result<(), NoCheckpoint>> {
@@ -185,8 +210,7 @@ pub(super) struct Owner(pub(super) Arc<Signals>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.asked.is_over.store(true, Ordering::Release);
-        self.0.asked.changed.notify(usize::MAX);
+        self.0.asked.end();
     }
 }
 
@@ -275,22 +299,43 @@ impl StopHandle {
     /// # Errors
     ///
     /// [`NoCheckpoint`]: the checkpoint has failed, or the pipeline has ended without it.
-    pub fn checkpoint_now(
-        &self,
-    ) -> impl Future<Output = Result<(), NoCheckpoint>> + Send + 'static {
+    pub fn checkpoint_now(&self) -> CheckpointNow {
         let ask = self.0.asked.last.fetch_add(1, Ordering::AcqRel) + 1;
         self.0.barriers.wake_observer();
-        let signals = Arc::clone(&self.0);
-        async move {
-            loop {
-                // First the listener: a change between the look and the wait is not missed.
-                let listener = signals.asked.changed.listen();
-                if let Some(result) = signals.asked.result(ask) {
-                    return result;
-                }
-                listener.await;
-            }
+        CheckpointNow { signals: Arc::clone(&self.0), ask, registered: None }
+    }
+}
+
+/// Waits for a checkpoint: returned by [`StopHandle::checkpoint_now`].
+#[must_use = "the checkpoint is asked for, but nothing waits for it"]
+#[derive(Debug)]
+pub struct CheckpointNow {
+    signals: Arc<Signals>,
+    ask: usize,
+    /// The waker that is among those that wait, and the round for which it is.
+    registered: Option<(usize, Waker)>,
+}
+
+impl Future for CheckpointNow {
+    type Output = Result<(), NoCheckpoint>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let asked = &this.signals.asked;
+        let round = asked.rounds.load(Ordering::Acquire);
+        if let Some(result) = asked.result(this.ask) {
+            return Poll::Ready(result);
         }
+        let is_registered = this
+            .registered
+            .as_ref()
+            .is_some_and(|(of, waker)| *of == round && waker.will_wake(cx.waker()));
+        if !is_registered {
+            this.registered = Some((round, cx.waker().clone()));
+            let _ = asked.waiting.0.push(cx.waker().clone()); // it is unbounded
+        }
+        // Once more: the answer may have come before the waker was there.
+        asked.result(this.ask).map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -8,11 +8,5 @@ impl Seat {
 
     #[allow(clippy::unused_self)] // as with a signal
     #[inline(always)]
-    pub(super) fn is_due(&self) -> bool {
-        false
-    }
-
-    #[allow(clippy::unused_self)] // as with a signal
-    #[inline(always)]
     pub(super) fn arrived(&mut self) {}
 }

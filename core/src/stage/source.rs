@@ -37,6 +37,7 @@ impl<St: Stream> Source<St> {
     }
 
     /// Whether a barrier was announced and has not arrived: then the source is asked for it also when there is no room for records (K11).
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     #[inline(always)]
     pub(super) fn is_barrier_due(&self) -> bool {
         self.seat.is_due()
