@@ -48,6 +48,7 @@ impl Signals {
 
     pub(super) fn open(&self) {
         self.is_open.store(true, Ordering::Release);
+        self.barriers.open();
         self.barriers.wake_source();
     }
 
@@ -165,6 +166,12 @@ impl Asked {
         self.changed.notify(usize::MAX);
     }
 
+    /// No checkpoint follows.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.changed.notify(usize::MAX);
+    }
+
     fn result(&self, ask: usize) -> Option<Result<(), NoCheckpoint>> {
         // Read in the reverse order of writing: the pipeline answers before it ends.
         let is_over = self.is_over.load(Ordering::Acquire);
@@ -184,8 +191,7 @@ pub(super) struct Owner(pub(super) Arc<Signals>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.asked.is_over.store(true, Ordering::Release);
-        self.0.asked.changed.notify(usize::MAX);
+        self.0.asked.end();
     }
 }
 

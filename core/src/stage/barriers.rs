@@ -69,6 +69,8 @@ struct Shared {
     overfull: AtomicUsize,
     /// The task that asks for room.
     source: AtomicWaker,
+    /// Records do not leave the stages yet: no checkpoint of this life is committed.
+    is_closed: AtomicBool,
 }
 
 impl Default for Shared {
@@ -81,6 +83,7 @@ impl Default for Shared {
             observer: AtomicWaker::new(),
             overfull: AtomicUsize::new(0),
             source: AtomicWaker::new(),
+            is_closed: AtomicBool::new(false),
         }
     }
 }
@@ -95,10 +98,14 @@ impl BarrierSignal {
     /// Announce only a barrier that is certain to come: until it does, a stage takes everything that its source has.
     pub fn announce(&self) {
         self.0.announced.fetch_add(1, Ordering::AcqRel);
+        self.wake_stages();
+        self.0.source.wake();
+    }
+
+    fn wake_stages(&self) {
         for waker in &self.0.wakers[..self.0.stages.load(Ordering::Acquire).min(MOST_STAGES)] {
             waker.wake();
         }
-        self.0.source.wake();
     }
 
     /// Ready when a stage has made progress that a new checkpoint would keep and an earlier one does not: an attempt has begun or
@@ -129,6 +136,17 @@ impl BarrierSignal {
             0 => Poll::Ready(()),
             _ => Poll::Pending,
         }
+    }
+
+    /// Lets no record leave a stage until [`open`](Self::open). A later stage would give it a request id that no checkpoint knows of, and
+    /// the next life would give that id to another record (K17).
+    pub(crate) fn close(&self) {
+        self.0.is_closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.is_closed.store(false, Ordering::Release);
+        self.wake_stages();
     }
 
     pub(crate) fn has_progress(&self) -> bool {
@@ -213,6 +231,17 @@ impl Seat {
             is_overfull: false,
             progress: 0,
         })))
+    }
+
+    /// Whether records may leave the stage; once they may, they always may.
+    pub(super) fn is_open(&self) -> bool {
+        let Some(connected) = &self.0 else { return true };
+        if connected.signal.0.is_closed.load(Ordering::Acquire) {
+            return false;
+        }
+        // The opening has used the waker up.
+        connected.signal.0.wakers[connected.place].register(&connected.waker);
+        true
     }
 
     /// Whether a barrier was announced and has not arrived.

@@ -107,13 +107,17 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     /// Whether an output may leave, with an element or (a dropped record) without.
     pub(super) fn has_output(mut self: Pin<&mut Self>) -> bool {
         self.as_mut().admit();
-        self.operator.has_output()
+        let is_held = !self.source.is_open() && !self.operator.has_overtaking();
+        !is_held && self.operator.has_output()
     }
 
     /// Takes the next output.
     #[inline]
     pub(super) fn poll_output(mut self: Pin<&mut Self>) -> Option<StreamElement<OutcomeOf<J>>> {
         self.as_mut().admit();
+        if !self.source.is_open() && !self.operator.has_overtaking() {
+            return None;
+        }
         self.project().operator.poll_output()
     }
 

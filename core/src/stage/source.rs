@@ -19,6 +19,8 @@ pin_project! {
         is_woken: bool,
         // The way of barriers that must not wait for room.
         seat: Seat,
+        // Whether records may leave the stage.
+        is_open: bool,
     }
 }
 
@@ -33,7 +35,23 @@ pub(super) enum Pulled<V> {
 
 impl<St: Stream> Source<St> {
     pub(super) fn new(stream: St, seat: Seat) -> Self {
-        Self { stream: Some(stream), is_woken: true, seat }
+        let is_open = seat.is_open();
+        Self { stream: Some(stream), is_woken: true, seat, is_open }
+    }
+
+    /// Whether records may leave the stage, as of the last [look](Self::look).
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Looks whether records may leave the stage.
+    #[inline(always)]
+    pub(super) fn look(self: Pin<&mut Self>) {
+        let this = self.project();
+        if !*this.is_open {
+            *this.is_open = this.seat.is_open();
+        }
     }
 
     /// Whether a barrier was announced and has not arrived: then the source is asked for it also when there is no room for records (K11).

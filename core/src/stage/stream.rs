@@ -32,6 +32,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stream for Stage<J, T, S> {
             // The most frequent way. It only saves time, so it is left out without a heap, where size counts for more.
             if cfg!(feature = "alloc")
                 && this.pace.may_hand_out()
+                && this.source.is_open()
                 && let Some((value, timestamp)) = this.operator.poll_record()
             {
                 this.pace.handed_out();

@@ -56,6 +56,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let mut budget = Budget::new(table, operator.done(), || operator.has_output());
         let polled = self.as_mut().poll_woken(now, &mut budget);
         listen(self.as_mut());
+        self.as_mut().project().source.look();
         if self.stop.is_some() {
             self.as_mut().stop_input(now);
         }
