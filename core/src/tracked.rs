@@ -7,6 +7,7 @@ use core::ops::{Deref, DerefMut};
 use concurrent_queue::ConcurrentQueue;
 
 use crate::outcome::Outcome;
+use crate::stage::BarrierSignal;
 
 /// A record on its way through a pipeline that keeps positions only
 /// ([`run_positions_only`](crate::pipeline::Pipeline::run_positions_only)). It dereferences to the record.
@@ -44,7 +45,28 @@ struct Mark {
 }
 
 /// The news of all marks of a pipeline, in the order in which they happened.
-pub(crate) type Marks = ConcurrentQueue<MarkEvent>;
+pub(crate) struct Marks {
+    events: ConcurrentQueue<MarkEvent>,
+    signal: BarrierSignal,
+}
+
+impl Marks {
+    pub(crate) fn new(signal: BarrierSignal) -> Self {
+        Self { events: ConcurrentQueue::unbounded(), signal }
+    }
+
+    pub(crate) fn tell(&self, event: MarkEvent) {
+        // An unbounded queue that is never closed takes everything.
+        let _ = self.events.push(event);
+        if matches!(event, MarkEvent::Dropped(_)) {
+            self.signal.note_progress(); // only a barrier that comes afterwards confirms it (K13)
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<MarkEvent> {
+        self.events.pop().ok()
+    }
+}
 
 /// The news of a mark. Records are told apart by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +83,7 @@ pub(crate) enum MarkEvent {
 impl Mark {
     fn tell(&self, event: fn(u64) -> MarkEvent) {
         if let Some(marks) = &self.marks {
-            // An unbounded queue that is never closed takes everything.
-            let _ = marks.push(event(self.number));
+            marks.tell(event(self.number));
         }
     }
 }
