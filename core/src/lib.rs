@@ -99,6 +99,8 @@ extern crate alloc;
 #[cfg(loom)] // for the model of what threads share
 extern crate std;
 
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+mod barrier_signal;
 mod checkpoint;
 mod config_error;
 mod element;
@@ -121,6 +123,8 @@ mod time;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 mod tracked;
 
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use barrier_signal::BarrierSignal;
 pub use checkpoint::envelope;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointId};
 pub use checkpoint::{
@@ -163,10 +167,10 @@ pub use sizing::CapacityEstimate;
 #[cfg(feature = "checkpoint")]
 pub use stage::Restore;
 pub use stage::{AsyncWaitExt, Job, Next, SpawningRequests, StageBuilder, StartError};
-#[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub use stage::{BarrierSignal, PositionsOnly, Recovery};
 #[cfg(feature = "alloc")]
 pub use stage::{Driver, SpawnedStage, StageHandle};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use stage::{PositionsOnly, Recovery};
 pub use stage::{Run, Stage, StageError};
 #[cfg(feature = "alloc")]
 pub use storage::Heap;

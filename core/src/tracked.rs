@@ -8,6 +8,7 @@ use core::task::{Context, Poll};
 
 use concurrent_queue::ConcurrentQueue;
 
+use crate::barrier_signal::BarrierSignal;
 use crate::function::{AsyncFunction, AttemptInfo, TimeoutAction};
 use crate::outcome::Outcome;
 
@@ -51,7 +52,28 @@ struct Mark {
 }
 
 /// The news of all marks of a pipeline, in the order in which they happened.
-pub(crate) type Marks = ConcurrentQueue<MarkEvent>;
+pub(crate) struct Marks {
+    events: ConcurrentQueue<MarkEvent>,
+    signal: BarrierSignal,
+}
+
+impl Marks {
+    pub(crate) fn new(signal: BarrierSignal) -> Self {
+        Self { events: ConcurrentQueue::unbounded(), signal }
+    }
+
+    pub(crate) fn tell(&self, event: MarkEvent) {
+        // An unbounded queue that is never closed takes everything.
+        let _ = self.events.push(event);
+        if matches!(event, MarkEvent::Dropped(_)) {
+            self.signal.note_progress(); // only a barrier that comes afterwards confirms it (K13)
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<MarkEvent> {
+        self.events.pop().ok()
+    }
+}
 
 /// The news of a mark. Records are told apart by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +97,7 @@ impl Mark {
         if let Some(marks) = &self.marks
             && !self.is_in_request
         {
-            // An unbounded queue that is never closed takes everything.
-            let _ = marks.push(event(self.number));
+            marks.tell(event(self.number));
         }
     }
 }

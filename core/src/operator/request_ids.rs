@@ -73,9 +73,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.ids.next = first;
     }
 
-    /// Leaves out all ids that a life may have given out after the checkpoint that was restored (K17).
-    pub(crate) fn skip_request_ids(&mut self) {
-        self.ids.next = self.ids.next.wrapping_add(self.ids.step.wrapping_mul(SINCE_CHECKPOINT));
+    /// Leaves out all ids that a life may have given out after the checkpoint that was restored (K17). Each of the `damaged` checkpoints
+    /// that may be newer may be the beginning of another such life.
+    pub(crate) fn skip_request_ids(&mut self, damaged: usize) {
+        let lives = (damaged as u64).saturating_add(1);
+        let left_out = SINCE_CHECKPOINT.wrapping_mul(lives);
+        self.ids.next = self.ids.next.wrapping_add(self.ids.step.wrapping_mul(left_out));
     }
 }
 

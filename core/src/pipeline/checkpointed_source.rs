@@ -30,7 +30,7 @@ pub struct CheckpointedSource<S: ReplayableSource> {
     /// The number of the next record in the life of the job.
     number: u64,
     /// Records behind the position at which the source was opened that are done: they are passed over.
-    done: Done,
+    pub(super) done: Done,
     /// No record follows: the source has ended or failed, or was stopped.
     has_ended: bool,
 }
@@ -88,11 +88,26 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
                 }),
             false => Ok(()),
         });
+        // A barrier that was under way before the end was decided is not the last one.
+        let put = put.and_then(|()| match self.last_end() {
+            Some(end) => sections::put_end(&mut checkpoint, end),
+            None => Ok(()),
+        });
         if let Err(reason) = put {
             checkpoint.fail(reason);
         }
         let limit = self.trigger.limit.filter(|_| mode == BarrierMode::Drain);
         Barrier { mode, limit, checkpoint }
+    }
+
+    /// The reason of the pipeline's end, if a barrier that is made now is the last one.
+    fn last_end(&self) -> Option<Ended> {
+        match self.signals.stop() {
+            _ if !self.signals.is_open() => None, // nothing ends before the first checkpoint
+            Some(Stop::HandOver) => Some(Ended::HandedOver),
+            _ if self.signals.is_drained() => self.signals.end(),
+            _ => None,
+        }
     }
 
     /// A barrier, if the sink's end wants one that can be made now.

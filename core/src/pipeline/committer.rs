@@ -210,7 +210,12 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                     if let Some(check) = check.take() {
                         check(&barrier.checkpoint)?;
                     }
-                    let Some(prepared) = self.prepare(barrier, outputs.as_mut()).await? else {
+                    let is_overtaken = self.is_overtaken(&barrier.checkpoint);
+                    let barrier = self.arrive(barrier, outputs.as_mut()).await?;
+                    if is_overtaken {
+                        continue;
+                    }
+                    let Some(prepared) = self.prepare(barrier.checkpoint).await? else {
                         self.failed(timer.now());
                         continue;
                     };
@@ -244,6 +249,9 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                 }
             }
         };
+        // Nothing was written since the last checkpoint began.
+        self.signals.0.asked.answer(self.signals.0.asked.last());
+        self.signals.0.asked.end();
         (self.listener)(Report::Complete { id, ended });
         if ended == Ended::HandedOver {
             return Ok(ended);
@@ -317,8 +325,10 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         let is_handed_over = signals.stop() == Some(Stop::HandOver);
         let is_busy = match self.under_way {
             None => false,
-            // A barrier that drains may take its time; the one of the hand-over overtakes it.
-            Some(under_way) => !is_handed_over || under_way.is_hand_over || under_way.has_arrived,
+            // A barrier that drains may take its time; the one of the hand-over overtakes it. But nothing ends before the first one.
+            Some(under_way) => {
+                self.is_first || !is_handed_over || under_way.is_hand_over || under_way.has_arrived
+            }
         };
         // Between the end of the records and its arrival there is no position at which a barrier could drain.
         let is_draining = self.trigger.mode == BarrierMode::Drain
@@ -377,28 +387,42 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         Ok(())
     }
 
-    /// Pre-commits the sink and completes the checkpoint. `None` if the checkpoint has failed, which is reported.
-    async fn prepare<O, Store>(
+    /// Whether this is the barrier of a checkpoint that has lost its place to the hand-over.
+    fn is_overtaken(&self, checkpoint: &Checkpoint) -> bool {
+        self.under_way.is_some_and(|under_way| under_way.is_hand_over)
+            && sections::ended(checkpoint) != Some(Ended::HandedOver)
+    }
+
+    /// Adds what this end knows of the source's position to a checkpoint, and writes the outputs that have waited for the barrier.
+    async fn arrive<O, Store>(
         &mut self,
-        barrier: Barrier,
+        mut barrier: Barrier,
         outputs: Pin<&mut O>,
-    ) -> Result<Option<Prepared<K::Prepared, S::Position>>, PipelineError<S::Error, K::Error, Store>>
+    ) -> Result<Barrier, PipelineError<S::Error, K::Error, Store>>
     where
         O: Outputs,
         K: TransactionalSink<O::Value>,
     {
-        let is_hand_over = self.under_way.is_some_and(|under_way| under_way.is_hand_over);
+        for element in outputs.complete(&mut barrier.checkpoint) {
+            self.write(element).await?;
+        }
+        Ok(barrier)
+    }
+
+    /// Pre-commits the sink and completes the checkpoint. `None` if the checkpoint has failed, which is reported.
+    async fn prepare<T, Store>(
+        &mut self,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Prepared<K::Prepared, S::Position>>, PipelineError<S::Error, K::Error, Store>>
+    where
+        K: TransactionalSink<T>,
+    {
         if let Some(under_way) = &mut self.under_way {
             under_way.has_arrived = true;
         }
-        // Everything of the source was before the end of its records, so a barrier behind it is the last one.
-        self.end = match self.signals.0.end() {
-            _ if is_hand_over => Some(Ended::HandedOver),
-            end if self.is_drained => end,
-            _ => None,
-        };
-        let id = barrier.checkpoint.id();
-        match self.complete(barrier.checkpoint, outputs).await? {
+        self.end = sections::ended(&checkpoint);
+        let id = checkpoint.id();
+        match self.complete(checkpoint).await? {
             Ok(prepared) => Ok(Some(prepared)),
             // No checkpoint follows the last one, and nothing begins before the first one.
             Err(reason) if self.is_decisive() => Err(PipelineError::Checkpoint(reason)),
@@ -410,34 +434,22 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     }
 
     /// Pre-commits the sink and adds the sections of this end to the checkpoint.
-    async fn complete<O, Store>(
+    async fn complete<T, Store>(
         &mut self,
         mut checkpoint: Checkpoint,
-        outputs: Pin<&mut O>,
     ) -> Result<
         Result<Prepared<K::Prepared, S::Position>, CheckpointError>,
         PipelineError<S::Error, K::Error, Store>,
     >
     where
-        O: Outputs,
-        K: TransactionalSink<O::Value>,
+        K: TransactionalSink<T>,
     {
         // K3: a stage on the way may have failed the checkpoint, for instance by a drain that took too long.
         if let Err(reason) = checkpoint.failure() {
             return Ok(Err(reason));
         }
-        let waiting = match outputs.complete(&mut checkpoint) {
-            Ok(waiting) => waiting,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        for (value, timestamp) in waiting {
-            self.write(StreamElement::Record { value, timestamp }).await?;
-        }
-        let end = self.end.map_or(Ok(()), |end| sections::put_end(&mut checkpoint, end));
-        let position = sections::read(&checkpoint, SOURCE).ok_or(CheckpointError::Serialize);
-        let position = match end.and(position) {
-            Ok(position) => position,
-            Err(reason) => return Ok(Err(reason)),
+        let Some(position) = sections::read(&checkpoint, SOURCE) else {
+            return Ok(Err(CheckpointError::Serialize));
         };
         // The description covers everything that is not committed, also the output of checkpoints that have failed.
         let description = self.sink.pre_commit(checkpoint.id()).await;

@@ -10,8 +10,14 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Done(VecDeque<u64>);
 
 impl Done {
-    /// The runs of the records from `base` up to `end`, all of which are done but for these, in their order.
-    pub(super) fn all_but(open: impl IntoIterator<Item = u64>, base: u64, end: u64) -> Self {
+    /// The runs of the records from `base` up to `end`, all of which are done but for these, in their order; and of those from `end` on,
+    /// which `rest` tells.
+    pub(super) fn all_but(
+        open: impl IntoIterator<Item = u64>,
+        base: u64,
+        end: u64,
+        rest: &Self,
+    ) -> Self {
         let (mut runs, mut length, mut next) = (VecDeque::new(), 0, base);
         for number in open {
             if number > next {
@@ -22,6 +28,16 @@ impl Done {
         }
         if end > next {
             runs.extend([length, end - next]);
+            length = 0;
+        }
+        let mut is_done = rest.0.len() % 2 == 1;
+        for run in &rest.0 {
+            match runs.back_mut() {
+                Some(last) if is_done && length == 0 => *last += run,
+                _ if is_done => runs.extend([core::mem::take(&mut length), *run]),
+                _ => length += run,
+            }
+            is_done = !is_done;
         }
         Self(runs)
     }
@@ -54,7 +70,16 @@ mod tests {
         for pattern in 0..1_u32 << 12 {
             let records = (0..12).map(|bit| pattern & (1 << bit) != 0);
             let open = (100..112).zip(records.clone()).filter(|(_, is_done)| !is_done);
-            let done = Done::all_but(open.map(|(number, _)| number), 100, 112);
+            let open: VecDeque<_> = open.map(|(number, _)| number).collect();
+            let done = Done::all_but(open.iter().copied(), 100, 112, &Done::default());
+            // The same of two parts, the second of which is what is left of an earlier life's runs.
+            for cut in 100..=112 {
+                let mut rest = done.clone();
+                (100..cut).for_each(|_| _ = rest.next());
+                let front = open.iter().copied().filter(|number| *number < cut);
+                let joined = Done::all_but(front, 100, cut, &rest);
+                assert_eq!(joined, done, "{pattern:b} cut at {cut}");
+            }
             let bytes = postcard::to_allocvec(&done).unwrap();
             assert!(bytes.len() <= 13, "{pattern:b}");
             let mut done: Done = postcard::from_bytes(&bytes).unwrap();

@@ -323,7 +323,8 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
     {
         let start = self.start(runtime, Keeps::Positions).await?;
         let recovery = start.recovery;
-        let (elements, book) = positions::track(start.elements, start.ids);
+        let (elements, book) =
+            positions::track(start.elements, start.ids, start.signals.barriers.clone());
         let stages = build(elements, &recovery).map_err(PipelineError::Start)?;
         start::check_restored(&recovery)?;
         start.signals.set_stages(recovery.stages_so_far());

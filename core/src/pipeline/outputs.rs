@@ -9,7 +9,6 @@ use pin_project_lite::pin_project;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::element::StreamElement;
-use crate::time::Timestamp;
 
 /// The elements that come out of the last stage.
 pub(super) trait Outputs {
@@ -27,12 +26,13 @@ pub(super) trait Outputs {
         false
     }
 
-    /// A barrier has arrived, and its checkpoint gets what this end knows of the source's position. Returns outputs that have waited
-    /// for this moment and belong to the checkpoint.
+    /// A barrier has arrived, and its checkpoint gets what this end knows of the source's position. Returns elements that have waited
+    /// for this moment and belong to the checkpoint. Called for each barrier that arrives, also if its checkpoint has failed, and then
+    /// they belong to the next one.
     fn complete(
         self: Pin<&mut Self>,
         checkpoint: &mut Checkpoint,
-    ) -> Result<Vec<(Self::Value, Option<Timestamp>)>, CheckpointError>;
+    ) -> Vec<StreamElement<Self::Value>>;
 }
 
 pin_project! {
@@ -53,10 +53,7 @@ impl<St: Stream<Item = StreamElement<T>>, T> Outputs for Plain<St> {
         self.project().stages.poll_next(cx).map(|element| element.map(Ok))
     }
 
-    fn complete(
-        self: Pin<&mut Self>,
-        _: &mut Checkpoint,
-    ) -> Result<Vec<(T, Option<Timestamp>)>, CheckpointError> {
-        Ok(Vec::new())
+    fn complete(self: Pin<&mut Self>, _: &mut Checkpoint) -> Vec<StreamElement<T>> {
+        Vec::new()
     }
 }

@@ -8,6 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::iter;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -20,8 +21,9 @@ use super::done::Done;
 use super::outputs::Outputs;
 use super::sections::{self, DONE, NUMBER, SOURCE};
 use super::source::ReplayableSource;
+use crate::barrier_signal::BarrierSignal;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::element::{BarrierMode, StreamElement};
+use crate::element::{BarrierMode, Status, StreamElement};
 use crate::operator::RequestIdRange;
 use crate::time::Timestamp;
 use crate::tracked::{IntoTracked, MarkEvent, Marks, Tracked};
@@ -33,8 +35,8 @@ const MOST_DROPS: usize = 100_000;
 enum Handed<P> {
     /// The next record was handed out, or passed over. The position is the one before it.
     Record { before: P, is_done: bool },
-    /// A barrier was handed out, at this position.
-    Barrier(P),
+    /// A barrier was handed out, at this position. The records behind it that an earlier life has done with.
+    Barrier(P, Done),
 }
 
 type News<P> = ConcurrentQueue<Handed<P>>;
@@ -52,7 +54,7 @@ pub struct TrackedSource<S: ReplayableSource> {
 
 impl<S: ReplayableSource> Unpin for TrackedSource<S> {}
 
-impl<S: ReplayableSource> Stream for TrackedSource<S> {
+impl<S: ReplayableSource<Position: Clone>> Stream for TrackedSource<S> {
     type Item = StreamElement<Tracked<S::Record>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -77,8 +79,9 @@ impl<S: ReplayableSource> Stream for TrackedSource<S> {
                 StreamElement::Barrier(barrier) => {
                     if barrier.mode != BarrierMode::End {
                         // Unbounded queues that are never closed take everything.
-                        let _ = self.news.push(Handed::Barrier(self.elements.source.position()));
-                        let _ = self.marks.push(MarkEvent::Barrier);
+                        let (position, done) = (self.position.clone(), self.elements.done.clone());
+                        let _ = self.news.push(Handed::Barrier(position, done));
+                        self.marks.tell(MarkEvent::Barrier);
                     }
                     StreamElement::Barrier(barrier)
                 }
@@ -107,8 +110,9 @@ impl<S: ReplayableSource> TrackedSource<S> {
 pub(super) fn track<S: ReplayableSource>(
     elements: CheckpointedSource<S>,
     partition: RequestIdRange,
+    signal: BarrierSignal,
 ) -> (TrackedSource<S>, Book<S::Position>) {
-    let (marks, news) = (Arc::new(Marks::unbounded()), Arc::new(News::unbounded()));
+    let (marks, news) = (Arc::new(Marks::new(signal)), Arc::new(News::unbounded()));
     let book = Book {
         marks: Arc::clone(&marks),
         news: Arc::clone(&news),
@@ -116,6 +120,7 @@ pub(super) fn track<S: ReplayableSource>(
         next: elements.number(),
         barriers: VecDeque::new(),
         drops: VecDeque::new(),
+        waiting: Vec::new(),
     };
     let (position, first_id) = (elements.source.position(), partition.first_of_positions());
     (TrackedSource { elements, position, first_id, marks, news }, book)
@@ -129,10 +134,12 @@ pub(super) struct Book<P> {
     records: BTreeMap<u64, Record<P>>,
     /// The number of the next record.
     next: u64,
-    /// Barriers that have not arrived: the number of records before each, and its position.
-    barriers: VecDeque<(u64, P)>,
+    /// Barriers that have not arrived: the number of records before each, its position, and the records behind it that are done.
+    barriers: VecDeque<(u64, P, Done)>,
     /// Drops that no barrier has confirmed, and the barriers that will.
     drops: VecDeque<MarkEvent>,
+    /// Records that wait for nothing but a barrier since the last look: copies of them have arrived, and the others were dropped.
+    waiting: Vec<u64>,
 }
 
 struct Record<P> {
@@ -140,78 +147,106 @@ struct Record<P> {
     before: P,
     /// Copies that have neither arrived nor been dropped for certain.
     copies: u32,
-    /// Copies have arrived and wait for the others.
+    /// Those of them that were dropped, which a barrier has to confirm.
+    dropped: u32,
+    /// Copies have arrived.
     has_arrived: bool,
 }
 
+impl<P> Record<P> {
+    /// Whether no copy is on its way any more. So its outputs keep their place before all that comes out from now on.
+    fn has_come(&self) -> bool {
+        self.has_arrived && self.copies == self.dropped
+    }
+}
+
 impl<P> Book<P> {
-    /// A copy of a record has arrived. Returns true if its outputs can be written, because no other copy is on its way. Then the record
-    /// is done.
+    /// A copy of a record has arrived. Returns true if no other copy is on its way.
     fn arrive(&mut self, number: u64) -> bool {
-        self.read();
         // Another copy of a record that is done comes from its request's output, and waits for nothing.
         let Some(record) = self.records.get_mut(&number) else { return true };
         record.copies = record.copies.saturating_sub(1);
         record.has_arrived = true;
-        let is_done = record.copies == 0;
+        record.has_come()
+    }
+
+    /// A record's outputs may be written if no copy of it is left. It is done then.
+    fn take_done(&mut self, number: u64) -> bool {
+        let is_done = self.records.get(&number).is_none_or(|record| record.copies == 0);
         if is_done {
             self.records.remove(&number);
         }
         is_done
     }
 
-    /// A barrier has arrived: the drops before it count. Returns the records that are done now and have outputs to write.
-    fn confirm_drops(&mut self) -> Vec<u64> {
-        self.read();
-        let mut complete = Vec::new();
+    /// A barrier has arrived: the drops before it count. A record of which nothing is left but outputs stays until they are taken.
+    fn confirm_drops(&mut self) {
         while let Some(MarkEvent::Dropped(number)) = self.drops.pop_front() {
             let Some(record) = self.records.get_mut(&number) else { continue };
             record.copies = record.copies.saturating_sub(1);
-            if record.copies == 0 {
-                complete.extend(record.has_arrived.then_some(number));
+            record.dropped = record.dropped.saturating_sub(1);
+            if record.copies == 0 && !record.has_arrived {
                 self.records.remove(&number);
             }
         }
-        complete
     }
 
-    /// The position for the checkpoint of the barrier that has arrived, the number of the first record behind it, and the records from
-    /// there on that are done.
-    fn position(&mut self) -> Option<(P, u64, Done)>
+    /// Puts into the checkpoint of the barrier that has arrived: the position of the source, the number of the first record behind it, and
+    /// the records from there on that are done.
+    fn put_position(&mut self, checkpoint: &mut Checkpoint) -> Result<(), CheckpointError>
     where
-        P: Clone,
+        P: Clone + serde::Serialize,
     {
-        let (end, position) = self.barriers.pop_front()?;
-        let (base, position) = match self.records.first_key_value() {
-            Some((oldest, record)) if *oldest < end => (*oldest, record.before.clone()),
-            _ => (end, position),
-        };
-        let done = Done::all_but(self.records.keys().copied(), base, self.next);
-        Some((position, base, done))
+        // The source's end has told of the barrier before it handed it out.
+        let barrier = self.barriers.pop_front().ok_or(CheckpointError::Serialize)?;
+        let (end, position, rest) = barrier;
+        let before = self.records.range(..end).map(|(number, _)| *number);
+        let base = before.clone().next().unwrap_or(end);
+        let done = Done::all_but(before, base, end, &rest);
+        let position = self.records.get(&base).map_or(position, |record| record.before.clone());
+        sections::put(checkpoint, SOURCE, &position)?;
+        sections::put(checkpoint, NUMBER, &base)?;
+        if done.is_empty() { Ok(()) } else { sections::put(checkpoint, DONE, &done) }
     }
 
     /// Reads the news of the source's end and of the marks.
     fn read(&mut self) {
-        while let Ok(handed) = self.news.pop() {
-            match handed {
-                Handed::Record { before, is_done } => {
-                    if !is_done {
-                        let record = Record { before, copies: 1, has_arrived: false };
-                        self.records.insert(self.next, record);
-                    }
-                    self.next += 1;
-                }
-                Handed::Barrier(position) => self.barriers.push_back((self.next, position)),
-            }
-        }
-        while let Ok(event) = self.marks.pop() {
+        self.read_source();
+        while let Some(event) = self.marks.next() {
+            // The source's end has told of a record before its mark could tell anything.
+            self.read_source();
             match event {
                 MarkEvent::Copied(number) => {
                     if let Some(record) = self.records.get_mut(&number) {
                         record.copies += 1;
                     }
                 }
-                MarkEvent::Dropped(_) | MarkEvent::Barrier => self.drops.push_back(event),
+                MarkEvent::Dropped(number) => {
+                    self.drops.push_back(event);
+                    if let Some(record) = self.records.get_mut(&number) {
+                        record.dropped += 1;
+                        self.waiting.extend(record.has_come().then_some(number));
+                    }
+                }
+                MarkEvent::Barrier => self.drops.push_back(event),
+            }
+        }
+    }
+
+    fn read_source(&mut self) {
+        while let Ok(handed) = self.news.pop() {
+            match handed {
+                Handed::Record { before, is_done } => {
+                    if !is_done {
+                        let (copies, dropped, has_arrived) = (1, 0, false);
+                        let record = Record { before, copies, dropped, has_arrived };
+                        self.records.insert(self.next, record);
+                    }
+                    self.next += 1;
+                }
+                Handed::Barrier(position, rest) => {
+                    self.barriers.push_back((self.next, position, rest));
+                }
             }
         }
     }
@@ -223,18 +258,58 @@ pin_project! {
         #[pin]
         stages: St,
         book: Book<P>,
-        // Outputs of records of which another copy is on its way.
-        incomplete: Vec<(u64, Output<T>)>,
-        // Outputs that can be written.
+        // Outputs of records that are not done, by the numbers of the records.
+        outputs: BTreeMap<u64, Vec<Output<T>>>,
+        // Records of which no copy is on its way, and control elements, in the order in which they leave.
+        queue: VecDeque<Next>,
+        // Outputs of a record that is done.
         ready: VecDeque<Output<T>>,
     }
 }
 
 type Output<T> = (T, Option<Timestamp>);
 
+/// What leaves next.
+enum Next {
+    /// The outputs of a record, as soon as it is done.
+    Record(u64),
+    Watermark(Timestamp),
+    Status(Status),
+}
+
 impl<St, T, P> TrackedOutputs<St, T, P> {
     pub(super) fn new(stages: St, book: Book<P>) -> Self {
-        Self { stages, book, incomplete: Vec::new(), ready: VecDeque::new() }
+        let (outputs, queue, ready) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
+        Self { stages, book, outputs, queue, ready }
+    }
+
+    /// Reads the news, and queues the outputs of records that have come by a drop.
+    fn read(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.book.read();
+        this.queue.extend(this.book.waiting.drain(..).map(Next::Record));
+    }
+
+    /// The next element that may leave. Nothing passes a record that waits for a barrier: order and watermarks hold.
+    fn next(self: Pin<&mut Self>) -> Option<StreamElement<T>> {
+        let this = self.project();
+        loop {
+            if let Some((value, timestamp)) = this.ready.pop_front() {
+                return Some(StreamElement::Record { value, timestamp });
+            }
+            if let Next::Record(number) = this.queue.front()?
+                && !this.book.take_done(*number)
+            {
+                return None;
+            }
+            match this.queue.pop_front()? {
+                Next::Record(number) => {
+                    this.ready.extend(this.outputs.remove(&number).into_iter().flatten());
+                }
+                Next::Watermark(timestamp) => return Some(StreamElement::Watermark(timestamp)),
+                Next::Status(status) => return Some(StreamElement::Status(status)),
+            }
+        }
     }
 }
 
@@ -247,34 +322,36 @@ where
     type Value = T;
 
     fn poll_next(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<StreamElement<T>, CheckpointError>>> {
-        let mut this = self.project();
         loop {
-            if let Some((value, timestamp)) = this.ready.pop_front() {
-                return Poll::Ready(Some(Ok(StreamElement::Record { value, timestamp })));
+            if let Some(element) = self.as_mut().next() {
+                return Poll::Ready(Some(Ok(element)));
             }
-            let element = match ready!(this.stages.as_mut().poll_next(cx)) {
+            let element = ready!(self.as_mut().project().stages.poll_next(cx));
+            self.as_mut().read();
+            let this = self.as_mut().project();
+            match element {
                 Some(StreamElement::Record { value, timestamp }) => {
                     let (number, value) = Tracked::arrive(value.into_tracked());
                     let Some(number) = number else {
                         return Poll::Ready(Some(Err(CheckpointError::Untracked)));
                     };
+                    this.outputs.entry(number).or_default().push((value, timestamp));
                     if this.book.arrive(number) {
-                        take_outputs(this.incomplete, number, this.ready);
-                        this.ready.push_back((value, timestamp));
-                    } else {
-                        this.incomplete.push((number, (value, timestamp)));
+                        this.queue.push_back(Next::Record(number));
                     }
-                    continue;
                 }
-                Some(StreamElement::Watermark(timestamp)) => StreamElement::Watermark(timestamp),
-                Some(StreamElement::Status(status)) => StreamElement::Status(status),
-                Some(StreamElement::Barrier(barrier)) => StreamElement::Barrier(barrier),
+                Some(StreamElement::Watermark(timestamp)) => {
+                    this.queue.push_back(Next::Watermark(timestamp));
+                }
+                Some(StreamElement::Status(status)) => this.queue.push_back(Next::Status(status)),
+                Some(StreamElement::Barrier(barrier)) => {
+                    return Poll::Ready(Some(Ok(StreamElement::Barrier(barrier))));
+                }
                 None => return Poll::Ready(None),
-            };
-            return Poll::Ready(Some(Ok(element)));
+            }
         }
     }
 
@@ -282,30 +359,13 @@ where
         self.book.drops.len() > MOST_DROPS
     }
 
-    fn complete(
-        self: Pin<&mut Self>,
-        checkpoint: &mut Checkpoint,
-    ) -> Result<Vec<Output<T>>, CheckpointError> {
-        let this = self.project();
-        for number in this.book.confirm_drops() {
-            take_outputs(this.incomplete, number, this.ready);
+    fn complete(mut self: Pin<&mut Self>, checkpoint: &mut Checkpoint) -> Vec<StreamElement<T>> {
+        self.as_mut().read();
+        self.as_mut().project().book.confirm_drops();
+        let waiting = iter::from_fn(|| self.as_mut().next()).collect();
+        if let Err(reason) = self.project().book.put_position(checkpoint) {
+            checkpoint.fail(reason);
         }
-        // The source's end has told of the barrier before it handed it out.
-        let (position, number, done) = this.book.position().ok_or(CheckpointError::Serialize)?;
-        sections::put(checkpoint, SOURCE, &position)?;
-        sections::put(checkpoint, NUMBER, &number)?;
-        if !done.is_empty() {
-            sections::put(checkpoint, DONE, &done)?;
-        }
-        Ok(this.ready.drain(..).collect())
+        waiting
     }
-}
-
-/// Moves the outputs of a record to those that can be written.
-fn take_outputs<T>(
-    incomplete: &mut Vec<(u64, Output<T>)>,
-    number: u64,
-    ready: &mut VecDeque<Output<T>>,
-) {
-    ready.extend(incomplete.extract_if(.., |(of, _)| *of == number).map(|(_, output)| output));
 }

@@ -10,7 +10,7 @@ use core::task::{Context, Poll, Waker};
 use concurrent_queue::ConcurrentQueue;
 
 use super::sections::Ended;
-use crate::stage::BarrierSignal;
+use crate::barrier_signal::BarrierSignal;
 
 /// Flags that the sink's end and the handles set and the source's end reads, or the other way round. Stages may run on other threads
 /// in between. A change of a flag wakes the end that reads it.
@@ -179,7 +179,8 @@ impl Asked {
         self.wake_all();
     }
 
-    fn end(&self) {
+    /// No checkpoint follows.
+    pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
         self.wake_all();
     }

@@ -65,6 +65,7 @@ impl<S: ReplayableSource, K, C: CheckpointStore, L: FnMut(Report<'_>)> Pipeline<
             stages_so_far = stages_so_far.max(1);
         }
         let next = last.as_ref().map_or(CheckpointId(0), |last| next_id(last.id, last.damaged));
+        let damaged = last.as_ref().map_or(0, |last| last.damaged);
         let records = last.map_or((0, Done::default()), |last| (last.number, last.done));
         let elements = CheckpointedSource::new(
             source,
@@ -79,7 +80,7 @@ impl<S: ReplayableSource, K, C: CheckpointStore, L: FnMut(Report<'_>)> Pipeline<
         let checkpoint = loaded.map(|(checkpoint, _)| checkpoint).filter(has_stages);
         let barriers = shared.barriers.clone();
         barriers.hold(); // until the first checkpoint is committed
-        let recovery = Recovery::new(checkpoint, barriers, keeps, ids, stages_so_far);
+        let recovery = Recovery::new(checkpoint, barriers, keeps, ids, stages_so_far, damaged);
         Ok(Start { elements, recovery, committer, store, timer, signals: shared, ids })
     }
 }

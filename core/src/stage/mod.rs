@@ -42,8 +42,6 @@ use core::time::Duration;
 use pin_project_lite::pin_project;
 
 use self::alarm::Alarm;
-#[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub use self::barriers::BarrierSignal;
 use self::barriers::Seat;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]

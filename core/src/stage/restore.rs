@@ -8,7 +8,7 @@ use concurrent_queue::ConcurrentQueue;
 
 use super::StartError;
 #[cfg(feature = "alloc")]
-use super::barriers::BarrierSignal;
+use crate::barrier_signal::BarrierSignal;
 use crate::checkpoint::Checkpoint;
 #[cfg(feature = "alloc")]
 use crate::operator::RequestIdRange;
@@ -94,6 +94,8 @@ pub struct Recovery {
     stages: ConcurrentQueue<&'static str>,
     /// The number that the next new stage gets: the number of stages that the job has ever had.
     next_stage: AtomicU16,
+    /// Checkpoints that are, or may be, newer than this one.
+    damaged: usize,
 }
 
 /// The contents of a pipeline's checkpoints.
@@ -114,9 +116,10 @@ impl Recovery {
         keeps: Keeps,
         ids: RequestIdRange,
         stages_so_far: u16,
+        damaged: usize,
     ) -> Self {
         let (stages, next_stage) = (ConcurrentQueue::unbounded(), AtomicU16::new(stages_so_far));
-        Self { checkpoint, signal, keeps, ids, stages, next_stage }
+        Self { checkpoint, signal, keeps, ids, stages, next_stage, damaged }
     }
 
     /// The checkpoint of the last life; `None` in a new job, and as long as no checkpoint holds anything of a stage.
@@ -174,7 +177,7 @@ impl Recovery {
         // The first stage meets the records behind the checkpoint again in the same order, and they get the same ids. A later one may
         // meet others, because the stages before it may finish them in another order: they get ids that were never given out.
         if !is_first {
-            operator.skip_request_ids();
+            operator.skip_request_ids(self.damaged);
         }
         Ok(())
     }

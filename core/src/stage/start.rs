@@ -10,8 +10,6 @@ use serde::Serialize;
 #[cfg(feature = "checkpoint")]
 use serde::de::DeserializeOwned;
 
-#[cfg(all(feature = "alloc", feature = "checkpoint"))]
-use super::barriers::BarrierSignal;
 use super::barriers::Seat;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::job::PositionsOnly;
@@ -24,6 +22,8 @@ use super::ring::ring;
 #[cfg(feature = "alloc")]
 use super::{Driver, SpawnedStage};
 use super::{Job, SpawningRequests, Stage, StartError};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::barrier_signal::BarrierSignal;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::AsyncFunction;
 #[cfg(feature = "alloc")]

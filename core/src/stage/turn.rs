@@ -66,6 +66,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             if self.life == Life::Opening && self.source.is_barrier_due() {
                 self.as_mut().fetch_barrier(now, &mut budget);
+                if !budget.is_left() {
+                    return Turn::Busy;
+                }
             }
             return self.open_or_close();
         }
@@ -238,6 +241,11 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
         #[cfg(all(feature = "alloc", feature = "checkpoint"))]
         if *this.life == Life::Opening && this.source.is_held() {
+            // A source that has ended before its first barrier has broken off, and so does the pipeline.
+            if this.source.is_closed() {
+                *this.life = Life::Ended;
+                return Turn::End;
+            }
             return Turn::Idle;
         }
         if !core::mem::take(this.function_woken) {

@@ -1,36 +1,161 @@
-//! One process: from the last checkpoint to the end, or to its death.
+//! One process: from the last checkpoint to the end, or to its death. Or two, if the first is frozen.
 
+use std::cell::RefCell;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures_core::Stream;
-use inflight_core::pipeline::{Ended, Pipeline, PipelineError};
-use inflight_core::{
-    AsyncWait, AsyncWaitExt, AttemptInfo, Checkpointing, FixedDelay, KeySelector, Outcome,
-    Recovery, StartError, StreamElement, with_attempt,
-};
+use inflight_core::pipeline::{self, Ended, Pipeline, PipelineError, Report};
+use inflight_core::{Checkpoint, Tracked};
 
-use crate::beside::{Beside, Desk};
-use crate::executor::Virtual;
-use crate::plan::{Drive, Order, Plan, answer, is_refused_first};
+use crate::executor::{Stopped, Virtual};
+use crate::plan::{Event, Keeps};
+use crate::process::Process;
 use crate::sinks::Sink;
 use crate::source::Source;
+use crate::stages::{all_stages, positions_stage, records_stage};
 use crate::store::Store;
-use crate::world::{KEYS, World};
+use crate::world::{Refused, World};
 
-type Elements<T> = Pin<Box<dyn Stream<Item = StreamElement<T>>>>;
+type Result_ = Result<Ended, PipelineError<Refused, Refused, Refused>>;
 
-/// True if the job is done.
-pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
-    let runtime = Virtual::new();
-    let (w, r) = (|| Rc::clone(world), || runtime.clone());
-    let source = Source { world: w(), runtime: r(), position: Default::default(), wait: None };
-    let (buffer, open) = (Vec::new(), Vec::new());
-    let sink =
-        Sink { world: w(), runtime: r(), buffer, open, watermark: None, is_recovering: true };
-    let mut pipeline = Pipeline::new(source, sink, Store { world: w(), runtime: r() });
+/// Lives one life. True if the job is done.
+pub(crate) fn live(world: &Rc<World>) -> Result<bool, String> {
+    let life = Life::start(world);
+    match life.run()? {
+        Stopped::Ended(ended) => life.judge(ended),
+        Stopped::Dead => Ok(false),
+        Stopped::Frozen => take_over(world, &life),
+    }
+}
+
+/// A second owner works on the job while the first is frozen. Then the first goes on (K15): after the end of the second, or while
+/// that one is frozen.
+fn take_over(world: &Rc<World>, first: &Life) -> Result<bool, String> {
+    let event = match world.below(3) {
+        0 => None,
+        1 => Some((1 + world.below(40) as u64, Event::Crash)),
+        _ => Some((1 + world.below(60) as u64, Event::Freeze)),
+    };
+    world.only(event);
+    world.has_frozen(true);
+    let second = Life::start(world);
+    let (is_frozen, mut is_done) = match second.run()? {
+        Stopped::Ended(ended) => (false, second.judge(ended)?),
+        Stopped::Dead => (false, false),
+        Stopped::Frozen => (true, false),
+    };
+    world.only(None);
+    let first_is_done = first.go_on()?;
+    if is_frozen {
+        is_done = second.go_on()?;
+    }
+    world.has_frozen(false);
+    // An owner that has begun afterwards may have left something half done.
+    let owners = world.media.borrow().owners;
+    Ok(first_is_done && first.process.owner.get() == owners
+        || is_done && second.process.owner.get() == owners)
+}
+
+struct Life {
+    process: Rc<Process>,
+    result: Rc<RefCell<Option<Result_>>>,
+}
+
+impl Life {
+    fn start(world: &Rc<World>) -> Self {
+        let runtime = Virtual::new();
+        let process = Process::new(world, &runtime);
+        let job = job(&process);
+        end_some_time(&process);
+        Self { result: runtime.start(job), process }
+    }
+
+    fn run(&self) -> Result<Stopped<Result_>, String> {
+        let stopped = self.process.runtime.run(&self.process, &self.result);
+        if !matches!(stopped, Ok(Stopped::Frozen)) {
+            self.process.runtime.drop_all();
+        }
+        let stopped = stopped?;
+        self.process.world.check_promises()?;
+        Ok(stopped)
+    }
+
+    /// The process was frozen. True if the job is done.
+    fn go_on(&self) -> Result<bool, String> {
+        self.process.thaw();
+        match self.run()? {
+            Stopped::Ended(ended) => self.judge(ended),
+            Stopped::Dead => Ok(false),
+            Stopped::Frozen => Err("nothing freezes it again".into()),
+        }
+    }
+
+    /// Whether the job is done, and whether it was right to end like this.
+    fn judge(&self, ended: Result_) -> Result<bool, String> {
+        let process = &self.process;
+        if process.is_fenced.get() {
+            return match ended {
+                Err(
+                    PipelineError::Save(Refused::Fenced) | PipelineError::Sink(Refused::Fenced),
+                ) => Ok(false),
+                ended => Err(format!("K15: a fenced owner ends with {ended:?}")),
+            };
+        }
+        match ended {
+            Ok(Ended::Finished) => Ok(true),
+            Ok(Ended::Stopped) => Ok(false),
+            Ok(Ended::HandedOver) if process.is_handed_over() => Ok(false),
+            // A planned failure, after which the job runs again.
+            Err(
+                PipelineError::Sink(_)
+                | PipelineError::Source(_)
+                | PipelineError::Open(_)
+                | PipelineError::Load(_)
+                | PipelineError::Save(_),
+            ) => Ok(false),
+            Err(PipelineError::EndedEarly) if process.is_hurt.get() => Ok(false),
+            // K14: there is something in flight that only the other mode can go on with.
+            Err(PipelineError::NotRestored { .. })
+                if process.keeps == Keeps::Positions && !is_drained(&process.world) =>
+            {
+                process.world.keep_records_next();
+                Ok(false)
+            }
+            ended => Err(format!("it ends with {ended:?}")),
+        }
+    }
+}
+
+/// Whether the latest checkpoint is one behind which nothing is in flight.
+fn is_drained(world: &World) -> bool {
+    let media = world.media.borrow();
+    let latest = media.slots.iter().rev().find(|slot| slot.is_intact());
+    latest.is_some_and(|slot| {
+        let checkpoint = Checkpoint::from_bytes(&slot.bytes).expect("it is intact");
+        matches!(pipeline::ended(&checkpoint), Some(Ended::Stopped | Ended::Finished))
+    })
+}
+
+/// Asks the pipeline to end, or for a checkpoint, as the plan says.
+fn end_some_time(process: &Rc<Process>) {
+    let end_at = process.plan().end_at.filter(|(at, _)| process.world.steps() < *at);
+    if let Some((at, how)) = end_at {
+        let process = Rc::clone(process);
+        let sleep = process.runtime.sleep(at as i64 * 500_000);
+        process.runtime.clone().detach(async move {
+            sleep.await;
+            process.meet(how);
+        });
+    }
+}
+
+fn job(process: &Rc<Process>) -> Pin<Box<dyn Future<Output = Result_>>> {
+    let (plan, runtime) = (*process.plan(), process.runtime.clone());
+    let owned = || Rc::clone(process);
+    let source = Source { process: owned(), position: Default::default(), wait: None };
+    let mut pipeline = Pipeline::new(source, Sink::new(process), Store { process: owned() });
+    pipeline = pipeline.min_pause(plan.pause);
     if let Some(interval) = plan.interval {
         pipeline = pipeline.interval(interval);
     }
@@ -40,141 +165,26 @@ pub(crate) fn live(plan: &Plan, world: &Rc<World>) -> Result<bool, String> {
     if plan.drains {
         pipeline = pipeline.draining(plan.drain_limit);
     }
-    if let Some(at) = plan.stop_at.filter(|at| world.steps() < *at) {
-        let (handle, sleep) = (pipeline.stop_handle(), runtime.sleep(at as i64 * 500_000));
-        use inflight_core::Spawner;
-        // The handle is dropped: nothing waits for it.
-        std::mem::forget(runtime.spawn(async move {
-            sleep.await;
-            handle.drain();
-        }));
-    }
-    let plan = *plan;
-    let (world_of_stages, runtime_of_stages) = (w(), r());
-    let job = pipeline.run(r(), move |elements, recovery| {
-        stages(plan, world_of_stages, runtime_of_stages, Box::pin(elements), recovery)
-    });
-    let ended = runtime.run(world, job)?;
-    world.check_promises()?;
-    match ended {
-        None | Some(Ok(Ended::Stopped | Ended::HandedOver)) => Ok(false),
-        Some(Ok(Ended::Finished)) => Ok(true),
-        Some(Ok(ended @ Ended::SourceFailed)) => Err(format!("{ended:?} is an error")),
-        // A planned failure, after which the job runs again.
-        Some(Err(
-            PipelineError::Sink(_)
-            | PipelineError::Source(_)
-            | PipelineError::Open(_)
-            | PipelineError::Load(_)
-            | PipelineError::Save(_),
-        )) => Ok(false),
-        Some(Err(error)) => Err(format!("{error}")),
-    }
-}
-
-fn stages(
-    plan: Plan,
-    world: Rc<World>,
-    runtime: Virtual,
-    elements: Elements<u32>,
-    recovery: &Recovery,
-) -> Result<Elements<u32>, StartError> {
-    let mut elements = elements;
-    for name in ["first", "second"].into_iter().take(plan.stages) {
-        let (capacity, by) = (plan.capacity, key as fn(&u32) -> u32);
-        let (w, r) = (Rc::clone(&world), runtime.clone());
-        elements = match plan.order {
-            Order::Ordered => {
-                stage(plan, w, r, elements, recovery, name, AsyncWait::ordered(capacity))
-            }
-            Order::Unordered => {
-                stage(plan, w, r, elements, recovery, name, AsyncWait::unordered(capacity))
-            }
-            Order::ByKey => {
-                let policy = AsyncWait::ordered_by_key(capacity, by);
-                stage(plan, w, r, elements, recovery, name, policy)
-            }
-        }?;
-    }
-    Ok(elements)
-}
-
-/// The record that a value came from, whichever stages it has passed.
-fn key(value: &u32) -> u32 {
-    let mut record = *value;
-    while record >= 10 {
-        record /= 10;
-    }
-    record % KEYS
-}
-
-/// The service's answer when it asks for a retry.
-const REFUSED: u32 = 99;
-
-fn stage<K: KeySelector<u32> + 'static>(
-    plan: Plan,
-    world: Rc<World>,
-    runtime: Virtual,
-    elements: Elements<u32>,
-    recovery: &Recovery,
-    name: &'static str,
-    policy: AsyncWait<inflight_core::NoRetry, K>,
-) -> Result<Elements<u32>, StartError> {
-    let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(1);
-    let policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
-    let (service, clerk) = (runtime.clone(), Rc::clone(&world));
-    let function = with_attempt(move |value: &u32, attempt: AttemptInfo| {
-        let (value, world, runtime) = (*value, Rc::clone(&world), service.clone());
-        let is_stable = name != "first" || attempt.request_id == u64::from(value);
-        world.promise(is_stable, "a record's request id is always the same");
-        async move {
-            world.step(&runtime).await;
-            match attempt.retry == 0 && is_refused_first(value) {
-                true => Err(REFUSED),
-                false => answer(value),
-            }
+    let (told, of_stages) = (owned(), owned());
+    let pipeline = pipeline.on_report(move |report| {
+        if let Report::Failed { .. } = report {
+            told.fails();
         }
     });
-    let how = Checkpointing::new(name, 1);
-    let how = if plan.keeps_results { how.keeping_results() } else { how };
-    let stage = elements.async_wait_with(policy, function).checkpointed_with(how);
-    let stage = stage.restore(recovery);
-    Ok(match plan.drive {
-        Drive::OnTask => Box::pin(Values(Box::pin(stage.spawn(runtime)?))),
-        Drive::InPlace => Box::pin(Values(Box::pin(stage.in_place(runtime)?))),
-        Drive::Run => {
-            let (desk, stage) = (Desk::new(), stage.in_place(runtime.clone())?);
-            let handed_on = desk.clone();
-            let run = stage.run(move |element| {
-                let time = clerk.one_in(2).then(|| 1 + clerk.below(3_000_000) as i64);
-                let (desk, busy) = (desk.clone(), time.map(|nanos| runtime.sleep(nanos)));
-                async move {
-                    if let Some(busy) = busy {
-                        busy.await;
-                    }
-                    desk.hand_on(element).await;
-                }
-            });
-            Box::pin(Values(Box::pin(Beside::new(run, handed_on))))
+    process.has_handle(pipeline.stop_handle());
+    match process.keeps {
+        Keeps::Positions => {
+            Box::pin(pipeline.run_positions_only(runtime, move |elements, recovery| {
+                all_stages::<Tracked<u32>>(
+                    &of_stages,
+                    Box::pin(elements),
+                    recovery,
+                    positions_stage,
+                )
+            }))
         }
-    })
-}
-
-/// Converts outcomes for the next stage, or for the sink.
-struct Values(Elements<Outcome<u32, u32, u32>>);
-
-impl Stream for Values {
-    type Item = StreamElement<u32>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(cx).map(|element| {
-            element.map(|element| {
-                element.map(|outcome| match outcome.result {
-                    Ok(value) => value,
-                    Err(inflight_core::Failure::Error(error)) => error,
-                    Err(_) => u32::MAX,
-                })
-            })
-        })
+        _ => Box::pin(pipeline.run(runtime, move |elements, recovery| {
+            all_stages::<u32>(&of_stages, Box::pin(elements), recovery, records_stage)
+        })),
     }
 }

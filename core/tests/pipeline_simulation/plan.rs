@@ -28,6 +28,15 @@ pub(crate) enum Medium {
     File,
 }
 
+/// The contents of the checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Keeps {
+    Records,
+    Positions,
+    /// Each life decides anew.
+    Either,
+}
+
 /// A fault that is planted on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Flaw {
@@ -44,11 +53,24 @@ pub(crate) enum Flaw {
     RewritesWhatItLoads,
     /// The source ignores a seek to the same position as in an earlier life.
     GoesOnBehindAnEarlierSeek,
+    /// The source's position is one record behind what it has handed out.
+    TellsAPositionTooFar,
+    /// The store takes the saves of an earlier owner.
+    SavesForAnyOwner,
+    /// The store refuses an earlier owner, and says that this is a passing error.
+    CallsTheFenceAPassingError,
+    /// The sink lets an earlier owner write, pre-commit and commit.
+    CommitsForAnyOwner,
+    /// A request gets a new id in each life.
+    GivesOutNewRequestIds,
+    /// A save takes longer than the bound on it, so that progress comes too late.
+    SavesTooLate,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    pub(crate) keeps: Keeps,
     pub(crate) records: u32,
     pub(crate) capacity: usize,
     pub(crate) order: Order,
@@ -56,49 +78,93 @@ pub(crate) struct Plan {
     pub(crate) drive: Drive,
     pub(crate) keeps_results: bool,
     pub(crate) interval: Option<Duration>,
+    pub(crate) pause: Duration,
     pub(crate) every: Option<u64>,
     pub(crate) drains: bool,
     pub(crate) drain_limit: Option<Duration>,
     pub(crate) medium: Medium,
+    /// So many outputs make the sink full.
+    pub(crate) sink_room: Option<usize>,
+    /// The time of a save beyond its steps.
+    pub(crate) save_time: Duration,
+    /// The source has watermarks.
+    pub(crate) has_watermarks: bool,
+    /// Requests for some records take longer than many intervals.
+    pub(crate) has_slow_requests: bool,
+    /// The request for this record is not answered until nothing fails any more.
+    pub(crate) stuck: Option<u32>,
+    /// The service refuses some records so many times before it answers.
+    pub(crate) refusals: u32,
+    /// An adapter drops some outputs.
+    pub(crate) drops: bool,
+    /// The adapter behind the stage with this number makes two of some outputs.
+    pub(crate) multiplies_behind: Option<usize>,
+    /// Requests keep a copy of their record.
+    pub(crate) clones: bool,
     /// Chances, each of one in that many.
     pub(crate) save_fails: Option<usize>,
     pub(crate) others_fail: Option<usize>,
     /// The newest checkpoint becomes unreadable, if nothing of it was committed.
     pub(crate) decays: Option<usize>,
-    /// The step at which the first life is stopped.
-    pub(crate) stop_at: Option<u64>,
+    /// The time at which each of the first lives is asked to end, in half milliseconds; and the way.
+    pub(crate) end_at: Option<(u64, Event)>,
     pub(crate) flaw: Flaw,
+}
+
+/// Something that happens to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It dies.
+    Crash,
+    /// It is frozen, and another owner takes the job over. Later it goes on.
+    Freeze,
+    /// The next request panics.
+    Panic,
+    /// The runtime cancels the task of a stage.
+    Cancel,
+    Drain,
+    HandOver,
+    CheckpointNow,
 }
 
 impl Plan {
     pub(crate) fn random(seed: u64) -> Self {
         let random = &mut Random::new(seed);
         let millis = |millis| Duration::from_millis(millis);
+        let stages = 1 + random.below(2);
         Self {
             seed,
+            keeps: random.pick(&[Keeps::Records, Keeps::Positions, Keeps::Either]),
             records: random.below(10) as u32,
             capacity: 1 + random.below(4),
             order: random.pick(&[Order::Ordered, Order::Unordered, Order::ByKey]),
-            stages: 1 + random.below(2),
-            drive: if random.one_in(2) { Drive::OnTask } else { Drive::InPlace },
+            stages,
+            drive: random.pick(&[Drive::OnTask, Drive::InPlace, Drive::Run]),
             keeps_results: random.one_in(3),
             interval: random.perhaps(&[Duration::from_nanos(1), millis(2), millis(5)]),
+            pause: random.perhaps(&[millis(1), millis(10)]).unwrap_or_default(),
             every: random.perhaps(&[1, 2, 3]),
-            drains: random.one_in(4),
+            drains: random.one_in(5),
             drain_limit: random.perhaps(&[millis(1), millis(4)]),
             medium: random.pick(&[Medium::Transactions, Medium::Transactions, Medium::File]),
+            sink_room: random.one_in(6).then(|| 1 + random.below(3)),
+            save_time: random.perhaps(&[millis(12), millis(200)]).unwrap_or_default(),
+            has_watermarks: !random.one_in(3),
+            has_slow_requests: random.one_in(3),
+            stuck: random.one_in(4).then(|| random.below(10) as u32),
+            refusals: random.pick(&[1, 1, 1, 6]),
+            drops: random.one_in(4),
+            multiplies_behind: random.one_in(4).then(|| random.below(stages)),
+            clones: random.one_in(4),
             save_fails: random.perhaps(&[2, 4]),
             others_fail: random.perhaps(&[20, 60]),
-            stop_at: random.perhaps(&[3, 10, 20, 30, 50]),
             decays: random.perhaps(&[2, 4]),
+            end_at: random.perhaps(&[3, 10, 20, 30, 50]).map(|at| {
+                let how = [Event::Drain, Event::HandOver, Event::CheckpointNow];
+                (at, random.pick(&how))
+            }),
             flaw: Flaw::None,
         }
-        .with_runs(random)
-    }
-
-    /// Drawn last, so that older seeds still give the same jobs.
-    fn with_runs(self, random: &mut Random) -> Self {
-        if random.one_in(3) { Self { drive: Drive::Run, ..self } } else { self }
     }
 
     pub(crate) fn with(self, flaw: Flaw) -> Self {
@@ -111,31 +177,38 @@ impl Plan {
         Self { flaw, medium, ..self }
     }
 
-    /// Removes planned failures and stops.
+    /// Removes planned failures and ends, so that no life begins twice at the same checkpoint by itself.
     pub(crate) fn calm(self) -> Self {
-        Self { save_fails: None, others_fail: None, decays: None, stop_at: None, ..self }
+        let keeps = if self.keeps == Keeps::Either { Keeps::Records } else { self.keeps };
+        let (save_fails, others_fail, decays, end_at, stuck) = (None, None, None, None, None);
+        Self { keeps, save_fails, others_fail, decays, end_at, stuck, ..self }
     }
 
-    /// The value of a record after all stages: the function below, applied once for each stage.
-    pub(crate) fn outcome(&self, record: u32) -> u32 {
-        (0..self.stages).fold(record, |value, _| match answer(value) {
-            Ok(value) => value,
-            Err(error) => error,
-        })
+    /// Each record takes more attempts than a life has time for, and each life takes up where the last one ended.
+    pub(crate) fn that_only_retries(self) -> Self {
+        let interval = self.interval.or(Some(Duration::from_millis(2)));
+        let (pause, save_time) = (Duration::ZERO, Duration::ZERO);
+        let (records, keeps, stages, drains) = (2 + self.records % 3, Keeps::Records, 1, false);
+        let (refusals, stuck, has_slow_requests) = (30, None, false);
+        let order = Order::Unordered;
+        Self {
+            interval,
+            pause,
+            save_time,
+            records,
+            keeps,
+            stages,
+            drains,
+            refusals,
+            stuck,
+            has_slow_requests,
+            order,
+            ..self
+        }
     }
 
-    /// The expected contents of the sink at the end, in the order of the input.
-    pub(crate) fn outcomes(&self) -> Vec<u32> {
-        (0..self.records).map(|record| self.outcome(record)).collect()
+    /// A checkpoint becomes due by itself and waits for no request, so everything is committed in a bounded time (K11, K13).
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.interval.is_some() && !self.drains
     }
-}
-
-/// The service's answer. Failures are outcomes as well.
-pub(crate) fn answer(value: u32) -> Result<u32, u32> {
-    if value % 5 == 3 { Err(value * 10 + 1) } else { Ok(value * 10) }
-}
-
-/// Returns true if the service refuses the first attempt and answers the next one.
-pub(crate) fn is_refused_first(value: u32) -> bool {
-    value % 4 == 2
 }

@@ -9,20 +9,19 @@ use inflight_core::pipeline::{Acknowledge, ReplayableSource};
 use inflight_core::{StreamElement, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::executor::Virtual;
 use crate::plan::Flaw;
-use crate::world::{Refused, World};
+use crate::process::Process;
+use crate::world::Refused;
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Position {
-    next: u64,
+    pub(crate) next: u64,
     /// True if a watermark comes before the next record.
     mark: bool,
 }
 
 pub(crate) struct Source {
-    pub(crate) world: Rc<World>,
-    pub(crate) runtime: Virtual,
+    pub(crate) process: Rc<Process>,
     pub(crate) position: Position,
     pub(crate) wait: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
@@ -35,17 +34,17 @@ impl ReplayableSource for Source {
 
     async fn open(&mut self, position: Option<Position>) -> Result<(), Refused> {
         let Some(position) = position else { return Ok(()) };
-        self.world.step(&self.runtime).await;
-        if self.world.fails(self.world.plan.others_fail) {
-            return Err(Refused("it cannot go there now"));
+        self.process.step().await;
+        if self.process.world.fails(self.process.world.plan.others_fail) {
+            return Err(Refused::For("it cannot go there now"));
         }
-        let media = &mut *self.world.media.borrow_mut();
+        let media = &mut *self.process.world.media.borrow_mut();
         let is_there = position.next >= media.acknowledged;
-        self.world.promise(is_there, "acknowledged records are not read again");
+        self.process.world.promise(is_there, "acknowledged records are not read again");
         self.position = position;
         let again = media.sought.replace(position.next) == Some(position.next);
-        if again && self.world.plan.flaw == Flaw::GoesOnBehindAnEarlierSeek {
-            self.position.next = (position.next + 1).min(self.world.plan.records.into());
+        if again && self.process.world.plan.flaw == Flaw::GoesOnBehindAnEarlierSeek {
+            self.position.next = (position.next + 1).min(self.process.world.plan.records.into());
         }
         Ok(())
     }
@@ -59,55 +58,60 @@ impl ReplayableSource for Source {
                 return Poll::Pending;
             }
             self.wait = None;
-        } else if self.world.one_in(3) {
-            let nanos = 1 + self.world.below(4_000_000) as i64;
-            self.wait = Some(Box::pin(self.runtime.sleep(nanos)));
+        } else if self.process.world.one_in(3) {
+            let nanos = 1 + self.process.world.below(4_000_000) as i64;
+            self.wait = Some(Box::pin(self.process.runtime.sleep(nanos)));
             return self.poll_next(cx);
         }
-        self.world.has_recovered(1);
-        if self.world.dies_here() {
+        self.process.world.has_recovered(1);
+        if !self.process.goes_on(Some(cx)) {
             return Poll::Pending;
         }
-        if self.world.fails(self.world.plan.others_fail) {
-            return Poll::Ready(Some(Err(Refused("it cannot go on now"))));
+        if self.process.world.fails(self.process.world.plan.others_fail) {
+            return Poll::Ready(Some(Err(Refused::For("it cannot go on now"))));
         }
         let Position { next, mark } = &mut self.position;
         if std::mem::take(mark) {
             let mark = Timestamp::from_millis(*next as i64 - 1);
             return Poll::Ready(Some(Ok(StreamElement::Watermark(mark))));
         }
-        if *next == u64::from(self.world.plan.records) {
+        if *next == u64::from(self.process.world.plan.records) {
             return Poll::Ready(None);
         }
         let record = StreamElement::record(*next as u32, Timestamp::from_millis(*next as i64));
         *next += 1;
-        *mark = next.is_multiple_of(4);
+        *mark = next.is_multiple_of(4) && self.process.plan().has_watermarks;
+        self.process.handed_out.set(*next);
         Poll::Ready(Some(Ok(record)))
     }
 
     fn position(&self) -> Position {
-        self.position
+        let Position { next, mark } = self.position;
+        let records = u64::from(self.process.plan().records);
+        match self.process.plan().flaw {
+            Flaw::TellsAPositionTooFar if next < records => Position { next: next + 1, mark },
+            _ => self.position,
+        }
     }
 
     fn acknowledger(&mut self) -> Acknowledger {
-        Acknowledger { world: Rc::clone(&self.world), runtime: self.runtime.clone() }
+        Acknowledger { process: Rc::clone(&self.process) }
     }
 }
 
 pub(crate) struct Acknowledger {
-    world: Rc<World>,
-    runtime: Virtual,
+    process: Rc<Process>,
 }
 
 impl Acknowledge<Position> for Acknowledger {
     type Error = Refused;
 
     async fn acknowledge(&mut self, position: Position) -> Result<(), Refused> {
-        self.world.step(&self.runtime).await;
-        if self.world.fails(self.world.plan.others_fail) {
-            return Err(Refused("it is not there"));
+        self.process.step().await;
+        if self.process.world.fails(self.process.world.plan.others_fail) {
+            return Err(Refused::For("it is not there"));
         }
-        let acknowledged = &mut self.world.media.borrow_mut().acknowledged;
+        let acknowledged = &mut self.process.world.media.borrow_mut().acknowledged;
         *acknowledged = position.next.max(*acknowledged);
         Ok(())
     }

@@ -1,26 +1,37 @@
-//! A store that fails, tears and delays.
+//! A store that fails, tears and delays, and that has one owner.
 
 use std::rc::Rc;
 
-use inflight_core::{CheckpointId, CheckpointStore, LoadError, LoadedInto};
+use inflight_core::pipeline;
+use inflight_core::{Checkpoint, CheckpointId, CheckpointStore, LoadError, LoadedInto};
 
-use crate::executor::Virtual;
 use crate::plan::Flaw;
-use crate::world::{Refused, Slot, World};
+use crate::process::Process;
+use crate::source::Position;
+use crate::world::{Refused, Slot};
 
 pub(crate) struct Store {
-    pub(crate) world: Rc<World>,
-    pub(crate) runtime: Virtual,
+    pub(crate) process: Rc<Process>,
+}
+
+/// Marks a save that has begun, until it ends or is dropped.
+struct Saving<'a>(&'a Process);
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        self.0.is_saving.set(false);
+    }
 }
 
 impl Store {
     /// May make the newest checkpoint unreadable. The medium never loses a committed checkpoint, nor all checkpoints:
     /// no pipeline could recover from that.
     fn decay(&self) {
-        if !self.world.fails(self.world.plan.decays) {
+        let world = &self.process.world;
+        if !world.decays() {
             return;
         }
-        let media = &mut *self.world.media.borrow_mut();
+        let media = &mut *world.media.borrow_mut();
         let intact = media.slots.iter().filter(|slot| slot.is_intact()).count();
         let committed = media.committed;
         let newest = media.slots.iter_mut().rfind(|slot| slot.is_intact());
@@ -31,11 +42,54 @@ impl Store {
 
     /// The slot of the checkpoint; while it is rewritten there is none.
     async fn rewrite_latest(&self) {
-        let latest = self.world.media.borrow().slots.iter().rposition(|slot| slot.is_whole);
+        let world = &self.process.world;
+        let latest = world.media.borrow().slots.iter().rposition(|slot| slot.is_whole);
         let Some(latest) = latest else { return };
-        self.world.media.borrow_mut().slots[latest].is_whole = false;
-        self.world.step(&self.runtime).await;
-        self.world.media.borrow_mut().slots[latest].is_whole = true;
+        world.media.borrow_mut().slots[latest].is_whole = false;
+        self.process.step().await;
+        world.media.borrow_mut().slots[latest].is_whole = true;
+    }
+
+    /// A step, after which only the latest owner goes on.
+    async fn step(&self) -> Result<(), Refused> {
+        self.process.step().await;
+        let owner = self.process.world.media.borrow().owners;
+        self.process.check_owner(owner, Flaw::SavesForAnyOwner)
+    }
+
+    async fn save_slot(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), Refused> {
+        let process = Rc::clone(&self.process);
+        let (world, plan) = (&process.world, process.plan());
+        self.step().await?;
+        let fails = world.fails(plan.save_fails);
+        if fails && world.one_in(3) {
+            return Err(Refused::For("nothing was written"));
+        }
+        // (A torn checkpoint has no readable number; an unreadable one may become readable again.)
+        let is_behind = |slot: &Slot| slot.is_whole && slot.id >= id;
+        let is_behind = world.media.borrow().slots.iter().any(is_behind);
+        world.promise(!is_behind, "the numbers of checkpoints increase");
+        let torn = bytes[..world.below(bytes.len())].to_vec();
+        let (is_whole, is_lost) = (false, false);
+        world.media.borrow_mut().slots.push(Slot { id, bytes: torn, is_whole, is_lost });
+        let mut time = plan.save_time.as_nanos() as i64;
+        if plan.flaw == Flaw::SavesTooLate {
+            time += 10_000_000_000;
+        }
+        if time > 0 {
+            process.runtime.sleep(time).await;
+        }
+        self.step().await?;
+        if fails && world.one_in(2) {
+            return Err(Refused::For("it is torn"));
+        }
+        if plan.flaw == Flaw::SavesTooLittle {
+            return Ok(());
+        }
+        let slot = Slot { id, bytes: bytes.to_vec(), is_whole: true, is_lost };
+        *world.media.borrow_mut().slots.last_mut().expect("it was just put in") = slot;
+        process.step().await;
+        if fails { Err(Refused::For("saved, but reported as failed")) } else { Ok(()) }
     }
 }
 
@@ -43,47 +97,42 @@ impl CheckpointStore for Store {
     type Error = Refused;
 
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), Refused> {
-        let (world, runtime) = (&self.world, &self.runtime);
-        world.step(runtime).await;
-        let fails = world.fails(world.plan.save_fails);
-        if fails && world.one_in(3) {
-            return Err(Refused("nothing was written"));
+        let process = Rc::clone(&self.process);
+        let is_alone = !process.is_saving.replace(true);
+        process.world.promise(is_alone, "K12: one checkpoint is saved at a time");
+        let saving = Saving(&process);
+        let result = self.save_slot(id, bytes).await;
+        drop(saving);
+        if result.is_ok() {
+            let checkpoint = Checkpoint::from_bytes(bytes).expect("the pipeline has made it");
+            let position = pipeline::position::<Position>(&checkpoint);
+            let position = position.expect("every checkpoint has a position");
+            process.committed_position.set(position.next);
         }
-        // (A torn checkpoint has no readable number; an unreadable one may become readable again.)
-        let is_behind = |slot: &Slot| slot.is_whole && slot.id >= id;
-        let is_behind = world.media.borrow().slots.iter().any(is_behind);
-        world.promise(!is_behind, "the numbers of checkpoints increase");
-        let torn = bytes[..world.below(bytes.len())].to_vec();
-        world.media.borrow_mut().slots.push(Slot {
-            id,
-            bytes: torn,
-            is_whole: false,
-            is_lost: false,
-        });
-        world.step(runtime).await;
-        if fails && world.one_in(2) {
-            return Err(Refused("it is torn"));
-        }
-        if world.plan.flaw == Flaw::SavesTooLittle {
-            return Ok(());
-        }
-        let slot = Slot { id, bytes: bytes.to_vec(), is_whole: true, is_lost: false };
-        *world.media.borrow_mut().slots.last_mut().expect("it was just put in") = slot;
-        world.step(runtime).await;
-        if fails { Err(Refused("saved, but reported as failed")) } else { Ok(()) }
+        result
+    }
+
+    fn is_final(&self, error: &Refused) -> bool {
+        *error == Refused::Fenced && self.process.plan().flaw != Flaw::CallsTheFenceAPassingError
     }
 
     async fn load_latest_into(
         &mut self,
         buffer: &mut [u8],
     ) -> Result<Option<LoadedInto>, LoadError<Refused>> {
-        let (world, runtime) = (&self.world, &self.runtime);
-        world.step(runtime).await;
+        let process = &self.process;
+        let world = &process.world;
+        process.step().await;
         if world.fails(world.plan.others_fail) {
-            return Err(Refused("it cannot be read now").into());
+            return Err(Refused::For("it cannot be read now").into());
         }
         if world.plan.flaw == Flaw::RewritesWhatItLoads {
             self.rewrite_latest().await;
+        }
+        if process.owner.get() == 0 {
+            let owners = &mut world.media.borrow_mut().owners;
+            *owners += 1;
+            process.owner.set(*owners);
         }
         self.decay();
         let media = &mut *world.media.borrow_mut();
@@ -93,7 +142,7 @@ impl CheckpointStore for Store {
         let damaged = media.slots.iter().rev().take_while(|slot| !slot.is_intact()).count();
         let latest = media.slots.iter().rev().nth(damaged);
         if latest.is_none() && damaged > 0 {
-            return Err(Refused("there were some, and none can be read").into());
+            return Err(Refused::For("there were some, and none can be read").into());
         }
         let Some(slot) = latest else { return Ok(None) };
         let len = slot.bytes.len();

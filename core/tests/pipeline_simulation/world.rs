@@ -1,24 +1,30 @@
-//! The things that survive a process: the source, the store and the sink; and the plan of its death.
+//! The things that survive a process: the source, the store and the sink; and the plan of what happens to the processes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::pending;
 use std::rc::Rc;
 
 use inflight_core::CheckpointId;
 
-use crate::executor::Virtual;
-use crate::plan::{Medium, Order, Plan};
+use crate::plan::{Event, Flaw, Keeps, Medium, Plan};
 use crate::random::Random;
 
-/// The error of a medium that fails as planned.
-#[derive(Debug)]
-pub(crate) struct Refused(pub(crate) &'static str);
+/// The error of a medium.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refused {
+    /// It fails as planned.
+    For(&'static str),
+    /// Another owner has the job.
+    Fenced,
+}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(match self {
+            Self::For(reason) => reason,
+            Self::Fenced => "another owner has the job",
+        })
     }
 }
 
@@ -39,14 +45,22 @@ impl Slot {
     }
 }
 
-/// The points at which the processes of a job die.
+/// The points at which something happens to the processes of a job.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Deaths {
-    /// The step at which the first process dies.
-    pub(crate) first: Option<u64>,
+pub(crate) struct Fate {
+    /// What happens at which step, in the order of the steps.
+    pub(crate) events: Vec<(u64, Event)>,
     /// The steps at which the recoveries of the next processes die, one for each; the processes after them do not
     /// die. `None`: the following processes die at random.
     pub(crate) recoveries: Option<Vec<u64>>,
+    /// Each of the first lives dies after so many steps.
+    pub(crate) every: Option<u64>,
+}
+
+impl Fate {
+    pub(crate) fn at(step: u64, event: Event) -> Self {
+        Self { events: vec![(step, event)], ..Self::default() }
+    }
 }
 
 #[derive(Default)]
@@ -54,6 +68,8 @@ pub(crate) struct Media {
     pub(crate) slots: Vec<Slot>,
     /// The sink's committed output, or its file.
     pub(crate) output: Vec<u32>,
+    /// The committed length of the file.
+    pub(crate) length: usize,
     pub(crate) prepared: BTreeMap<u64, Vec<u32>>,
     /// The position up to which the source need not keep records.
     pub(crate) acknowledged: u64,
@@ -61,39 +77,57 @@ pub(crate) struct Media {
     pub(crate) committed: Option<CheckpointId>,
     /// The position of its latest seek.
     pub(crate) sought: Option<u64>,
+    /// The highest watermark that any life has told the sink, in milliseconds.
+    pub(crate) watermark: Option<i64>,
+    /// The processes that have claimed the store, counted from the start. The last one has the job.
+    pub(crate) owners: u32,
+    /// The last owner that has claimed the sink.
+    pub(crate) sink_owner: u32,
+    /// The record of each request id, with the stage if it is the stage's own; and the id of each record.
+    pub(crate) requests: BTreeMap<u64, (usize, u32)>,
+    pub(crate) ids: BTreeMap<(usize, u32), u64>,
 }
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
     random: RefCell<Random>,
     steps: Cell<u64>,
-    deaths: Deaths,
-    crash_at: Cell<Option<u64>>,
+    fate: Fate,
+    /// Events that have not happened yet.
+    events: RefCell<Vec<(u64, Event)>>,
     /// The number of steps before this life, during its recovery: until its source is polled for the first time.
     recovering_since: Cell<Option<u64>>,
     /// The number of steps that each recovery has taken.
     recoveries: RefCell<Vec<u64>>,
-    is_dead: Cell<bool>,
     /// True if nothing fails from now on, so that the job ends.
     is_calm: Cell<bool>,
+    /// A process is frozen that may be about to commit a checkpoint.
+    has_frozen: Cell<bool>,
+    /// The last life was refused in this mode, so the next one takes the other (K14).
+    must_keep_records: Cell<bool>,
     pub(crate) media: RefCell<Media>,
     /// The first promise that was broken.
     broken: RefCell<Option<String>>,
 }
 
+/// The life from which on nothing fails.
+const CALM_LIFE: u32 = 7;
+
 impl World {
-    pub(crate) fn new(plan: &Plan, deaths: &Deaths) -> Rc<Self> {
-        let seed = plan.seed ^ deaths.first.unwrap_or_default().wrapping_mul(0x9E37_79B9);
+    pub(crate) fn new(plan: &Plan, fate: &Fate) -> Rc<Self> {
+        let first = fate.events.first().map_or(0, |(step, _)| *step);
+        let events = fate.every.map(|every| (every, Event::Crash));
         Rc::new(Self {
             plan: *plan,
-            random: RefCell::new(Random::new(seed)),
+            random: RefCell::new(Random::new(plan.seed ^ first.wrapping_mul(0x9E37_79B9))),
             steps: Cell::new(0),
-            deaths: deaths.clone(),
-            crash_at: Cell::new(deaths.first),
+            fate: fate.clone(),
+            events: RefCell::new(fate.events.iter().copied().chain(events).collect()),
             recovering_since: Cell::new(None),
             recoveries: RefCell::default(),
-            is_dead: Cell::new(false),
             is_calm: Cell::new(false),
+            has_frozen: Cell::new(false),
+            must_keep_records: Cell::new(false),
             media: RefCell::default(),
             broken: RefCell::default(),
         })
@@ -103,21 +137,37 @@ impl World {
         self.steps.get()
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
-        self.is_dead.get()
+    pub(crate) fn has_frozen(&self, has_frozen: bool) {
+        self.has_frozen.set(has_frozen);
+    }
+
+    /// Whether the newest checkpoint becomes unreadable now.
+    pub(crate) fn decays(&self) -> bool {
+        !self.has_frozen.get() && self.fails(self.plan.decays)
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.is_calm.get()
     }
 
     /// Begins the next process, which may die as well: during its recovery, or soon after.
     pub(crate) fn next_life(&self, life: u32) {
         self.has_recovered(0); // the number of steps it made before it died
         self.recovering_since.set(Some(self.steps()));
-        self.is_dead.set(false);
-        self.is_calm.set(life > 6);
-        let step = match &self.deaths.recoveries {
-            Some(recoveries) => recoveries.get(life as usize - 1).copied(),
-            None => (life < 4 && self.one_in(2)).then(|| 1 + self.below(20) as u64),
+        self.is_calm.set(life >= CALM_LIFE && self.fate.every.is_none());
+        let step = match (&self.fate.recoveries, self.fate.every) {
+            (Some(recoveries), _) => recoveries.get(life as usize - 1).copied(),
+            (None, Some(every)) => Some(every),
+            (None, None) => (life < 4 && self.one_in(2)).then(|| 1 + self.below(20) as u64),
         };
-        self.crash_at.set(step.map(|step| self.steps() + step));
+        let event = step.map(|step| (self.steps() + step, Event::Crash));
+        *self.events.borrow_mut() = event.into_iter().collect();
+    }
+
+    /// Removes what was to come, and lets one event come after so many steps instead.
+    pub(crate) fn only(&self, event: Option<(u64, Event)>) {
+        let event = event.map(|(steps, event)| (self.steps() + steps, event));
+        *self.events.borrow_mut() = event.into_iter().collect();
     }
 
     /// Ends the recovery: the source is about to be polled, which is that many steps more.
@@ -130,6 +180,19 @@ impl World {
     /// The number of steps of each recovery, one after the other.
     pub(crate) fn recoveries(&self) -> Vec<u64> {
         self.recoveries.borrow().clone()
+    }
+
+    /// What the checkpoints of the next life keep.
+    pub(crate) fn keeps(&self) -> Keeps {
+        match self.plan.keeps {
+            Keeps::Either if self.must_keep_records.take() || self.one_in(2) => Keeps::Records,
+            Keeps::Either => Keeps::Positions,
+            keeps => keeps,
+        }
+    }
+
+    pub(crate) fn keep_records_next(&self) {
+        self.must_keep_records.set(true);
     }
 
     pub(crate) fn below(&self, end: usize) -> usize {
@@ -145,24 +208,12 @@ impl World {
         !self.is_calm.get() && chances.is_some_and(|chances| self.one_in(chances))
     }
 
-    /// Takes a step that may be the last one; returns true if it is.
-    pub(crate) fn dies_here(&self) -> bool {
+    /// Takes a step, and returns what happens at it.
+    pub(crate) fn take_step(&self) -> Option<Event> {
         self.steps.set(self.steps.get() + 1);
-        if self.crash_at.get() == Some(self.steps.get()) {
-            self.is_dead.set(true);
-        }
-        self.is_dead()
-    }
-
-    /// Takes a step that may take some time and may be the last one.
-    pub(crate) async fn step(&self, runtime: &Virtual) {
-        if self.dies_here() {
-            pending::<()>().await;
-        }
-        if self.one_in(2) {
-            let nanos = 1 + self.below(3_000_000) as i64;
-            runtime.sleep(nanos).await;
-        }
+        let mut events = self.events.borrow_mut();
+        let at = events.iter().position(|(step, _)| *step == self.steps.get())?;
+        Some(events.remove(at).1)
     }
 
     pub(crate) fn promise(&self, holds: bool, what: &str) {
@@ -175,30 +226,37 @@ impl World {
         self.broken.take().map_or(Ok(()), Err)
     }
 
+    /// A request is made, of this record (K17).
+    pub(crate) fn request(&self, keeps: Keeps, stage: usize, value: u32, id: u64) {
+        let id = match self.plan.flaw {
+            Flaw::GivesOutNewRequestIds => id + u64::from(self.media.borrow().owners) % 2,
+            _ => id,
+        };
+        // When only positions are kept, all stages share the ids of the source's records.
+        let of = match keeps {
+            Keeps::Positions => (usize::MAX, crate::model::record_of(value)),
+            _ => (stage, value),
+        };
+        let media = &mut *self.media.borrow_mut();
+        let known = *media.requests.entry(id).or_insert(of);
+        self.promise(known == of, &format!("K17: {id:x} is of {known:?} and of {of:?}"));
+        let is_stable = self.plan.keeps == Keeps::Positions
+            || (self.plan.keeps == Keeps::Records && stage == 0);
+        let known = *media.ids.entry(of).or_insert(id);
+        let what = format!("K17: {of:?} has the ids {known:x} and {id:x}");
+        self.promise(known == id || !is_stable, &what);
+    }
+
     /// Compares the sink with the model.
     pub(crate) fn check_end(&self) -> Result<(), String> {
         self.check_promises()?;
         let media = self.media.borrow();
-        let (mut found, mut expected) = (media.output.clone(), self.plan.outcomes());
-        if self.plan.order == Order::ByKey {
-            for key in 0..KEYS {
-                let of_key = |outputs: &[u32]| -> Vec<u32> {
-                    let records = 0..self.plan.records;
-                    let of_key = records.filter(|record| record % KEYS == key);
-                    let of_key: Vec<_> = of_key.map(|record| self.plan.outcome(record)).collect();
-                    outputs.iter().copied().filter(|output| of_key.contains(output)).collect()
-                };
-                if of_key(&found) != of_key(&expected) {
-                    return Err(format!("key {key}: expected {expected:?}, found {found:?}"));
-                }
-            }
-        }
-        if self.plan.order != Order::Ordered {
-            found.sort_unstable();
-            expected.sort_unstable();
-        }
-        if found != expected {
-            return Err(format!("expected {expected:?}, found {found:?}"));
+        self.plan.check_output(&media.output)?;
+        let marks = i64::from(self.plan.records / 4 * 4);
+        let last_mark = (self.plan.has_watermarks && marks > 0).then_some(marks - 1);
+        if media.watermark != last_mark {
+            let found = media.watermark;
+            return Err(format!("the last watermark is {found:?} and not {last_mark:?}"));
         }
         match (self.plan.medium, media.prepared.is_empty()) {
             (Medium::Transactions, false) => Err("a transaction was left open".into()),
@@ -206,5 +264,3 @@ impl World {
         }
     }
 }
-
-pub(crate) const KEYS: u32 = 3;
