@@ -68,6 +68,7 @@ pub struct Options {
     pub checkpoint_dir: PathBuf,
 
     /// What a checkpoint holds
+    /// The contents of a checkpoint
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Positions)]
     pub checkpoint: Mode,
 
