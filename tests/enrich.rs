@@ -9,6 +9,9 @@
 mod bad_input;
 #[path = "enrich/crashes.rs"]
 mod crashes;
+#[cfg(unix)]
+#[path = "enrich/hand_over.rs"]
+mod hand_over;
 #[path = "enrich/harness.rs"]
 mod harness;
 #[path = "enrich/judge.rs"]
@@ -16,6 +19,8 @@ mod judge;
 #[cfg(unix)]
 #[path = "enrich/kills.rs"]
 mod kills;
+#[path = "enrich/lives.rs"]
+mod lives;
 #[path = "enrich/refusals.rs"]
 mod refusals;
 #[path = "enrich/service.rs"]

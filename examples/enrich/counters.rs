@@ -1,6 +1,6 @@
 //! Counters in one place, for the progress bar, the summary and the checkpoints.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use inflight::prelude::*;
@@ -21,6 +21,8 @@ pub struct Counters {
     pub checkpoints: Count,
     call_micros: Count,
     event_time: AtomicI64,
+    /// The attempts under way are given up, and have not timed out.
+    gives_up: AtomicBool,
 }
 
 /// A number that only grows. No decision compares two of them, so no memory order is needed.
@@ -90,9 +92,15 @@ impl Counters {
         (millis > 0).then(|| Timestamp::from_millis(millis))
     }
 
-    /// Counts the start of an attempt. An attempt that is dropped before it finishes has timed out.
+    /// Counts the start of an attempt. An attempt that is dropped before it finishes has timed out, until
+    /// [`give_up`](Self::give_up).
     pub fn attempt(&self) -> AttemptUnderWay<'_> {
-        AttemptUnderWay { timeouts: &self.timeouts, finished: false }
+        AttemptUnderWay { counters: self, finished: false }
+    }
+
+    /// The attempts under way are dropped from here on.
+    pub fn give_up(&self) {
+        self.gives_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -121,7 +129,7 @@ impl From<u64> for Count {
 
 /// Returned by [`Counters::attempt`].
 pub struct AttemptUnderWay<'a> {
-    timeouts: &'a Count,
+    counters: &'a Counters,
     finished: bool,
 }
 
@@ -133,6 +141,7 @@ impl AttemptUnderWay<'_> {
 
 impl Drop for AttemptUnderWay<'_> {
     fn drop(&mut self) {
-        self.timeouts.add(u64::from(!self.finished));
+        let timed_out = !self.finished && !self.counters.gives_up.load(Ordering::Relaxed);
+        self.counters.timeouts.add(u64::from(timed_out));
     }
 }

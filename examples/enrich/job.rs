@@ -120,13 +120,21 @@ fn go_on(saved: Saved, options: &Options) -> Result<Start, Problem> {
     if damaged > 0 {
         say(&format!("skipped {damaged} damaged checkpoint (a crash may have cut it short)"));
     }
-    let read = position.lines.lines;
-    if !is_finished && read > 0 {
-        let in_flight = read.saturating_sub(written.totals.done());
-        let lines = thousands(read);
-        say(&format!("resuming from checkpoint {id}: {lines} lines read, {in_flight} in flight"));
+    if !is_finished && written.totals.done().max(position.lines.lines) > 0 {
+        say(&format!("resuming from checkpoint {id}: {}", progress(&position, &written)));
     }
     Ok(Start { position, written, is_finished })
+}
+
+/// A checkpoint's progress. One that holds positions only has the position of the oldest line in flight, and some
+/// of the lines behind it may be done.
+fn progress(position: &Position, written: &Written) -> String {
+    let (read, done) = (position.lines.lines, written.totals.done());
+    let lines = thousands(read);
+    match read.checked_sub(done) {
+        Some(in_flight) => format!("{lines} lines read, {in_flight} in flight"),
+        None => format!("{lines} lines read, and {} of those behind them are done", done - read),
+    }
 }
 
 /// Checks that no file of another program is overwritten.

@@ -1,14 +1,17 @@
 //! The client of the airport service: its requests, and the failures that are worth another attempt.
 
+use std::error::Error;
 use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::{StatusCode, Uri};
+use hyper::http::uri::InvalidUri;
+use hyper::{Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use inflight::AttemptInfo;
 
 use crate::airport::{Airport, Enrichment};
 use crate::counters::Counters;
@@ -49,17 +52,19 @@ impl Airports {
     }
 
     /// Looks up both airports of a flight at the same time.
-    pub async fn of(&self, flight: &Flight) -> Result<Enrichment, LookupError> {
+    pub async fn of(&self, flight: &Flight, info: AttemptInfo) -> Result<Enrichment, LookupError> {
         let attempt = self.counters.attempt();
-        let airports =
-            tokio::try_join!(self.airport(&flight.origin), self.airport(&flight.destination));
+        let airports = tokio::try_join!(
+            self.airport(&flight.origin, info),
+            self.airport(&flight.destination, info)
+        );
         attempt.finished();
         let (origin_airport, destination_airport) = airports?;
         Ok(Enrichment { origin_airport, destination_airport })
     }
 
-    async fn airport(&self, code: &str) -> Result<Airport, LookupError> {
-        let answer = self.client.get(self.url(code)?).await.map_err(|error| {
+    async fn airport(&self, code: &str, attempt: AttemptInfo) -> Result<Airport, LookupError> {
+        let answer = self.client.request(self.request(code, attempt)?).await.map_err(|error| {
             LookupError::Transient(format!("no answer from the service: {}", with_causes(&error)))
         })?;
         match answer.status() {
@@ -74,11 +79,21 @@ impl Airports {
         understand(&body.to_bytes(), code)
     }
 
-    fn url(&self, code: &str) -> Result<Uri, LookupError> {
-        let url = self.service.replace("{code}", &percent_encoded(code));
-        url.parse().map_err(|error| {
+    /// The headers let the service tell a repeated request from a new one.
+    fn request(
+        &self,
+        code: &str,
+        attempt: AttemptInfo,
+    ) -> Result<Request<Empty<Bytes>>, LookupError> {
+        let permanent = |error: &dyn Error| {
             LookupError::Permanent(format!("{code:?} does not make a valid URL: {error}"))
-        })
+        };
+        let url = self.service.replace("{code}", &percent_encoded(code));
+        let url: Uri = url.parse().map_err(|error: InvalidUri| permanent(&error))?;
+        let request = Request::get(url)
+            .header("x-request-id", attempt.request_id)
+            .header("x-attempt", attempt.number);
+        request.body(Empty::new()).map_err(|error| permanent(&error))
     }
 }
 

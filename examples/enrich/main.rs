@@ -16,7 +16,7 @@
 //! * `service`, `airport`, `lookup`: the airport service, its data, and its client.
 //! * `sink`, `format`: the output and the rejected lines.
 //! * `counters`, `progress`, `summary`: the numbers for the user.
-//! * `stop`: Ctrl-C.
+//! * `stop`: Ctrl-C, up to three times.
 //! * `rehearsal`: hooks for the tests that kill the program.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
@@ -40,7 +40,6 @@ mod stop;
 mod summary;
 
 use std::io::{self, Write};
-use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,13 +54,12 @@ use crate::counters::Counters;
 use crate::job::{Job, Start};
 use crate::line::Line;
 use crate::lookup::{Airports, LookupError};
-use crate::options::{Options, Order};
+use crate::options::{Mode, Options, Order};
 use crate::problem::Problem;
 use crate::progress::{Progress, say};
 use crate::rehearsal::Rehearsal;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::stop::Stop;
 use crate::summary::Summary;
 
 /// The stage's name in a checkpoint.
@@ -74,11 +72,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// After Ctrl-C the records in flight end within `--timeout`, and then have this long to be written. Only
-/// restored records that wait for a slot take longer.
+/// restored records that wait for a slot take longer. They are handed over.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The heart: lines go in, at most `--capacity` of them are looked up at once, outcomes come out. `None`: the
-/// records in flight at Ctrl-C took too long.
+/// The heart: lines go in, at most `--capacity` of them are looked up at once, outcomes come out.
 async fn enrich<S: CheckpointStore>(
     options: &Options,
     airports: Airports,
@@ -86,7 +83,7 @@ async fn enrich<S: CheckpointStore>(
     sink: Sink,
     store: S,
     progress: &Progress,
-) -> Result<Option<Ended>, PipelineError<LinesError, LinesError, S::Error>> {
+) -> Result<Ended, PipelineError<LinesError, LinesError, S::Error>> {
     let queue = match options.order {
         Order::Ordered => AsyncWait::ordered,
         Order::Unordered => AsyncWait::unordered,
@@ -101,26 +98,33 @@ async fn enrich<S: CheckpointStore>(
                 .when_error(|error: &LookupError| error.is_transient()),
         );
 
+    let look_up = move |line: &Line, attempt| {
+        let (airports, flight) = (airports.clone(), line.flight.clone());
+        async move { airports.of(&flight?, attempt).await }
+    };
+
     let counters = sink.counters.clone();
     let pipeline = Pipeline::new(source, sink, store)
         .interval(options.checkpoint_interval)
         .on_report(|report| tell_of(report, &counters, progress));
-    let stop = Stop::on_ctrl_c(progress.clone(), pipeline.stop_handle());
-    let ended = pipeline.run(Tokio, |lines, checkpoint| {
-        lines
-            .async_wait(policy, move |line: &Line| {
-                let (airports, flight) = (airports.clone(), line.flight.clone());
-                async move { airports.of(&flight?).await }
-            })
-            .checkpointed(STAGE, LINE_VERSION)
-            .restore(checkpoint)
-            .spawn(Tokio)
+    let patience = options.timeout.saturating_add(GRACE);
+    stop::on_ctrl_c(pipeline.stop_handle(), patience, counters.clone(), progress.clone());
+    let pipeline = match options.checkpoint {
+        Mode::Positions => {
+            let running = pipeline.run_positions_only(Tokio, |lines, recovery| {
+                let look_up = with_attempt(move |line: &Tracked<Line>, info| look_up(line, info));
+                lines.async_wait_with(policy, look_up).positions_only(recovery).spawn(Tokio)
+            });
+            return running.await;
+        }
+        Mode::Snapshot => pipeline,
+        Mode::Drain => pipeline.draining(None),
+    };
+    let running = pipeline.run(Tokio, |lines, recovery| {
+        let stage = lines.async_wait_with(policy, with_attempt(look_up));
+        stage.checkpointed(STAGE, LINE_VERSION).restore(recovery).spawn(Tokio)
     });
-    tokio::select! {
-        biased;
-        () = out_of_patience(stop, options.timeout) => Ok(None),
-        ended = pin!(ended) => ended.map(Some),
-    }
+    running.await
 }
 
 /// Reports on checkpoints for the user.
@@ -133,12 +137,6 @@ fn tell_of(report: Report<'_>, counters: &Counters, progress: &Progress) {
         )),
         _ => {}
     }
-}
-
-/// Returns when the time for the records in flight at Ctrl-C is over.
-async fn out_of_patience(mut stop: Stop, timeout: Duration) {
-    stop.requested().await;
-    tokio::time::sleep(timeout.saturating_add(GRACE)).await;
 }
 
 fn main() -> ExitCode {
@@ -197,16 +195,16 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
     };
     progress.end();
     let headline = match ended? {
-        Some(Ended::Finished) => {
+        Ended::Finished => {
             tell("finished", &summary(began).finished(), options)?;
             return Ok(ExitCode::SUCCESS);
         }
         _ if !goes_on => "stopped; without checkpoints it cannot resume",
-        Some(_) => "stopped; run the same command again to resume",
-        None => {
+        Ended::HandedOver => {
             "stopped with records in flight; run the same command again to resume from the last \
              checkpoint"
         }
+        _ => "stopped; run the same command again to resume",
     };
     tell(headline, &summary(began), options)?;
     Ok(ExitCode::from(stop::STATUS))

@@ -67,6 +67,11 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", default_value = Options::CHECKPOINTS)]
     pub checkpoint_dir: PathBuf,
 
+    /// What a checkpoint holds
+    /// The contents of a checkpoint
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Positions)]
+    pub checkpoint: Mode,
+
     /// The time between two checkpoints
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = positive)]
     pub checkpoint_interval: Duration,
@@ -90,24 +95,48 @@ pub struct Options {
 
 const AFTER_HELP: &str = "\
 Run it again after a crash, a kill or Ctrl-C, and it resumes. Files, order, timeouts, retries and the \
-service must then be the same as before; the rest may change.
+service must then be the same as before; the rest may change, --checkpoint too: from `snapshot` to \
+`positions` only when nothing is in flight, after a first Ctrl-C.
+
+Ctrl-C or SIGTERM: no more lines are read, the flights in flight finish within --timeout, and \
+checkpoints go on meanwhile. A second one, or the end of that time, hands the job over: a last \
+checkpoint is saved at once, and the next run goes on with the flights in flight. A third one ends \
+the process at once; the next run resumes from the last checkpoint.
+
+By default a checkpoint holds no flights, because the input can be read again: a few bytes instead of \
+one line for each flight in flight, whatever the version of this program. In exchange, a flight that \
+was in flight at a crash has all its attempts before it again. Take `snapshot` if the process may be \
+killed more often than once per --timeout: then attempts and waits go on where they were. Take \
+`drain` to see the price of checkpoints that wait for requests.
 
 The service answers GET with a JSON object: name, city, state, latitude, longitude. 404 means that \
-there is no such airport; 408, 429 and 5xx are tried again.
+there is no such airport; 408, 429 and 5xx are tried again. Both requests for a flight carry its id \
+in `x-request-id`, the same in every run, and the number of the attempt in `x-attempt`.
 
 A line of <FILE>.rejected.ndjson has `number` (from 1), `offset` (in bytes), `reason` and `line`, \
 the original line. If that is not UTF-8, the field is `line_hex`; if it is longer than 64 KiB, the \
 fields are `line_start` and `line_length`.
 
 In the summary file, read, written, rejected, retries and timeouts count over the whole job, \
-including crashes; `resumed_at` is the number of lines read before this run (null: this run began \
-at the beginning); `seconds` and everything after it belong to this run alone. `timeouts` counts \
+including crashes; `resumed_at` is the number of lines before the place where this run began \
+to read (null: no run came before it); `seconds` and everything after it belong to this run alone. `timeouts` counts \
 attempts.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Order {
     Ordered,
     Unordered,
+}
+
+/// The contents of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The positions of the flights in flight, which are read again after a crash
+    Positions,
+    /// The flights in flight, with their attempts
+    Snapshot,
+    /// No flight, because the flights in flight finish first: each checkpoint waits for them
+    Drain,
 }
 
 impl Options {

@@ -43,6 +43,9 @@ impl<E: Error + 'static> From<PipelineError<LinesError, LinesError, E>> for Prob
             PipelineError::Sink(_) => {
                 "Put the original file back, and run the same command again; or start from the beginning with --fresh."
             }
+            PipelineError::NotRestored { .. } => {
+                "Run it with --checkpoint snapshot, and stop it with one Ctrl-C: then nothing is in flight."
+            }
             PipelineError::EndedEarly => "Run the same command again to resume.",
             _ => "See --help, or start from the beginning with --fresh.",
         };

@@ -1,50 +1,47 @@
-//! Ctrl-C: the first one asks the source to stop, the second one stops the process.
+//! Ctrl-C: the first one drains the pipeline, the second one hands the job over, the third one ends the process.
 
-use std::{future, process};
+#[cfg(not(unix))]
+use std::future;
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
 
 use inflight::pipeline::StopHandle;
 #[cfg(unix)]
 use std::task::Poll;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::counters::Counters;
 use crate::progress::Progress;
 
 /// The exit status after Ctrl-C, by the convention of shells.
 pub const STATUS: u8 = 130;
 
-/// True once a stop was requested.
-#[derive(Debug)]
-pub struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// Listens for Ctrl-C and, on Unix, for SIGTERM, and stops the pipeline then.
-    pub fn on_ctrl_c(progress: Progress, pipeline: StopHandle) -> Self {
-        let (sender, receiver) = watch::channel(false);
-        let mut signals = Signals::listen();
-        tokio::spawn(async move {
-            signals.next().await;
-            progress.say(
-                "stopping: the input ends, and the records in flight finish within --timeout \
-                 (Ctrl-C again stops at once)",
-            );
-            let _ = sender.send(true);
-            pipeline.drain();
-            signals.next().await;
-            // No clean-up is needed, because the last checkpoint is durable.
-            process::exit(STATUS.into());
-        });
-        Self(receiver)
-    }
-
-    /// Returns when a stop was requested.
-    pub async fn requested(&mut self) {
-        if self.0.wait_for(|stop| *stop).await.is_err() {
-            // The listener has ended.
-            future::pending::<()>().await;
-        }
-    }
+/// Listens for Ctrl-C and, on Unix, for SIGTERM. A drain that takes longer than `patience` becomes a hand-over.
+pub fn on_ctrl_c(
+    pipeline: StopHandle,
+    patience: Duration,
+    counters: Arc<Counters>,
+    progress: Progress,
+) {
+    let mut signals = Signals::listen();
+    tokio::spawn(async move {
+        signals.next().await;
+        progress.say(
+            "stopping: the input ends, and the records in flight finish within --timeout \
+             (Ctrl-C again leaves them to the next run)",
+        );
+        pipeline.drain();
+        let _ = timeout(patience, signals.next()).await;
+        progress.say("handing over: saving a last checkpoint (Ctrl-C again ends the process)");
+        counters.give_up();
+        pipeline.hand_over();
+        signals.next().await;
+        // No clean-up is needed, because the last checkpoint is durable.
+        process::exit(STATUS.into());
+    });
 }
 
 #[cfg(unix)]
@@ -59,7 +56,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        future::poll_fn(|context| {
+        std::future::poll_fn(|context| {
             let any = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
             if any { Poll::Ready(()) } else { Poll::Pending }
         })

@@ -41,7 +41,8 @@ impl Summary {
             rejected: counters.rejected.get(),
             retries: counters.retries.get(),
             timeouts: counters.timeouts.get(),
-            resumed_at: Some(position.lines.lines).filter(|lines| *lines > 0),
+            resumed_at: Some(position.lines.lines)
+                .filter(|lines| began.totals.done().max(*lines) > 0),
             seconds: rounded(seconds),
             records,
             records_per_second: rounded(records as f64 / seconds.max(0.001)),

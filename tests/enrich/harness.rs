@@ -15,6 +15,9 @@ use tempfile::TempDir;
 pub const FLIGHTS: &str = include_str!("../../examples/enrich/data/flights.ndjson");
 const AIRPORTS: &[u8] = include_bytes!("../../examples/enrich/data/airports.csv");
 
+/// The kinds of checkpoints: the values of `--checkpoint`.
+pub const MODES: [&str; 3] = ["positions", "snapshot", "drain"];
+
 /// A job: an input, and a folder for everything else.
 pub struct Job {
     folder: TempDir,
@@ -128,7 +131,12 @@ impl Job {
     /// The progress of a run that is visible from outside.
     pub fn traces(&self) -> (u64, Vec<Vec<u8>>) {
         let length = fs::metadata(self.path("output")).map_or(0, |file| file.len());
-        (length, self.slots().iter().map(|slot| fs::read(slot).unwrap_or_default()).collect())
+        (length, self.slots_read())
+    }
+
+    /// The content of the checkpoints.
+    pub fn slots_read(&self) -> Vec<Vec<u8>> {
+        self.slots().iter().map(|slot| fs::read(slot).unwrap_or_default()).collect()
     }
 }
 

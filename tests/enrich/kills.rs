@@ -1,6 +1,6 @@
 //! `kill -9` at random moments, again and again; then the output is compared with the input.
 //!
-//! `INFLIGHT_KILLS=N` sets the number of kills, `INFLIGHT_SEED=S` selects another sequence of moments. The example
+//! `INFLIGHT_KILLS=N` sets the number of kills in each mode, `INFLIGHT_SEED=S` selects another sequence of moments. The example
 //! pauses between pre-commit, save and commit (`ENRICH_WINDOW`), so that many of the kills hit there.
 
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::harness::{Job, Running, flights_and_broken_lines};
+use crate::harness::{Job, MODES, Running, flights_and_broken_lines};
 use crate::judge::Verdict;
 
 /// The number of kills in a plain `cargo test`.
@@ -28,7 +28,13 @@ struct Damage {
 
 /// Runs jobs and kills them, until there have been that many kills and the last job is done; or, if asked for, until
 /// there is some damage.
-fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool) -> Damage {
+fn kill(
+    mode: &str,
+    kills: u64,
+    seed: u64,
+    environment: &[(&str, &str)],
+    until_damaged: bool,
+) -> Damage {
     let mut random = StdRng::seed_from_u64(seed);
     let mut damage = Damage::default();
     let input = flights_and_broken_lines(FLIGHTS);
@@ -36,6 +42,7 @@ fn kill(kills: u64, seed: u64, environment: &[(&str, &str)], until_damaged: bool
         let order = ["ordered", "unordered"][(damage.jobs % 2) as usize];
         let job = Job::new(&input).with(&["--order", order, "--latency", "3ms"]);
         let job = job.with(&["--capacity", "10", "--checkpoint-interval", "10ms"]);
+        let job = job.with(&["--checkpoint", mode]);
         damage.jobs += 1;
         let start = || {
             let mut command = job.command(&[]);
@@ -66,17 +73,34 @@ fn kill_somewhere(job: &Job, mut running: Running, random: &mut StdRng) -> bool 
     running.kill_after(moment)
 }
 
+// K9, K10, K14
+#[test]
+fn kills_lose_nothing_and_double_nothing_with_positions_only() {
+    kills_lose_nothing_and_double_nothing("positions");
+}
+
 // K9, K10
 #[test]
-fn kills_lose_nothing_and_double_nothing() {
+fn kills_lose_nothing_and_double_nothing_with_snapshots() {
+    kills_lose_nothing_and_double_nothing("snapshot");
+}
+
+// K3, K9, K10
+#[test]
+fn kills_lose_nothing_and_double_nothing_with_drains() {
+    kills_lose_nothing_and_double_nothing("drain");
+}
+
+#[track_caller]
+fn kills_lose_nothing_and_double_nothing(mode: &str) {
     let kills = number("INFLIGHT_KILLS").unwrap_or(KILLS);
     let seed = number("INFLIGHT_SEED").unwrap_or(6);
     let Damage { kills: made, jobs, verdict } =
-        kill(kills, seed, &[("ENRICH_WINDOW", "5ms")], false);
-    say(&format!("kills: {made}, {verdict:?}"));
+        kill(mode, kills, seed, &[("ENRICH_WINDOW", "5ms")], false);
+    say(&format!("{mode}, kills: {made}, {verdict:?}"));
     assert!(
         made == kills && verdict.is_good(),
-        "seed {seed}, {made} kills, {jobs} jobs: {verdict:?}"
+        "{mode}, seed {seed}, {made} kills, {jobs} jobs: {verdict:?}"
     );
 }
 
@@ -84,9 +108,11 @@ fn kills_lose_nothing_and_double_nothing() {
 #[test]
 fn committing_before_saving_is_found() {
     let wrong = [("ENRICH_WINDOW", "5ms"), ("ENRICH_COMMITS_FIRST", "1")];
-    let damage = kill(200, 7, &wrong, true);
-    say(&format!("in the wrong order: {damage:?}"));
-    assert!(!damage.verdict.is_good(), "{damage:?}");
+    for mode in MODES {
+        let damage = kill(mode, 200, 7, &wrong, true);
+        say(&format!("{mode}, in the wrong order: {damage:?}"));
+        assert!(!damage.verdict.is_good(), "{mode}: {damage:?}");
+    }
 }
 
 /// Prints a line also when the test passes: the harness captures `println!`, but not this.

@@ -6,13 +6,14 @@ use anyhow::{Context, Result};
 use inflight::prelude::*;
 use serde::Serialize;
 
-use super::job::{Job, Stages};
+use super::job::{Job, Keeps, Stages};
 use super::rows::rounded;
 
 #[derive(Serialize)]
 struct Row {
     case: &'static str,
     stages: Stages,
+    keeps: Keeps,
     /// From the instant at which a checkpoint is due until it is committed, at most.
     wait_ms: f64,
     checkpoints: usize,
@@ -21,19 +22,20 @@ struct Row {
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// 20 s of work: two requests at a time, of 2 s each, and a source that always has a record. The store saves at once.
-pub(super) fn measure(stages: Stages) -> Result<impl Serialize> {
-    let observed = job(stages, 2).run()?;
+pub(super) fn measure(stages: Stages, keeps: Keeps) -> Result<impl Serialize> {
+    let observed = job(stages, keeps, 2).run()?;
     let wait = observed.longest_wait(INTERVAL).context("there was no checkpoint")?;
     let (wait_ms, checkpoints) = (rounded(wait.as_secs_f64() * 1e3), observed.checkpoints.len());
-    Ok(Row { case: "barrier-full", stages, wait_ms, checkpoints })
+    Ok(Row { case: "barrier-full", stages, keeps, wait_ms, checkpoints })
 }
 
-fn job(stages: Stages, capacity: usize) -> Job<u64> {
+fn job(stages: Stages, keeps: Keeps, capacity: usize) -> Job<u64> {
     Job {
         records: 20,
         since: |_| Duration::ZERO,
         record: StreamElement::value,
         stages,
+        keeps,
         policy: AsyncWait::ordered(capacity),
         service: |_: u64| Duration::from_secs(2),
         interval: INTERVAL,
@@ -53,10 +55,13 @@ mod tests {
         let since = |number| number as u32 * INTERVAL * if number == LAST { 6 } else { 3 };
         let service = |number| Duration::from_secs(if number == LAST { 0 } else { 2 });
         for stages in [Stages::InPlace, Stages::OnTask, Stages::Chain] {
-            let job = Job { since, service, ..job(stages, 100) };
-            let observed = job.run().expect("it does its work");
-            assert_eq!(observed.longest_wait(INTERVAL), Some(Duration::ZERO), "{stages:?}");
-            assert!(observed.checkpoints.len() > 20, "{stages:?}");
+            for keeps in [Keeps::Records, Keeps::Positions] {
+                let job = Job { since, service, ..job(stages, keeps, 100) };
+                let observed = job.run().expect("it does its work");
+                let wait = observed.longest_wait(INTERVAL);
+                assert_eq!(wait, Some(Duration::ZERO), "{stages:?}, {keeps:?}");
+                assert!(observed.checkpoints.len() > 20, "{stages:?}, {keeps:?}");
+            }
         }
     }
 }

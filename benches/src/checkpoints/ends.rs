@@ -85,8 +85,8 @@ pub(super) struct Sink {
 }
 
 impl TransactionalSink<u64> for Sink {
-    /// The number of records written.
-    type Prepared = u64;
+    /// The numbers of records that the source has handed out and that were written.
+    type Prepared = (u64, u64);
     type Error = Infallible;
 
     async fn write(&mut self, number: u64, _: Option<Timestamp>) -> Result<(), Infallible> {
@@ -94,16 +94,22 @@ impl TransactionalSink<u64> for Sink {
         Ok(())
     }
 
-    async fn pre_commit(&mut self, _: CheckpointId) -> Result<u64, Infallible> {
-        Ok(self.observed.borrow().written.len() as u64)
+    async fn pre_commit(&mut self, _: CheckpointId) -> Result<(u64, u64), Infallible> {
+        let observed = self.observed.borrow();
+        Ok((observed.taken.len() as u64, observed.written.len() as u64))
     }
 
-    async fn commit(&mut self, _: CheckpointId, written: &u64) -> Result<(), Infallible> {
-        self.observed.borrow_mut().committed = *written;
+    async fn commit(
+        &mut self,
+        _: CheckpointId,
+        &(handed_out, written): &(u64, u64),
+    ) -> Result<(), Infallible> {
+        let mut observed = self.observed.borrow_mut();
+        (observed.handed_out, observed.committed) = (handed_out, written);
         Ok(())
     }
 
-    async fn abort(&mut self, _: Option<&u64>) -> Result<(), Infallible> {
+    async fn abort(&mut self, _: Option<&(u64, u64)>) -> Result<(), Infallible> {
         Ok(())
     }
 }

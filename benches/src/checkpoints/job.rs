@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::{Stream, StreamExt};
 use inflight::AsyncWaitExt;
-use inflight::pipeline::{Ended, Pipeline, Report};
+use inflight::pipeline::{Ended, Pipeline, PipelineError, Report};
 use inflight::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,16 @@ pub(super) enum Stages {
     Chain,
 }
 
+/// What its checkpoints hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Keeps {
+    /// The records in flight.
+    Records,
+    /// Positions of the source.
+    Positions,
+}
+
 /// The plan of a job.
 pub(super) struct Job<V> {
     pub(super) records: u64,
@@ -51,6 +61,7 @@ pub(super) struct Job<V> {
     pub(super) since: fn(u64) -> Duration,
     pub(super) record: fn(u64) -> StreamElement<V>,
     pub(super) stages: Stages,
+    pub(super) keeps: Keeps,
     pub(super) policy: AsyncWait,
     /// How long the request for a record takes.
     pub(super) service: fn(u64) -> Duration,
@@ -60,35 +71,38 @@ pub(super) struct Job<V> {
 }
 
 type Numbers = Pin<Box<dyn Stream<Item = StreamElement<u64>>>>;
+pub(super) type Ends = Result<Ended, PipelineError<Infallible, Infallible, Infallible>>;
 
 impl<V: Record> Job<V> {
     /// Runs the job to its end and checks that it has done its work.
     pub(super) fn run(&self) -> Result<Observed> {
-        let clock = VirtualTime::new();
         let observed = Observed::new(self.records);
-        clock.run(self.with_snapshots(&clock, &observed))??;
+        self.run_noting(&observed)?;
         let observed = observed.take();
         observed.check_all(self.records)?;
         Ok(observed)
     }
 
+    /// Runs the job to its end.
+    pub(super) fn run_noting(&self, observed: &Rc<RefCell<Observed>>) -> Result<()> {
+        let clock = VirtualTime::new();
+        let ended = match self.keeps {
+            Keeps::Records => clock.run(self.with_snapshots(&clock, observed)),
+            Keeps::Positions => clock.run(self.with_positions(&clock, observed)),
+        }??;
+        ensure!(ended == Ended::Finished, "the job ended early: {ended:?}");
+        Ok(())
+    }
+
     /// The job in the mode whose checkpoints hold the records in flight.
-    pub(super) fn with_snapshots(
+    fn with_snapshots(
         &self,
         clock: &VirtualTime,
         observed: &Rc<RefCell<Observed>>,
-    ) -> impl Future<Output = Result<()>> + use<V> {
+    ) -> impl Future<Output = Ends> + use<V> {
         let Self { stages, policy, service, .. } = *self;
-        let (source, sink, store) = self.ends(clock, observed);
-        let (clock, observed) = (clock.clone(), Rc::clone(observed));
-        let (runtime, now) = (clock.clone(), clock.clone());
-        let note = move |report: Report<'_>| {
-            if let Report::Saved { bytes, .. } = report {
-                observed.borrow_mut().note_saved(now.now(), bytes);
-            }
-        };
-        let pipeline = Pipeline::new(source, sink, store).interval(self.interval).on_report(note);
-        let running = pipeline.run(runtime, move |records, recovery| match stages {
+        let (pipeline, clock) = (self.pipeline(clock, observed), clock.clone());
+        pipeline.run(clock.clone(), move |records, recovery| match stages {
             Stages::InPlace => in_place(records, "one", policy, service, &clock, recovery),
             Stages::OnTask => on_task(records, "one", policy, service, &clock, recovery),
             Stages::Chain => {
@@ -96,24 +110,28 @@ impl<V: Record> Job<V> {
                 let first = on_task(records, "one", policy, at_once, &clock, recovery)?;
                 in_place(first, "two", policy, service, &clock, recovery)
             }
-        });
-        async move {
-            let ended = running.await?;
-            ensure!(ended == Ended::Finished, "the job ended early: {ended:?}");
-            Ok(())
-        }
+        })
     }
 
-    fn ends(
+    /// The ends of the job, with everything but stages.
+    pub(super) fn pipeline(
         &self,
         clock: &VirtualTime,
         observed: &Rc<RefCell<Observed>>,
-    ) -> (Source<V>, Sink, Store) {
-        let Self { records: end, since, record, save, .. } = *self;
+    ) -> Pipeline<Source<V>, Sink, Store, impl FnMut(Report<'_>) + use<V>> {
+        let Self { records: end, since, record, save, keeps, .. } = *self;
         let (here, seen) = (|| clock.clone(), || Rc::clone(observed));
         let source =
             Source { next: 0, end, since, record, clock: here(), wait: None, observed: seen() };
-        (source, Sink { clock: here(), observed: seen() }, Store { clock: here(), save })
+        let sink = Sink { clock: here(), observed: seen() };
+        let (now, observed) = (here(), seen());
+        let note = move |report: Report<'_>| {
+            if let Report::Saved { bytes, .. } = report {
+                observed.borrow_mut().note_saved(now.now(), keeps, bytes);
+            }
+        };
+        let store = Store { clock: here(), save };
+        Pipeline::new(source, sink, store).interval(self.interval).on_report(note)
     }
 }
 
@@ -143,11 +161,13 @@ fn on_task<V: Record>(
     Ok(Box::pin(stage.map(number)))
 }
 
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<u64, Infallible>>>>;
+
 /// Answers with the record's number.
-fn ask<V: Record>(
+pub(super) fn ask<V: Record>(
     service: fn(u64) -> Duration,
     clock: VirtualTime,
-) -> impl FnMut(&V) -> Pin<Box<dyn Future<Output = Result<u64, Infallible>>>> {
+) -> impl FnMut(&V) -> Answer {
     move |record: &V| {
         let (number, clock) = (record.number(), clock.clone());
         Box::pin(async move {

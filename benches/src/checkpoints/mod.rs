@@ -7,6 +7,7 @@ mod ends;
 mod job;
 mod observed;
 mod peak;
+mod positions;
 mod rows;
 mod slow_store;
 mod tables;

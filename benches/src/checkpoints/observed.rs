@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::job::Keeps;
+
 /// The notes of one job's source, sink and listener.
 #[derive(Default)]
 pub(super) struct Observed {
@@ -15,6 +17,8 @@ pub(super) struct Observed {
     pub(super) written: Vec<(u64, Duration)>,
     /// The source's position in the latest checkpoint that was committed.
     pub(super) acknowledged: u64,
+    /// The number of records that the source had handed out when the sink pre-committed that checkpoint.
+    pub(super) handed_out: u64,
     /// The number of records that the sink has committed.
     pub(super) committed: u64,
     pub(super) checkpoints: Vec<Committed>,
@@ -46,14 +50,20 @@ impl Observed {
             taken: Vec::with_capacity(records),
             written: Vec::with_capacity(records),
             acknowledged: 0,
+            handed_out: 0,
             committed: 0,
             checkpoints: Vec::with_capacity(records),
         }))
     }
 
     /// Notes the checkpoint whose position was just acknowledged and whose output was just committed.
-    pub(super) fn note_saved(&mut self, at: Duration, bytes: usize) {
-        let (taken, written) = (self.acknowledged, self.committed);
+    pub(super) fn note_saved(&mut self, at: Duration, keeps: Keeps, bytes: usize) {
+        let taken = match keeps {
+            Keeps::Records => self.acknowledged,
+            // The position is the one of the oldest record in flight.
+            Keeps::Positions => self.handed_out,
+        };
+        let written = self.committed;
         self.checkpoints.push(Committed { at, taken, written, bytes });
     }
 

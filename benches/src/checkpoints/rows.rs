@@ -4,13 +4,15 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::bytes::Mode;
-use super::job::Stages;
+use super::job::{Keeps, Stages};
 use super::{barrier_full, bytes, costs, peak, slow_store};
 
 /// Measures all cases and prints the row of each when it is done.
 pub(super) fn print(samples: usize) -> Result<()> {
-    for stages in [Stages::InPlace, Stages::OnTask, Stages::Chain] {
-        row(barrier_full::measure(stages)?)?;
+    for keeps in [Keeps::Records, Keeps::Positions] {
+        for stages in [Stages::InPlace, Stages::OnTask, Stages::Chain] {
+            row(barrier_full::measure(stages, keeps)?)?;
+        }
     }
     for stages in [Stages::OnTask, Stages::InPlace] {
         row(slow_store::measure(stages)?)?;
@@ -18,8 +20,7 @@ pub(super) fn print(samples: usize) -> Result<()> {
     for stages in [Stages::OnTask, Stages::InPlace] {
         row(peak::measure(stages)?)?;
     }
-    // Positions alone have no rows yet.
-    for mode in [Mode::Snapshot, Mode::SnapshotWithTimestamps] {
+    for mode in Mode::ALL {
         row(bytes::measure(mode)?)?;
     }
     let (snapshot, restore) = costs::measure(samples)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use inflight::prelude::*;
 use serde::Serialize;
 
-use super::job::{Job, Stages};
+use super::job::{Job, Keeps, Stages};
 use super::rows::rounded;
 
 #[derive(Serialize)]
@@ -42,6 +42,7 @@ fn rate(stages: Stages, save: Duration) -> Result<f64> {
         since: |_| Duration::ZERO,
         record: StreamElement::value,
         stages,
+        keeps: Keeps::Records,
         policy: AsyncWait::ordered(2),
         service: |_: u64| Duration::from_millis(10),
         interval: INTERVAL,
