@@ -37,6 +37,16 @@ pub enum StreamElement<T> {
 }
 
 impl<T> StreamElement<T> {
+    /// Returns true for a barrier with a checkpoint, which its source may have announced.
+    pub(crate) const fn is_announced(&self) -> bool {
+        match self {
+            Self::Barrier(barrier) => {
+                matches!(barrier.mode, BarrierMode::Snapshot | BarrierMode::Drain)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns true for a barrier that overtakes the records in flight.
     pub(crate) const fn is_snapshot_barrier(&self) -> bool {
         matches!(self, Self::Barrier(barrier) if matches!(barrier.mode, BarrierMode::Snapshot))

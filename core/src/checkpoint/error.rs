@@ -25,12 +25,18 @@ pub enum CheckpointError {
     /// A record without a mark has come to the end of a pipeline that keeps positions only: an adapter has made it
     /// ([`Tracked::detached`](crate::Tracked::detached)), or it comes from another pipeline.
     Untracked,
+    /// A pipeline that keeps positions only has come to its end, and a copy of a record has neither come to the sink nor been dropped:
+    /// an adapter keeps it.
+    NotDone,
 }
 
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotCheckpointed => f.write_str("a stage on the barrier's way takes no snapshots"),
+            Self::NotCheckpointed => f.write_str(
+                "a stage on the barrier's way takes no snapshots: say `.checkpointed(name, schema)`, or in a pipeline that \
+                 keeps positions only `.positions_only(recovery)`",
+            ),
             Self::NameTaken => f.write_str("two sections of a checkpoint have the same name"),
             Self::NameTooLong => f.write_str("a section's name is longer than 255 bytes"),
             Self::BufferFull { needed } => {
@@ -40,6 +46,9 @@ impl fmt::Display for CheckpointError {
             Self::DrainTimedOut => {
                 f.write_str("the stage was not empty when the drain's time limit passed")
             }
+            Self::NotDone => f.write_str(
+                "the records have ended, and a copy of one is kept somewhere between the stages and the sink",
+            ),
             Self::Untracked => f.write_str(
                 "a record has no mark of the pipeline's source; make it with `Tracked::map` of one that has",
             ),

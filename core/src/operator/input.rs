@@ -249,7 +249,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// # Errors
     ///
     /// [`PushError::Finished`] hands the element back after [`finish`](Self::finish), unless it is a barrier in snapshot mode;
-    /// [`PushError::Full`] hands back such a barrier while another one has not left.
+    /// [`PushError::Full`] hands back such a barrier while another one has not left, and any other element where the storage is in
+    /// place and full.
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub fn push_beyond(
         &mut self,
@@ -283,9 +284,16 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 Saved::Control(control)
             }
         };
-        let pushed = self.backlog.push_back(saved);
-        debug_assert!(pushed.is_ok(), "a backlog on the heap has room");
-        Ok(())
+        // Only a storage on the heap has room for it.
+        self.backlog.push_back(saved).map_err(|saved| match saved {
+            Saved::Record(value, call, _) => {
+                PushError::Full(StreamElement::Record { value, timestamp: call.timestamp })
+            }
+            Saved::Control(control) => match control.into_element() {
+                Some(element) => PushError::Full(element),
+                None => unreachable!("a control element was pushed"),
+            },
+        })
     }
 
     fn push_snapshot_barrier(

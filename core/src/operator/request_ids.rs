@@ -16,9 +16,9 @@ const RECORD_BITS: u32 = 46;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 const STAGE_BITS: u32 = 8;
 
-/// The number of no stage.
+/// The number of no stage. With it the ids of a job that is no partition stay below 2^53, which a number in JSON can hold.
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-const POSITIONS: u8 = u8::MAX;
+const POSITIONS: u8 = 127;
 
 /// The ids that a later stage leaves out when it is restored: more than it can have given out since the checkpoint.
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -52,7 +52,8 @@ impl RequestIdRange {
 
     /// The first id of the partition's stage with this number; `None` if there are too many stages.
     pub(crate) fn first_of(self, stage: u16) -> Option<u64> {
-        let stage = u8::try_from(stage).ok().filter(|stage| *stage != POSITIONS)?;
+        let is_behind = stage >= u16::from(POSITIONS);
+        let stage = u8::try_from(stage.checked_add(u16::from(is_behind))?).ok()?;
         Some(self.first(stage))
     }
 
@@ -75,15 +76,21 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// Leaves out all ids that a life may have given out after the checkpoint that was restored (K17). Each of the `damaged` checkpoints
     /// that may be newer may be the beginning of another such life.
-    pub(crate) fn skip_request_ids(&mut self, damaged: usize) {
+    ///
+    /// Returns false if no more ids of the stage are left.
+    pub(crate) fn skip_request_ids(&mut self, damaged: usize) -> bool {
+        let before = self.ids.next;
         let lives = (damaged as u64).saturating_add(1);
         let left_out = SINCE_CHECKPOINT.wrapping_mul(lives);
         self.ids.next = self.ids.next.wrapping_add(self.ids.step.wrapping_mul(left_out));
+        self.ids.next >> RECORD_BITS == before >> RECORD_BITS
     }
 }
 
 #[cfg(all(test, feature = "alloc", feature = "checkpoint"))]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     // K17
@@ -91,9 +98,16 @@ mod tests {
     fn stages_and_partitions_have_ids_of_their_own() {
         let last = RequestIdRange { partition: RequestIdRange::PARTITIONS - 1 };
         assert_eq!(RequestIdRange { partition: 0 }.first_of(0), Some(0));
-        assert_eq!(last.first_of_positions(), u64::MAX << RECORD_BITS);
-        assert_eq!((last.first_of(255), last.first_of(256)), (None, None));
+        assert_eq!(last.first_of(254), Some(u64::MAX << RECORD_BITS));
+        assert_eq!((last.first_of(255), last.first_of(u16::MAX)), (None, None));
+        let first = RequestIdRange { partition: 0 };
         let second = RequestIdRange { partition: 1 }.first_of(0);
-        assert!(second > Some(RequestIdRange { partition: 0 }.first_of_positions()));
+        let mut ids: Vec<_> = (0..255).map(|stage| first.first_of(stage)).collect();
+        ids.push(Some(first.first_of_positions()));
+        assert!(ids.iter().all(|id| *id < second));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 256);
+        assert!(first.first_of_positions() + (1 << RECORD_BITS) <= 1 << 53);
     }
 }

@@ -21,7 +21,7 @@ pub struct CheckpointedSource<S: ReplayableSource> {
     signals: Arc<Signals>,
     source_error: rtrb::Producer<S::Error>,
     trigger: Trigger,
-    /// The number of the next checkpoint. The sink's end counts in the same way.
+    /// The number of the next checkpoint.
     next: CheckpointId,
     /// Whether a barrier holds the source's position. Otherwise the sink's end knows it (K14).
     puts_position: bool,
@@ -34,6 +34,9 @@ pub struct CheckpointedSource<S: ReplayableSource> {
     /// No record follows: the source has ended or failed, or was stopped.
     has_ended: bool,
 }
+
+/// One poll does a bounded amount of work (L5), and an earlier life may have done with millions of records.
+pub(super) const PASSED_OVER_AT_ONCE: u32 = 1_024;
 
 /// The answer of the source's end.
 pub(super) enum Polled<V> {
@@ -196,13 +199,15 @@ impl<S: ReplayableSource> Stream for CheckpointedSource<S> {
     type Item = StreamElement<S::Record>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
+        for _ in 0..PASSED_OVER_AT_ONCE {
             return Poll::Ready(match ready!(self.poll_element(cx)) {
                 Polled::Element(element) => Some(element),
                 Polled::End => None,
                 Polled::PassedOver => continue,
             });
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

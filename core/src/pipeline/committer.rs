@@ -7,6 +7,7 @@ use core::error::Error;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use super::error::{PipelineError, Report};
 use super::outputs::Outputs;
@@ -146,7 +147,12 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             signals,
             source_error,
             trigger,
-            last: Last { begun: timer.now(), ended: timer.now() },
+            last: Last {
+                begun: timer.now(),
+                ended: timer.now(),
+                held_up: Duration::ZERO,
+                has_failed: false,
+            },
             under_way: None,
             is_first: true,
             is_drained: false,
@@ -215,7 +221,10 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                     if is_overtaken {
                         continue;
                     }
-                    let Some(prepared) = self.prepare(barrier.checkpoint).await? else {
+                    let since = timer.now();
+                    let prepared = self.prepare(barrier.checkpoint).await?;
+                    self.last.held_up = timer.now() - since;
+                    let Some(prepared) = prepared else {
                         self.failed(timer.now());
                         continue;
                     };
@@ -226,7 +235,9 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                 Event::Element(Some(Ok(element))) => self.write(element).await?,
                 Event::Saved(saved) => {
                     saving.set(None);
+                    let since = timer.now();
                     let (store, committed) = self.commit(saved).await?;
+                    self.last.held_up += timer.now() - since;
                     idle = Some(store);
                     match (committed, self.acknowledger.take()) {
                         (Some((id, position, bytes)), Some(acknowledger)) => {
@@ -269,7 +280,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         &mut self,
         cx: &mut Context<'_>,
         (saving, acknowledging): (Pin<&mut Option<X>>, Pin<&mut Option<Y>>),
-        outputs: Pin<&mut O>,
+        mut outputs: Pin<&mut O>,
         mut timer: Pin<&mut impl Timer>,
     ) -> Poll<Event<O::Value, X::Output, Y::Output>>
     where
@@ -286,8 +297,8 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         if let Some(Poll::Ready(acknowledged)) = acknowledged {
             return Poll::Ready(Event::Acknowledged(acknowledged));
         }
-        let wants_checkpoint = outputs.wants_checkpoint();
-        let due = self.due(wants_checkpoint);
+        let is_full = self.sink.is_full() || outputs.as_mut().wants_checkpoint();
+        let due = self.due(is_full);
         let is_due = match due {
             Some(Due::Now) => true,
             Some(Due::At(due)) => self.elements >= ELEMENTS_PER_LOOK && due <= timer.now(),
@@ -296,9 +307,10 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         if is_due {
             return Poll::Ready(Event::Due);
         }
-        let is_full = is_saving && self.sink.is_full();
+        // Outputs are taken from a full sink's stages only for the sake of the barrier behind them.
+        let is_held_up = is_full && (is_saving || due.is_some());
         if self.end.is_none()
-            && !is_full
+            && !is_held_up
             && let Poll::Ready(element) = outputs.poll_next(cx)
         {
             self.elements = (self.elements + 1) % (ELEMENTS_PER_LOOK + 1);
@@ -306,7 +318,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         }
         self.elements = 0;
         // The outputs may have made progress.
-        match self.due(wants_checkpoint) {
+        match self.due(is_full) {
             None => Poll::Pending,
             Some(Due::Now) => Poll::Ready(Event::Due),
             Some(Due::At(due)) => {
@@ -317,7 +329,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
     }
 
     /// When the next checkpoint is due; `None` while one is under way, or nothing calls for one.
-    fn due<T>(&self, wants_checkpoint: bool) -> Option<Due>
+    fn due<T>(&self, is_full: bool) -> Option<Due>
     where
         K: TransactionalSink<T>,
     {
@@ -338,17 +350,14 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         if is_busy || self.end.is_some() || (is_draining && !self.is_first) {
             return None;
         }
-        let is_asked_for = self.is_first
-            || self.is_drained
-            || is_handed_over
-            || signals.asked.is_open()
-            || self.sink.is_full()
-            || wants_checkpoint;
+        let is_asked_for =
+            self.is_first || self.is_drained || is_handed_over || signals.asked.is_open();
         self.trigger.due(
             self.last,
             News {
                 has_progress: signals.barriers.has_progress(),
                 has_enough_records: signals.has_enough_records(),
+                is_full,
                 is_asked_for,
             },
         )
@@ -364,8 +373,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         self.elements = 0;
         // Before the barrier is made: later progress counts for the next checkpoint.
         signals.barriers.take_progress();
-        let drains = self.trigger.mode == BarrierMode::Drain;
-        signals.want_barrier(!drains || is_hand_over || self.is_first || self.is_drained);
+        signals.want_barrier();
     }
 
     async fn write<T, Store>(
@@ -505,7 +513,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         if let Some(under_way) = self.under_way.take() {
             self.signals.0.asked.fail(under_way.asks);
         }
-        self.last.ended = now;
+        (self.last.ended, self.last.has_failed) = (now, true);
         self.signals.0.barriers.note_progress();
     }
 
@@ -518,7 +526,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         }
         (self.listener)(Report::Saved { id, bytes });
         self.under_way = None;
-        self.last.ended = now;
+        (self.last.ended, self.last.has_failed) = (now, false);
         if core::mem::replace(&mut self.is_first, false) {
             self.signals.0.open(); // from here on records flow
         }

@@ -22,7 +22,7 @@ pub(super) trait Outputs {
     ) -> Poll<Option<Result<StreamElement<Self::Value>, CheckpointError>>>;
 
     /// Whether this end cannot do for long without a checkpoint.
-    fn wants_checkpoint(&self) -> bool {
+    fn wants_checkpoint(self: Pin<&mut Self>) -> bool {
         false
     }
 

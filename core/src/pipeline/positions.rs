@@ -16,10 +16,10 @@ use concurrent_queue::ConcurrentQueue;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::checkpointed_source::{CheckpointedSource, Polled};
+use super::checkpointed_source::{CheckpointedSource, PASSED_OVER_AT_ONCE, Polled};
 use super::done::Done;
 use super::outputs::Outputs;
-use super::sections::{self, DONE, NUMBER, SOURCE};
+use super::sections::{self, DONE, Ended, NUMBER, SOURCE};
 use super::source::ReplayableSource;
 use crate::barrier_signal::BarrierSignal;
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -58,7 +58,7 @@ impl<S: ReplayableSource<Position: Clone>> Stream for TrackedSource<S> {
     type Item = StreamElement<Tracked<S::Record>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
+        for _ in 0..PASSED_OVER_AT_ONCE {
             let number = self.elements.number();
             let element = match ready!(self.elements.poll_element(cx)) {
                 Polled::PassedOver => {
@@ -89,6 +89,8 @@ impl<S: ReplayableSource<Position: Clone>> Stream for TrackedSource<S> {
                 StreamElement::Status(status) => StreamElement::Status(status),
             }));
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -355,7 +357,8 @@ where
         }
     }
 
-    fn wants_checkpoint(&self) -> bool {
+    fn wants_checkpoint(mut self: Pin<&mut Self>) -> bool {
+        self.as_mut().read();
         self.book.drops.len() > MOST_DROPS
     }
 
@@ -363,8 +366,14 @@ where
         self.as_mut().read();
         self.as_mut().project().book.confirm_drops();
         let waiting = iter::from_fn(|| self.as_mut().next()).collect();
-        if let Err(reason) = self.project().book.put_position(checkpoint) {
+        let book = self.project().book;
+        if let Err(reason) = book.put_position(checkpoint) {
             checkpoint.fail(reason);
+        }
+        // All stages are empty then, so its copies are elsewhere: in a cache, or in a task of its own.
+        let ended = sections::ended(checkpoint);
+        if ended.is_some_and(|ended| ended != Ended::HandedOver) && !book.records.is_empty() {
+            checkpoint.fail(CheckpointError::NotDone);
         }
         waiting
     }

@@ -69,14 +69,11 @@ impl Signals {
         self.barriers.wake_observer();
     }
 
-    /// Asks the source for a barrier. If `overtakes`, it comes through full stages as well.
-    pub(super) fn want_barrier(&self, overtakes: bool) {
+    /// Asks the source for a barrier, which comes through full stages as well.
+    pub(super) fn want_barrier(&self) {
         self.has_enough_records.store(false, Ordering::Relaxed);
         self.wants_barrier.store(true, Ordering::Release);
-        match overtakes {
-            true => self.barriers.announce(),
-            false => self.barriers.wake_source(),
-        }
+        self.barriers.announce();
     }
 
     pub(super) fn wants_barrier(&self) -> bool {

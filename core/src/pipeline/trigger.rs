@@ -26,16 +26,24 @@ pub(super) struct News {
     pub(super) has_progress: bool,
     /// The source has handed out as many records as the trigger names.
     pub(super) has_enough_records: bool,
+    /// The sink's end holds as much as it wants to until the next checkpoint.
+    pub(super) is_full: bool,
     /// Somebody has asked for a checkpoint, or the pipeline cannot go on without one.
     pub(super) is_asked_for: bool,
 }
 
-/// The instants of the last checkpoint.
+/// The last checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Last {
     pub(super) begun: Instant,
     pub(super) ended: Instant,
+    /// How long the sink has prepared and committed it. No record was written meanwhile.
+    pub(super) held_up: Duration,
+    pub(super) has_failed: bool,
 }
+
+/// The pause after a checkpoint that has failed, where there is no interval.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The time of the next checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +58,13 @@ impl Trigger {
         if news.is_asked_for {
             return Some(Due::Now);
         }
-        let after_pause = last.ended + self.pause;
-        if news.has_enough_records {
+        // A slow sink writes at least as long as it commits: checkpoints must not take all its time (K12).
+        let mut pause = self.pause.max(last.held_up);
+        if last.has_failed {
+            pause = pause.max(self.interval.unwrap_or(RETRY_PAUSE));
+        }
+        let after_pause = last.ended + pause;
+        if news.has_enough_records || news.is_full || last.has_failed {
             return Some(Due::At(after_pause));
         }
         let interval = self.interval.filter(|_| news.has_progress)?;
@@ -67,7 +80,8 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    const LAST: Last = Last { begun: at(10), ended: at(17) };
+    const LAST: Last =
+        Last { begun: at(10), ended: at(17), held_up: Duration::ZERO, has_failed: false };
 
     fn trigger() -> Trigger {
         let (interval, pause) = (Some(Duration::from_secs(5)), Duration::from_secs(1));
@@ -89,6 +103,25 @@ mod tests {
         assert_eq!(trigger().due(LAST, progress), Some(Due::At(at(18))));
         let quick = Last { ended: at(11), ..LAST };
         assert_eq!(trigger().due(quick, progress), Some(Due::At(at(15))));
+    }
+
+    // K12
+    #[test]
+    fn a_sink_that_commits_slowly_has_as_long_to_write() {
+        let slow = Last { held_up: Duration::from_secs(7), ..LAST };
+        let progress = News { has_progress: true, ..News::default() };
+        assert_eq!(trigger().due(slow, progress), Some(Due::At(at(24))));
+    }
+
+    // K10, K12
+    #[test]
+    fn a_failed_checkpoint_is_a_reason_for_the_next_one_after_a_pause() {
+        let failed = Last { has_failed: true, ..LAST };
+        assert_eq!(trigger().due(failed, News::default()), Some(Due::At(at(22))));
+        assert_eq!(Trigger::default().due(failed, News::default()), Some(Due::At(at(18))));
+        let full = News { is_full: true, ..News::default() };
+        assert_eq!(trigger().due(failed, full), Some(Due::At(at(22))));
+        assert_eq!(trigger().due(LAST, full), Some(Due::At(at(18))));
     }
 
     // K12, K16

@@ -26,6 +26,12 @@ pub enum StartError {
     },
     /// The pipeline keeps positions only and the stage takes snapshots, or the other way round.
     OtherMode,
+    /// The stage has no request ids left: a job that is started anew takes 2^28 of 2^46 ids of each stage but the first, so this comes
+    /// after 262,144 lives. Give the stage another name.
+    NoRequestIds {
+        /// The stage's name.
+        name: &'static str,
+    },
     /// The chain has more than 64 stages, or the job has had more than 255 in its life.
     TooManyStages,
 }
@@ -42,6 +48,9 @@ impl fmt::Display for StartError {
                 "a stage of a pipeline that keeps positions only says `.positions_only(recovery)`, any other \
                  `.checkpointed(name, schema).restore(recovery)`",
             ),
+            Self::NoRequestIds { name } => {
+                write!(f, "the stage \"{name}\" has no request ids left: give it another name")
+            }
             Self::TooManyStages => {
                 f.write_str("a chain has at most 64 stages, and a job at most 255 in its life")
             }
@@ -59,6 +68,7 @@ impl core::error::Error for StartError {
             Self::WakeTableInUse
             | Self::NameTaken { .. }
             | Self::OtherMode
+            | Self::NoRequestIds { .. }
             | Self::TooManyStages => None,
         }
     }

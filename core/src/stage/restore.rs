@@ -176,8 +176,8 @@ impl Recovery {
         operator.restore(now, checkpoint).map_err(StartError::Restore)?;
         // The first stage meets the records behind the checkpoint again in the same order, and they get the same ids. A later one may
         // meet others, because the stages before it may finish them in another order: they get ids that were never given out.
-        if !is_first {
-            operator.skip_request_ids(self.damaged);
+        if !is_first && !operator.skip_request_ids(self.damaged) {
+            return Err(StartError::NoRequestIds { name });
         }
         Ok(())
     }

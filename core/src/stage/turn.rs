@@ -229,7 +229,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[inline(always)]
     fn report(self: Pin<&mut Self>) {
         let this = self.project();
-        this.source.report(this.operator.progress(), this.operator.has_backlog());
+        // Where checkpoints hold nothing of the stage, its attempts are no news.
+        let progress = if this.operator.keeps_nothing() { 0 } else { this.operator.progress() };
+        this.source.report(progress, this.operator.has_backlog());
     }
 
     /// Opens or closes the function.

@@ -291,11 +291,15 @@ impl Process {
         if !plan.drains && late(self.asks.borrow().values().min().copied(), two) {
             return error("K16: nobody answers who asked for a checkpoint");
         }
-        let rest = (plan.interval.unwrap_or_default() + plan.pause).as_nanos() as i64;
+        // The sink has as long to write as it takes to commit, and after a failure an interval passes.
+        let pause = (plan.pause.as_nanos() as i64).max(self.checkpoint());
+        let rest = 2 * plan.interval.unwrap_or_default().as_nanos() as i64 + pause;
         if plan.is_prompt() && late(self.uncommitted_since.get(), rest + two) {
             return error("K11: output is not committed");
         }
-        if plan.is_prompt() && late(self.unseen_since.get(), rest + two) {
+        // Where only positions are kept, a restore loses no attempts.
+        let keeps_attempts = self.keeps != Keeps::Positions;
+        if plan.is_prompt() && keeps_attempts && late(self.unseen_since.get(), rest + two) {
             return error("K13: attempts are in no checkpoint");
         }
         Ok(())

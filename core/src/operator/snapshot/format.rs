@@ -88,7 +88,7 @@ pub(super) enum Entry<'a> {
 /// Times are in nanoseconds.
 #[derive(Clone, Copy)]
 pub(in crate::operator) struct SavedCall {
-    pub(super) timestamp: Option<Timestamp>,
+    pub(in crate::operator) timestamp: Option<Timestamp>,
     pub(super) request_id: u64,
     pub(super) key: u64,
     pub(super) attempts: u32,
