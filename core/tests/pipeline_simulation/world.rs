@@ -254,7 +254,9 @@ impl World {
         self.plan.check_output(&media.output)?;
         let marks = i64::from(self.plan.records / 4 * 4);
         let last_mark = (self.plan.has_watermarks && marks > 0).then_some(marks - 1);
-        if media.watermark != last_mark {
+        // K14: without records, the last one may be lost if all records behind it were dropped while it was on its way.
+        let may_miss = self.plan.keeps != Keeps::Records && self.plan.drops;
+        if media.watermark != last_mark && !(may_miss && media.watermark < last_mark) {
             let found = media.watermark;
             return Err(format!("the last watermark is {found:?} and not {last_mark:?}"));
         }
