@@ -1,13 +1,19 @@
 //! Changes of the output by other programs while a job writes it, and line feeds in a format.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use async_executor::LocalExecutor;
 use futures_lite::future::block_on;
-use inflight_core::pipeline::{Ended, MemorySource, Pipeline, PipelineError, TransactionalSink};
-use inflight_core::{AsyncWait, AsyncWaitExt, CheckpointId, MemoryStore, Outcome};
+use inflight_core::pipeline::{
+    Ended, MemorySource, Pipeline, PipelineError, Report, TransactionalSink,
+};
+use inflight_core::{
+    AsyncWait, AsyncWaitExt, CheckpointId, CheckpointStore as _, MemoryStore, Outcome,
+};
 use inflight_lines::{Lengths, LineFile, LineSink, LinesError};
 use inflight_smol::SmolLocal;
 use tempfile::TempDir;
@@ -34,7 +40,7 @@ fn write(sink: &mut Sink, line: &str) -> Result<(), LinesError> {
 }
 
 fn cut(path: &Path) {
-    File::options().write(true).open(path).unwrap().set_len(3).unwrap();
+    File::options().write(true).open(path).unwrap().set_len(1).unwrap();
 }
 
 fn append(path: &Path) {
@@ -184,12 +190,30 @@ fn run(
         }
         Ok(format(done.input))
     })?;
-    let pipeline = Pipeline::new(MemorySource::new(1..=10_u64), sink, store).every_records(2);
-    let ended = block_on(executor.run(pipeline.run(runtime, |numbers, checkpoint| {
+    // A new job waits at the seventh until the outcomes of some records before it are committed.
+    let is_new = block_on(store.load_latest()).unwrap().is_none();
+    let saved = Rc::new(Cell::new(0));
+    let count = Rc::clone(&saved);
+    let pipeline = Pipeline::new(MemorySource::new(1..=10_u64), sink, store)
+        .every_records(2)
+        .on_report(move |report| {
+            if matches!(report, Report::Saved { .. }) {
+                count.set(count.get() + 1);
+            }
+        });
+    let ended = block_on(executor.run(pipeline.run(runtime, |numbers, recovery| {
         numbers
-            .async_wait(AsyncWait::ordered(1), |_: &u64| async { Ok(()) })
+            .async_wait(AsyncWait::ordered(1), move |n: &u64| {
+                let (saved, n) = (Rc::clone(&saved), *n);
+                async move {
+                    while is_new && n == 7 && saved.get() < 2 {
+                        futures_lite::future::yield_now().await;
+                    }
+                    Ok(())
+                }
+            })
             .checkpointed("numbers", 1)
-            .restore(checkpoint)
+            .restore(recovery)
             .in_place(runtime)
     })));
     ended.map_err(|error| match error {

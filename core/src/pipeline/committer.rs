@@ -41,6 +41,8 @@ pub(super) struct Committer<S: ReplayableSource, K, L> {
     /// The pipeline ends with the checkpoint that is under way: no more outputs are taken.
     end: Option<Ended>,
     elements: u32,
+    /// The instant for which the timer is armed.
+    armed: Option<Instant>,
 }
 
 /// The checkpoint that is under way.
@@ -158,6 +160,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             is_drained: false,
             end: None,
             elements: 0,
+            armed: None,
         }
     }
 
@@ -322,8 +325,15 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             None => Poll::Pending,
             Some(Due::Now) => Poll::Ready(Event::Due),
             Some(Due::At(due)) => {
-                timer.as_mut().arm(Some(due));
-                timer.poll(cx).map(|()| Event::Due)
+                // Armed once: a task that is polled all the time would put the timer off again and again.
+                if self.armed != Some(due) {
+                    timer.as_mut().arm(Some(due));
+                    self.armed = Some(due);
+                }
+                timer.poll(cx).map(|()| {
+                    self.armed = None;
+                    Event::Due
+                })
             }
         }
     }
