@@ -48,6 +48,7 @@ impl<T> StreamElement<T> {
     }
 
     /// Returns true for a barrier that overtakes the records in flight.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub(crate) const fn is_snapshot_barrier(&self) -> bool {
         matches!(self, Self::Barrier(barrier) if matches!(barrier.mode, BarrierMode::Snapshot))
     }
