@@ -305,7 +305,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return Err(PushError::Full(StreamElement::Barrier(barrier)));
         }
         // The barrier leaves all the same: its checkpoint tells that it has failed, and why.
-        if !self.keeps_nothing
+        if !self.limits.keeps_nothing
             && let Err(reason) = self.put_section(&mut barrier.checkpoint)
         {
             barrier.checkpoint.fail(reason);

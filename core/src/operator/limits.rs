@@ -23,6 +23,8 @@ pub(super) struct Limits {
     pub(super) timeout: Option<Span>,
     pub(super) attempt_timeout: Option<Span>,
     pub(super) last_attempt: bool,
+    /// Checkpoints hold nothing of this operator, because its source hands out again the records that were in flight (K14).
+    pub(super) keeps_nothing: bool,
 }
 
 impl Limits {
@@ -39,6 +41,7 @@ impl Limits {
             timeout: Span::of_some(settings.timeout),
             attempt_timeout: Span::of_some(settings.attempt_timeout),
             last_attempt: matches!(settings.finish_policy, FinishPolicy::LastAttempt),
+            keeps_nothing: false,
         }
     }
 

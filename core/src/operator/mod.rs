@@ -105,8 +105,6 @@ pub struct Operator<C: Call, S: Storage> {
     /// Elements that wait for a slot: restored ones, and those that came before a barrier beyond the capacity.
     backlog: S::Backlog<Saved<C::Input, C::Output, C::Error>>,
     ids: RequestIds,
-    /// Checkpoints hold nothing of this operator, because its source hands out again the records that were in flight (K14).
-    keeps_nothing: bool,
     event_time: EventTime,
     now: Instant,
     counters: Counters,
@@ -143,7 +141,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
             checkpointing,
             backlog: S::Backlog::EMPTY,
             ids: RequestIds { next: 0, step: 1 },
-            keeps_nothing: false,
             event_time: EventTime { watermark: None, idle: false },
             now: Instant::ZERO,
             counters: Counters::NONE,
@@ -153,13 +150,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Lets barriers pass without a snapshot, because the source hands out again the records that were in flight (K14).
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub(crate) fn keeping_nothing(mut self) -> Self {
-        self.keeps_nothing = true;
+        self.limits.keeps_nothing = true;
         self
     }
 
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub(crate) fn keeps_nothing(&self) -> bool {
-        self.keeps_nothing
+        self.limits.keeps_nothing
     }
 
     /// The next attempt to start, if there is one. It counts as running from here on.
