@@ -94,7 +94,8 @@ impl BarrierSignal {
         Self::default()
     }
 
-    /// Tells all stages that a barrier in [`Snapshot`](crate::BarrierMode::Snapshot) mode is about to come, one for each call.
+    /// Tells all stages that a barrier with a checkpoint is about to come, in [`Snapshot`](crate::BarrierMode::Snapshot) or in
+    /// [`Drain`](crate::BarrierMode::Drain) mode, one for each call.
     /// Announce only a barrier that is certain to come: until it does, a stage takes everything that its source has.
     pub fn announce(&self) {
         self.0.announced.fetch_add(1, Ordering::AcqRel);

@@ -37,8 +37,8 @@ pub enum StreamElement<T> {
 }
 
 impl<T> StreamElement<T> {
-    /// Returns true for a barrier with a checkpoint, which its source may have announced.
-    pub(crate) const fn is_announced(&self) -> bool {
+    /// Returns true for a barrier with a checkpoint: any but the one behind the last record.
+    pub(crate) const fn has_checkpoint(&self) -> bool {
         match self {
             Self::Barrier(barrier) => {
                 matches!(barrier.mode, BarrierMode::Snapshot | BarrierMode::Drain)
@@ -161,9 +161,10 @@ pub enum BarrierMode {
     Snapshot,
     /// The barrier keeps its position and leaves after everything before it; so its snapshot is empty.
     Drain,
-    /// The end of the records, for stages on the heap: it keeps its position like a drain, and no record follows it, so the stage finishes its calls as at
-    /// the end of its input ([`FinishPolicy`](crate::FinishPolicy)). The input goes on all the same, so that barriers in
-    /// [`Snapshot`](Self::Snapshot) mode can come while the calls finish (K11). No stage puts anything into its checkpoint.
+    /// The end of the records, for stages on the heap: it keeps its position like a drain, and no record follows it, so the stage
+    /// finishes its calls as at the end of its input ([`FinishPolicy`](crate::FinishPolicy)). The input goes on all the same, so
+    /// that barriers in [`Snapshot`](Self::Snapshot) mode can come while the calls finish (K11). No stage puts anything into its
+    /// checkpoint. A stage panics if a record, or a barrier that keeps its position, comes behind it.
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     End,
 }

@@ -8,11 +8,11 @@ use core::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::done::Done;
-use super::sections::{self, DONE, Ended, NUMBER, SOURCE, STAGES};
+use super::sections::{self, Ended, STAGES};
 use super::signals::{Signals, Stop};
 use super::source::ReplayableSource;
 use super::trigger::Trigger;
-use crate::checkpoint::{Checkpoint, CheckpointId};
+use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointId};
 use crate::element::{Barrier, BarrierMode, StreamElement};
 
 /// A source with barriers between its elements: the input of a pipeline's first stage.
@@ -80,27 +80,20 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
     fn barrier(&mut self, mode: BarrierMode) -> Barrier {
         let mut checkpoint = Checkpoint::new(self.next);
         (self.next, self.records) = (self.next.next(), 0);
-        let stages = self.signals.stages();
-        let put = sections::put(&mut checkpoint, STAGES, &stages);
-        let put = put.and_then(|()| match self.puts_position {
-            true => sections::put(&mut checkpoint, SOURCE, &self.source.position())
-                .and_then(|()| sections::put(&mut checkpoint, NUMBER, &self.number))
-                .and_then(|()| match self.done.is_empty() {
-                    true => Ok(()),
-                    false => sections::put(&mut checkpoint, DONE, &self.done),
-                }),
-            false => Ok(()),
-        });
-        // A barrier that was under way before the end was decided is not the last one.
-        let put = put.and_then(|()| match self.last_end() {
-            Some(end) => sections::put_end(&mut checkpoint, end),
-            None => Ok(()),
-        });
-        if let Err(reason) = put {
+        if let Err(reason) = self.put_sections(&mut checkpoint) {
             checkpoint.fail(reason);
         }
         let limit = self.trigger.limit.filter(|_| mode == BarrierMode::Drain);
         Barrier { mode, limit, checkpoint }
+    }
+
+    fn put_sections(&self, checkpoint: &mut Checkpoint) -> Result<(), CheckpointError> {
+        sections::put(checkpoint, STAGES, &self.signals.stages())?;
+        if self.puts_position {
+            sections::put_position(checkpoint, &self.source.position(), self.number, &self.done)?;
+        }
+        // A barrier that was under way before the end was decided is not the last one.
+        self.last_end().map_or(Ok(()), |end| sections::put_end(checkpoint, end))
     }
 
     /// The reason of the pipeline's end, if a barrier that is made now is the last one.

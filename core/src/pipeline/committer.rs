@@ -11,13 +11,14 @@ use core::time::Duration;
 
 use super::error::{PipelineError, Report};
 use super::outputs::Outputs;
+use super::save::{Acknowledged, Prepared, Reason, Saved, acknowledge, save};
 use super::sections::{self, Ended, SINK, SOURCE};
 use super::signals::{Owner, Stop};
 use super::sink::TransactionalSink;
 use super::source::{Acknowledge, ReplayableSource};
 use super::trigger::{Due, Last, News, Trigger};
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointId, CheckpointStore};
-use crate::element::{Barrier, BarrierMode, StreamElement};
+use crate::element::{BarrierMode, StreamElement};
 use crate::runtime::Timer;
 use crate::time::Instant;
 
@@ -48,42 +49,11 @@ pub(super) struct Committer<S: ReplayableSource, K, L> {
 /// The checkpoint that is under way.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
-    /// Those who had asked for a checkpoint when it began.
+    /// The highest ask for a checkpoint when it began: it answers all up to this one.
     asks: usize,
     is_hand_over: bool,
     /// Its barrier has arrived.
     has_arrived: bool,
-}
-
-/// A checkpoint that the sink has pre-committed.
-struct Prepared<D, P> {
-    checkpoint: Checkpoint,
-    /// The sink's description of its output.
-    description: D,
-    /// The source's position in it.
-    position: P,
-}
-
-/// The result of a save: the number of bytes, or the reason of its failure. It returns the store, which the save's future
-/// owned.
-struct Saved<D, P, C: CheckpointStore> {
-    store: C,
-    prepared: Prepared<D, P>,
-    result: Result<usize, Reason<C::Error>>,
-}
-
-/// The reason why a save failed.
-enum Reason<E> {
-    Store(E),
-    Checkpoint(CheckpointError),
-}
-
-/// The end of an acknowledgement.
-struct Acknowledged<A, E> {
-    acknowledger: A,
-    id: CheckpointId,
-    bytes: usize,
-    result: Result<(), E>,
 }
 
 type ErrorOf<S, K, C, T> = PipelineError<
@@ -98,30 +68,6 @@ type AcknowledgedOf<S> = Acknowledged<
         <S as ReplayableSource>::Position,
     >>::Error,
 >;
-
-/// Saves a checkpoint. When the future is ready, the checkpoint is durable or has failed.
-async fn save<D, P, C: CheckpointStore>(
-    mut store: C,
-    mut prepared: Prepared<D, P>,
-) -> Saved<D, P, C> {
-    let id = prepared.checkpoint.id();
-    // K9: the store makes this atomic. After a crash there is this checkpoint or the one before it.
-    let result = match prepared.checkpoint.bytes() {
-        Ok(bytes) => store.save(id, bytes).await.map(|()| bytes.len()).map_err(Reason::Store),
-        Err(reason) => Err(Reason::Checkpoint(reason)),
-    };
-    Saved { store, prepared, result }
-}
-
-async fn acknowledge<P, A: Acknowledge<P>>(
-    mut acknowledger: A,
-    position: P,
-    id: CheckpointId,
-    bytes: usize,
-) -> Acknowledged<A, A::Error> {
-    let result = acknowledger.acknowledge(position).await;
-    Acknowledged { acknowledger, id, bytes, result }
-}
 
 /// The next thing that happens at the sink's end.
 enum Event<T, X, Y> {
@@ -210,7 +156,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                 Event::Due => self.begin(timer.now()),
                 Event::Element(None) => return Err(PipelineError::EndedEarly),
                 Event::Element(Some(Err(reason))) => return Err(PipelineError::Checkpoint(reason)),
-                Event::Element(Some(Ok(StreamElement::Barrier(barrier)))) => {
+                Event::Element(Some(Ok(StreamElement::Barrier(mut barrier)))) => {
                     if barrier.mode == BarrierMode::End {
                         self.is_drained = true;
                         self.signals.0.drained();
@@ -220,7 +166,10 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
                         check(&barrier.checkpoint)?;
                     }
                     let is_overtaken = self.is_overtaken(&barrier.checkpoint);
-                    let barrier = self.arrive(barrier, outputs.as_mut()).await?;
+                    // Elements that have waited for this moment belong to the checkpoint.
+                    for element in outputs.as_mut().complete(&mut barrier.checkpoint) {
+                        self.write(element).await?;
+                    }
                     if is_overtaken {
                         continue;
                     }
@@ -411,22 +360,6 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             && sections::ended(checkpoint) != Some(Ended::HandedOver)
     }
 
-    /// Adds what this end knows of the source's position to a checkpoint, and writes the outputs that have waited for the barrier.
-    async fn arrive<O, Store>(
-        &mut self,
-        mut barrier: Barrier,
-        outputs: Pin<&mut O>,
-    ) -> Result<Barrier, PipelineError<S::Error, K::Error, Store>>
-    where
-        O: Outputs,
-        K: TransactionalSink<O::Value>,
-    {
-        for element in outputs.complete(&mut barrier.checkpoint) {
-            self.write(element).await?;
-        }
-        Ok(barrier)
-    }
-
     /// Pre-commits the sink and completes the checkpoint. `None` if the checkpoint has failed, which is reported.
     async fn prepare<T, Store>(
         &mut self,
@@ -445,7 +378,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             // No checkpoint follows the last one, and nothing begins before the first one.
             Err(reason) if self.is_decisive() => Err(PipelineError::Checkpoint(reason)),
             Err(reason) => {
-                (self.listener)(Report::Failed { id, reason: &reason });
+                self.report_failure(id, &reason);
                 Ok(None)
             }
         }

@@ -82,6 +82,7 @@ mod memory;
 mod memory_transaction;
 mod outputs;
 mod positions;
+mod save;
 mod sections;
 mod signals;
 mod sink;

@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use super::checkpointed_source::{CheckpointedSource, PASSED_OVER_AT_ONCE, Polled};
 use super::done::Done;
 use super::outputs::Outputs;
-use super::sections::{self, DONE, Ended, NUMBER, SOURCE};
+use super::sections::{self, Ended};
 use super::source::ReplayableSource;
 use crate::barrier_signal::BarrierSignal;
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -39,7 +39,7 @@ enum Handed<P> {
     Barrier(P, Done),
 }
 
-type News<P> = ConcurrentQueue<Handed<P>>;
+type HandedOut<P> = ConcurrentQueue<Handed<P>>;
 
 /// The source's end of a pipeline that keeps positions only: tracked records, and barriers between them.
 pub struct TrackedSource<S: ReplayableSource> {
@@ -49,7 +49,7 @@ pub struct TrackedSource<S: ReplayableSource> {
     /// The request id of the record with the number 0.
     first_id: u64,
     marks: Arc<Marks>,
-    news: Arc<News<S::Position>>,
+    news: Arc<HandedOut<S::Position>>,
 }
 
 impl<S: ReplayableSource> Unpin for TrackedSource<S> {}
@@ -114,7 +114,7 @@ pub(super) fn track<S: ReplayableSource>(
     partition: RequestIdRange,
     signal: BarrierSignal,
 ) -> (TrackedSource<S>, Book<S::Position>) {
-    let (marks, news) = (Arc::new(Marks::new(signal)), Arc::new(News::unbounded()));
+    let (marks, news) = (Arc::new(Marks::new(signal)), Arc::new(HandedOut::unbounded()));
     let book = Book {
         marks: Arc::clone(&marks),
         news: Arc::clone(&news),
@@ -131,7 +131,7 @@ pub(super) fn track<S: ReplayableSource>(
 /// The records that were handed out and are not done.
 pub(super) struct Book<P> {
     marks: Arc<Marks>,
-    news: Arc<News<P>>,
+    news: Arc<HandedOut<P>>,
     /// By their numbers.
     records: BTreeMap<u64, Record<P>>,
     /// The number of the next record.
@@ -206,9 +206,7 @@ impl<P> Book<P> {
         let base = before.clone().next().unwrap_or(end);
         let done = Done::all_but(before, base, end, &rest);
         let position = self.records.get(&base).map_or(position, |record| record.before.clone());
-        sections::put(checkpoint, SOURCE, &position)?;
-        sections::put(checkpoint, NUMBER, &base)?;
-        if done.is_empty() { Ok(()) } else { sections::put(checkpoint, DONE, &done) }
+        sections::put_position(checkpoint, &position, base, &done)
     }
 
     /// Reads the news of the source's end and of the marks.

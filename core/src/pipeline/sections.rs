@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::done::Done;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// The source's position.
@@ -92,6 +93,18 @@ pub fn position<P: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<P> {
 /// that type. See [`position`] for an example.
 pub fn prepared<D: DeserializeOwned>(checkpoint: &Checkpoint) -> Option<D> {
     read(checkpoint, SINK)
+}
+
+/// Puts the source's position, the number of the first record behind it, and those from there on that are done.
+pub(super) fn put_position<P: Serialize>(
+    checkpoint: &mut Checkpoint,
+    position: &P,
+    number: u64,
+    done: &Done,
+) -> Result<(), CheckpointError> {
+    put(checkpoint, SOURCE, position)?;
+    put(checkpoint, NUMBER, &number)?;
+    if done.is_empty() { Ok(()) } else { put(checkpoint, DONE, done) }
 }
 
 pub(super) fn put_end(checkpoint: &mut Checkpoint, end: Ended) -> Result<(), CheckpointError> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use concurrent_queue::ConcurrentQueue;
@@ -32,7 +32,7 @@ pub(super) struct Signals {
     /// Why no record follows: 0, or an [`Ended`] and one.
     end: AtomicU8,
     /// The number of stages that the job has ever had.
-    stages: AtomicUsize,
+    stages: AtomicU16,
     pub(super) asked: Asked,
 }
 
@@ -104,11 +104,11 @@ impl Signals {
     }
 
     pub(super) fn stages(&self) -> u16 {
-        u16::try_from(self.stages.load(Ordering::Acquire)).unwrap_or(u16::MAX)
+        self.stages.load(Ordering::Acquire)
     }
 
     pub(super) fn set_stages(&self, stages: u16) {
-        self.stages.store(stages.into(), Ordering::Release);
+        self.stages.store(stages, Ordering::Release);
     }
 
     pub(super) fn is_closed(&self) -> bool {

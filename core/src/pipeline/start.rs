@@ -45,7 +45,8 @@ impl<S: ReplayableSource, K, C: CheckpointStore, L: FnMut(Report<'_>)> Pipeline<
         }
         let timer = runtime.timer().map_err(PipelineError::NoRuntime)?;
         let loaded = load(&mut store).await?;
-        let last = loaded.as_ref().map(|(checkpoint, damaged)| Last::read(checkpoint, *damaged));
+        let last =
+            loaded.as_ref().map(|(checkpoint, damaged)| LastLife::read(checkpoint, *damaged));
         let last = last.transpose()?;
         // Before the sink: if the source cannot open, the output is untouched.
         let (position, last) =
@@ -86,7 +87,7 @@ impl<S: ReplayableSource, K, C: CheckpointStore, L: FnMut(Report<'_>)> Pipeline<
 }
 
 /// The last checkpoint, but for its position and the sections of its stages.
-struct Last<D> {
+struct LastLife<D> {
     id: CheckpointId,
     damaged: usize,
     prepared: D,
@@ -95,7 +96,7 @@ struct Last<D> {
     done: Done,
 }
 
-impl<D: serde::de::DeserializeOwned> Last<D> {
+impl<D: serde::de::DeserializeOwned> LastLife<D> {
     fn read<P: serde::de::DeserializeOwned, Source, Sink, Store>(
         checkpoint: &Checkpoint,
         damaged: usize,

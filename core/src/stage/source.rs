@@ -92,7 +92,7 @@ impl<St: Stream> Source<St> {
         match requests.with_own(StageWaker::Source, |cx| stream.poll_next(cx)) {
             Poll::Ready(Some(item)) => {
                 let element = item.into_element();
-                if element.is_announced() {
+                if element.has_checkpoint() {
                     this.seat.arrived();
                 }
                 Pulled::Element(element)
