@@ -1,6 +1,7 @@
 //! The rules of a pipeline's checkpoints, one by one, on tokio's paused clock. The crashes at every step are in
 //! `core/tests/pipeline_simulation`.
 
+mod bounds;
 mod ends;
 mod misuse;
 mod positions;

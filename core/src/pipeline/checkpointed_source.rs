@@ -27,6 +27,8 @@ pub struct CheckpointedSource<S: ReplayableSource> {
     puts_position: bool,
     /// Records since the last barrier.
     records: u64,
+    /// Elements since the source was not ready, or gave way.
+    elements: u32,
     /// The number of the next record in the life of the job.
     number: u64,
     /// Records behind the position at which the source was opened that are done: they are passed over.
@@ -35,8 +37,9 @@ pub struct CheckpointedSource<S: ReplayableSource> {
     has_ended: bool,
 }
 
-/// One poll does a bounded amount of work (L5), and an earlier life may have done with millions of records.
-pub(super) const PASSED_OVER_AT_ONCE: u32 = 1_024;
+/// A source that is always ready gives way after so many elements (L5). Otherwise records that are passed over or filtered out, of which
+/// there may be millions, would leave no other task its turn, and no checkpoint.
+const ELEMENTS_AT_ONCE: u32 = 1_024;
 
 /// The answer of the source's end.
 pub(super) enum Polled<V> {
@@ -65,6 +68,7 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
             next,
             puts_position,
             records,
+            elements: 0,
             number,
             done,
             has_ended,
@@ -165,8 +169,14 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
         if self.signals.barriers.poll_room(cx).is_pending() {
             return Poll::Pending;
         }
+        if self.elements == ELEMENTS_AT_ONCE {
+            self.elements = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match self.source.poll_next(cx) {
             Poll::Ready(Some(Ok(element))) => {
+                self.elements += 1;
                 let is_done = element.is_record() && self.count_record();
                 Poll::Ready(if is_done { Polled::PassedOver } else { Polled::Element(element) })
             }
@@ -181,7 +191,10 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
                 self.signals.end_with(Ended::Finished);
                 Poll::Ready(self.end())
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.elements = 0;
+                Poll::Pending
+            }
         }
     }
 }
@@ -192,15 +205,13 @@ impl<S: ReplayableSource> Stream for CheckpointedSource<S> {
     type Item = StreamElement<S::Record>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        for _ in 0..PASSED_OVER_AT_ONCE {
+        loop {
             return Poll::Ready(match ready!(self.poll_element(cx)) {
                 Polled::Element(element) => Some(element),
                 Polled::End => None,
                 Polled::PassedOver => continue,
             });
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }
 

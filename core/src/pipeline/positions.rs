@@ -16,7 +16,7 @@ use concurrent_queue::ConcurrentQueue;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::checkpointed_source::{CheckpointedSource, PASSED_OVER_AT_ONCE, Polled};
+use super::checkpointed_source::{CheckpointedSource, Polled};
 use super::done::Done;
 use super::outputs::Outputs;
 use super::sections::{self, Ended};
@@ -58,7 +58,7 @@ impl<S: ReplayableSource<Position: Clone>> Stream for TrackedSource<S> {
     type Item = StreamElement<Tracked<S::Record>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        for _ in 0..PASSED_OVER_AT_ONCE {
+        loop {
             let number = self.elements.number();
             let element = match ready!(self.elements.poll_element(cx)) {
                 Polled::PassedOver => {
@@ -89,8 +89,6 @@ impl<S: ReplayableSource<Position: Clone>> Stream for TrackedSource<S> {
                 StreamElement::Status(status) => StreamElement::Status(status),
             }));
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }
 
