@@ -92,6 +92,7 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+    use crate::policy::AsyncWait;
 
     // K17
     #[test]
@@ -109,5 +110,16 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), 256);
         assert!(first.first_of_positions() + (1 << RECORD_BITS) <= 1 << 53);
+    }
+
+    // K17
+    #[test]
+    fn a_stage_says_when_it_has_no_ids_left() {
+        let mut op = AsyncWait::ordered(1).build_core::<u32, u32, ()>().unwrap();
+        op.begin_request_ids((1 << RECORD_BITS) - 2 * SINCE_CHECKPOINT);
+        assert!(op.skip_request_ids(0));
+        assert!(!op.skip_request_ids(0));
+        op.begin_request_ids((1 << RECORD_BITS) - 2 * SINCE_CHECKPOINT);
+        assert!(!op.skip_request_ids(1), "two lives");
     }
 }
