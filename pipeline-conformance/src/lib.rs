@@ -77,9 +77,12 @@
 #![forbid(unsafe_code)]
 
 mod drive;
+mod report;
 pub mod sink;
 pub mod source;
 mod stored;
+
+pub use report::{Report, Violation};
 
 /// The result of a check: a description of what is wrong.
 type Verdict<T = ()> = Result<T, String>;

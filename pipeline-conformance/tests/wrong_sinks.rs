@@ -1,8 +1,9 @@
 //! The suite reports each kind of wrong sink, and passes the same sink without the fault, because otherwise the report would prove
 //! nothing.
 
+mod refused;
+
 use std::cell::RefCell;
-use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use futures_lite::future::yield_now;
 use inflight_core::pipeline::TransactionalSink;
 use inflight_core::{CheckpointId, Timestamp};
 use inflight_pipeline_conformance::sink::{Capabilities, Check, Medium, Owners, Visible, check};
+
+use crate::refused::Refused;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mistake {
@@ -58,17 +61,6 @@ struct Disk {
     begun: usize,
     failed: u32,
 }
-
-#[derive(Debug)]
-struct Refused;
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refused")
-    }
-}
-
-impl std::error::Error for Refused {}
 
 struct Sink {
     disk: Rc<RefCell<Disk>>,

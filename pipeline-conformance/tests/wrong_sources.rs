@@ -1,9 +1,10 @@
 //! The suite reports each kind of wrong source, and passes the same source without the fault, because otherwise the report would prove
 //! nothing.
 
+mod refused;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use inflight_core::pipeline::{Acknowledge, ReplayableSource};
 use inflight_core::{Barrier, Checkpoint, CheckpointId, Status, StreamElement, Timestamp};
 use inflight_pipeline_conformance::source::{Capabilities, Check, Medium, check};
 use serde::{Deserialize, Serialize};
+
+use crate::refused::Refused;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mistake {
@@ -53,17 +56,6 @@ struct Position {
     highest: i64,
     is_due: bool,
 }
-
-#[derive(Debug)]
-struct Refused;
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refused")
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// A watermark follows each third record: the highest time so far.
 struct Source {

@@ -9,13 +9,11 @@ mod owners;
 mod probe;
 mod undo;
 
-use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use inflight_core::pipeline::TransactionalSink;
 
-use crate::Verdict;
+use crate::report::{New, Subject, undone};
 
 /// The error of a medium's sink.
 pub type SinkError<M> = <<M as Medium>::Sink as TransactionalSink<<M as Medium>::Record>>::Error;
@@ -60,11 +58,6 @@ pub trait Medium {
     fn bring_back(&mut self) {
         undone("vanishes")
     }
-}
-
-/// Panics because a capability is set but its method is missing.
-fn undone(capability: &str) -> ! {
-    panic!("the medium's `Capabilities::{capability}` is set, and the method for it is not written")
 }
 
 /// The capabilities of a medium and its sink, and the possible manipulations.
@@ -154,33 +147,10 @@ pub enum Check {
 }
 
 /// The checks that were made, and those that were left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The checks that the sink has passed.
-    pub passed: Vec<Check>,
-    /// The checks that are impossible with the capabilities.
-    pub skipped: Vec<Check>,
-}
+pub type Report = crate::Report<Check>;
 
 /// A violation of a sink's rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The check that found it.
-    pub check: Check,
-    /// A description.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.check, self.what)
-    }
-}
-
-impl Error for Violation {}
-
-/// Makes a new medium.
-type New<'a, M> = &'a mut dyn FnMut() -> M;
+pub type Violation = crate::Violation<Check>;
 
 /// Runs the suite, on a new and empty medium for every scenario.
 ///
@@ -190,25 +160,17 @@ type New<'a, M> = &'a mut dyn FnMut() -> M;
 pub fn check<M: Medium>(mut new: impl FnMut() -> M) -> Result<Report, Violation> {
     let can = new().capabilities();
     let is_keyed = can.visible == Visible::Keyed;
-    let mut report = Report { passed: Vec::new(), skipped: Vec::new() };
-    let mut run = |check, possible, of: fn(New<'_, M>) -> Verdict| {
-        if possible {
-            of(&mut new).map_err(|what| Violation { check, what })?;
-            report.passed.push(check);
-        } else {
-            report.skipped.push(check);
-        }
-        Ok(())
-    };
-    run(Check::Commits, true, commits::commits)?;
-    run(Check::Survives, true, commits::survives)?;
-    run(Check::Covers, true, commits::covers)?;
-    run(Check::CommitAgain, true, commits::commit_again)?;
-    run(Check::Undo, true, undo::undo)?;
-    run(Check::Foreign, !is_keyed, undo::foreign)?;
-    run(Check::Dropped, true, dropped::dropped)?;
-    run(Check::Vanished, can.vanishes, faults::vanished)?;
-    run(Check::Owners, can.owners != Owners::Unchecked, owners::owners)?;
-    run(Check::Orders, can.steps > 0, orders::orders)?;
-    Ok(report)
+    let subjects: Vec<Subject<Check, M>> = vec![
+        (Check::Commits, true, commits::commits),
+        (Check::Survives, true, commits::survives),
+        (Check::Covers, true, commits::covers),
+        (Check::CommitAgain, true, commits::commit_again),
+        (Check::Undo, true, undo::undo),
+        (Check::Foreign, !is_keyed, undo::foreign),
+        (Check::Dropped, true, dropped::dropped),
+        (Check::Vanished, can.vanishes, faults::vanished),
+        (Check::Owners, can.owners != Owners::Unchecked, owners::owners),
+        (Check::Orders, can.steps > 0, orders::orders),
+    ];
+    crate::report::run(new, subjects)
 }

@@ -6,13 +6,12 @@ mod positions;
 mod reader;
 mod waking;
 
-use std::error::Error;
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use inflight_core::pipeline::ReplayableSource;
 
-use crate::Verdict;
+use crate::report::{New, Subject, undone};
 
 /// The records of a medium's source.
 pub type Record<M> = <<M as Medium>::Source as ReplayableSource>::Record;
@@ -40,11 +39,6 @@ pub trait Medium {
     fn lose(&mut self) {
         undone("loses")
     }
-}
-
-/// Panics because a capability is set but its method is missing.
-fn undone(capability: &str) -> ! {
-    panic!("the medium's `Capabilities::{capability}` is set, and the method for it is not written")
 }
 
 /// The capabilities of a medium and its source, and the possible manipulations.
@@ -97,33 +91,10 @@ pub enum Check {
 }
 
 /// The checks that were made, and those that were left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The checks that the source has passed.
-    pub passed: Vec<Check>,
-    /// The checks that are impossible with the capabilities.
-    pub skipped: Vec<Check>,
-}
+pub type Report = crate::Report<Check>;
 
 /// A violation of a source's rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The check that found it.
-    pub check: Check,
-    /// A description.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.check, self.what)
-    }
-}
-
-impl Error for Violation {}
-
-/// Makes a new medium.
-type New<'a, M> = &'a mut dyn FnMut() -> M;
+pub type Violation = crate::Violation<Check>;
 
 /// Runs the suite, on a new medium for every scenario.
 ///
@@ -135,22 +106,14 @@ where
     Record<M>: PartialEq + Debug,
 {
     let can = new().capabilities();
-    let mut report = Report { passed: Vec::new(), skipped: Vec::new() };
-    let mut run = |check, possible, of: fn(New<'_, M>) -> Verdict| {
-        if possible {
-            of(&mut new).map_err(|what| Violation { check, what })?;
-            report.passed.push(check);
-        } else {
-            report.skipped.push(check);
-        }
-        Ok(())
-    };
-    run(Check::Barriers, true, positions::barriers)?;
-    run(Check::Whole, true, positions::whole)?;
-    run(Check::Positions, can.replays, positions::positions)?;
-    run(Check::Refused, can.loses || !can.replays, positions::refused)?;
-    run(Check::Acknowledged, can.replays, acknowledged::acknowledged)?;
-    run(Check::Wakes, true, waking::wakes)?;
-    run(Check::Watermarks, can.replays, positions::watermarks)?;
-    Ok(report)
+    let subjects: Vec<Subject<Check, M>> = vec![
+        (Check::Barriers, true, positions::barriers),
+        (Check::Whole, true, positions::whole),
+        (Check::Positions, can.replays, positions::positions),
+        (Check::Refused, can.loses || !can.replays, positions::refused),
+        (Check::Acknowledged, can.replays, acknowledged::acknowledged),
+        (Check::Wakes, true, waking::wakes),
+        (Check::Watermarks, can.replays, positions::watermarks),
+    ];
+    crate::report::run(new, subjects)
 }
