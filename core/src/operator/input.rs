@@ -208,8 +208,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 if self.order.controls() < self.limits.capacity {
                     self.put_empty_section(&mut barrier);
                 }
-                let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
-                QueuedControl::Barrier(barrier, deadline)
+                self.queued_barrier(barrier)
             }
             record @ StreamElement::Record { .. } => return Err(PushError::Full(record)),
         };
@@ -218,10 +217,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if is_end && pushed.is_ok() {
             self.finish(self.now);
         }
-        pushed.map_err(|control| match control.into_element() {
-            Some(element) => PushError::Full(element),
-            None => unreachable!("a control element was pushed"),
-        })
+        pushed.map_err(no_room_for)
     }
 
     /// Takes in an element that comes before a barrier which must not wait for room (K11): beyond the capacity it waits for a slot, like a
@@ -276,8 +272,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             StreamElement::Status(status) => Saved::Control(QueuedControl::Status(status)),
             StreamElement::Barrier(mut barrier) => {
                 self.put_empty_section(&mut barrier);
-                let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
-                let control = QueuedControl::Barrier(barrier, deadline);
+                let control = self.queued_barrier(barrier);
                 if is_end_of_records(&control) {
                     self.finish(now);
                 }
@@ -289,11 +284,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
             Saved::Record(value, call, _) => {
                 PushError::Full(StreamElement::Record { value, timestamp: call.timestamp })
             }
-            Saved::Control(control) => match control.into_element() {
-                Some(element) => PushError::Full(element),
-                None => unreachable!("a control element was pushed"),
-            },
+            Saved::Control(control) => no_room_for(control),
         })
+    }
+
+    /// A barrier that keeps its position, and whose limit counts from now.
+    fn queued_barrier(&self, barrier: Barrier) -> QueuedControl {
+        let deadline = barrier.limit.map(|limit| self.now.plus(Span::of(limit)));
+        QueuedControl::Barrier(barrier, deadline)
     }
 
     fn push_snapshot_barrier(
@@ -312,6 +310,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
         self.overtaking = Some(Overtaking::Barrier(barrier));
         Ok(())
+    }
+}
+
+/// Hands a control element back.
+fn no_room_for<T>(control: QueuedControl) -> PushError<StreamElement<T>> {
+    match control.into_element() {
+        Some(element) => PushError::Full(element),
+        None => unreachable!("a control element was pushed"),
     }
 }
 
