@@ -27,7 +27,8 @@ pub struct Outcome<In, Out, E> {
     pub result: Result<Out, Failure<E>>,
     /// The number of attempts, including the first.
     pub attempts: u32,
-    /// The time from the first invocation to the outcome, including backoffs. Time spent before a restore
+    /// The time from the first invocation to the outcome: of all attempts and backoffs, without the waits for permission to start
+    /// another attempt (C5). Time spent before a restore
     /// counts; the time between the two lives of the process does not (K5). Zero for a request that was
     /// ready at once.
     pub elapsed: Duration,

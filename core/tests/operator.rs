@@ -788,14 +788,16 @@ fn a_restore_keeps_the_order_of_a_key() {
 
 /// Restores three records of one key: the first is done and is called anew, the second is in backoff.
 fn restored_with_a_backoff_in_the_middle() -> Bench<FixedDelay, Tens> {
-    restored_with_a_backoff_before([13])
+    restored_with_a_backoff_before([13], 25)
 }
 
-/// Restores two records of one key, the first done and the second in backoff, and those in `behind` after them.
+/// Restores two records of one key, the first done and the second in a backoff of 10 ms, and those in `behind` after them. The second
+/// one's call has taken 5 ms of its timeout.
 fn restored_with_a_backoff_before(
     behind: impl IntoIterator<Item = u32>,
+    timeout: u32,
 ) -> Bench<FixedDelay, Tens> {
-    let policy = || by_key(9).timeout(25 * MS).retry(patient(1));
+    let policy = || by_key(9).timeout(timeout * MS).retry(patient(1));
     let mut before = bench(policy());
     before.push_all([11, 12].into_iter().chain(behind));
     let _ = before.ok(11);
@@ -824,8 +826,8 @@ fn a_restored_backoff_does_not_overtake_its_key() {
 
 #[test] // O3, T1: a record that times out before its attempt may start does not let the next record of its key overtake
 fn a_timeout_before_the_attempt_lets_no_record_of_the_key_overtake() {
-    let mut b = restored_with_a_backoff_in_the_middle();
-    b.pass(24 * MS); // the time of 12 counts from before the restore, that of 11 anew
+    let mut b = restored_with_a_backoff_before([13], 12);
+    b.pass(8 * MS); // the time of 12 counts from before the restore, that of 11 anew
     assert_eq!(
         (b.running(), b.out()),
         (vec![11], String::new()),
@@ -842,8 +844,8 @@ fn a_timeout_before_the_attempt_lets_no_record_of_the_key_overtake() {
 
 #[test] // O3, T1: nor one that is pushed after the timeout
 fn a_record_pushed_after_a_timeout_before_its_attempt_waits_for_its_key() {
-    let mut b = restored_with_a_backoff_before([]);
-    b.pass(24 * MS);
+    let mut b = restored_with_a_backoff_before([], 12);
+    b.pass(8 * MS);
     b.push_all([13]);
     assert_eq!((b.running(), b.out()), (vec![11], String::new()));
     let _ = b.ok(11);
@@ -870,21 +872,25 @@ fn a_limit_below_the_window_bounds_the_running_attempts() {
     assert_eq!(b.running(), [4, 1]);
 }
 
-#[test] // C7, T1: the call is in the middle of the queue of waiting calls.
-fn a_call_can_time_out_while_it_waits_to_run_again() {
+#[test] // C7, C5, T1: its clock stands still from the end of its backoff on
+fn a_call_that_waits_to_run_again_takes_no_time() {
     let policy = AsyncWait::unordered(9).max_running(1).timeout(20 * MS);
-    let mut b = bench(policy.retry(patient(1)));
+    let mut b = bench(policy.retry(patient(2)));
     b.push_all([1]);
+    b.pass(2 * MS);
     let _ = b.fail(1);
-    b.push_all([2]);
-    b.push_all([3, 4]);
-    b.pass(10 * MS); // 1 is due, but waits after 3 and 4
-    b.push_all([5]);
-    b.pass(10 * MS);
-    let both = b.out(); // at the same instant, in either order
-    assert!(both.contains("1!the call timed out") && both.contains("2!the call timed out"));
-    let _ = (b.ok(3), b.ok(4), b.ok(5));
-    assert_eq!(b.out(), "30 40 50");
+    b.push_all([2, 3, 4]);
+    b.pass(10 * MS); // 1 has taken 12 ms, and waits behind 3 and 4
+    for (next, running) in [(2, 3), (3, 4), (4, 1)] {
+        b.pass(9 * MS);
+        let _ = b.ok(next);
+        assert_eq!(b.running(), [running]);
+    }
+    assert_eq!(b.out(), "20 30 40");
+    b.pass(7 * MS);
+    assert_eq!(b.out(), "");
+    b.pass(MS);
+    assert_eq!(b.out(), "1!the call timed out");
 }
 
 #[test] // C8
@@ -1354,12 +1360,13 @@ fn the_numbers_add_up() {
     b.pass(10 * MS);
     let _ = (b.ok(1), b.fail(4));
     assert_eq!(b.out(), "10 20");
-    b.pass(40 * MS);
+    b.pass(10 * MS); // 4 is tried again
+    b.pass(30 * MS);
     let _ = b.op.handle_completion(b.now, late, Ok(0));
     assert_eq!(b.out(), "3!the call timed out 4!the call timed out");
     let m = b.op.metrics(b.now);
     assert_eq!((m.records_in, m.emitted, m.failed, m.timed_out), (4, 4, 2, 2));
-    assert_eq!((m.attempts, m.retried, m.late_completions, m.blocked), (5, 2, 1, 13 * MS));
+    assert_eq!((m.attempts, m.retried, m.late_completions, m.blocked), (6, 2, 1, 13 * MS));
     assert_eq!((m.in_flight, m.running, m.in_backoff, m.done, m.oldest), (0, 0, 0, 0, None));
     assert_eq!((m.call_time.count(), m.ordering_delay.count()), (4, 4));
     assert!(m.call_time.quantile(0.1) >= 3 * MS && m.call_time.quantile(1.0) >= 50 * MS);

@@ -19,7 +19,7 @@ pub struct Metrics {
     pub in_flight: u64,
     /// Attempts running.
     pub running: u64,
-    /// Records between two attempts, including those whose backoff is over and that wait for permission to run (C7).
+    /// Records between two attempts, until their backoff is over.
     pub in_backoff: u64,
     /// Records that are done and have not left: they wait for records before them, or to be taken out.
     pub done: u64,
@@ -55,8 +55,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Records in flight that wait for their first attempt in this life: until the previous record of their key is done, or
-    /// until fewer attempts run. All records in flight are either waiting, running, in backoff or done.
+    /// Records in flight that wait for an attempt to start: until the previous record of their key is done, or until fewer
+    /// attempts run (C7). All records in flight are either waiting, running, in backoff or done.
     pub const fn waiting(&self) -> u64 {
         // Saturates, because a handle on another thread may read some numbers a little later than others.
         self.in_flight.saturating_sub(self.running + self.in_backoff + self.done)
@@ -260,7 +260,7 @@ pub(crate) struct Counters {
     pub(crate) attempts: u64,
     pub(crate) retried: u64,
     pub(crate) late: u64,
-    /// Records whose first attempt in this life has not started.
+    /// Records that wait for an attempt to start.
     pub(crate) queued: usize,
     /// Attempts running.
     pub(crate) running: usize,

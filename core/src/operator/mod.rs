@@ -33,7 +33,7 @@ use self::record::State;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::request_ids::RequestIdRange;
 use self::request_ids::RequestIds;
-use self::slab::{Slab, StartQueue};
+use self::slab::{List, Slab};
 use self::snapshot::Saved;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::snapshot::holds_anything;
@@ -98,7 +98,7 @@ pub struct Operator<C: Call, S: Storage> {
     order: OutputOrder<S>,
     deadlines: Deadlines<S>,
     /// Records whose attempt is to start.
-    to_start: StartQueue,
+    to_start: List,
     overtaking: Option<Overtaking>,
     ending: Ending<C::Error>,
     checkpointing: Option<Checkpointing<C::Input, C::Output, C::Error>>,
@@ -135,7 +135,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             records: Slab::new(),
             order: OutputOrder::new(settings.order),
             deadlines: Deadlines::new(),
-            to_start: StartQueue::EMPTY,
+            to_start: List::EMPTY,
             overtaking: None,
             ending: Ending::OPEN,
             checkpointing,
@@ -300,7 +300,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
         // The only number that no counter keeps.
-        let started = self.records.occupied().map(|(_, record)| record.started()).min();
+        let started = self.records.occupied().map(|(_, record)| record.since()).min();
         Metrics { oldest: started.map(|started| now - started), ..self.quick_metrics(now) }
     }
 

@@ -3,12 +3,10 @@
 //! ```text
 //!           queue             start             complete          vacate
 //!    Vacant --------> Queued -------> Running ------------> Done --------> Vacant
-//!       |  start_new    ^              |   ^                 ^
-//!       +---------------|------------->+   |                 |
-//!                       |     back_off |   | start           | fail: from Queued, Running, Backoff, Due
-//!                  halt |              v   |                 |
-//!                       +---------- Backoff -> Due ----------+
-//!                                     end_backoff
+//!       |  start_new    ^ ^            ^  |                  ^
+//!       +---------------|-|------------+  | back_off         | fail: from Queued, Running, Backoff
+//!           end_backoff | | halt          v                  |
+//!                       +-+----------- Backoff --------------+
 //! ```
 //!
 //! This is the only file that assigns a state. A transition adjusts the counters that depend on it, so that they always
@@ -23,7 +21,7 @@ use super::call::{Call, ResultOf};
 use super::ending::Phase;
 use super::metrics::Counters;
 use super::order::earlier;
-use super::slab::StartQueue;
+use super::slab::List;
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
 use crate::retry::{RetryBudget, RetryStrategy};
@@ -37,12 +35,11 @@ pub(super) struct Record<C: Call> {
     result: Option<ResultOf<C>>,
     timestamp: i64,
     request_id: u64,
-    /// When the first attempt started. For a restored call this is moved back by the time that was spent before. For a queued record:
-    /// when it was taken in.
+    /// When the first attempt started, moved on by the time that the call has waited since for an attempt to start, and back by the
+    /// time that it had taken before a restore. In `Queued`: since when the record waits.
     started: Instant,
-    /// In `Queued`: the time that was spent before a restore. In `Backoff`: from `started` to the retry. In `Done`: from `started` to
-    /// the end of the call. A record in `Due` needs no time, and has a link of the queue of attempts here instead
-    /// ([`before`](Self::before)): that saves eight bytes a slot.
+    /// In `Queued`: the time that the call had taken before it began to wait. In `Backoff`: from `started` to the retry. In `Done`:
+    /// from `started` to the end of the call.
     spent: Span,
     attempts: u32,
     /// Counts attempts and calls of this slot, so that an old [`AttemptId`] names nothing any more (T5).
@@ -63,12 +60,10 @@ pub(super) struct Record<C: Call> {
 pub(super) enum State {
     /// The slot holds no record.
     Vacant,
-    /// Its first attempt in this life has not started.
+    /// It waits for an attempt to start, the first one or another one. That takes no time of the call's (C5).
     Queued,
     Running,
     Backoff,
-    /// Its backoff is over; its next attempt has not started.
-    Due,
     /// The call has ended; the record waits until it may leave.
     Done,
 }
@@ -143,16 +138,12 @@ impl<C: Call> Record<C> {
         counters.attempts += 1;
     }
 
-    /// `Queued` or `Due` to `Running`: an attempt starts.
+    /// `Queued` to `Running`: an attempt starts.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn start(&mut self, now: Instant, counters: &mut Counters) {
-        if self.state == State::Queued {
-            // Time spent before a restore counts, time in the queue does not (C5).
-            self.started = now.back(self.spent);
-            counters.queued -= 1;
-        } else {
-            counters.in_backoff -= 1;
-        }
+        // Time that the call has taken before counts, time in the queue does not (C5).
+        self.started = now.back(self.spent);
+        counters.queued -= 1;
         self.state = State::Running;
         self.attempts = self.attempts.saturating_add(1);
         self.generation = self.generation.wrapping_add(1);
@@ -169,9 +160,13 @@ impl<C: Call> Record<C> {
         counters.in_backoff += 1;
     }
 
-    /// `Backoff` to `Due`.
-    fn end_backoff(&mut self) {
-        self.state = State::Due;
+    /// `Backoff` to `Queued`: the backoff is over, or cut short.
+    fn end_backoff(&mut self, now: Instant, counters: &mut Counters) {
+        self.spent = self.spent.min(now.since(self.started)); // not the time since, if the end of the backoff was noticed late
+        self.started = now;
+        self.state = State::Queued;
+        counters.in_backoff -= 1;
+        counters.queued += 1;
     }
 
     /// `Running` to `Done`: the attempt's result is the call's.
@@ -185,9 +180,12 @@ impl<C: Call> Record<C> {
     fn fail(&mut self, now: Instant, failure: Failure<C::Error>, counters: &mut Counters) {
         match self.state {
             State::Running => counters.running -= 1,
-            State::Backoff | State::Due => counters.in_backoff -= 1,
+            State::Backoff => {
+                self.end_backoff(now, counters);
+                return self.fail(now, failure, counters);
+            }
             State::Queued => {
-                self.started = now.back(self.spent); // waiting for a first attempt takes no time of the call's (C5)
+                self.started = now.back(self.spent); // waiting for an attempt takes no time of the call's (C5)
                 counters.queued -= 1;
             }
             State::Done | State::Vacant => {}
@@ -206,15 +204,15 @@ impl<C: Call> Record<C> {
         counters.call_time.record_span(self.spent);
     }
 
-    /// `Running`, `Backoff` or `Due` back to `Queued`, because the job has ended (F6): the record gets no outcome. A record in
-    /// another state stays in it. Returns whether it was one of the three.
+    /// `Running` or `Backoff` back to `Queued`, because the job has ended (F6): the record gets no outcome. A record in another state
+    /// stays in it. Returns whether it was one of the two.
     pub(super) fn halt(&mut self, now: Instant, counters: &mut Counters) -> bool {
         match self.state {
             State::Running => {
                 self.interrupted = self.interrupted.saturating_add(1);
                 counters.running -= 1;
             }
-            State::Backoff | State::Due => counters.in_backoff -= 1,
+            State::Backoff => counters.in_backoff -= 1,
             State::Queued | State::Done | State::Vacant => return false,
         }
         self.spent = now.since(self.started); // a snapshot holds it (K1)
@@ -314,12 +312,18 @@ impl<C: Call> Record<C> {
         self.started
     }
 
+    /// When the call began or, before that, the record was taken in, without the times in which it waited for an attempt to start
+    /// after its first one.
+    pub(super) fn since(&self) -> Instant {
+        if self.state == State::Queued { self.started.back(self.spent) } else { self.started }
+    }
+
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn spent(&self) -> Span {
         self.spent
     }
 
-    /// Of a record in `Done`: when its call ended.
+    /// Of a record in `Done`: when its call ended. In `Backoff`: when the next attempt is due.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn done_at(&self) -> Instant {
         self.started.plus(self.spent)
@@ -360,23 +364,11 @@ impl<C: Call> Record<C> {
             time_left: deadline.map(|deadline| deadline - now),
         }
     }
-
-    /// Of a record in `Due` that waits for its attempt: the one before it in that queue.
-    pub(super) fn before(&self) -> u32 {
-        self.spent.as_nanos() as u32
-    }
-
-    /// Notes the record before this one in the queue of attempts to start, if this one is `Due`.
-    pub(super) fn set_before(&mut self, before: u32) {
-        if self.state == State::Due {
-            self.spent = Span::from_nanos(u64::from(before));
-        }
-    }
 }
 
 /// The transitions, with all that depends on them.
 impl<C: Call, S: Storage> Operator<C, S> {
-    /// Starts an attempt of a record that is `Queued` or `Due`, and in no list.
+    /// Starts an attempt of a record that is `Queued`, and in no list.
     #[cfg_attr(feature = "alloc", inline(always))]
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn start(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
@@ -473,16 +465,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
     }
 
-    /// The backoff is over: the record's next attempt may start.
+    /// The backoff is over: the record waits for its next attempt.
     pub(super) fn end_backoff(&mut self, slot: u32) {
+        self.deadlines.cancel(slot);
         let record = self.records.at(slot);
-        record.end_backoff();
-        match self.limits.deadline(record.started) {
-            Some(deadline) => self.deadlines.set(slot, deadline),
-            None => self.deadlines.cancel(slot),
-        }
+        record.end_backoff(self.now, &mut self.counters);
         // A held record joins the queue when its predecessor's call ends.
-        if self.records.at(slot).link != Link::Held {
+        if record.link != Link::Held {
             self.to_start.push_back(self.records.slots(), slot);
         }
     }
@@ -490,13 +479,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Ends a call that has no outcome yet with a failure, whatever it is doing.
     #[cold]
     pub(super) fn fail(&mut self, slot: u32, failure: Failure<C::Error>) {
-        let record = self.records.at(slot);
-        // In `Queued` a call fails only by a shutdown, which empties the queue; in `Due` it may also time out.
-        let is_waiting = record.state == State::Due && record.link != Link::Held;
+        // A call that waits for an attempt fails by a shutdown and by nothing else. No attempt starts after it.
         if self.ending.phase == Phase::ShutDown {
-            self.to_start = StartQueue::EMPTY; // no attempt starts any more
-        } else if is_waiting {
-            self.to_start.remove(self.records.slots(), slot);
+            self.to_start = List::EMPTY;
         }
         self.deadlines.cancel(slot);
         self.records.at(slot).fail(self.now, failure, &mut self.counters);
@@ -527,7 +512,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             }
             match record.state {
                 State::Done => slot = record.successor,
-                State::Queued | State::Due => {
+                State::Queued => {
                     return self.to_start.push_back(self.records.slots(), slot);
                 }
                 _ => return,

@@ -155,49 +155,6 @@ impl List {
     }
 }
 
-/// Records whose attempt is to start, in order.
-///
-/// Only a record in `Due` is ever taken out of the middle, when its call times out before its attempt starts. So only these
-/// know the record before them; they keep it where others keep a time ([`Record::before`]).
-pub(super) struct StartQueue(List);
-
-impl StartQueue {
-    pub(super) const EMPTY: Self = Self(List::EMPTY);
-
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn push_back<C: Call>(&mut self, slots: &mut [Record<C>], slot: u32) {
-        slots[slot as usize].set_before(self.0.last);
-        self.0.push_back(slots, slot);
-    }
-
-    /// The first slot, or [`NONE`]; it leaves the queue.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn pop_front<C: Call>(&mut self, slots: &mut [Record<C>]) -> u32 {
-        self.0.pop_front(slots)
-    }
-
-    /// Takes out a record in `Due`.
-    pub(super) fn remove<C: Call>(&mut self, slots: &mut [Record<C>], slot: u32) {
-        let record = &slots[slot as usize];
-        // The first record's `before` may be out of date. It is copied below, but never followed.
-        let (next, before) = (record.next, record.before());
-        if self.0.first == slot {
-            self.0.first = next;
-        } else {
-            slots[before as usize].next = next;
-        }
-        if self.0.last == slot {
-            self.0.last = before;
-        } else {
-            slots[next as usize].set_before(before);
-        }
-    }
-}
-
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;

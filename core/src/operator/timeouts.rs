@@ -92,10 +92,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Handles the deadline of a record that is due: its call or its attempt has expired, or its backoff is over.
     fn expire_slot(&mut self, slot: u32) -> Option<Expired> {
         self.deadlines.cancel(slot);
+        let now = self.now;
         let record = self.records.at(slot);
         let (id, state) = (record.id(slot), record.state());
-        let deadline = self.limits.deadline(record.started());
-        if deadline.is_some_and(|deadline| deadline <= self.now) {
+        // The call's clock stands still from the end of its backoff on, however late that is noticed.
+        let until = if state == State::Backoff { record.done_at() } else { now };
+        if self.limits.deadline(record.started()).is_some_and(|deadline| deadline <= until) {
             self.fail(slot, Failure::TimedOut);
             self.note_timeout(slot);
             return Some(Expired::Call(id));

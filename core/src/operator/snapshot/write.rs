@@ -174,7 +174,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             }
             State::Done | State::Vacant => (0, 0, Progress::Waiting), // called anew (K2)
             State::Queued => (record.attempts(), spent, Progress::Waiting),
-            State::Running | State::Due => (record.attempts(), since_start, Progress::Waiting),
+            State::Running => (record.attempts(), since_start, Progress::Waiting),
             State::Backoff => {
                 // `spent` is the time from the start to the retry here.
                 let rest = spent.saturating_sub(since_start);

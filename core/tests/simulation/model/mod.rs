@@ -111,9 +111,9 @@ pub(crate) struct Call {
     pub(crate) attempts: u32,
     /// The number of attempts that a crash has interrupted: they have not failed (R2).
     pub(crate) interrupted: u32,
-    /// Time taken before a restore.
+    /// Time taken before its clock was started the last time: before a restore, or before it waited for an attempt.
     pub(crate) spent: i64,
-    /// The start of the call's clock in this life.
+    /// The last start of the call's clock; `None` while it waits.
     pub(crate) started: Option<i64>,
     pub(crate) deadline: Option<i64>,
     pub(crate) state: State,
@@ -301,7 +301,11 @@ impl Model {
     pub(crate) fn end_call(&mut self, request: u64, answer: Option<Answer>) {
         let now = self.now;
         let call = self.call(request);
-        let elapsed = call.spent + call.started.map_or(0, |started| now - started);
+        let until = match call.state {
+            State::Backoff(end) => end.min(now), // the clock stands still from there on (C5)
+            _ => now,
+        };
+        let elapsed = call.spent + call.started.map_or(0, |started| until - started);
         call.state = State::Done { answer, elapsed, since: None };
         call.deadline = None;
         self.settle();
@@ -439,9 +443,10 @@ impl Model {
         }
         self.ending = Ending::LastAttempt;
         self.at_one_moment();
+        let now = self.now;
         for call in self.calls_mut() {
             if matches!(call.state, State::Backoff(_)) {
-                call.state = State::Waiting { since: None };
+                call.wait_again(now);
             }
         }
         self.settle();
@@ -517,6 +522,16 @@ impl Model {
 
     pub(crate) fn call(&mut self, request: u64) -> &mut Call {
         self.calls_mut().find(|call| call.request == request).expect("the call is in flight")
+    }
+}
+
+impl Call {
+    /// The backoff is over, or is cut short at `now`. From here on the call's clock stands still, until its attempt starts (C5).
+    pub(crate) fn wait_again(&mut self, now: i64) {
+        let State::Backoff(end) = self.state else { unreachable!() };
+        self.spent += self.started.take().map_or(0, |started| end.min(now) - started);
+        self.deadline = None;
+        self.state = State::Waiting { since: None };
     }
 }
 

@@ -86,7 +86,8 @@ impl Model {
                     return Some(Expired::Attempt { request });
                 }
                 What::BackoffEnd(request) => {
-                    self.call(request).state = State::Waiting { since: None };
+                    let now = self.now;
+                    self.call(request).wait_again(now);
                     self.settle();
                 }
             }
@@ -133,7 +134,9 @@ impl Model {
         let (What::AttemptTimeout(request) | What::BackoffEnd(request)) = due.what else {
             return due.what;
         };
-        let judged = if features::LATE_JUDGEMENT_IN_ORDER { due.at } else { self.now };
+        // A call's clock stands still from the end of its backoff on, however late that is judged.
+        let in_order = features::LATE_JUDGEMENT_IN_ORDER || matches!(due.what, What::BackoffEnd(_));
+        let judged = if in_order { due.at } else { self.now };
         let call = self.calls().find(|call| call.request == request);
         match call.and_then(|call| call.deadline) {
             Some(deadline) if deadline <= judged => What::CallTimeout(request),

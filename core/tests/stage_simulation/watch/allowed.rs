@@ -52,7 +52,7 @@ impl Model {
         self.silently(|model| {
             for call in model.calls_mut() {
                 if matches!(call.state, State::Backoff(end) if is_over(call, end)) {
-                    call.state = State::Waiting { since: None };
+                    call.wait_again(now);
                 }
             }
             model.settle();
@@ -231,8 +231,10 @@ impl Model {
                 let first = [deadline, call.deadline].into_iter().flatten().min();
                 first.is_some_and(|first| first <= self.now.min(self.delivered))
             }
-            State::Backoff(_) | State::Waiting { .. } => is_over,
-            State::Done { .. } => false,
+            State::Backoff(end) => {
+                call.deadline.is_some_and(|deadline| deadline <= self.now.min(end))
+            }
+            State::Waiting { .. } | State::Done { .. } => false, // a call that waits to run takes no time
         };
         if !due {
             let (now, delivered) = (self.now, self.delivered);
@@ -358,7 +360,7 @@ impl Model {
 
 /// Whether a backoff that ends at `end` is over, and not the call's own time (T4).
 pub(crate) fn is_over(call: &Call, end: i64, now: i64) -> bool {
-    end <= now && call.deadline.is_none_or(|deadline| deadline > now)
+    end <= now && call.deadline.is_none_or(|deadline| deadline > end)
 }
 
 /// When a call became ready to leave.
