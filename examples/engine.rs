@@ -133,7 +133,7 @@ fn life(
 }
 
 struct Engine<R: RetryStrategy<u64, u64, Busy>> {
-    operator: Operator<(u64, u64, Busy, R, Unkeyed), Heap>,
+    operator: Operator<(u64, u64, Busy, R, Unkeyed, ()), Heap>,
     pool: Pool,
     /// Asks for one more element: at most one is on its way. That is the backpressure.
     demand: Sender<()>,

@@ -49,9 +49,9 @@ pub mod prelude {
         AsyncFunction, AsyncWait, AsyncWaitExt as _, AttemptInfo, Barrier, BarrierMode, Checkpoint,
         CheckpointError, CheckpointId, CheckpointStore, Checkpointing, ConfigError,
         ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay, Metrics, NoRetry, Outcome,
-        OutcomesExt as _, RecordsExt as _, RetryBudget, RetryStrategy, Stage, StageError,
-        StartError, Status, StreamElement, TimeoutAction, Timestamp, WakeTable, with_attempt,
-        with_timeout_action,
+        OutcomesExt as _, Rate, RecordsExt as _, RetryBudget, RetryStrategy, Stage, StageError,
+        StartError, Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, WakeTable,
+        with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{Loaded, MemoryStore, SpawnedStage, StageHandle};

@@ -777,7 +777,10 @@ impl AsyncFunction<u32> for Diary {
         Box::pin(ask(input))
     }
 
-    fn on_timeout(&mut self, input: &u32) -> TimeoutAction<u32> {
+    fn on_timeout(
+        &mut self,
+        TimedOutCall { input, .. }: TimedOutCall<'_, u32, u32, Self::Error>,
+    ) -> TimeoutAction<u32, Self::Error> {
         self.note(format!("{input} timed out"));
         if *input > 100 { TimeoutAction::Drop } else { TimeoutAction::Output(0) }
     }

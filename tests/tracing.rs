@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::stream;
 use inflight::Tokio;
 use inflight::{
-    AsyncWait, AsyncWaitExt, FixedDelay, Metrics, TimeoutAction, with_attempt, with_timeout_action,
+    AsyncWait, AsyncWaitExt, FixedDelay, Metrics, TimedOutCall, TimeoutAction, with_attempt,
+    with_timeout_action,
 };
 use inflight::{TraceMetrics, trace_outcome, traced};
 use tokio::time::sleep;
@@ -133,7 +134,7 @@ fn without_id(note: &str, ids: &mut Vec<String>) -> String {
 fn a_call_that_times_out_is_cancelled_and_says_what_became_of_it() {
     let notes = noted(async {
         let forever = |_: &u32| std::future::pending::<Result<u32, ()>>();
-        let action = |n: &u32| match n {
+        let action = |call: TimedOutCall<'_, u32, u32, ()>| match call.input {
             0 => TimeoutAction::Fail,
             1 => TimeoutAction::Output(7),
             _ => TimeoutAction::Drop,

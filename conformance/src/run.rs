@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use inflight_core::{
     AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Failure, FixedDelay, StageError,
-    StageStorage, TimeoutAction, with_timeout_action,
+    StageStorage, TimedOutCall, TimeoutAction, with_timeout_action,
 };
 
 use crate::Harness;
@@ -185,7 +185,8 @@ where
                 Ok::<_, Refused>(())
             }
         };
-        let ask = with_timeout_action(ask, |_: &u32| TimeoutAction::Drop);
+        let ask =
+            with_timeout_action(ask, |_: TimedOutCall<'_, u32, (), Refused>| TimeoutAction::Drop);
         let policy = AsyncWait::ordered(capacity).timeout(2 * MS);
         let stage = numbers(12).async_wait_with(policy, ask);
         let stage = stage.in_place_over(&runtime, storage).expect("it makes sense");

@@ -20,7 +20,7 @@ pub type Job = Pin<Box<dyn Future<Output = u32> + Send>>;
 pub type Request = Pin<Box<dyn Future<Output = Result<u32, Refused>> + Send>>;
 
 /// The types of the tests' stages.
-pub type Lookup = (Numbers, u32, Values, Ask, NoRetry, Unkeyed, InPlace);
+pub type Lookup = (Numbers, u32, Values, Ask, NoRetry, Unkeyed, (), InPlace);
 
 /// A stage of the tests on a task of its own.
 pub type StageOf<Rt> = Driver<Lookup, <Rt as Runtime>::Timer>;

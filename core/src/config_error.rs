@@ -22,6 +22,8 @@ pub enum ConfigError {
     ZeroAttemptTimeout,
     /// With a limit of zero no attempt could ever run.
     ZeroMaxRunning,
+    /// A rate without tokens, without a burst or in a period of zero would start nothing.
+    ZeroRate,
     /// The share of a token that a success puts back into the retry budget is not between 0 and 1.
     RetryBudget,
     /// The factor of the backoff is not a number between 1 and 2^31: below 1 the backoff would shrink.
@@ -50,6 +52,9 @@ impl fmt::Display for ConfigError {
             }
             Self::ZeroMaxRunning => {
                 f.write_str("the limit of attempts running at once is zero; it must be at least 1")
+            }
+            Self::ZeroRate => {
+                f.write_str("the rate's period, tokens or burst are zero; nothing would ever start")
             }
             Self::RetryBudget => {
                 f.write_str("the retry budget's tokens per success are not between 0 and 1")

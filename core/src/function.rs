@@ -5,6 +5,8 @@ use core::future::Future;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
+use crate::outcome::Failure;
+
 /// The facts about one attempt, as the user's function and the retry strategy receive them (R6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptInfo {
@@ -22,12 +24,33 @@ pub struct AttemptInfo {
     pub time_left: Option<Duration>,
 }
 
-/// The outcome of a record whose call has timed out (T3).
+/// A call that has timed out, as the timeout handler is told of it (F5).
+#[derive(Debug)]
+pub struct TimedOutCall<'a, In, Out, E> {
+    /// The record.
+    pub input: &'a In,
+    /// The number of attempts made, including one that the timeout has cancelled.
+    pub attempts: u32,
+    /// The result of the last attempt that has ended, which the retry strategy has not accepted; `None` if none has ended since the
+    /// process started.
+    pub last: Option<&'a Result<Out, Failure<E>>>,
+}
+
+impl<In, Out, E> TimedOutCall<'_, In, Out, E> {
+    /// The function's own error in the last attempt that has ended, if it was one.
+    pub fn last_error(&self) -> Option<&E> {
+        self.last?.as_ref().err()?.error()
+    }
+}
+
+/// The outcome of a record whose call has timed out (T3, F5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TimeoutAction<Out> {
+pub enum TimeoutAction<Out, E> {
     /// The outcome is [`Failure::TimedOut`](crate::Failure::TimedOut).
     #[default]
     Fail,
+    /// The outcome is this error of the function's own. It counts as timed out all the same.
+    FailWith(E),
     /// The outcome is this output.
     Output(Out),
     /// The record leaves without an outcome, and is counted.
@@ -47,7 +70,7 @@ pub enum TimeoutAction<Out> {
 /// use core::future::{Ready, ready};
 /// use core::task::{Context, Poll};
 ///
-/// use inflight_core::{AsyncFunction, AttemptInfo, TimeoutAction};
+/// use inflight_core::{AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction};
 ///
 /// struct Names(Vec<&'static str>);
 ///
@@ -65,8 +88,14 @@ pub enum TimeoutAction<Out> {
 ///         ready(self.0.get(*number).copied().ok_or_else(|| format!("{number} has no name")))
 ///     }
 ///
-///     fn on_timeout(&mut self, _: &usize) -> TimeoutAction<&'static str> {
-///         TimeoutAction::Output("some number")
+///     fn on_timeout(
+///         &mut self,
+///         call: TimedOutCall<'_, usize, &'static str, String>,
+///     ) -> TimeoutAction<&'static str, String> {
+///         match call.last_error() {
+///             Some(error) => TimeoutAction::FailWith(error.clone()),
+///             None => TimeoutAction::Output("some number"),
+///         }
 ///     }
 /// }
 /// ```
@@ -89,9 +118,12 @@ pub trait AsyncFunction<In> {
     /// Starts an attempt. Dropping the future cancels it.
     fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Self::Future;
 
-    /// Chooses the end of a call that has timed out (T3). By default the call fails.
-    fn on_timeout(&mut self, input: &In) -> TimeoutAction<Self::Output> {
-        let _ = input;
+    /// Chooses the end of a call that has timed out (T3, F5). By default the call fails.
+    fn on_timeout(
+        &mut self,
+        call: TimedOutCall<'_, In, Self::Output, Self::Error>,
+    ) -> TimeoutAction<Self::Output, Self::Error> {
+        let _ = call;
         TimeoutAction::Fail
     }
 
@@ -165,21 +197,24 @@ where
 /// A function with a handler for calls that have timed out.
 ///
 /// ```
-/// use inflight_core::{TimeoutAction, with_timeout_action};
+/// use inflight_core::{TimedOutCall, TimeoutAction, with_timeout_action};
 ///
 /// let function = with_timeout_action(
 ///     |key: &u32| {
 ///         let key = *key;
 ///         async move { Ok::<_, ()>(key * 2) }
 ///     },
-///     |key: &u32| if *key == 0 { TimeoutAction::Drop } else { TimeoutAction::Output(0) },
+///     |call: TimedOutCall<'_, u32, u32, ()>| match *call.input {
+///         0 => TimeoutAction::Drop,
+///         _ => TimeoutAction::Output(0),
+///     },
 /// );
 /// # let _ = function;
 /// ```
 pub fn with_timeout_action<In, F, T>(function: F, action: T) -> WithTimeoutAction<F, T>
 where
     F: AsyncFunction<In>,
-    T: FnMut(&In) -> TimeoutAction<F::Output>,
+    T: FnMut(TimedOutCall<'_, In, F::Output, F::Error>) -> TimeoutAction<F::Output, F::Error>,
 {
     WithTimeoutAction { function, action }
 }
@@ -200,7 +235,7 @@ impl<F, T> fmt::Debug for WithTimeoutAction<F, T> {
 impl<In, F, T> AsyncFunction<In> for WithTimeoutAction<F, T>
 where
     F: AsyncFunction<In>,
-    T: FnMut(&In) -> TimeoutAction<F::Output>,
+    T: FnMut(TimedOutCall<'_, In, F::Output, F::Error>) -> TimeoutAction<F::Output, F::Error>,
 {
     type Output = F::Output;
     type Error = F::Error;
@@ -214,8 +249,11 @@ where
         self.function.invoke(input, attempt)
     }
 
-    fn on_timeout(&mut self, input: &In) -> TimeoutAction<F::Output> {
-        (self.action)(input)
+    fn on_timeout(
+        &mut self,
+        call: TimedOutCall<'_, In, F::Output, F::Error>,
+    ) -> TimeoutAction<F::Output, F::Error> {
+        (self.action)(call)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {

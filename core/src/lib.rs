@@ -137,8 +137,8 @@ pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Status, StreamElement, StreamKind, Values,
 };
 pub use function::{
-    AsyncFunction, AttemptInfo, TimeoutAction, WithAttempt, WithTimeoutAction, with_attempt,
-    with_timeout_action,
+    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithTimeoutAction,
+    with_attempt, with_timeout_action,
 };
 pub use operator::{
     Attempt, AttemptId, Call, Checkpointing, Completion, Expired, Histogram, Metrics, Operator,
@@ -148,7 +148,8 @@ pub use operator::{
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
 pub use policy::{
-    AsyncWait, FinishPolicy, GivenKey, KeyBy, KeySelector, KeySource, Order, Unkeyed, hash_key,
+    AsyncWait, Count, Extras, FinishPolicy, GivenKey, KeyBy, KeySelector, KeySource, Order,
+    PauseOn, Rate, RateLimit, TimeoutBy, Unkeyed, WeighBy, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

@@ -9,7 +9,7 @@ use core::task::{Context, Poll};
 use concurrent_queue::ConcurrentQueue;
 
 use crate::barrier_signal::BarrierSignal;
-use crate::function::{AsyncFunction, AttemptInfo, TimeoutAction};
+use crate::function::{AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction};
 use crate::outcome::Outcome;
 
 /// A record on its way through a pipeline that keeps positions only
@@ -241,8 +241,12 @@ impl<V, F: AsyncFunction<Tracked<V>>> AsyncFunction<Tracked<V>> for WithPosition
         input.lend(|input| self.0.invoke(input, attempt))
     }
 
-    fn on_timeout(&mut self, input: &Tracked<V>) -> TimeoutAction<F::Output> {
-        input.lend(|input| self.0.on_timeout(input))
+    fn on_timeout(
+        &mut self,
+        call: TimedOutCall<'_, Tracked<V>, F::Output, F::Error>,
+    ) -> TimeoutAction<F::Output, F::Error> {
+        let TimedOutCall { input, attempts, last } = call;
+        input.lend(|input| self.0.on_timeout(TimedOutCall { input, attempts, last }))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {

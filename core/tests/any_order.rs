@@ -45,7 +45,7 @@ impl Random {
     }
 }
 
-type Types<K> = (u32, u32, u8, FixedDelay, K);
+type Types<K> = (u32, u32, u8, FixedDelay, K, ());
 
 /// An operator, and all that its caller remembers of it.
 struct Caller<S: Storage, K> {
@@ -188,7 +188,11 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
         let offset = self.random.below(9) as i64 - 6;
         let delivered = Instant::from_nanos((self.clock + offset).max(0) * 1_000_000);
         let mut answers = Random::new(self.random.below(u64::MAX));
-        let mut look = |_| (answers.below(3) == 0).then(|| answers.result());
+        let mut look = |op: &mut Operator<Types<K>, S>, id| {
+            if answers.below(3) == 0 {
+                let _ = op.handle_completion(now, id, answers.result());
+            }
+        };
         for round in 0.. {
             let Some(expired) = self.op.expire(now, delivered, &mut look) else { break };
             self.expired.push(expired.id());

@@ -39,7 +39,7 @@ impl Timer for Still {
 
 #[test] // K11, F4: a storage in place has no room beyond its capacity, and loses nothing.
 fn a_storage_in_place_hands_the_element_back() {
-    let mut op: Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<1>> =
+    let mut op: Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Fixed<1>> =
         AsyncWait::ordered(1).build_static(NoRetry);
     let now = Instant::ZERO;
     op.push_beyond(now, StreamElement::value(1)).unwrap();

@@ -24,7 +24,7 @@ use crate::virtual_timer::VirtualTimer;
 const SECOND: i64 = 1_000_000_000;
 
 /// An operator with room for `capacity` that has restored `records` records.
-fn restored(records: u32, capacity: usize) -> Operator<(u32, u32, (), NoRetry, Unkeyed), Heap> {
+fn restored(records: u32, capacity: usize) -> Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Heap> {
     let operator = |capacity| {
         let op = AsyncWait::ordered(capacity).build_core::<u32, u32, ()>();
         op.expect("the settings make sense").checkpointed("stage", 1)

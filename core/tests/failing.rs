@@ -42,7 +42,7 @@ fn short(out: &Out) -> String {
 
 // ---- the operator ----------------------------------------------------------------------------
 
-type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K), Heap>;
+type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K, ()), Heap>;
 
 /// Makes an operator with these records pushed and all of them running.
 fn operator<R, K>(policy: AsyncWait<R, K>, records: &[u32]) -> (Op<R, K>, BTreeMap<u32, AttemptId>)
@@ -151,7 +151,12 @@ fn no_barrier_or_watermark_overtakes_lost_records() {
 
 #[test] // F6, T3, R1
 fn a_timeout_is_fatal_unless_its_handler_gives_another_end() {
-    for action in [TimeoutAction::Output(7), TimeoutAction::Drop, TimeoutAction::Fail] {
+    for action in [
+        TimeoutAction::Output(7),
+        TimeoutAction::Drop,
+        TimeoutAction::Fail,
+        TimeoutAction::FailWith("slow"),
+    ] {
         let op = AsyncWait::ordered(9).timeout(MS).build_core().expect("it makes sense");
         let mut op: Op = op.fail_fast(Failure::is_timeout);
         let _ = start(&mut op, &[1, 2, 3]);
@@ -168,8 +173,20 @@ fn a_timeout_is_fatal_unless_its_handler_gives_another_end() {
                 assert_eq!((expired, &*out(&mut op)), (1, "1!the call timed out"));
                 is_over(&mut op);
             }
+            TimeoutAction::FailWith(_) => {
+                assert_eq!((expired, &*out(&mut op)), (3, "1!slow 2!slow 3!slow"));
+            }
         }
     }
+    // The handler's own error may be fatal, too (F5).
+    let op = AsyncWait::ordered(9).timeout(MS).build_core().expect("it makes sense");
+    let mut op: Op = op.fail_fast(|failure| failure.error() == Some(&"slow"));
+    let _ = start(&mut op, &[1, 2]);
+    let call = op.handle_deadline(Instant::ZERO + MS).expect("both are late");
+    assert!(op.resolve_timeout(call.id(), |_| TimeoutAction::FailWith("slow")));
+    assert!(op.has_failed());
+    assert_eq!(out(&mut op), "1!slow");
+    is_over(&mut op);
     // No handler gives another end, here for a record in backoff.
     let policy = AsyncWait::ordered(9).timeout(MS).retry(FixedDelay::new(MS * 9));
     let op = policy.build_core().expect("it makes sense");
@@ -215,7 +232,7 @@ fn a_failure_that_was_kept_ends_the_job() {
     fn restored(
         capacity: usize,
         checkpoint: &Checkpoint,
-    ) -> Operator<(u32, u32, String, NoRetry, Unkeyed), Heap> {
+    ) -> Operator<(u32, u32, String, NoRetry, Unkeyed, ()), Heap> {
         let op = AsyncWait::ordered(capacity).build_core().expect("it makes sense");
         let how = Checkpointing::new("stage", 1).keeping_results();
         let mut op = op.checkpointed_with(how).fail_fast(|failure| failure.error().is_some());
@@ -223,7 +240,7 @@ fn a_failure_that_was_kept_ends_the_job() {
         op
     }
     let op = AsyncWait::ordered(9).build_core().expect("it makes sense");
-    let mut op: Operator<(u32, u32, String, NoRetry, Unkeyed), Heap> =
+    let mut op: Operator<(u32, u32, String, NoRetry, Unkeyed, ()), Heap> =
         op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results());
     let now = Instant::ZERO;
     for record in 1..=4 {
@@ -346,8 +363,11 @@ impl AsyncFunction<u32> for Ask {
         Request(Rc::clone(&self.0), *record)
     }
 
-    fn on_timeout(&mut self, record: &u32) -> TimeoutAction<u32> {
-        if *record == 1 { TimeoutAction::Output(7) } else { TimeoutAction::Fail }
+    fn on_timeout(
+        &mut self,
+        call: TimedOutCall<'_, u32, u32, Self::Error>,
+    ) -> TimeoutAction<u32, Self::Error> {
+        if *call.input == 1 { TimeoutAction::Output(7) } else { TimeoutAction::Fail }
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
@@ -562,7 +582,8 @@ fn a_restored_failure_ends_a_stage_before_it_is_open() {
     }
     let how = || Checkpointing::new("stage", 1).keeping_results();
     let op = AsyncWait::ordered(9).build_core().expect("it makes sense");
-    let mut op: Operator<(u32, u32, String, NoRetry, Unkeyed), Heap> = op.checkpointed_with(how());
+    let mut op: Operator<(u32, u32, String, NoRetry, Unkeyed, ()), Heap> =
+        op.checkpointed_with(how());
     let now = Instant::ZERO;
     for record in [1, 2] {
         op.push(now, StreamElement::value(record)).expect("there is room");

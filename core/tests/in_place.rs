@@ -133,7 +133,7 @@ fn life_under<K: KeySelector<u32>, S: StageStorage>(
             }
         }
     });
-    let stage = source.async_wait_with::<u32, Elements, _, _, _>(policy, ask);
+    let stage = source.async_wait_with::<u32, Elements, _, _, _, _>(policy, ask);
     let stage = stage.checkpointed("readings", 1).restore(from);
     let mut stage = pin!(stage.in_place_over(clock.clone(), storage)?);
     let (mut seen, mut cx) = (Seen::new(), Context::from_waker(Waker::noop()));
@@ -258,8 +258,8 @@ fn without_a_watermark<S: StageStorage>(storage: S) {
 fn a_stage_that_has_ended_waits_for_its_consumer() {
     let (finished, allowed) = (Cell::new(0), Cell::new(false));
     let ask = |number: &u32| ready(Ok::<_, ()>(*number));
-    let stage =
-        source(10, None).async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
+    let stage = source(10, None)
+        .async_wait::<u32, Elements, _, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
     let stage = stage.in_place_over(Clock::default(), Fixed::<4>).expect("it makes sense");
     let mut run = pin!(stage.run(|element| {
         let is_last = matches!(element, StreamElement::Record { value, .. } if value.input == 11);
@@ -300,7 +300,7 @@ fn ready_requests_do_not_time_out_however_many_there_are() {
     let clock = Clock::default();
     let numbers = Readings { next: 10, most: 1010, watermark: false, barrier: None };
     let policy = AsyncWait::unordered(1000).timeout(10 * MS);
-    let stage = numbers.async_wait::<u32, Elements, _, _, _, _, _, _>(policy, ask);
+    let stage = numbers.async_wait::<u32, Elements, _, _, _, _, _, _, _>(policy, ask);
     let mut stage = pin!(stage.in_place(clock.clone()).expect("it makes sense"));
     let mut cx = Context::from_waker(Waker::noop());
     while wakers.borrow().len() < 1000 {
@@ -336,7 +336,7 @@ fn gives_way<S: StageStorage>(storage: S, outcomes: usize) {
     let numbers = Readings { next: 10, most: u32::MAX, watermark: false, barrier: None };
     let ask = |number: &u32| ready(Ok::<_, ()>(*number));
     let policy = AsyncWait::ordered(8);
-    let stage = numbers.async_wait::<u32, Elements, _, _, _, _, _, _>(policy, ask);
+    let stage = numbers.async_wait::<u32, Elements, _, _, _, _, _, _, _>(policy, ask);
     let mut stage = pin!(stage.in_place_over(Clock::default(), storage).expect("it makes sense"));
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
@@ -430,8 +430,8 @@ fn has_no_end<S: StageStorage>(storage: S, polls: [Option<Poll<bool>>; 6]) {
             Ok::<_, ()>(number)
         }
     };
-    let stage =
-        source(0, None).async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(8), ask);
+    let stage = source(0, None)
+        .async_wait::<u32, Elements, _, _, _, _, _, _, _>(AsyncWait::ordered(8), ask);
     let mut stage = pin!(stage.in_place_over(Clock::default(), storage).expect("it makes sense"));
     let mut poll = || {
         let mut cx = Context::from_waker(Waker::noop());
@@ -474,7 +474,7 @@ fn invalid_settings_are_refused_at_the_start() {
     let ask = |number: &u32| ready(Ok::<_, ()>(*number));
     let start = |capacity| {
         let stage = numbers()
-            .async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(capacity), ask);
+            .async_wait::<u32, Elements, _, _, _, _, _, _, _>(AsyncWait::ordered(capacity), ask);
         stage.in_place_over(Clock::default(), &TABLE)
     };
     let too_large = ConfigError::CapacityTooLarge { capacity: 5, maximum: 4 };
@@ -486,7 +486,8 @@ fn invalid_settings_are_refused_at_the_start() {
 
     // The snapshot holds more records than there is room for.
     let (_, checkpoint) = life(Fixed::<8>, source(0, Some(buffer(400))), None, true).unwrap();
-    let stage = numbers().async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(1), ask);
+    let stage =
+        numbers().async_wait::<u32, Elements, _, _, _, _, _, _, _>(AsyncWait::ordered(1), ask);
     let stage = stage.checkpointed("readings", 1).restore(checkpoint.as_ref());
     let refused = stage.in_place_over(Clock::default(), Fixed::<1>).map(drop);
     let is_refused = matches!(refused, Err(StartError::Restore(RestoreError::TooMany { .. })));
@@ -500,8 +501,8 @@ fn a_stage_runs_while_its_consumer_is_busy() {
         started.set(started.get() + 1);
         ready(Ok::<_, ()>(*number))
     };
-    let stage =
-        source(0, None).async_wait::<u32, Elements, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
+    let stage = source(0, None)
+        .async_wait::<u32, Elements, _, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
     let stage = stage.in_place_over(Clock::default(), Fixed::<4>).expect("it makes sense");
     let mut run = pin!(stage.run(|_| std::future::poll_fn(|_| {
         if taken.get() == allowed.get() {

@@ -9,7 +9,7 @@ use inflight_core::{
     RestoreError, StreamElement, Unkeyed,
 };
 
-type Numbers = Operator<(u32, u32, (), NoRetry, Unkeyed), Heap>;
+type Numbers = Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Heap>;
 
 const RECORDS: u32 = 5;
 

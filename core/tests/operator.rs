@@ -7,7 +7,7 @@ use inflight_core::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K), Heap>;
+type Op<R = NoRetry, K = Unkeyed> = Operator<(u32, u32, &'static str, R, K, ()), Heap>;
 
 /// An operator with its outside world: it runs attempts and prints outputs, so that a test reads as a sequence of
 /// events.
@@ -930,9 +930,9 @@ fn a_timeout_handler_may_give_an_output_or_drop_the_record() {
     while let Some(expired) = b.op.handle_deadline(b.now) {
         let Expired::Call(id) = expired else { panic!("{expired:?}") };
         let mut asked = 0;
-        let resolved = b.op.resolve_timeout(id, |input| {
-            asked = *input;
-            match input {
+        let resolved = b.op.resolve_timeout(id, |call| {
+            asked = *call.input;
+            match call.input {
                 1 => TimeoutAction::Output(7),
                 2 => TimeoutAction::Drop,
                 _ => TimeoutAction::Fail,
@@ -1055,7 +1055,7 @@ fn a_shutdown_fails_records_without_an_outcome() {
 
 #[test] // K2
 fn results_can_be_kept() {
-    type Kept = Operator<(u32, u32, String, NoRetry, Unkeyed), Heap>;
+    type Kept = Operator<(u32, u32, String, NoRetry, Unkeyed, ()), Heap>;
     let build = || -> Kept {
         let op = AsyncWait::ordered(9).build_core().expect("a sound policy");
         op.checkpointed_with(Checkpointing::new("stage", 1).keeping_results())
@@ -1153,7 +1153,7 @@ fn records_of_an_older_version_are_migrated_or_refused() {
     let mut b = bench(AsyncWait::ordered(4));
     b.push_all([1, 300]);
     let checkpoint = b.snapshot();
-    type New = Operator<((u32, bool), u32, (), NoRetry, Unkeyed), Heap>;
+    type New = Operator<((u32, bool), u32, (), NoRetry, Unkeyed, ()), Heap>;
     let build = |migrate: Option<fn(u32, &[u8]) -> Option<(u32, bool)>>| -> New {
         let how = Checkpointing::new("stage", 2);
         let how = migrate.map_or(how, |migrate| how.migrating(migrate));
@@ -1271,7 +1271,7 @@ fn a_restore_computes_keys_with_the_policys_function() {
 
 #[test] // O3: keys are the policy's, also where the operator is built when the program is compiled
 fn an_operator_in_a_static_has_the_policys_keys() {
-    static OP: std::sync::Mutex<Operator<(u32, u32, (), NoRetry, Tens), Fixed<9>>> =
+    static OP: std::sync::Mutex<Operator<(u32, u32, (), NoRetry, Tens, ()), Fixed<9>>> =
         std::sync::Mutex::new(
             AsyncWait::ordered_by_key(9, (|value| value / 10) as fn(&u32) -> u32)
                 .build_static(NoRetry)
@@ -1291,7 +1291,7 @@ fn given_keys_survive_a_restore() {
         let op = AsyncWait::ordered_by_given_key(9).build_core::<u32, u32, ()>();
         op.expect("a sound policy").checkpointed("stage", 1)
     };
-    let running = |op: &mut Operator<(u32, u32, (), NoRetry, GivenKey), Heap>| {
+    let running = |op: &mut Operator<(u32, u32, (), NoRetry, GivenKey, ()), Heap>| {
         std::iter::from_fn(|| op.poll_attempt(Instant::ZERO).map(|call| *call.input))
             .collect::<Vec<_>>()
     };
@@ -1555,7 +1555,7 @@ fn saved(value: u32) -> Vec<u8> {
 /// record has left.
 fn after_its_first_record(
     checkpoint: &Checkpoint,
-) -> (Operator<(u32, u32, (), NoRetry, Unkeyed), Heap>, AttemptId, Instant) {
+) -> (Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Heap>, AttemptId, Instant) {
     let mut op = AsyncWait::ordered(1)
         .timeout(1000 * MS)
         .build_core::<u32, u32, ()>()

@@ -15,7 +15,7 @@ use inflight_core::{
 /// these bytes were what `checkpoint(&mut in_flight())` returned, with the two functions of this file.
 const FORMAT_1: &[u8] = include_bytes!("fixtures/format_1.checkpoint");
 
-type Numbers = Operator<(u64, String, String, FixedDelay, GivenKey), Heap>;
+type Numbers = Operator<(u64, String, String, FixedDelay, GivenKey, ()), Heap>;
 
 fn at(millis: u64) -> Instant {
     Instant::from_nanos(millis as i64 * 1_000_000)

@@ -40,19 +40,19 @@ fn assert_is(found: usize, stated: usize) {
 fn the_size_of_an_operator_follows_the_formula() {
     const ALL: usize = KEYS + CONTROLS;
     assert_is(
-        size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<1>>>(),
+        size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Fixed<1>>>(),
         operator::<u32, u32, ()>(1, ALL),
     );
     assert_is(
-        size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<16>>>(),
+        size_of::<Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Fixed<16>>>(),
         operator::<u32, u32, ()>(16, ALL),
     );
     assert_is(
-        size_of::<Operator<([u8; 61], u64, u8, NoRetry, Unkeyed), Fixed<64>>>(),
+        size_of::<Operator<([u8; 61], u64, u8, NoRetry, Unkeyed, ()), Fixed<64>>>(),
         operator::<[u8; 61], u64, u8>(64, ALL),
     );
     assert_is(
-        size_of::<Operator<(u8, [u64; 9], u32, FixedDelay, Unkeyed), Fixed<200>>>(),
+        size_of::<Operator<(u8, [u64; 9], u32, FixedDelay, Unkeyed, ()), Fixed<200>>>(),
         operator::<u8, [u64; 9], u32>(200, ALL) + size_of::<FixedDelay>(),
     );
 }

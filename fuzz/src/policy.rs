@@ -83,7 +83,7 @@ impl Policy {
     pub fn build<In, S: Built>(
         &self,
         how: Checkpointing<In, Out, Error>,
-    ) -> Operator<(In, Out, Error, Strategy, GivenKey), S> {
+    ) -> Operator<(In, Out, Error, Strategy, GivenKey, ()), S> {
         let capacity = self.capacity;
         let op = S::build(self.set(match self.order {
             Order::Ordered => AsyncWait::ordered(capacity).with_given_key(),
@@ -122,7 +122,7 @@ pub trait Built: Storage + Sized {
 
     fn build<In, R>(
         policy: AsyncWait<R, GivenKey>,
-    ) -> Result<Operator<(In, Out, Error, R, GivenKey), Self>, ConfigError>
+    ) -> Result<Operator<(In, Out, Error, R, GivenKey, ()), Self>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>;
 }
@@ -133,7 +133,7 @@ impl Built for Heap {
 
     fn build<In, R>(
         policy: AsyncWait<R, GivenKey>,
-    ) -> Result<Operator<(In, Out, Error, R, GivenKey), Self>, ConfigError>
+    ) -> Result<Operator<(In, Out, Error, R, GivenKey, ()), Self>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>,
     {
@@ -147,7 +147,7 @@ impl Built for Fixed<8> {
 
     fn build<In, R>(
         policy: AsyncWait<R, GivenKey>,
-    ) -> Result<Operator<(In, Out, Error, R, GivenKey), Self>, ConfigError>
+    ) -> Result<Operator<(In, Out, Error, R, GivenKey, ()), Self>, ConfigError>
     where
         R: RetryStrategy<In, Out, Error>,
     {

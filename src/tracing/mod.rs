@@ -6,7 +6,9 @@ use std::fmt;
 use std::task::{Context, Poll};
 
 use ::tracing::field::Empty;
-use inflight_core::{AsyncFunction, AttemptInfo, Failure, Metrics, Outcome, TimeoutAction};
+use inflight_core::{
+    AsyncFunction, AttemptInfo, Failure, Metrics, Outcome, TimedOutCall, TimeoutAction,
+};
 
 pub use self::request::TracedRequest;
 
@@ -96,8 +98,12 @@ where
         TracedRequest::new(span, request)
     }
 
-    fn on_timeout(&mut self, input: &In) -> TimeoutAction<F::Output> {
-        let action = self.function.on_timeout(input);
+    fn on_timeout(
+        &mut self,
+        call: TimedOutCall<'_, In, F::Output, F::Error>,
+    ) -> TimeoutAction<F::Output, F::Error> {
+        let input = call.input;
+        let action = self.function.on_timeout(call);
         ::tracing::warn!(
             name: "timeout",
             target: "inflight",
@@ -105,6 +111,7 @@ where
             key = %(self.key)(input),
             action = match action {
                 TimeoutAction::Fail => "fail",
+                TimeoutAction::FailWith(_) => "error",
                 TimeoutAction::Output(_) => "output",
                 TimeoutAction::Drop => "drop",
             },

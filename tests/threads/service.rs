@@ -89,8 +89,11 @@ impl AsyncFunction<Record> for Service {
         })
     }
 
-    fn on_timeout(&mut self, record: &Record) -> TimeoutAction<Answer> {
-        let number = record.number;
+    fn on_timeout(
+        &mut self,
+        call: TimedOutCall<'_, Record, Answer, Refused>,
+    ) -> TimeoutAction<Answer, Refused> {
+        let number = call.input.number;
         match self.tally.plan.late {
             Late::Fails => TimeoutAction::Fail,
             Late::IsDropped => TimeoutAction::Drop,

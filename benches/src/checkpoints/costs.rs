@@ -31,7 +31,7 @@ const IN_FLIGHT: u64 = 10_000;
 const FIRST: u64 = 100_000;
 const PACE: Duration = Duration::from_micros(100);
 
-type Stage = Operator<(u64, u64, Infallible, NoRetry, Unkeyed), Heap>;
+type Stage = Operator<(u64, u64, Infallible, NoRetry, Unkeyed, ()), Heap>;
 
 /// Nanoseconds a `u64` record, the median of the samples: of a snapshot, and of its restore.
 pub(super) fn measure(samples: usize) -> Result<(impl Serialize, impl Serialize)> {

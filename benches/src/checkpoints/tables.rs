@@ -59,7 +59,7 @@ pub(super) fn print(options: &Options) -> Result<()> {
     throughput(options)
 }
 
-type Stage = Operator<(Reading, u64, Infallible, NoRetry, Unkeyed), Heap>;
+type Stage = Operator<(Reading, u64, Infallible, NoRetry, Unkeyed, ()), Heap>;
 
 fn stage(capacity: usize) -> Result<Stage> {
     Ok(AsyncWait::ordered(capacity).build_core()?.checkpointed("stage", 1))

@@ -2,13 +2,13 @@
 
 use super::Operator;
 use crate::config_error::ConfigError;
-use crate::policy::AsyncWait;
+use crate::policy::{AsyncWait, Extras};
 use crate::retry::{NoRetry, RetryStrategy};
 use crate::storage::Fixed;
 #[cfg(feature = "alloc")]
 use crate::storage::Heap;
 
-impl<R, K> AsyncWait<R, K> {
+impl<R, K, X> AsyncWait<R, K, X> {
     /// The operator alone, for an engine of one's own. Its tables are on the heap. It asks the
     /// policy's key function for each record's key:
     ///
@@ -29,11 +29,14 @@ impl<R, K> AsyncWait<R, K> {
     ///
     /// [`ConfigError`] when a setting makes no sense.
     #[cfg(feature = "alloc")]
-    pub fn build_core<In, Out, E>(self) -> Result<Operator<(In, Out, E, R, K), Heap>, ConfigError>
+    pub fn build_core<In, Out, E>(
+        self,
+    ) -> Result<Operator<(In, Out, E, R, K, X), Heap>, ConfigError>
     where
         R: RetryStrategy<In, Out, E>,
+        X: Extras<In, Out, E>,
     {
-        Operator::new(self.settings, self.retry, self.key)
+        Operator::new(self.settings, self.retry, self.key, self.extras)
     }
 
     /// The operator alone, with its tables in place and no allocator.
@@ -43,15 +46,16 @@ impl<R, K> AsyncWait<R, K> {
     /// [`ConfigError`] when a setting makes no sense, also when the capacity is larger than `N`.
     pub fn build_fixed<In, Out, E, const N: usize>(
         self,
-    ) -> Result<Operator<(In, Out, E, R, K), Fixed<N>>, ConfigError>
+    ) -> Result<Operator<(In, Out, E, R, K, X), Fixed<N>>, ConfigError>
     where
         R: RetryStrategy<In, Out, E>,
+        X: Extras<In, Out, E>,
     {
-        Operator::new(self.settings, self.retry, self.key)
+        Operator::new(self.settings, self.retry, self.key, self.extras)
     }
 }
 
-impl<K: Copy> AsyncWait<NoRetry, K> {
+impl<K: Copy, X: Copy> AsyncWait<NoRetry, K, X> {
     /// The operator alone, with its tables in place, in a `static` or a `const`: it is built when the program is compiled.
     /// The strategy is given here ([`NoRetry`] for none), since [`retry`](Self::retry) cannot be called there.
     ///
@@ -64,7 +68,7 @@ impl<K: Copy> AsyncWait<NoRetry, K> {
     ///
     /// use inflight_core::{AsyncWait, Fixed, FixedDelay, Instant, Operator, StreamElement, Unkeyed};
     ///
-    /// type Readings = Operator<(u32, u32, (), FixedDelay, Unkeyed), Fixed<16>>;
+    /// type Readings = Operator<(u32, u32, (), FixedDelay, Unkeyed, ()), Fixed<16>>;
     ///
     /// static READINGS: Mutex<Readings> = Mutex::new(
     ///     AsyncWait::ordered(16)
@@ -87,7 +91,7 @@ impl<K: Copy> AsyncWait<NoRetry, K> {
     /// ```compile_fail
     /// use inflight_core::{AsyncWait, Fixed, NoRetry, Operator, Unkeyed};
     ///
-    /// const TOO_MANY: Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<16>> =
+    /// const TOO_MANY: Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Fixed<16>> =
     ///     AsyncWait::ordered(17).build_static(NoRetry);
     /// # let _ = TOO_MANY;
     /// ```
@@ -95,12 +99,13 @@ impl<K: Copy> AsyncWait<NoRetry, K> {
     pub const fn build_static<In, Out, E, R, const N: usize>(
         self,
         retry: R,
-    ) -> Operator<(In, Out, E, R, K), Fixed<N>>
+    ) -> Operator<(In, Out, E, R, K, X), Fixed<N>>
     where
         R: RetryStrategy<In, Out, E>,
+        X: Extras<In, Out, E>,
     {
         match self.settings.check_for(N) {
-            Ok(()) => Operator::unchecked(self.settings, retry, self.key, None),
+            Ok(()) => Operator::unchecked(self.settings, retry, self.key, self.extras, None),
             Err(_) => panic!("a setting makes no sense; `build_fixed` would say which"),
         }
     }

@@ -9,6 +9,7 @@ use super::Operator;
 use super::call::{Call, OutcomeOf, ResultOf};
 use crate::function::AttemptInfo;
 use crate::outcome::Outcome;
+use crate::policy::Extras;
 use crate::retry::RetryStrategy;
 use crate::storage::Storage;
 use crate::time::Span;
@@ -23,12 +24,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// The first attempt of the next record.
     #[inline(always)]
-    pub(crate) fn first_attempt(&self) -> AttemptInfo {
+    pub(crate) fn first_attempt(&self, input: &C::Input) -> AttemptInfo {
         AttemptInfo {
             number: 1,
             retry: 0,
             request_id: self.ids.next,
-            time_left: self.limits.timeout.map(Duration::from),
+            time_left: self.extras.timeout_of(input).or(self.limits.timeout.map(Duration::from)),
         }
     }
 
@@ -39,7 +40,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         input: &C::Input,
         result: &ResultOf<C>,
     ) -> Option<Duration> {
-        self.retry.next_delay(self.first_attempt(), input, result)
+        self.retry.next_delay(self.first_attempt(input), input, result)
     }
 
     /// Ends the first attempt of a record that has its slot now, because the retry strategy has asked for another one after

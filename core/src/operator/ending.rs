@@ -224,7 +224,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return;
         }
         let slot = core::mem::replace(&mut self.ending.undecided, NONE);
-        if self.records.all().get(slot as usize).is_some_and(|record| record.has_timed_out()) {
+        // Its failure may be one of the timeout handler's own (F5).
+        if self.records.all().get(slot as usize).is_some_and(|record| record.has_failed()) {
             let _ = self.check_failure(slot);
         }
     }

@@ -8,7 +8,7 @@ use super::order::QueuedControl;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::snapshot::{Saved, SavedCall};
 use crate::element::{Barrier, BarrierMode, StreamElement};
-use crate::policy::{GivenKey, KeySelector};
+use crate::policy::{Extras, GivenKey, KeySelector};
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span, Timestamp};
 
@@ -77,7 +77,8 @@ where
         let key = self.key.key_of(&value);
         let may_start = self.place_new(slot, key, value, timestamp);
         // Attempts in the queue have waited longer, and go first.
-        if may_start && self.to_start.is_empty() && self.may_run() {
+        // So does what a rate may hold back.
+        if may_start && !C::Extras::THROTTLES && self.to_start.is_empty() && self.may_run() {
             return Ok(self.start_new(slot));
         }
         self.queue_start(slot, may_start);

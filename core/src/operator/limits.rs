@@ -3,8 +3,10 @@
 use super::Operator;
 use super::call::Call;
 use super::ending::Phase;
+use super::record::Record;
+use super::starts::Pause;
 use crate::config_error::ConfigError;
-use crate::policy::{FinishPolicy, Settings, check_capacity, check_max_running};
+use crate::policy::{Extras as _, FinishPolicy, Settings, check_capacity, check_max_running};
 use crate::retry::RetryStrategy;
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span};
@@ -14,7 +16,11 @@ use crate::time::{Instant, Span};
 pub(super) struct Limits {
     pub(super) capacity: usize,
     max_capacity: usize,
-    max_running: usize,
+    pub(super) max_running: usize,
+    /// The number of running attempts below which one more may start: the limit without a pause, or zero in one. One comparison for
+    /// each attempt instead of several.
+    pub(super) start_below: usize,
+    pub(super) pause: Pause,
     /// Records that have left the operator and still count against its capacity.
     undelivered: usize,
     /// The number of records in flight below which a new one is taken in: the capacity without the undelivered records, or zero when
@@ -29,13 +35,16 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) const fn new(settings: &Settings) -> Self {
+        let max_running = match settings.max_running {
+            Some(attempts) => attempts,
+            None => usize::MAX,
+        };
         Self {
             capacity: settings.capacity,
             max_capacity: settings.max_capacity(),
-            max_running: match settings.max_running {
-                Some(attempts) => attempts,
-                None => usize::MAX,
-            },
+            max_running,
+            start_below: max_running,
+            pause: Pause::NONE,
             undelivered: 0,
             intake: settings.capacity,
             timeout: Span::of_some(settings.timeout),
@@ -48,15 +57,24 @@ impl Limits {
     fn intake(&self, is_open: bool) -> usize {
         if is_open { self.capacity.saturating_sub(self.undelivered) } else { 0 }
     }
-
-    /// The instant by which a call that started at `started` has to be over (T1).
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn deadline(&self, started: Instant) -> Option<Instant> {
-        self.timeout.map(|timeout| started.plus(timeout))
-    }
 }
 
 impl<C: Call, S: Storage> Operator<C, S> {
+    /// The instant by which the call of this record has to be over, which has begun (T1, T9).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn deadline(
+        limits: &Limits,
+        extras: &C::Extras,
+        record: &Record<C>,
+    ) -> Option<Instant> {
+        let own = match &record.input {
+            Some(input) if C::Extras::HAS_TIMEOUTS => extras.timeout_of(input),
+            _ => None,
+        };
+        let timeout = own.map(Span::of).or(limits.timeout);
+        timeout.map(|timeout| record.started().plus(timeout))
+    }
+
     /// How many records would be taken in at `now`; zero also when a control element would not be. Records that a restore has
     /// brought get a slot first, and their time counts from `now`.
     ///
@@ -87,12 +105,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn has_room_for_record(&self) -> bool {
         self.records.len().saturating_add(self.limits.undelivered) < self.limits.capacity
-    }
-
-    /// Whether one more attempt may run (C7).
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn may_run(&self) -> bool {
-        self.counters.running < self.limits.max_running
     }
 
     /// Sets the number of undelivered records: they have left the operator, and its consumer has not taken them (they are in a buffer
@@ -129,6 +141,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn set_max_running(&mut self, attempts: usize) -> Result<(), ConfigError> {
         check_max_running(attempts)?;
         self.limits.max_running = attempts;
+        self.update_start_below();
         Ok(())
     }
 
@@ -142,13 +155,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.limits.max_capacity
     }
 
-    /// Whether the retry strategy's settings make sense. Every way to build an operator asks this but
+    /// Whether the settings of the retry strategy and of the policy's optional parts make sense. Every way to build an operator asks this but
     /// [`build_static`](crate::AsyncWait::build_static).
     ///
     /// # Errors
     ///
     /// [`ConfigError`] when they do not.
     pub fn check_retry(&self) -> Result<(), ConfigError> {
-        self.retry.check()
+        self.retry.check()?;
+        self.extras.check()
     }
 }

@@ -15,6 +15,7 @@ mod record;
 mod request_ids;
 mod slab;
 mod snapshot;
+mod starts;
 mod timeouts;
 
 use core::fmt;
@@ -41,9 +42,9 @@ pub use self::snapshot::{Checkpointing, RestoreError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::snapshot::{merge_snapshots, split_snapshot};
 use crate::config_error::ConfigError;
-use crate::policy::Settings;
+use crate::policy::{Extras, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};
-use crate::storage::{NONE, Queue as _, Storage};
+use crate::storage::{NONE, Queue as _, StartTimes, Storage};
 use crate::time::Instant;
 
 /// The operator without any input or output of its own: no clock, no futures, no runtime.
@@ -93,6 +94,9 @@ pub struct Operator<C: Call, S: Storage> {
     limits: Limits,
     retry: C::Retry,
     key: C::Key,
+    /// The optional parts of the policy.
+    extras: C::Extras,
+    start_times: <C::Extras as Extras<C::Input, C::Output, C::Error>>::StartTimes<S>,
     retry_budget: Option<RetryBudget>,
     records: Slab<C, S>,
     order: OutputOrder<S>,
@@ -102,6 +106,8 @@ pub struct Operator<C: Call, S: Storage> {
     overtaking: Option<Overtaking>,
     ending: Ending<C::Error>,
     checkpointing: Option<Checkpointing<C::Input, C::Output, C::Error>>,
+    /// Of the call that has timed out last: the result of its last attempt, for [`resolve_timeout`](Self::resolve_timeout).
+    last_result: Option<ResultOf<C>>,
     /// Elements that wait for a slot: restored ones, and those that came before a barrier beyond the capacity.
     backlog: S::Backlog<Saved<C::Input, C::Output, C::Error>>,
     ids: RequestIds,
@@ -115,22 +121,27 @@ impl<C: Call, S: Storage> Operator<C, S> {
         settings: Settings,
         retry: C::Retry,
         key: C::Key,
+        extras: C::Extras,
     ) -> Result<Self, ConfigError> {
         settings.check::<S>()?;
         retry.check()?;
-        Ok(Self::unchecked(settings, retry, key, None))
+        extras.check()?;
+        Ok(Self::unchecked(settings, retry, key, extras, None))
     }
 
     pub(crate) const fn unchecked(
         settings: Settings,
         retry: C::Retry,
         key: C::Key,
+        extras: C::Extras,
         checkpointing: Option<Checkpointing<C::Input, C::Output, C::Error>>,
     ) -> Self {
         Self {
             limits: Limits::new(&settings),
             retry,
             key,
+            extras,
+            start_times: StartTimes::EMPTY,
             retry_budget: settings.retry_budget,
             records: Slab::new(),
             order: OutputOrder::new(settings.order),
@@ -139,6 +150,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             overtaking: None,
             ending: Ending::OPEN,
             checkpointing,
+            last_result: None,
             backlog: S::Backlog::EMPTY,
             ids: RequestIds { next: 0, step: 1 },
             event_time: EventTime { watermark: None, idle: false },
@@ -167,7 +179,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn poll_attempt(&mut self, now: Instant) -> Option<Attempt<'_, C::Input>> {
         self.advance(now);
         self.admit();
-        if !self.may_run() {
+        if !self.may_run() || !self.is_next_ready() {
             return None;
         }
         let slot = self.to_start.pop_front(self.records.slots());
@@ -181,7 +193,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [restored elements wait](Self::has_backlog) for a slot; [`room`](Self::room) gives them theirs.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_attempt(&self) -> bool {
-        !self.to_start.is_empty() && self.may_run()
+        !self.to_start.is_empty() && self.may_run() && self.is_next_ready()
     }
 
     /// The attempt that is running in a [slot](AttemptId::slot), if there is one.

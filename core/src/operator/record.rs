@@ -31,7 +31,8 @@ use crate::time::{Instant, Span, Timestamp};
 /// The contents of a slot: a record in flight and its call, or nothing (`Vacant`).
 pub(super) struct Record<C: Call> {
     pub(super) input: Option<C::Input>,
-    /// The call's result. A completed call without one leaves without an outcome.
+    /// The call's result. A completed call without one leaves without an outcome. Before the call is done: the result of its last
+    /// attempt, if there was one that was followed by another.
     result: Option<ResultOf<C>>,
     timestamp: i64,
     request_id: u64,
@@ -152,7 +153,8 @@ impl<C: Call> Record<C> {
     }
 
     /// `Running` to `Backoff`: the attempt has ended, and another one follows at `until`. The record keeps its slot (R3).
-    fn back_off(&mut self, until: Instant, counters: &mut Counters) {
+    fn back_off(&mut self, until: Instant, result: ResultOf<C>, counters: &mut Counters) {
+        self.result = Some(result);
         self.spent = until.since(self.started);
         self.state = State::Backoff;
         counters.running -= 1;
@@ -160,9 +162,9 @@ impl<C: Call> Record<C> {
         counters.in_backoff += 1;
     }
 
-    /// `Backoff` to `Queued`: the backoff is over, or cut short.
-    fn end_backoff(&mut self, now: Instant, counters: &mut Counters) {
-        self.spent = self.spent.min(now.since(self.started)); // not the time since, if the end of the backoff was noticed late
+    /// `Backoff` to `Queued`: the backoff is over, or cut short. The call has taken the time until `waiting_now`.
+    fn end_backoff(&mut self, now: Instant, waiting_now: Instant, counters: &mut Counters) {
+        self.spent = self.spent.min(waiting_now.since(self.started)); // not the time since, if the end was noticed late
         self.started = now;
         self.state = State::Queued;
         counters.in_backoff -= 1;
@@ -177,12 +179,18 @@ impl<C: Call> Record<C> {
     }
 
     /// Any state but `Done` to `Done`, with a failure that is not an attempt's.
-    fn fail(&mut self, now: Instant, failure: Failure<C::Error>, counters: &mut Counters) {
+    fn fail(
+        &mut self,
+        now: Instant,
+        waiting_now: Instant,
+        failure: Failure<C::Error>,
+        counters: &mut Counters,
+    ) {
         match self.state {
             State::Running => counters.running -= 1,
             State::Backoff => {
-                self.end_backoff(now, counters);
-                return self.fail(now, failure, counters);
+                self.end_backoff(now, waiting_now, counters);
+                return self.fail(now, waiting_now, failure, counters);
             }
             State::Queued => {
                 self.started = now.back(self.spent); // waiting for an attempt takes no time of the call's (C5)
@@ -281,6 +289,18 @@ impl<C: Call> Record<C> {
         counters.in_backoff += 1;
     }
 
+    /// Of a record in `Backoff`: the time of its call has stood still for so long.
+    pub(super) fn move_start(&mut self, by: Span) {
+        let until = self.done_at();
+        self.started = self.started.plus(by);
+        self.spent = until.since(self.started);
+    }
+
+    /// Of a record whose call is not done: takes the result of its last attempt.
+    pub(super) fn take_last_result(&mut self) -> Option<ResultOf<C>> {
+        self.result.take()
+    }
+
     /// Of a record in `Done` that has timed out: another result, once. `None` drops the record.
     pub(super) fn replace_timeout(&mut self, result: Option<ResultOf<C>>, counters: &mut Counters) {
         if !matches!(result, Some(Err(_))) {
@@ -347,6 +367,11 @@ impl<C: Call> Record<C> {
         self.has_timestamp.then_some(Timestamp::from_millis(self.timestamp))
     }
 
+    /// Whether the call has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == State::Done && matches!(self.result, Some(Err(_)))
+    }
+
     /// Whether the call has timed out, and that is its outcome.
     pub(super) fn has_timed_out(&self) -> bool {
         self.state == State::Done && matches!(self.result, Some(Err(Failure::TimedOut)))
@@ -392,10 +417,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         slot: u32,
         transition: impl FnOnce(&mut Record<C>, Instant, &mut Counters),
     ) -> Option<Attempt<'_, C::Input>> {
+        self.note_start(slot);
         let now = self.now;
         let record = self.records.at(slot);
         transition(record, now, &mut self.counters);
-        let deadline = self.limits.deadline(record.started);
+        let deadline = Self::deadline(&self.limits, &self.extras, record);
         let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
         // One deadline a slot is enough: the earlier of the two ends this attempt.
         if let Some(first) = earlier(deadline, attempt_deadline) {
@@ -409,7 +435,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn end_attempt(&mut self, slot: u32, result: ResultOf<C>) -> Completion {
         let record = self.records.at(slot);
-        let info = record.info(self.now, self.limits.deadline(record.started));
+        let info = record.info(self.now, Self::deadline(&self.limits, &self.extras, record));
         let delay =
             record.input.as_ref().and_then(|input| self.retry.next_delay(info, input, &result));
         self.end_attempt_with(slot, result, delay)
@@ -424,10 +450,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         result: ResultOf<C>,
         delay: Option<Duration>,
     ) -> Completion {
+        self.note_end(slot, &result);
         if let Some(delay) = delay
             && self.may_retry()
         {
-            self.back_off(slot, self.now.plus(Span::of(delay)));
+            self.back_off(slot, self.now.plus(Span::of(delay)), result);
             return Completion::Retry;
         }
         let has_failed = result.is_err();
@@ -452,14 +479,19 @@ impl<C: Call, S: Storage> Operator<C, S> {
             && self.retry_budget.as_mut().is_none_or(RetryBudget::withdraw)
     }
 
-    fn back_off(&mut self, slot: u32, until: Instant) {
-        self.records.at(slot).back_off(until, &mut self.counters);
+    fn back_off(&mut self, slot: u32, until: Instant, result: ResultOf<C>) {
+        let in_pause = self.now.since(self.waiting_now());
+        let record = self.records.at(slot);
+        record.started = record.started.back(in_pause); // when the pause ends, its whole length does not count
+        record.back_off(until, result, &mut self.counters);
         self.set_backoff_deadline(slot, until);
     }
 
-    /// A record in `Backoff` is due at `until`, or at the call's deadline if that is earlier.
+    /// A record in `Backoff` is due at `until`, or at the call's deadline if that is earlier and there is no pause (A2).
     pub(super) fn set_backoff_deadline(&mut self, slot: u32, until: Instant) {
-        let deadline = self.limits.deadline(self.records.at(slot).started);
+        let record = self.records.at(slot);
+        let deadline = Self::deadline(&self.limits, &self.extras, record);
+        let deadline = deadline.filter(|_| !self.limits.pause.is_on());
         if let Some(first) = earlier(Some(until), deadline) {
             self.deadlines.set(slot, first);
         }
@@ -468,8 +500,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The backoff is over: the record waits for its next attempt.
     pub(super) fn end_backoff(&mut self, slot: u32) {
         self.deadlines.cancel(slot);
+        let waiting_now = self.waiting_now();
         let record = self.records.at(slot);
-        record.end_backoff(self.now, &mut self.counters);
+        record.end_backoff(self.now, waiting_now, &mut self.counters);
         // A held record joins the queue when its predecessor's call ends.
         if record.link != Link::Held {
             self.to_start.push_back(self.records.slots(), slot);
@@ -484,7 +517,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             self.to_start = List::EMPTY;
         }
         self.deadlines.cancel(slot);
-        self.records.at(slot).fail(self.now, failure, &mut self.counters);
+        let waiting_now = self.waiting_now();
+        self.records.at(slot).fail(self.now, waiting_now, failure, &mut self.counters);
         self.call_done(slot);
     }
 

@@ -144,7 +144,7 @@ impl List {
     }
 
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn first(self) -> Option<u32> {
+    pub(super) fn first(self) -> Option<u32> {
         (self.first != NONE).then_some(self.first)
     }
 
@@ -164,7 +164,7 @@ mod tests {
     use crate::storage::Heap;
     use crate::time::Instant;
 
-    type Records = Slab<(u32, (), (), NoRetry, Unkeyed), Heap>;
+    type Records = Slab<(u32, (), (), NoRetry, Unkeyed, ()), Heap>;
 
     fn occupy(records: &mut Records) -> u32 {
         let (slot, mut counters) = (records.vacant().expect("the heap has room"), Counters::NONE);

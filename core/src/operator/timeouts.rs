@@ -2,11 +2,11 @@
 
 use super::Operator;
 use super::attempt::{AttemptId, Expired};
-use super::call::{Call, ResultOf};
+use super::call::{Call, TimedOutCallOf};
 use super::ending::Overtaking;
 use super::order::earlier;
 use super::record::State;
-use crate::function::TimeoutAction;
+use crate::function::{TimedOutCall, TimeoutAction};
 use crate::outcome::Failure;
 use crate::storage::{NONE, Storage};
 use crate::time::Instant;
@@ -20,15 +20,16 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// ([`has_failed`](Self::has_failed)).
     pub fn handle_deadline(&mut self, now: Instant) -> Option<Expired> {
         self.advance(now);
-        self.expire(now, self.now, |_| None)
+        self.expire(now, self.now, |_, _| ())
     }
 
     /// Handles deadlines that have passed at `now`, but no deadline of a running attempt or of a barrier that is later than `delivered`: the
     /// instant up to which all answers that had come have been handed in (T6). Returns an attempt that has expired, whose request
     /// should be cancelled. Call it until it returns `None`.
     ///
-    /// `last_look` is asked once about each running attempt that is about to expire. A result that it returns counts as handed in
-    /// before the deadline (T4). It may be a failure that ends the job; ask [`has_failed`](Self::has_failed) afterwards.
+    /// `last_look` is called once for each running attempt that is about to expire. If it finds the answer, it hands it in
+    /// ([`handle_completion`](Self::handle_completion)), and that counts as before the deadline (T4). The answer may be a failure that ends
+    /// the job; ask [`has_failed`](Self::has_failed) afterwards.
     ///
     /// ```
     /// # #[cfg(feature = "alloc")] {
@@ -42,9 +43,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
     ///
     /// // The thread was busy for 50 ms. Until the event loop has been polled, nothing is known of what came meanwhile.
     /// let now = Instant::ZERO + Duration::from_millis(50);
-    /// assert_eq!(op.expire(now, Instant::ZERO, |_| None), None);
+    /// assert_eq!(op.expire(now, Instant::ZERO, |_, _| ()), None);
     /// // It has been polled, and the answer is there.
-    /// assert_eq!(op.expire(now, now, |id| (Some(id) == attempt).then_some(Ok(42))), None);
+    /// let expired = op.expire(now, now, |op, id| {
+    ///     assert_eq!(Some(id), attempt);
+    ///     let _ = op.handle_completion(now, id, Ok(42));
+    /// });
+    /// assert_eq!(expired, None);
     /// assert!(op.poll_output().is_some());
     /// # }
     /// ```
@@ -53,9 +58,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
         &mut self,
         now: Instant,
         delivered: Instant,
-        mut last_look: impl FnMut(AttemptId) -> Option<ResultOf<C>>,
+        mut last_look: impl FnMut(&mut Self, AttemptId),
     ) -> Option<Expired> {
         self.advance(now);
+        self.check_pause();
         if self.ending.undecided != NONE {
             self.decide();
         }
@@ -65,12 +71,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
             self.overtaking = barrier.map(Overtaking::Barrier);
         }
         while let Some(slot) = self.first_due(delivered) {
-            let record = self.records.at(slot);
-            if record.state() == State::Running
-                && let Some(result) = last_look(record.id(slot))
-            {
-                let _ = self.end_attempt(slot, result);
-                continue;
+            if let Some(id) = self.attempt_in(slot as usize) {
+                last_look(self, id);
+                if self.attempt_in(slot as usize) != Some(id) {
+                    continue; // its answer was there
+                }
             }
             let expired = self.expire_slot(slot);
             if expired.is_some() {
@@ -83,7 +88,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The record that is due first at the latest instant seen. A running attempt whose deadline is later than `delivered` is
     /// skipped; a backoff ends by the clock, since no answer could change that.
     #[cfg_attr(feature = "alloc", inline)]
-    fn first_due(&mut self, delivered: Instant) -> Option<u32> {
+    pub(super) fn first_due(&mut self, delivered: Instant) -> Option<u32> {
         let records = self.records.all();
         let is_running = |slot: u32| records[slot as usize].state() == State::Running;
         self.deadlines.first_due(self.now, delivered, is_running)
@@ -92,12 +97,25 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Handles the deadline of a record that is due: its call or its attempt has expired, or its backoff is over.
     fn expire_slot(&mut self, slot: u32) -> Option<Expired> {
         self.deadlines.cancel(slot);
-        let now = self.now;
+        let (now, is_paused) = (self.now, self.is_paused());
         let record = self.records.at(slot);
         let (id, state) = (record.id(slot), record.state());
         // The call's clock stands still from the end of its backoff on, however late that is noticed.
         let until = if state == State::Backoff { record.done_at() } else { now };
-        if self.limits.deadline(record.started()).is_some_and(|deadline| deadline <= until) {
+        if is_paused && state == State::Backoff {
+            // It stands still all the time (A2): this is the end of the backoff, or a deadline from before the pause.
+            match until <= now {
+                true => self.end_backoff(slot),
+                false => self.deadlines.set(slot, until),
+            }
+            return None;
+        }
+        let deadline = Self::deadline(&self.limits, &self.extras, record);
+        if deadline.is_some_and(|deadline| deadline <= until) {
+            if state == State::Running {
+                self.note_end(slot, &Err(Failure::TimedOut));
+            }
+            self.last_result = self.records.at(slot).take_last_result();
             self.fail(slot, Failure::TimedOut);
             self.note_timeout(slot);
             return Some(Expired::Call(id));
@@ -113,17 +131,16 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The earliest instant at which [`handle_deadline`](Self::handle_deadline) has something to do (T7).
     #[cfg_attr(feature = "alloc", inline)]
     pub fn poll_deadline(&self) -> Option<Instant> {
+        let earliest = earlier(self.start_deadline(), self.deadlines.earliest());
         match self.order.drain_deadline() {
             // One barrier overtakes at a time: the next one's limit counts when this one has left.
-            Some(deadline) if self.overtaking.is_none() => {
-                earlier(Some(deadline), self.deadlines.earliest())
-            }
-            _ => self.deadlines.earliest(),
+            Some(deadline) if self.overtaking.is_none() => earlier(Some(deadline), earliest),
+            _ => earliest,
         }
     }
 
     /// Decides the outcome of a record whose call has just timed out
-    /// ([`Expired::Call`](super::Expired::Call)), from its input (T3). If this is not called, the call fails. Returns `false`
+    /// ([`Expired::Call`](super::Expired::Call)), from its input and its last attempt (T3, F5). If this is not called, the call fails. Returns `false`
     /// if `id` names no such call, its outcome has left already, or the job has ended. Call it before
     /// [`poll_output`](Self::poll_output). With [`fail_fast`](Self::fail_fast) the job may end here: ask
     /// [`has_failed`](Self::has_failed).
@@ -142,7 +159,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// while let Some(expired) = op.handle_deadline(late) {
     ///     // Cancel the request; and if the whole call is over:
     ///     if let Expired::Call(id) = expired {
-    ///         op.resolve_timeout(id, |input| TimeoutAction::Output(*input));
+    ///         op.resolve_timeout(id, |call| TimeoutAction::Output(*call.input));
     ///     }
     /// }
     /// let Some(StreamElement::Record { value, .. }) = op.poll_output() else { panic!() };
@@ -152,8 +169,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn resolve_timeout(
         &mut self,
         id: AttemptId,
-        decide: impl FnOnce(&C::Input) -> TimeoutAction<C::Output>,
+        decide: impl FnOnce(TimedOutCallOf<'_, C>) -> TimeoutAction<C::Output, C::Error>,
     ) -> bool {
+        let last = self.last_result.take();
         if self.has_failed() {
             return false;
         }
@@ -165,8 +183,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return false;
         }
         let Some(input) = &record.input else { return false };
-        let result = match decide(input) {
+        let call = TimedOutCall { input, attempts: record.attempts(), last: last.as_ref() };
+        let result = match decide(call) {
             TimeoutAction::Fail => Some(Err(Failure::TimedOut)),
+            TimeoutAction::FailWith(error) => Some(Err(Failure::Error(error))),
             TimeoutAction::Output(output) => Some(Ok(output)),
             TimeoutAction::Drop => None,
         };

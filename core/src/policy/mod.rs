@@ -1,14 +1,23 @@
 //! The policy of a stage: capacity, order, timeouts and retries.
 
+pub(crate) mod extras;
 mod key;
 mod order;
+mod pause;
+mod rate;
+mod timeout_by;
 
 use core::hash::Hash;
 use core::time::Duration;
 
+pub use self::extras::Extras;
 pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::order::Order;
+pub use self::pause::PauseOn;
+pub use self::rate::{Count, Rate, RateLimit, WeighBy};
+pub use self::timeout_by::TimeoutBy;
 use crate::config_error::ConfigError;
+use crate::outcome::Failure;
 use crate::retry::{NoRetry, RetryBudget};
 use crate::storage::Storage;
 
@@ -38,10 +47,12 @@ use crate::storage::Storage;
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a policy does nothing by itself"]
-pub struct AsyncWait<R = NoRetry, K = Unkeyed> {
+pub struct AsyncWait<R = NoRetry, K = Unkeyed, X = ()> {
     pub(crate) settings: Settings,
     pub(crate) retry: R,
     pub(crate) key: K,
+    /// The optional parts.
+    pub(crate) extras: X,
 }
 
 /// The settings that have no type parameter.
@@ -121,18 +132,18 @@ impl AsyncWait<NoRetry> {
         F: Fn(&In) -> K,
         K: Hash,
     {
-        AsyncWait { settings: self.settings, retry: NoRetry, key: KeyBy(key) }
+        AsyncWait { settings: self.settings, retry: NoRetry, key: KeyBy(key), extras: () }
     }
 
     /// Adds keys that the engine passes with each record, as for
     /// [`ordered_by_given_key`](AsyncWait::ordered_by_given_key), and that do not change the order: a checkpoint can be
     /// split by them (K8).
     pub const fn with_given_key(self) -> AsyncWait<NoRetry, GivenKey> {
-        AsyncWait { settings: self.settings, retry: NoRetry, key: GivenKey }
+        AsyncWait { settings: self.settings, retry: NoRetry, key: GivenKey, extras: () }
     }
 
     const fn with_order(order: Order, capacity: usize) -> Self {
-        Self { settings: Settings::new(order, capacity), retry: NoRetry, key: Unkeyed }
+        Self { settings: Settings::new(order, capacity), retry: NoRetry, key: Unkeyed, extras: () }
     }
 }
 
@@ -164,11 +175,11 @@ impl<F> AsyncWait<NoRetry, KeyBy<F>> {
         K: Hash,
     {
         let settings = Settings::new(Order::ByKey, capacity);
-        Self { settings, retry: NoRetry, key: KeyBy(key) }
+        Self { settings, retry: NoRetry, key: KeyBy(key), extras: () }
     }
 }
 
-impl<R, F> AsyncWait<R, KeyBy<F>> {
+impl<R, F, X> AsyncWait<R, KeyBy<F>, X> {
     /// Lets the calls of one key overlap: a record is invoked without waiting for the previous one, and only
     /// their outcomes wait for each other. A policy whose order is not by key does so anyway.
     pub const fn overlapping(mut self) -> Self {
@@ -203,11 +214,11 @@ impl AsyncWait<NoRetry, GivenKey> {
     /// ```
     pub const fn ordered_by_given_key(capacity: usize) -> Self {
         let settings = Settings::new(Order::ByKey, capacity);
-        Self { settings, retry: NoRetry, key: GivenKey }
+        Self { settings, retry: NoRetry, key: GivenKey, extras: () }
     }
 }
 
-impl<R> AsyncWait<R, GivenKey> {
+impl<R, X> AsyncWait<R, GivenKey, X> {
     /// Lets the calls of one key overlap, as with [`ordered_by_key`](AsyncWait::overlapping).
     pub const fn overlapping(mut self) -> Self {
         self.settings.order = self.settings.order.overlapping();
@@ -215,14 +226,107 @@ impl<R> AsyncWait<R, GivenKey> {
     }
 }
 
-impl<K> AsyncWait<NoRetry, K> {
+impl<K, X> AsyncWait<NoRetry, K, X> {
     /// Sets the retry strategy. It can be set once only, because it is part of the type.
-    pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K> {
-        AsyncWait { settings: self.settings, retry: strategy, key: self.key }
+    pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K, X> {
+        AsyncWait { settings: self.settings, retry: strategy, key: self.key, extras: self.extras }
     }
 }
 
-impl<R, K> AsyncWait<R, K> {
+/// The optional parts: a program pays for those that it names, and for no others.
+impl<R, K, X> AsyncWait<R, K, X> {
+    /// Starts attempts at this rate at most, retries included. Waiting for it takes no time of a call's timeout.
+    ///
+    /// A second rate beside the first one holds as well: 10 a second, say, and 200 a minute.
+    pub fn rate(self, rate: Rate) -> AsyncWait<R, K, (X, RateLimit)> {
+        self.with(RateLimit::count(rate))
+    }
+
+    /// Starts attempts at this rate at most, where each takes as many tokens as its record weighs: the tokens of a model's service,
+    /// or bytes.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, Rate};
+    ///
+    /// struct Prompt {
+    ///     text: String,
+    /// }
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let policy = AsyncWait::unordered(64)
+    ///     .rate(Rate::per(minute, 500))
+    ///     .rate_by(Rate::per(minute, 90_000), |prompt: &Prompt| prompt.text.len() as u64 / 4);
+    /// # let _ = policy;
+    /// ```
+    pub fn rate_by<In, F>(
+        self,
+        rate: Rate,
+        weight: F,
+    ) -> AsyncWait<R, K, (X, RateLimit<WeighBy<F>>)>
+    where
+        F: Fn(&In) -> u64,
+    {
+        self.with(RateLimit::weigh(rate, weight))
+    }
+
+    /// Lets an attempt's failure hold back all attempts for as long as `pause_after` says: one `Retry-After` for everybody (A2).
+    /// Meanwhile no attempt starts, no retry is used up, and the time of no call passes whose attempt is not running. Attempts that run
+    /// go on. Of several failures the latest instant counts.
+    ///
+    /// The attempt has failed all the same, so add a retry strategy for its own record.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, Failure, FixedDelay};
+    ///
+    /// struct Refused {
+    ///     retry_after: Option<Duration>,
+    /// }
+    ///
+    /// let policy = AsyncWait::unordered(64)
+    ///     .retry(FixedDelay::new(Duration::from_millis(10)).max_retries(5))
+    ///     .pause_on(|failure: &Failure<Refused>| failure.error()?.retry_after);
+    /// # let _ = policy;
+    /// ```
+    pub fn pause_on<E, F>(self, pause_after: F) -> AsyncWait<R, K, (X, PauseOn<F>)>
+    where
+        F: Fn(&Failure<E>) -> Option<Duration>,
+    {
+        self.with(PauseOn(pause_after))
+    }
+
+    /// Bounds each record's call by a timeout of its own, in place of [`timeout`](Self::timeout) (T9). `None` leaves the record with
+    /// that one. The function must give the same answer each time it is asked about a record. A call with a timeout of zero is over as
+    /// soon as its first attempt has been polled without an answer.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::AsyncWait;
+    ///
+    /// struct Query {
+    ///     patience: Option<Duration>,
+    /// }
+    ///
+    /// let policy = AsyncWait::ordered(64)
+    ///     .timeout(Duration::from_secs(1))
+    ///     .timeout_by(|query: &Query| query.patience);
+    /// # let _ = policy;
+    /// ```
+    pub fn timeout_by<In, F>(self, timeout: F) -> AsyncWait<R, K, (X, TimeoutBy<F>)>
+    where
+        F: Fn(&In) -> Option<Duration>,
+    {
+        self.with(TimeoutBy(timeout))
+    }
+
+    fn with<P>(self, part: P) -> AsyncWait<R, K, (X, P)> {
+        let Self { settings, retry, key, extras } = self;
+        AsyncWait { settings, retry, key, extras: (extras, part) }
+    }
+}
+
+impl<R, K, X> AsyncWait<R, K, X> {
     /// The order in which outcomes leave.
     pub const fn order(&self) -> Order {
         self.settings.order

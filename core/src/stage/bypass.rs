@@ -14,6 +14,7 @@ use super::{Job, Stage};
 use crate::element::StreamElement;
 use crate::function::AsyncFunction;
 use crate::operator::{OutcomeOf, ResultOf};
+use crate::policy::Extras;
 use crate::requests::{Requests, StageStorage};
 use crate::runtime::{RunRequest, Timer};
 use crate::time::Timestamp;
@@ -32,6 +33,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     pub(super) fn allow_bypass(self: Pin<&mut Self>) -> bool {
         let this = self.project();
         let may_bypass = S::Requests::<J::Request>::BETWEEN_TURNS
+            && !<J::Extras as Extras<J::Input, J::Output, J::Error>>::THROTTLES
+            && !this.operator.is_paused()
             && this.pace.expects_bypass()
             && this.source.is_woken()
             && !this.source.is_closed()
@@ -63,7 +66,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                 return None;
             }
         };
-        let attempt = this.operator.first_attempt();
+        let attempt = this.operator.first_attempt(&value);
         let request = this.run_request.launch(|| this.function.invoke(&value, attempt));
         let first = match this.requests.as_mut().start_alone(slot, request) {
             Poll::Ready(result) => match this.operator.second_attempt_in(&value, &result) {

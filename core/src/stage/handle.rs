@@ -36,6 +36,8 @@ type Number = core::sync::atomic::AtomicUsize;
 ///     match line.split_once(' ').unwrap_or((line, "")) {
 ///         ("capacity", n) => stage.set_capacity(n.parse().unwrap_or(0))?, // refuses 0
 ///         ("running", n) => stage.set_max_running(n.parse().unwrap_or(0))?,
+///         ("pause", _) => stage.pause(),
+///         ("resume", _) => stage.resume(),
 ///         ("stop", "") => stage.stop(), // and go on taking outcomes until the stream ends
 ///         ("stop", _) => stage.stop_within(Duration::from_secs(30)),
 ///         _ => {}
@@ -84,6 +86,17 @@ impl StageHandle {
         Ok(())
     }
 
+    /// Starts no attempt until [`resume`](Self::resume) is called (A2). Attempts that run go on, and records are taken in while there is
+    /// room. No retry is used up, and the time of no call passes whose attempt is not running.
+    pub fn pause(&self) {
+        self.send(&self.controls.pause, PAUSE);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.send(&self.controls.pause, RESUME);
+    }
+
     /// Takes no more input. Calls in flight finish, their outcomes come out, and the stream ends.
     pub fn stop(&self) {
         self.send(&self.controls.stop, NO_LIMIT);
@@ -114,12 +127,17 @@ impl fmt::Debug for StageHandle {
 /// plus one.
 const NO_LIMIT: usize = usize::MAX;
 
-/// In the three fields for commands zero means that there is none. The stage takes a command by storing zero.
+/// The values of [`Controls::pause`].
+const PAUSE: usize = 1;
+const RESUME: usize = 2;
+
+/// In the four fields for commands zero means that there is none. The stage takes a command by storing zero.
 pub(crate) struct Controls {
     numbers: [Number; Metrics::NUMBERS],
     max_capacity: usize,
     capacity: AtomicUsize,
     max_running: AtomicUsize,
+    pause: AtomicUsize,
     stop: AtomicUsize,
 }
 
@@ -128,6 +146,8 @@ pub(crate) struct Controls {
 pub(crate) enum Command {
     Capacity(usize),
     MaxRunning(usize),
+    Pause,
+    Resume,
     Stop(Option<Duration>),
 }
 
@@ -145,6 +165,7 @@ impl Controls {
             max_capacity,
             capacity: AtomicUsize::new(0),
             max_running: AtomicUsize::new(0),
+            pause: AtomicUsize::new(0),
             stop: AtomicUsize::new(0),
         }
     }
@@ -162,6 +183,11 @@ impl Controls {
         }
         if let attempts @ 1.. = taken(&self.max_running) {
             return Some(Command::MaxRunning(attempts));
+        }
+        match taken(&self.pause) {
+            PAUSE => return Some(Command::Pause),
+            RESUME => return Some(Command::Resume),
+            _ => {}
         }
         match taken(&self.stop) {
             0 => None,

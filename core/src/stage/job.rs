@@ -11,14 +11,14 @@ use crate::function::AsyncFunction;
 use crate::operator::Call;
 use crate::operator::call::sealed::Sealed;
 use crate::outcome::Failure;
-use crate::policy::KeySelector;
+use crate::policy::{Extras, KeySelector};
 use crate::retry::RetryStrategy;
 use crate::runtime::{RequestOnTask, RunRequest, SpawnEach, Spawner};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::tracked::{Tracked, WithPositionIds};
 
 /// The types of a stage, under one name. Sealed: [`async_wait`](crate::AsyncWaitExt::async_wait) makes it, as a tuple of the
-/// source, the record, the kind of stream, the function, the retry strategy, the key, and how requests run.
+/// source, the record, the kind of stream, the function, the retry strategy, the key, the optional parts, and how requests run.
 ///
 /// Code that is generic over stages says `J: Job`, and finds each type by its name:
 ///
@@ -49,19 +49,21 @@ pub trait Job: Call<Key: KeySelector<<Self as Call>::Input>> {
 /// What the function of a stage returns.
 pub(crate) type FutureOf<J> = <<J as Job>::Function as AsyncFunction<<J as Call>::Input>>::Future;
 
-impl<St, V, M, F, R, K, Q> Call for (St, V, M, F, R, K, Q)
+impl<St, V, M, F, R, K, X, Q> Call for (St, V, M, F, R, K, X, Q)
 where
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
+    X: Extras<V, F::Output, F::Error>,
 {
     type Input = V;
     type Output = F::Output;
     type Error = F::Error;
     type Retry = R;
     type Key = K;
+    type Extras = X;
 }
 
-impl<St, V, M, F, R, K, Q> Job for (St, V, M, F, R, K, Q)
+impl<St, V, M, F, R, K, X, Q> Job for (St, V, M, F, R, K, X, Q)
 where
     St: Stream,
     St::Item: IntoElement<V, M>,
@@ -69,6 +71,7 @@ where
     F: AsyncFunction<V>,
     R: RetryStrategy<V, F::Output, F::Error>,
     K: KeySelector<V>,
+    X: Extras<V, F::Output, F::Error>,
     Q: RunRequest<F::Future, F::Output, F::Error>,
 {
     type Kind = M;
@@ -78,7 +81,7 @@ where
     type Request = Q::Request;
 }
 
-impl<St, V, M, F, R, K, Q> Sealed for (St, V, M, F, R, K, Q) {}
+impl<St, V, M, F, R, K, X, Q> Sealed for (St, V, M, F, R, K, X, Q) {}
 
 /// The job `J` with each attempt on a task of its own, spawned by an `S`. A type without values.
 pub struct SpawningRequests<J, S>(PhantomData<fn() -> (J, S)>);
@@ -95,6 +98,7 @@ impl<J: Call, S> Call for SpawningRequests<J, S> {
     type Error = J::Error;
     type Retry = J::Retry;
     type Key = J::Key;
+    type Extras = J::Extras;
 }
 
 impl<J: Job, S: Spawner<FutureOf<J>>> Job for SpawningRequests<J, S> {
@@ -125,6 +129,7 @@ impl<J: Call> Call for PositionsOnly<J> {
     type Error = J::Error;
     type Retry = J::Retry;
     type Key = J::Key;
+    type Extras = J::Extras;
 }
 
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]

@@ -169,6 +169,20 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
     }
 
+    /// Starts no attempt until [`resume`](Self::resume) is called (A2). Attempts that run go on when the stage is polled, and records are
+    /// taken in while there is room. No retry is used up, and the time of no call passes whose attempt is not running.
+    pub fn pause(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.pace.forbid_bypass();
+        this.operator.pause(this.alarm.now());
+    }
+
+    /// Ends a [`pause`](Self::pause). Poll the stream for the attempts that start then.
+    pub fn resume(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.operator.resume(this.alarm.now());
+    }
+
     /// The stage's numbers (M1). O(n) in the records in flight, for the age of the oldest.
     pub fn metrics(&self) -> Metrics {
         self.operator.metrics(self.alarm.now())

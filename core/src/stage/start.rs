@@ -30,7 +30,7 @@ use crate::function::AsyncFunction;
 use crate::operator::OutcomeOf;
 use crate::operator::{Checkpointing, Operator};
 use crate::outcome::Failure;
-use crate::policy::{AsyncWait, KeySelector};
+use crate::policy::{AsyncWait, Extras, KeySelector};
 use crate::requests::StageStorage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::requests::{Requests as _, StageWaker};
@@ -58,11 +58,11 @@ pub trait AsyncWaitExt: Stream + Sized {
     /// given a runtime: `.spawn(..)`, `.in_place(..)`.
     ///
     /// [`StreamElement`]: crate::StreamElement
-    fn async_wait<'c, V, M, F, Fut, Out, E, R, K>(
+    fn async_wait<'c, V, M, F, Fut, Out, E, R, K, X>(
         self,
-        policy: AsyncWait<R, K>,
+        policy: AsyncWait<R, K, X>,
         function: F,
-    ) -> StageBuilder<'c, (Self, V, M, F, R, K, InPlace)>
+    ) -> StageBuilder<'c, (Self, V, M, F, R, K, X, InPlace)>
     where
         Self::Item: IntoElement<V, M>,
         M: StreamKind,
@@ -70,23 +70,25 @@ pub trait AsyncWaitExt: Stream + Sized {
         Fut: Future<Output = Result<Out, E>>,
         R: RetryStrategy<V, Out, E>,
         K: KeySelector<V>,
+        X: Extras<V, Out, E>,
     {
         StageBuilder::new(self, policy, function)
     }
 
     /// The same for a type that implements [`AsyncFunction`], or a closure that is told its attempt
     /// ([`with_attempt`](crate::with_attempt)).
-    fn async_wait_with<'c, V, M, F, R, K>(
+    fn async_wait_with<'c, V, M, F, R, K, X>(
         self,
-        policy: AsyncWait<R, K>,
+        policy: AsyncWait<R, K, X>,
         function: F,
-    ) -> StageBuilder<'c, (Self, V, M, F, R, K, InPlace)>
+    ) -> StageBuilder<'c, (Self, V, M, F, R, K, X, InPlace)>
     where
         Self::Item: IntoElement<V, M>,
         M: StreamKind,
         F: AsyncFunction<V>,
         R: RetryStrategy<V, F::Output, F::Error>,
         K: KeySelector<V>,
+        X: Extras<V, F::Output, F::Error>,
     {
         StageBuilder::new(self, policy, function)
     }
@@ -98,7 +100,7 @@ impl<St: Stream> AsyncWaitExt for St {}
 #[must_use = "a stage needs a runtime: say `.spawn(..)?` or `.in_place(..)?`"]
 pub struct StageBuilder<'c, J: Job> {
     source: J::Source,
-    policy: AsyncWait<J::Retry, J::Key>,
+    policy: AsyncWait<J::Retry, J::Key, J::Extras>,
     function: J::Function,
     run_request: J::RunRequest,
     checkpointing: Option<Checkpointing<J::Input, J::Output, J::Error>>,
@@ -114,7 +116,11 @@ pub struct StageBuilder<'c, J: Job> {
 }
 
 impl<'c, J: Job> StageBuilder<'c, J> {
-    fn new(source: J::Source, policy: AsyncWait<J::Retry, J::Key>, function: J::Function) -> Self
+    fn new(
+        source: J::Source,
+        policy: AsyncWait<J::Retry, J::Key, J::Extras>,
+        function: J::Function,
+    ) -> Self
     where
         J::RunRequest: Default,
     {
@@ -392,11 +398,12 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         S: StageStorage,
     {
         const { accepts_wakers_of::<Rt, S>() };
-        let AsyncWait { settings, retry, key } = self.policy;
-        settings.check::<S::Storage>().and_then(|()| retry.check()).map_err(StartError::Config)?;
+        let AsyncWait { settings, retry, key, extras } = self.policy;
+        settings.check::<S::Storage>().map_err(StartError::Config)?;
+        retry.check().and_then(|()| extras.check()).map_err(StartError::Config)?;
         let timer = runtime.timer().map_err(StartError::NoRuntime)?;
         #[cfg_attr(not(any(feature = "alloc", feature = "checkpoint")), allow(unused_mut))]
-        let mut operator = Operator::unchecked(settings, retry, key, self.checkpointing);
+        let mut operator = Operator::unchecked(settings, retry, key, extras, self.checkpointing);
         #[cfg(feature = "alloc")]
         if let Some(ends_the_job) = self.fail_fast {
             operator = operator.fail_fast(ends_the_job);

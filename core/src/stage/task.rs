@@ -129,6 +129,8 @@ impl<J: Job, T: Timer> Stage<J, T, Heap> {
         match command {
             Command::Capacity(capacity) => _ = this.operator.set_capacity(capacity),
             Command::MaxRunning(attempts) => _ = this.operator.set_max_running(attempts),
+            Command::Pause => this.operator.pause(this.alarm.now()),
+            Command::Resume => this.operator.resume(this.alarm.now()),
             Command::Stop(limit) => *this.stop = Some(Stop::Asked(limit)),
         }
     }

@@ -137,22 +137,21 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let delivered = this.alarm.delivered();
         loop {
             let requests = &mut this.requests;
-            let expired = this.operator.expire(now, delivered, |id| {
+            let expired = this.operator.expire(now, delivered, |operator, id| {
                 // When all woken requests were polled, only the cancellation of another one below can have woken this one since (a
                 // permit has come free, say). It would begin its work after its own deadline.
                 if polled != Polled::Pass || !requests.as_mut().take_woken(id.slot()) {
-                    return None;
+                    return;
                 }
                 budget.overdraw();
-                match requests.as_mut().poll(id.slot()) {
-                    Some(Poll::Ready(result)) => Some(result),
-                    _ => None,
+                if let Some(Poll::Ready(result)) = requests.as_mut().poll(id.slot()) {
+                    let _ = complete::<J, S>(operator, now, id.slot(), result);
                 }
             });
             let Some(expired) = expired else { return };
             this.requests.as_mut().remove(expired.id().slot());
             if let Expired::Call(id) = expired {
-                this.operator.resolve_timeout(id, |input| this.function.on_timeout(input));
+                this.operator.resolve_timeout(id, |call| this.function.on_timeout(call));
             }
         }
     }

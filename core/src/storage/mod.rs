@@ -5,6 +5,7 @@
 mod in_use;
 pub(crate) mod keys;
 pub(crate) mod sort;
+mod start_times;
 
 use self::in_use::AnySlot;
 #[cfg(feature = "alloc")]
@@ -13,6 +14,9 @@ pub(crate) use self::in_use::InUse;
 #[cfg(feature = "alloc")]
 use self::keys::Groups;
 use self::keys::{Buckets, Keys};
+pub(crate) use self::start_times::NoTimes;
+#[allow(unreachable_pub)] // part of a sealed trait
+pub use self::start_times::StartTimes;
 
 /// The end of a list, in place of a slot's number.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -194,7 +194,7 @@ fn a_busy_consumer_fails_no_drain() {
         move |number: &u32| slow(thread.clone(), *number)
     };
     let stage = Items::<StreamElement<u32>>(items)
-        .async_wait::<_, Elements, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
+        .async_wait::<_, Elements, _, _, _, _, _, _, _>(AsyncWait::ordered(4), ask);
     thread.clone().run(async move {
         let mut drained = false;
         each(stage.in_place(&runtime).unwrap(), |element| match element {

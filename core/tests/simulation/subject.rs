@@ -5,7 +5,7 @@
 use inflight_core::{
     AsyncWait, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
     Expired, Fixed, Heap, Instant, KeyBy, NoRetry, Operator, Outcome, PushError, RestoreError,
-    StreamElement, TimeoutAction,
+    StreamElement, TimedOutCall, TimeoutAction,
 };
 
 use crate::model;
@@ -21,8 +21,8 @@ pub(crate) type Element = StreamElement<Outcome<Record, u32, u32>>;
 type Key = KeyBy<fn(&Record) -> u32>;
 
 pub(crate) enum Subject {
-    Heap(Box<Operator<(Record, u32, u32, Strategy, Key), Heap>>),
-    InPlace(Box<Operator<(Record, u32, u32, Strategy, Key), Fixed<SLOTS>>>),
+    Heap(Box<Operator<(Record, u32, u32, Strategy, Key, ()), Heap>>),
+    InPlace(Box<Operator<(Record, u32, u32, Strategy, Key, ()), Fixed<SLOTS>>>),
 }
 
 /// Does the same with the operator over either storage.
@@ -155,7 +155,8 @@ impl Subject {
     /// Returns the number of the record whose end this decides, if there is such a call.
     pub(crate) fn resolve_timeout(&mut self, id: AttemptId, choice: Choice) -> Option<u32> {
         let mut number = None;
-        let decide = |record: &Record| {
+        let decide = |call: TimedOutCall<'_, Record, u32, u32>| {
+            let record = call.input;
             number = Some(record.number);
             match choice.action(record.number) {
                 model::TimeoutAction::Fail => TimeoutAction::Fail,
@@ -185,8 +186,8 @@ impl Subject {
 
 fn checkpointed<S: inflight_core::Storage>(
     setup: &Setup,
-    operator: Result<Operator<(Record, u32, u32, Strategy, Key), S>, ConfigError>,
-) -> Box<Operator<(Record, u32, u32, Strategy, Key), S>> {
+    operator: Result<Operator<(Record, u32, u32, Strategy, Key, ()), S>, ConfigError>,
+) -> Box<Operator<(Record, u32, u32, Strategy, Key, ()), S>> {
     let mut operator = operator.expect("the settings make sense");
     if setup.checkpointed {
         let how = Checkpointing::new(NAME, 1);

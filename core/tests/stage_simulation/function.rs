@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use inflight_core::{AsyncFunction, AttemptInfo, TimeoutAction};
+use inflight_core::{AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction};
 
 use crate::model;
 use crate::run::Planned;
@@ -32,8 +32,8 @@ impl AsyncFunction<Record> for Function {
         Request { at, in_place, watch: Rc::clone(&self.watch) }
     }
 
-    fn on_timeout(&mut self, input: &Record) -> TimeoutAction<u32> {
-        match self.watch.timed_out(input.number) {
+    fn on_timeout(&mut self, call: TimedOutCall<'_, Record, u32, u32>) -> TimeoutAction<u32, u32> {
+        match self.watch.timed_out(call.input.number) {
             model::TimeoutAction::Fail => TimeoutAction::Fail,
             model::TimeoutAction::Output(output) => TimeoutAction::Output(output),
             model::TimeoutAction::Drop => TimeoutAction::Drop,

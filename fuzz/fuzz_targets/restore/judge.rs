@@ -151,14 +151,14 @@ pub(crate) fn outcome<In>(
 
 /// The state of an operator that is visible from outside.
 pub(crate) fn state<In: Record, S: Built>(
-    op: &mut Operator<(In, Out, Error, Strategy, GivenKey), S>,
+    op: &mut Operator<(In, Out, Error, Strategy, GivenKey, ()), S>,
     now: Instant,
 ) -> impl PartialEq + Debug + use<In, S> {
     (snapshot(op, now), op.metrics(now), format!("{op:?}"), op.poll_deadline(), op.has_output())
 }
 
 pub(crate) fn snapshot<In: Record, S: Built>(
-    op: &mut Operator<(In, Out, Error, Strategy, GivenKey), S>,
+    op: &mut Operator<(In, Out, Error, Strategy, GivenKey, ()), S>,
     now: Instant,
 ) -> Vec<u8> {
     let mut checkpoint = Checkpoint::new(CheckpointId(2));

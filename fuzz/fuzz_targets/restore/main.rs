@@ -189,7 +189,7 @@ impl Plan {
         Some(expected)
     }
 
-    fn operator<In: Record, S: Built>(&self) -> Operator<(In, Out, Error, Strategy, GivenKey), S> {
+    fn operator<In: Record, S: Built>(&self) -> Operator<(In, Out, Error, Strategy, GivenKey, ()), S> {
         let how = self.policy.checkpointing::<In>();
         let how = if self.migrating { how.migrating(In::migrate) } else { how };
         let mut op = self.policy.build::<In, S>(how);
@@ -240,7 +240,7 @@ impl Plan {
     /// A snapshot of a restored operator restores to the same content again.
     fn check_snapshot<In: Record, S: Built>(
         &self,
-        op: &mut Operator<(In, Out, Error, Strategy, GivenKey), S>,
+        op: &mut Operator<(In, Out, Error, Strategy, GivenKey, ()), S>,
         expected: &[Element<In>],
     ) {
         let section = snapshot(op, self.now);
@@ -284,7 +284,7 @@ impl Plan {
     /// Drives an operator to the end: the restored records come out once each, and in order.
     fn drive<In: Record, S: Built>(
         &self,
-        mut op: Operator<(In, Out, Error, Strategy, GivenKey), S>,
+        mut op: Operator<(In, Out, Error, Strategy, GivenKey, ()), S>,
         expected: &[Element<In>],
     ) {
         let mut now = self.now.max(Instant::ZERO);

@@ -191,8 +191,8 @@ impl<S: Built> Life<'_, '_, S> {
     /// no attempt.
     fn find_in_backoff(&mut self, id: AttemptId) -> usize {
         let mut named = None;
-        let decided = self.op.resolve_timeout(id, |input| {
-            named = Some(input.0);
+        let decided = self.op.resolve_timeout(id, |call| {
+            named = Some(call.input.0);
             TimeoutAction::Fail
         });
         assert!(decided, "it has timed out just now");
@@ -225,8 +225,9 @@ impl<S: Built> Life<'_, '_, S> {
     }
 
     pub(super) fn resolve(&mut self) {
-        let action = match self.bytes.byte() % 3 {
+        let action = match self.bytes.byte() % 4 {
             0 => TimeoutAction::Drop,
+            3 => TimeoutAction::FailWith(self.bytes.byte()),
             1 => TimeoutAction::Output(self.bytes.byte().into()),
             _ => TimeoutAction::Fail,
         };
@@ -239,8 +240,8 @@ impl<S: Built> Life<'_, '_, S> {
             (id, Some(record), false)
         };
         let mut named = None;
-        let decided = self.op.resolve_timeout(id, |input| {
-            named = Some(input.0);
+        let decided = self.op.resolve_timeout(id, |call| {
+            named = Some(call.input.0);
             action
         });
         assert_eq!(decided, named.is_some());
@@ -259,6 +260,7 @@ impl<S: Built> Life<'_, '_, S> {
         assert_eq!(*answer, Err(Failure::TimedOut));
         match action {
             TimeoutAction::Fail => {}
+            TimeoutAction::FailWith(error) => *answer = Err(Failure::Error(error)),
             TimeoutAction::Output(output) => *answer = Ok(output),
             TimeoutAction::Drop => {
                 self.record(at).state = State::Dropped;

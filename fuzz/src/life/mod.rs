@@ -150,7 +150,7 @@ struct Counts {
 }
 
 pub struct Life<'a, 'b, S: Built> {
-    op: Operator<(Input, Out, Error, Strategy, GivenKey), S>,
+    op: Operator<(Input, Out, Error, Strategy, GivenKey, ()), S>,
     policy: Policy,
     capacity: usize,
     max_running: usize,

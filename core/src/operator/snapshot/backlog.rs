@@ -42,7 +42,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 };
                 let may_start =
                     self.place(slot, (input, call.timestamp), call.request_id, call.key);
-                self.resume(slot, may_start, call, result);
+                self.go_on(slot, may_start, call, result);
                 Ok(())
             }
             // A stream of plain values has no consumer for it.
@@ -56,13 +56,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// Goes on with a call where it was when the snapshot was taken.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn resume(
-        &mut self,
-        slot: u32,
-        may_start: bool,
-        saved: SavedCall,
-        result: Option<ResultOf<C>>,
-    ) {
+    fn go_on(&mut self, slot: u32, may_start: bool, saved: SavedCall, result: Option<ResultOf<C>>) {
         let now = self.now;
         let record = self.records.at(slot);
         record.queue(&mut self.counters);

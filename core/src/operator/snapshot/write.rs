@@ -43,7 +43,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     ///
     /// use inflight_core::{AsyncWait, Checkpointing, Fixed, NoRetry, Operator, Unkeyed};
     ///
-    /// static READINGS: Mutex<Operator<(u32, u32, (), NoRetry, Unkeyed), Fixed<16>>> = Mutex::new(
+    /// static READINGS: Mutex<Operator<(u32, u32, (), NoRetry, Unkeyed, ()), Fixed<16>>> = Mutex::new(
     ///     AsyncWait::ordered(16)
     ///         .build_static(NoRetry)
     ///         .checkpointed_with(Checkpointing::new("readings", 1).keeping_results()),
@@ -178,7 +178,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             State::Backoff => {
                 // `spent` is the time from the start to the retry here.
                 let rest = spent.saturating_sub(since_start);
-                (record.attempts(), since_start, Progress::Backoff(rest))
+                let taken = self.waiting_now().since(record.started()).as_nanos();
+                (record.attempts(), taken, Progress::Backoff(rest))
             }
         };
         let interrupted = match record.state() {

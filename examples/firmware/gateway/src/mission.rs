@@ -34,7 +34,7 @@ const _: () = {
     let values = size_of::<Option<Reading>>() + size_of::<Option<Result<i32, Failure<Refused>>>>();
     let slots = CAPACITY * (values.next_multiple_of(8) + slot);
     let found =
-        size_of::<Operator<(Reading, i32, Refused, FixedDelay, Unkeyed), Fixed<CAPACITY>>>();
+        size_of::<Operator<(Reading, i32, Refused, FixedDelay, Unkeyed, ()), Fixed<CAPACITY>>>();
     assert!(found <= fixed + slots + size_of::<FixedDelay>());
 };
 

@@ -1,0 +1,181 @@
+//! When attempts may start: limits, rates and pauses.
+
+use core::time::Duration;
+
+use super::Operator;
+use super::call::{Call, ResultOf};
+use super::record::State;
+use crate::policy::Extras;
+use crate::storage::{StartTimes, Storage};
+use crate::time::{Instant, Span};
+
+/// Whether and since when no attempt may start.
+#[derive(Clone, Copy)]
+pub(super) struct Pause {
+    /// Somebody has paused the operator, and has to resume it.
+    by_hand: bool,
+    /// A failure holds attempts back until this instant.
+    until: Option<Instant>,
+    /// When the pause began. Call times stand still from there on, but for those of running attempts.
+    began: Option<Instant>,
+}
+
+impl Pause {
+    pub(super) const NONE: Self = Self { by_hand: false, until: None, began: None };
+
+    pub(super) fn is_on(&self) -> bool {
+        self.by_hand || self.until.is_some()
+    }
+}
+
+impl<C: Call, S: Storage> Operator<C, S> {
+    /// Starts no attempt until [`resume`](Self::resume) is called (A2). Attempts that run go on, and records are taken in while there
+    /// is room. No retry is used up, and the time of no call passes whose attempt is not running; backoffs pass.
+    ///
+    /// A snapshot does not hold the pause.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use inflight_core::{AsyncWait, Instant, StreamElement};
+    ///
+    /// let mut op = AsyncWait::ordered(4).build_core::<u32, u32, ()>().unwrap();
+    /// let now = Instant::ZERO;
+    /// op.pause(now);
+    /// op.push(now, StreamElement::value(20)).unwrap();
+    /// assert!(op.poll_attempt(now).is_none() && op.is_paused());
+    ///
+    /// op.resume(now);
+    /// assert!(op.poll_attempt(now).is_some());
+    /// # }
+    /// ```
+    pub fn pause(&mut self, now: Instant) {
+        self.advance(now);
+        self.limits.pause.by_hand = true;
+        self.begin_pause();
+    }
+
+    /// Ends a [`pause`](Self::pause). One that a failure has asked for ([`pause_on`](crate::AsyncWait::pause_on)) goes on until its
+    /// time is over. With a timeout it takes a step for each slot that was ever used, because the deadlines of calls in backoff move.
+    pub fn resume(&mut self, now: Instant) {
+        self.advance(now);
+        self.limits.pause.by_hand = false;
+        self.end_pause();
+    }
+
+    /// Whether no attempt starts, because of [`pause`](Self::pause) or of a failure that has asked for it.
+    pub fn is_paused(&self) -> bool {
+        self.limits.pause.is_on()
+    }
+
+    /// Whether one more attempt may run (C7): there is no pause, and fewer run than may.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn may_run(&self) -> bool {
+        self.counters.running < self.limits.start_below
+    }
+
+    /// Whether the rate allows the next attempt now.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn is_next_ready(&self) -> bool {
+        !C::Extras::THROTTLES || self.next_ready_at().is_none_or(|at| at <= self.now)
+    }
+
+    /// From when on the rate allows the next attempt, if one waits.
+    fn next_ready_at(&self) -> Option<Instant> {
+        let record = self.records.all().get(self.to_start.first()? as usize)?;
+        self.extras.ready_at(record.input.iter())
+    }
+
+    /// The next instant at which an attempt may start that may not start now.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn start_deadline(&self) -> Option<Instant> {
+        if !C::Extras::THROTTLES {
+            return None;
+        }
+        match self.limits.pause.until {
+            Some(until) => Some(until),
+            None if self.may_run() => self.next_ready_at().filter(|at| *at > self.now),
+            None => None,
+        }
+    }
+
+    /// An attempt of the record in this slot starts.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn note_start(&mut self, slot: u32) {
+        if C::Extras::THROTTLES {
+            let now = self.now;
+            self.start_times.set(slot, now);
+            self.extras.started(now, self.records.at(slot).input.iter());
+        }
+    }
+
+    /// The running attempt of the record in this slot ends with this result. It counts as running still.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn note_end(&mut self, slot: u32, result: &ResultOf<C>) {
+        if C::Extras::THROTTLES {
+            let failure = result.as_ref().err();
+            let since = self.start_times.get(slot).unwrap_or(self.now);
+            let latency = Duration::from(self.now.since(since));
+            self.extras.ended(latency, self.counters.running, failure);
+            if let Some(pause) = failure.and_then(|failure| self.extras.pause_after(failure)) {
+                let until = self.now.plus(Span::of(pause));
+                self.limits.pause.until = self.limits.pause.until.max(Some(until));
+                self.begin_pause();
+            }
+            self.update_start_below();
+        }
+    }
+
+    /// Ends a pause that a failure has asked for, if its time is over.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn check_pause(&mut self) {
+        if C::Extras::THROTTLES && self.limits.pause.until.is_some_and(|until| until <= self.now) {
+            self.limits.pause.until = None;
+            self.end_pause();
+        }
+    }
+
+    /// Computes anew how many attempts may run.
+    pub(super) fn update_start_below(&mut self) {
+        self.limits.start_below = match self.limits.pause.is_on() {
+            true => 0,
+            false if C::Extras::THROTTLES => self.limits.max_running.min(self.extras.limit()),
+            false => self.limits.max_running,
+        };
+    }
+
+    fn begin_pause(&mut self) {
+        self.limits.pause.began.get_or_insert(self.now);
+        self.update_start_below();
+    }
+
+    fn end_pause(&mut self) {
+        if self.limits.pause.is_on() {
+            return;
+        }
+        let Some(began) = self.limits.pause.began else { return };
+        // Those that have ended meanwhile, in their order.
+        while let Some(slot) = self.first_due(Instant::ZERO) {
+            self.end_backoff(slot);
+        }
+        self.limits.pause.began = None;
+        self.update_start_below();
+        if self.limits.timeout.is_none() && !C::Extras::HAS_TIMEOUTS {
+            return;
+        }
+        let paused_for = self.now.since(began);
+        for slot in 0..self.records.all().len() as u32 {
+            let record = self.records.at(slot);
+            if record.state() == State::Backoff {
+                record.move_start(paused_for);
+                let until = record.done_at();
+                self.set_backoff_deadline(slot, until);
+            }
+        }
+    }
+
+    /// The present of the calls whose attempts are not running: it stands still in a pause (A2).
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn waiting_now(&self) -> Instant {
+        self.limits.pause.began.unwrap_or(self.now)
+    }
+}

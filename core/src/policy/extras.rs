@@ -1,0 +1,132 @@
+//! The optional parts of a policy: a program pays for those that it names, and for no others.
+
+use core::time::Duration;
+
+use crate::config_error::ConfigError;
+use crate::outcome::Failure;
+use crate::storage::{NoTimes, StartTimes, Storage};
+use crate::time::Instant;
+
+/// The optional parts of a policy, as a chain of pairs: [`AsyncWait::rate`](crate::AsyncWait::rate) on a policy with the parts `X`
+/// gives one with the parts `(X, Rate)`. A policy without any has `()`. Sealed.
+///
+/// Code that is generic over policies says `X: Extras<In, Out, E>`, or leaves `X` out and takes policies without optional parts.
+pub trait Extras<In, Out, E>: sealed::Sealed {
+    /// Whether a part is told of the starts and ends of attempts, and may hold starts up.
+    #[doc(hidden)]
+    const THROTTLES: bool = false;
+
+    /// Whether a part gives records timeouts of their own.
+    #[doc(hidden)]
+    const HAS_TIMEOUTS: bool = false;
+
+    /// When the running attempts have started, if a part asks for it.
+    #[doc(hidden)]
+    type StartTimes<S: Storage>: StartTimes;
+
+    /// Whether the settings make sense.
+    #[doc(hidden)]
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// The timeout of this record's call, in place of the policy's (T9).
+    #[doc(hidden)]
+    fn timeout_of(&self, _input: &In) -> Option<Duration> {
+        None
+    }
+
+    /// The most requests that may run at once (A1).
+    #[doc(hidden)]
+    fn limit(&self) -> usize {
+        usize::MAX
+    }
+
+    /// The instant from which a request for these records may start; `None` for at once.
+    #[doc(hidden)]
+    fn ready_at<'a>(&self, _records: impl Iterator<Item = &'a In> + Clone) -> Option<Instant>
+    where
+        In: 'a,
+    {
+        None
+    }
+
+    /// A request for these records starts.
+    #[doc(hidden)]
+    fn started<'a>(&mut self, _now: Instant, _records: impl Iterator<Item = &'a In> + Clone)
+    where
+        In: 'a,
+    {
+    }
+
+    /// A request has ended after `latency`, beside `running` requests, itself included.
+    #[doc(hidden)]
+    fn ended(&mut self, _latency: Duration, _running: usize, _failure: Option<&Failure<E>>) {}
+
+    /// How long no attempt may start, because of this failure (A2).
+    #[doc(hidden)]
+    fn pause_after(&self, _failure: &Failure<E>) -> Option<Duration> {
+        None
+    }
+}
+
+pub(crate) mod sealed {
+    #[allow(unreachable_pub)]
+    pub trait Sealed {}
+
+    impl Sealed for () {}
+    impl<A, B> Sealed for (A, B) {}
+}
+
+impl<In, Out, E> Extras<In, Out, E> for () {
+    type StartTimes<S: Storage> = NoTimes;
+}
+
+impl<In, Out, E, A, B> Extras<In, Out, E> for (A, B)
+where
+    A: Extras<In, Out, E>,
+    B: Extras<In, Out, E>,
+{
+    const THROTTLES: bool = A::THROTTLES || B::THROTTLES;
+    const HAS_TIMEOUTS: bool = A::HAS_TIMEOUTS || B::HAS_TIMEOUTS;
+    type StartTimes<S: Storage> = (A::StartTimes<S>, B::StartTimes<S>);
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.0.check()?;
+        self.1.check()
+    }
+
+    // The part that was named last decides.
+    fn timeout_of(&self, input: &In) -> Option<Duration> {
+        self.1.timeout_of(input).or_else(|| self.0.timeout_of(input))
+    }
+
+    fn limit(&self) -> usize {
+        self.0.limit().min(self.1.limit())
+    }
+
+    fn ready_at<'a>(&self, records: impl Iterator<Item = &'a In> + Clone) -> Option<Instant>
+    where
+        In: 'a,
+    {
+        // `None` is less than every instant.
+        self.0.ready_at(records.clone()).max(self.1.ready_at(records))
+    }
+
+    fn started<'a>(&mut self, now: Instant, records: impl Iterator<Item = &'a In> + Clone)
+    where
+        In: 'a,
+    {
+        self.0.started(now, records.clone());
+        self.1.started(now, records);
+    }
+
+    fn ended(&mut self, latency: Duration, running: usize, failure: Option<&Failure<E>>) {
+        self.0.ended(latency, running, failure);
+        self.1.ended(latency, running, failure);
+    }
+
+    fn pause_after(&self, failure: &Failure<E>) -> Option<Duration> {
+        self.0.pause_after(failure).max(self.1.pause_after(failure))
+    }
+}
