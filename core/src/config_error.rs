@@ -37,6 +37,28 @@ pub enum ConfigError {
     },
     /// The share of a backoff that jitter may take off is not between 0 and 1.
     Jitter,
+    /// The bounds of an adaptive limit: the lowest is zero, so that no attempt could ever run, or above the highest.
+    LimitBounds {
+        /// The lowest limit.
+        min: usize,
+        /// The highest limit.
+        max: usize,
+    },
+    /// An adaptive limit starts outside of its bounds.
+    LimitStart {
+        /// The limit at the start.
+        start: usize,
+        /// The lowest limit.
+        min: usize,
+        /// The highest limit.
+        max: usize,
+    },
+    /// The factor of a decrease of an adaptive limit is not above 0 and below 1.
+    LimitBackoff,
+    /// An adaptive limit for which every answer is too slow could never grow.
+    ZeroSlowAbove,
+    /// The tolerance of an adaptive limit is not a number between 1 and 2^31.
+    LimitTolerance,
 }
 
 impl fmt::Display for ConfigError {
@@ -69,6 +91,21 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::Jitter => f.write_str("the jitter is not a number between 0 and 1"),
+            Self::LimitBounds { min, max } => {
+                write!(f, "the adaptive limit is between {min} and {max}, and must be at least 1")
+            }
+            Self::LimitStart { start, min, max } => {
+                write!(f, "the adaptive limit starts at {start}, not between {min} and {max}")
+            }
+            Self::LimitBackoff => {
+                f.write_str("the adaptive limit's backoff is not a number above 0 and below 1")
+            }
+            Self::ZeroSlowAbove => {
+                f.write_str("the latency above which an answer is slow is zero; for none, set none")
+            }
+            Self::LimitTolerance => {
+                f.write_str("the adaptive limit's tolerance is not a number between 1 and 2^31")
+            }
         }
     }
 }

@@ -148,8 +148,9 @@ pub use operator::{
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
 pub use policy::{
-    AsyncWait, Count, Extras, FinishPolicy, GivenKey, KeyBy, KeySelector, KeySource, Order,
-    PauseOn, Rate, RateLimit, TimeoutBy, Unkeyed, WeighBy, hash_key,
+    Aimd, AsyncWait, Count, Extras, FinishPolicy, GivenKey, Gradient, KeyBy, KeySelector,
+    KeySource, LimitStrategy, Order, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict,
+    WeighBy, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

@@ -2,6 +2,7 @@
 
 pub(crate) mod extras;
 mod key;
+mod limit;
 mod order;
 mod pause;
 mod rate;
@@ -12,6 +13,7 @@ use core::time::Duration;
 
 pub use self::extras::Extras;
 pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
+pub use self::limit::{Aimd, Gradient, LimitStrategy, Sample, Verdict};
 pub use self::order::Order;
 pub use self::pause::PauseOn;
 pub use self::rate::{Count, Rate, RateLimit, WeighBy};

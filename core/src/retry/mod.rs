@@ -6,6 +6,7 @@ mod schedule;
 use core::time::Duration;
 
 pub use self::budget::RetryBudget;
+pub(crate) use self::schedule::Q32;
 pub use self::schedule::{Exponential, FixedSchedule, Schedule};
 use crate::config_error::ConfigError;
 use crate::function::AttemptInfo;

@@ -130,8 +130,7 @@ impl Schedule for Exponential {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        // `INVALID` is the largest number, so it needs a test of its own here, and none for the jitter.
-        if self.factor.0 < Q32::ONE.0 || self.factor == Q32::INVALID {
+        if !self.factor.is_at_least_one() {
             return Err(ConfigError::BackoffFactor);
         }
         if !self.jitter.is_at_most_one() {
@@ -158,14 +157,14 @@ fn mix(seed: u64, attempt: AttemptInfo) -> u64 {
 
 /// A number in fixed point, with 32 binary places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Q32(u64);
+pub(crate) struct Q32(u64);
 
 impl Q32 {
     const ONE: Self = Self(1 << 32);
     /// The value for a number that is negative, too large or not a number.
     const INVALID: Self = Self(u64::MAX);
 
-    pub(super) const fn from_f64(number: f64) -> Self {
+    pub(crate) const fn from_f64(number: f64) -> Self {
         // A comparison with a NaN is false, so a NaN is invalid as well.
         if number >= 0.0 && number <= 2_147_483_648.0 {
             Self((number * 4_294_967_296.0) as u64)
@@ -182,11 +181,22 @@ impl Q32 {
         self.0 <= Self::ONE.0
     }
 
-    fn times(self, number: u64) -> u64 {
+    pub(crate) const fn is_at_least_one(self) -> bool {
+        // `INVALID` is the largest number, so it needs a test of its own here, and nowhere else.
+        self.0 >= Self::ONE.0 && self.0 != Self::INVALID.0
+    }
+
+    /// True for a number above 0 and below 1.
+    pub(crate) const fn is_between_zero_and_one(self) -> bool {
+        self.0 > 0 && self.0 < Self::ONE.0
+    }
+
+    /// `number` times this one, rounded down.
+    pub(crate) fn times(self, number: u64) -> u64 {
         saturate((u128::from(self.0) * u128::from(number)) >> 32)
     }
 
-    fn times_rounded_up(self, number: u64) -> u64 {
+    pub(crate) fn times_rounded_up(self, number: u64) -> u64 {
         saturate((u128::from(self.0) * u128::from(number) + (u128::from(u32::MAX))) >> 32)
     }
 }
