@@ -1,5 +1,6 @@
 //! inflight beside its peers: `inflight-bench compare`.
 
+mod adaptive;
 mod cells;
 mod checkpoints;
 mod compare;
@@ -42,6 +43,8 @@ enum Command {
     Retry(retry::Options),
     /// A service of 1.5 s: throughput against capacity.
     Throughput(throughput::Options),
+    /// Adaptive limits and a service whose capacity halves for a minute, on virtual time.
+    Adaptive(adaptive::Options),
     /// Snapshot and restore, a durable checkpoint, and the cost of a checkpoint every 100 ms.
     Checkpoints(checkpoints::Options),
     /// Bytes per slot.
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
         Command::Flat(options) => flat::flat(&options),
         Command::Retry(options) => retry::retry(&options),
         Command::Throughput(options) => throughput::throughput(&options),
+        Command::Adaptive(options) => adaptive::adaptive(&options),
         Command::Checkpoints(options) => checkpoints::checkpoints(&options),
         Command::Memory => places::places(),
         Command::Plot(options) => plot::cost(&options),
