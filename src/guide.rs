@@ -6,6 +6,7 @@
 //! | choose the order in which outcomes leave | [Ordered, unordered, by key](order) |
 //! | choose the number of records in flight | [Capacity and backpressure](capacity) |
 //! | handle a service that is slow or fails | [Timeouts and retries](retries) |
+//! | follow what a service can take | [Adaptive limits](limits) |
 //! | survive a crash, with each outcome *exactly once* | [Checkpoints](checkpoints) |
 //! | run without `std` or an allocator | [no_std], and [on a bare machine](bare_metal) |
 //! | run on another executor | [Writing a runtime](runtime) |
@@ -26,6 +27,9 @@ pub mod capacity {}
 
 #[doc = include_str!("../docs/guide/retries.md")]
 pub mod retries {}
+
+#[doc = include_str!("../docs/guide/limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("../docs/checkpoints.md")]
 pub mod checkpoints {}
