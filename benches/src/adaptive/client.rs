@@ -1,18 +1,22 @@
-//! A client of the service in virtual time: records, a limit of running requests, and retries with backoff.
+//! A client of the service: an operator in an event loop, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::time::Duration;
 
-use inflight::{LimitStrategy, Sample, Verdict};
+use anyhow::{Result, ensure};
+use inflight::{
+    AsyncWait, Completion, ExponentialBackoff, Failure, Heap, Instant, LimitStrategy, Operator,
+    Sample, StreamElement, Unkeyed, Verdict,
+};
 
 use super::history::History;
 use super::service::{OUTAGE, REFUSAL, Random, Reply, SLOTS, Service};
 
-/// The records that a client takes in at once, with those in backoff.
+/// The records in flight, with those in backoff.
 const WINDOW: usize = 400;
-/// A refused record is tried again after this time, then after twice as long each time.
+/// A refused record is tried again after up to this time, then after twice as long each time.
 const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 /// The end of the simulation.
@@ -36,106 +40,84 @@ impl fmt::Display for Load {
     }
 }
 
-/// In the order in which they happen when they are due at one instant.
+/// In the order in which they happen when they are due at one instant. A request has the number of its record's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The number of the service's slots changes.
-    Slots(usize),
+    /// The number of requests that the service works on at once changes.
+    Capacity(usize),
     /// The service has answered.
-    Answered(u64),
+    Answered(usize),
     /// A refusal has arrived.
-    Refused(u64),
-    /// A record's backoff is over.
-    Again(u64),
+    Refused(usize),
     /// A stream's next record.
     Record,
 }
 
-struct Record {
-    /// The start of the attempt that runs, or has run.
-    start: Duration,
-    refusals: u32,
-}
-
 pub(super) struct Client<L> {
+    operator: Operator<((), (), (), ExponentialBackoff, Unkeyed), Heap>,
     limit: L,
     load: Load,
     service: Service,
     random: Random,
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, Event)>>,
-    records: HashMap<u64, Record>,
-    next_id: u64,
+    /// The start of the latest attempt in each slot.
+    starts: Vec<Duration>,
     /// Records of a stream that have not been taken in.
     lag: usize,
-    /// Records that may start.
-    queue: VecDeque<u64>,
-    running: usize,
     history: History,
 }
 
 impl<L: LimitStrategy> Client<L> {
-    pub(super) fn new(limit: L, load: Load, seed: u64) -> Self {
+    pub(super) fn new(limit: L, load: Load, seed: u64) -> Result<Self> {
+        let backoff = ExponentialBackoff::new(BACKOFF).max_delay(LONGEST_BACKOFF).jitter(0.5, seed);
+        let policy = AsyncWait::unordered(WINDOW).max_running(limit.limit());
+        let operator = policy.retry(backoff.max_retries(u32::MAX)).build_core()?;
         let events = BinaryHeap::from([
-            Reverse((OUTAGE.0, Event::Slots(SLOTS / 2))),
-            Reverse((OUTAGE.1, Event::Slots(SLOTS))),
+            Reverse((OUTAGE.0, Event::Capacity(SLOTS / 2))),
+            Reverse((OUTAGE.1, Event::Capacity(SLOTS))),
             Reverse((Duration::ZERO, Event::Record)),
         ]);
-        let (service, random) = (Service::new(seed), Random(!seed));
-        let (records, queue, history) = Default::default();
-        let (now, next_id, lag, running) = (Duration::ZERO, 0, 0, 0);
-        Self {
-            limit,
-            load,
-            service,
-            random,
-            now,
-            events,
-            records,
-            next_id,
-            lag,
-            queue,
-            running,
-            history,
-        }
+        let (service, random, starts) =
+            (Service::new(seed), Random(!seed), vec![Duration::ZERO; WINDOW]);
+        let (now, lag, history) = (Duration::ZERO, 0, History::default());
+        Ok(Self { operator, limit, load, service, random, now, events, starts, lag, history })
     }
 
     /// Runs to the end.
-    pub(super) fn run(mut self) -> History {
-        while let Some(Reverse((at, event))) = self.events.pop().filter(|next| next.0.0 < END) {
-            self.now = at;
-            self.handle(event);
-            while let Some((id, work)) = self.service.next() {
-                self.later(work, Event::Answered(id));
+    pub(super) fn run(mut self) -> Result<History> {
+        loop {
+            let event = self.events.peek().map_or(END, |next| next.0.0);
+            let deadline = self.operator.poll_deadline().map_or(END, |at| at - Instant::ZERO);
+            self.now = event.min(deadline);
+            if self.now >= END {
+                return Ok(self.history);
             }
+            if event <= self.now
+                && let Some(Reverse((_, event))) = self.events.pop()
+            {
+                self.handle(event)?;
+            }
+            while self.operator.handle_deadline(self.instant()).is_some() {}
+            while self.operator.poll_output().is_some() {}
             self.take_in();
             self.start();
-            self.history.limit(at, self.limit.limit());
+            self.history.limit(self.now, self.limit.limit());
         }
-        self.history
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Slots(slots) => self.service.set_slots(slots),
-            Event::Answered(id) => {
+            Event::Capacity(slots) => self.service.set_slots(slots),
+            Event::Answered(slot) => {
                 self.service.answered();
-                let record = self.records.remove(&id).expect("it is in flight");
-                let latency = self.now - record.start;
-                self.history.answer(self.now, latency);
-                self.ended(latency, Verdict::Answered);
+                self.history.answer(self.now, self.latency(slot));
+                self.ended(slot, Verdict::Answered)?;
             }
-            Event::Refused(id) => {
-                let record = self.records.get_mut(&id).expect("it is in flight");
-                record.refusals += 1;
-                let backoff = BACKOFF * (1 << (record.refusals - 1).min(10));
-                let latency = self.now - record.start;
-                let jitter = 0.5 + 0.5 * self.random.share();
-                self.later(backoff.min(LONGEST_BACKOFF).mul_f64(jitter), Event::Again(id));
+            Event::Refused(slot) => {
                 self.history.refusal(self.now);
-                self.ended(latency, Verdict::Overloaded);
+                self.ended(slot, Verdict::Overloaded)?;
             }
-            Event::Again(id) => self.queue.push_back(id),
             Event::Record => {
                 if let Load::Stream(rate) = self.load {
                     self.lag += 1;
@@ -145,34 +127,49 @@ impl<L: LimitStrategy> Client<L> {
                 }
             }
         }
+        while let Some((slot, work)) = self.service.next() {
+            self.later(work, Event::Answered(slot));
+        }
+        Ok(())
     }
 
-    fn ended(&mut self, latency: Duration, verdict: Verdict) {
-        self.limit.observe(Sample::new(latency, verdict, self.running));
-        self.running -= 1;
+    fn ended(&mut self, slot: usize, verdict: Verdict) -> Result<()> {
+        let running = self.operator.running();
+        self.limit.observe(Sample::new(self.latency(slot), verdict, running));
+        self.operator.set_max_running(self.limit.limit())?;
+        let result = if verdict == Verdict::Answered { Ok(()) } else { Err(Failure::Error(())) };
+        let completion = self.operator.handle_completion_in(self.instant(), slot, result);
+        ensure!(completion != Completion::Late, "no request is late");
+        Ok(())
     }
 
     fn take_in(&mut self) {
-        while self.records.len() < WINDOW && (self.lag > 0 || self.load == Load::Backlog) {
+        while self.lag > 0 || self.load == Load::Backlog {
+            if self.operator.push(self.instant(), StreamElement::value(())).is_err() {
+                return; // full
+            }
             self.lag = self.lag.saturating_sub(1);
-            self.records.insert(self.next_id, Record { start: self.now, refusals: 0 });
-            self.queue.push_back(self.next_id);
-            self.next_id += 1;
         }
     }
 
     fn start(&mut self) {
-        while self.running < self.limit.limit()
-            && let Some(id) = self.queue.pop_front()
-        {
-            self.running += 1;
-            self.records.get_mut(&id).expect("it is in flight").start = self.now;
-            match self.service.request(id) {
-                Reply::Works(work) => self.later(work, Event::Answered(id)),
+        while let Some(attempt) = self.operator.poll_attempt(self.instant()) {
+            let slot = attempt.id.slot();
+            self.starts[slot] = self.now;
+            match self.service.request(slot) {
+                Reply::Works(work) => self.later(work, Event::Answered(slot)),
                 Reply::Waits => {}
-                Reply::Refuses => self.later(REFUSAL, Event::Refused(id)),
+                Reply::Refuses => self.later(REFUSAL, Event::Refused(slot)),
             }
         }
+    }
+
+    fn latency(&self, slot: usize) -> Duration {
+        self.now - self.starts[slot]
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::ZERO + self.now
     }
 
     fn later(&mut self, time: Duration, event: Event) {

@@ -52,7 +52,7 @@ pub(crate) fn adaptive(options: &Options) -> Result<()> {
     }
     for load in [Load::Backlog, STREAM] {
         for contender in Contender::ALL {
-            let row = Row::new(load, contender, &contender.run(load, options.seed));
+            let row = Row::new(load, contender, &contender.run(load, options.seed)?);
             match options.json {
                 true => println!("{}", serde_json::to_string(&row)?),
                 false => row.print(),
@@ -60,7 +60,7 @@ pub(crate) fn adaptive(options: &Options) -> Result<()> {
         }
     }
     if let Some(file) = &options.svg {
-        fs::write(file, plot(options.seed).draw())?;
+        fs::write(file, plot(options.seed)?.draw())?;
     }
     Ok(())
 }
@@ -90,15 +90,15 @@ impl Contender {
         }
     }
 
-    fn run(self, load: Load, seed: u64) -> History {
+    fn run(self, load: Load, seed: u64) -> Result<History> {
         let aimd = Aimd::between(4, 400);
         match self {
-            Self::Fixed => Client::new(Fixed, load, seed).run(),
-            Self::Aimd => Client::new(aimd, load, seed).run(),
+            Self::Fixed => Client::new(Fixed, load, seed)?.run(),
+            Self::Aimd => Client::new(aimd, load, seed)?.run(),
             Self::AimdSlow => {
-                Client::new(aimd.slow_above(Duration::from_millis(150)), load, seed).run()
+                Client::new(aimd.slow_above(Duration::from_millis(150)), load, seed)?.run()
             }
-            Self::Gradient => Client::new(Gradient::between(4, 400), load, seed).run(),
+            Self::Gradient => Client::new(Gradient::between(4, 400), load, seed)?.run(),
         }
     }
 }
@@ -147,9 +147,10 @@ impl Row {
 }
 
 /// The stream, second by second.
-fn plot(seed: u64) -> Stack<'static> {
+fn plot(seed: u64) -> Result<Stack<'static>> {
     let shown = [Contender::Fixed, Contender::Aimd, Contender::Gradient];
-    let runs = shown.map(|contender| (contender.name(), contender.run(STREAM, seed).seconds));
+    let run = |contender: Contender| Ok((contender.name(), contender.run(STREAM, seed)?.seconds));
+    let runs = shown.into_iter().map(run).collect::<Result<Vec<_>>>()?;
     let line = |name: &str, seconds: &[Second], value: &dyn Fn(&Second) -> f64| {
         let points = seconds.iter().enumerate().map(|(at, second)| (at as f64, value(second)));
         Series { name: name.to_owned(), points: points.collect() }
@@ -159,7 +160,7 @@ fn plot(seed: u64) -> Stack<'static> {
     };
     let mut requests = lines(&|second| second.answered as f64);
     requests.push(line("offered", &runs[0].1, &|second| second.offered as f64));
-    Stack {
+    Ok(Stack {
         title: "A service whose capacity halves for a minute: a fixed limit and two that follow it",
         across: "seconds",
         shaded: (60.0, 120.0),
@@ -170,7 +171,7 @@ fn plot(seed: u64) -> Stack<'static> {
             ("latency, ms", lines(&Second::latency_ms)),
             ("refused a second", lines(&|second| second.refused as f64)),
         ],
-    }
+    })
 }
 
 #[cfg(test)]
@@ -181,8 +182,9 @@ mod tests {
     fn beside_fixed(check: impl Fn(&str, &Row, &Row)) {
         for load in [Load::Backlog, STREAM] {
             for seed in 1..=3 {
-                let run =
-                    |contender: Contender| Row::new(load, contender, &contender.run(load, seed));
+                let run = |contender: Contender| {
+                    Row::new(load, contender, &contender.run(load, seed).expect("it runs"))
+                };
                 let fixed = run(Contender::Fixed);
                 for adaptive in &Contender::ALL[1..] {
                     let row = run(*adaptive);

@@ -16,7 +16,7 @@ pub(super) const OUTAGE: (Duration, Duration) = (Duration::from_secs(60), Durati
 pub(super) struct Service {
     slots: usize,
     busy: usize,
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<usize>,
     random: Random,
 }
 
@@ -36,7 +36,7 @@ impl Service {
     }
 
     /// A request has come in.
-    pub(super) fn request(&mut self, id: u64) -> Reply {
+    pub(super) fn request(&mut self, id: usize) -> Reply {
         if self.busy < self.slots {
             self.busy += 1;
             return Reply::Works(self.work());
@@ -59,7 +59,7 @@ impl Service {
     }
 
     /// A request that waited and has got a slot, and the time of work on it.
-    pub(super) fn next(&mut self) -> Option<(u64, Duration)> {
+    pub(super) fn next(&mut self) -> Option<(usize, Duration)> {
         if self.busy >= self.slots {
             return None;
         }
