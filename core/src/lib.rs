@@ -148,9 +148,9 @@ pub use operator::{
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
 pub use policy::{
-    Aimd, AsyncWait, Count, Extras, FinishPolicy, GivenKey, Gradient, KeyBy, KeySelector,
-    KeySource, LimitStrategy, Order, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict,
-    WeighBy, hash_key,
+    AdaptiveLimit, Aimd, AnyFailure, AsyncWait, Count, Extras, FinishPolicy, GivenKey, Gradient,
+    JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, Order, PauseOn, Rate, RateLimit, Sample,
+    TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

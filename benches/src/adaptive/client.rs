@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use inflight::{
-    AsyncWait, Completion, ExponentialBackoff, Failure, Heap, Instant, LimitStrategy, Operator,
-    Sample, StreamElement, Unkeyed, Verdict,
+    AdaptiveLimit, AsyncWait, Completion, ExponentialBackoff, Failure, Heap, Instant,
+    LimitStrategy, Operator, StreamElement, Unkeyed,
 };
 
 use super::history::History;
@@ -53,9 +53,8 @@ enum Event {
     Record,
 }
 
-pub(super) struct Client<L> {
-    operator: Operator<((), (), (), ExponentialBackoff, Unkeyed), Heap>,
-    limit: L,
+pub(super) struct Client<L: LimitStrategy> {
+    operator: Operator<((), (), (), ExponentialBackoff, Unkeyed, ((), AdaptiveLimit<L>)), Heap>,
     load: Load,
     service: Service,
     random: Random,
@@ -71,7 +70,7 @@ pub(super) struct Client<L> {
 impl<L: LimitStrategy> Client<L> {
     pub(super) fn new(limit: L, load: Load, seed: u64) -> Result<Self> {
         let backoff = ExponentialBackoff::new(BACKOFF).max_delay(LONGEST_BACKOFF).jitter(0.5, seed);
-        let policy = AsyncWait::unordered(WINDOW).max_running(limit.limit());
+        let policy = AsyncWait::unordered(WINDOW).limit(limit);
         let operator = policy.retry(backoff.max_retries(u32::MAX)).build_core()?;
         let events = BinaryHeap::from([
             Reverse((OUTAGE.0, Event::Capacity(SLOTS / 2))),
@@ -81,7 +80,7 @@ impl<L: LimitStrategy> Client<L> {
         let (service, random, starts) =
             (Service::new(seed), Random(!seed), vec![Duration::ZERO; WINDOW]);
         let (now, lag, history) = (Duration::ZERO, 0, History::default());
-        Ok(Self { operator, limit, load, service, random, now, events, starts, lag, history })
+        Ok(Self { operator, load, service, random, now, events, starts, lag, history })
     }
 
     /// Runs to the end.
@@ -102,7 +101,7 @@ impl<L: LimitStrategy> Client<L> {
             while self.operator.poll_output().is_some() {}
             self.take_in();
             self.start();
-            self.history.limit(self.now, self.limit.limit());
+            self.history.limit(self.now, self.operator.running_limit());
         }
     }
 
@@ -112,11 +111,11 @@ impl<L: LimitStrategy> Client<L> {
             Event::Answered(slot) => {
                 self.service.answered();
                 self.history.answer(self.now, self.latency(slot));
-                self.ended(slot, Verdict::Answered)?;
+                self.ended(slot, Ok(()))?;
             }
             Event::Refused(slot) => {
                 self.history.refusal(self.now);
-                self.ended(slot, Verdict::Overloaded)?;
+                self.ended(slot, Err(Failure::Error(())))?;
             }
             Event::Record => {
                 if let Load::Stream(rate) = self.load {
@@ -133,11 +132,7 @@ impl<L: LimitStrategy> Client<L> {
         Ok(())
     }
 
-    fn ended(&mut self, slot: usize, verdict: Verdict) -> Result<()> {
-        let running = self.operator.running();
-        self.limit.observe(Sample::new(self.latency(slot), verdict, running));
-        self.operator.set_max_running(self.limit.limit())?;
-        let result = if verdict == Verdict::Answered { Ok(()) } else { Err(Failure::Error(())) };
+    fn ended(&mut self, slot: usize, result: Result<(), Failure<()>>) -> Result<()> {
         let completion = self.operator.handle_completion_in(self.instant(), slot, result);
         ensure!(completion != Completion::Late, "no request is late");
         Ok(())

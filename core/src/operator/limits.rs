@@ -17,8 +17,8 @@ pub(super) struct Limits {
     pub(super) capacity: usize,
     max_capacity: usize,
     pub(super) max_running: usize,
-    /// The number of running attempts below which one more may start: the limit without a pause, or zero in one. One comparison for
-    /// each attempt instead of several.
+    /// The number of running attempts below which one more may start: `max_running`, or zero in a pause. One comparison for each attempt
+    /// instead of two.
     pub(super) start_below: usize,
     pub(super) pause: Pause,
     /// Records that have left the operator and still count against its capacity.

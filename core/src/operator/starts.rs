@@ -70,7 +70,17 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Whether one more attempt may run (C7): there is no pause, and fewer run than may.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn may_run(&self) -> bool {
-        self.counters.running < self.limits.start_below
+        self.counters.running < self.running_limit()
+    }
+
+    /// The most attempts that may run now: [`max_running`](crate::AsyncWait::max_running), or the adaptive limit if that is lower; zero in a
+    /// pause.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub fn running_limit(&self) -> usize {
+        match C::Extras::THROTTLES {
+            true => self.limits.start_below.min(self.extras.limit()),
+            false => self.limits.start_below,
+        }
     }
 
     /// Whether the rate allows the next attempt now.
@@ -121,7 +131,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 self.limits.pause.until = self.limits.pause.until.max(Some(until));
                 self.begin_pause();
             }
-            self.update_start_below();
         }
     }
 
@@ -134,11 +143,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
     }
 
-    /// Computes anew how many attempts may run.
+    /// Computes anew below how many running attempts one more may start.
     pub(super) fn update_start_below(&mut self) {
         self.limits.start_below = match self.limits.pause.is_on() {
             true => 0,
-            false if C::Extras::THROTTLES => self.limits.max_running.min(self.extras.limit()),
             false => self.limits.max_running,
         };
     }

@@ -13,7 +13,9 @@ use core::time::Duration;
 
 pub use self::extras::Extras;
 pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
-pub use self::limit::{Aimd, Gradient, LimitStrategy, Sample, Verdict};
+pub use self::limit::{
+    AdaptiveLimit, Aimd, AnyFailure, Gradient, JudgeBy, LimitStrategy, Sample, Verdict,
+};
 pub use self::order::Order;
 pub use self::pause::PauseOn;
 pub use self::rate::{Count, Rate, RateLimit, WeighBy};
@@ -270,6 +272,46 @@ impl<R, K, X> AsyncWait<R, K, X> {
         F: Fn(&In) -> u64,
     {
         self.with(RateLimit::weigh(rate, weight))
+    }
+
+    /// Lets as many attempts run as the service can take (A1): the limit of running attempts follows its answers, up to
+    /// [`max_running`](Self::max_running). Every failure of an attempt counts as overload; [`limit_by`](Self::limit_by) tells apart.
+    ///
+    /// ```
+    /// use inflight_core::{Aimd, AsyncWait};
+    ///
+    /// let policy = AsyncWait::unordered(500).limit(Aimd::between(4, 100));
+    /// # let _ = policy;
+    /// ```
+    pub fn limit<L: LimitStrategy>(self, strategy: L) -> AsyncWait<R, K, (X, AdaptiveLimit<L>)> {
+        self.with(AdaptiveLimit::new(strategy))
+    }
+
+    /// The same, where a function says what a failure tells about the service's load. An unknown customer does not mean that there are
+    /// too many requests:
+    ///
+    /// ```
+    /// use inflight_core::{AsyncWait, Failure, Gradient, Verdict};
+    ///
+    /// let policy = AsyncWait::unordered(500).limit_by(
+    ///     Gradient::between(4, 100),
+    ///     |failure: &Failure<u16>| match failure {
+    ///         Failure::Error(400..=428 | 430..=499) => Verdict::Ignored,
+    ///         _ => Verdict::Overloaded, // 429, 5xx, and timeouts
+    ///     },
+    /// );
+    /// # let _ = policy;
+    /// ```
+    pub fn limit_by<E, L, F>(
+        self,
+        strategy: L,
+        verdict: F,
+    ) -> AsyncWait<R, K, (X, AdaptiveLimit<L, JudgeBy<F>>)>
+    where
+        L: LimitStrategy,
+        F: Fn(&Failure<E>) -> Verdict,
+    {
+        self.with(AdaptiveLimit::judging(strategy, verdict))
     }
 
     /// Lets an attempt's failure hold back all attempts for as long as `pause_after` says: one `Retry-After` for everybody (A2).

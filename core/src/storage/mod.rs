@@ -14,9 +14,9 @@ pub(crate) use self::in_use::InUse;
 #[cfg(feature = "alloc")]
 use self::keys::Groups;
 use self::keys::{Buckets, Keys};
-pub(crate) use self::start_times::NoTimes;
 #[allow(unreachable_pub)] // part of a sealed trait
 pub use self::start_times::StartTimes;
+pub(crate) use self::start_times::{NoTimes, Times};
 
 /// The end of a list, in place of a slot's number.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -26,7 +26,7 @@ impl StartTimes for NoTimes {
 }
 
 /// An instant for each slot.
-#[allow(unreachable_pub, missing_debug_implementations, dead_code)]
+#[allow(unreachable_pub, missing_debug_implementations)]
 pub struct Times<S: Storage>(S::Table<Instant>);
 
 impl<S: Storage> StartTimes for Times<S> {

@@ -4,11 +4,13 @@
 mod aimd;
 mod bounds;
 mod gradient;
+mod part;
 
 use core::time::Duration;
 
 pub use self::aimd::Aimd;
 pub use self::gradient::Gradient;
+pub use self::part::{AdaptiveLimit, AnyFailure, JudgeBy};
 use crate::config_error::ConfigError;
 
 /// Follows the number of requests that a service can take at once (A1).
