@@ -24,6 +24,8 @@ pub enum ConfigError {
     ZeroMaxRunning,
     /// A rate without tokens, without a burst or in a period of zero would start nothing.
     ZeroRate,
+    /// From a pool without permits no attempt could ever get one.
+    ZeroPermits,
     /// The share of a token that a success puts back into the retry budget is not between 0 and 1.
     RetryBudget,
     /// The factor of the backoff is not a number between 1 and 2^31: below 1 the backoff would shrink.
@@ -78,6 +80,7 @@ impl fmt::Display for ConfigError {
             Self::ZeroRate => {
                 f.write_str("the rate's period, tokens or burst are zero; nothing would ever start")
             }
+            Self::ZeroPermits => f.write_str("the pool has no permits; it must have at least 1"),
             Self::RetryBudget => {
                 f.write_str("the retry budget's tokens per success are not between 0 and 1")
             }

@@ -107,6 +107,8 @@ mod element;
 mod function;
 mod operator;
 mod outcome;
+#[cfg(feature = "alloc")]
+mod permits;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub mod pipeline;
 mod policy;
@@ -147,6 +149,8 @@ pub use operator::{
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
+#[cfg(feature = "alloc")]
+pub use permits::Permits;
 pub use policy::{
     AdaptiveLimit, Aimd, AnyFailure, AsyncWait, Count, Extras, FinishPolicy, GivenKey, Gradient,
     JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, Order, PauseOn, Rate, RateLimit, Sample,

@@ -10,6 +10,7 @@ pub(crate) use self::model::*;
 #[cfg(not(loom))]
 mod real {
     pub(crate) use atomic_waker::AtomicWaker;
+    use concurrent_queue::ConcurrentQueue;
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     pub(crate) use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -22,6 +23,11 @@ mod real {
     pub(crate) fn is_asleep(flag: &AtomicBool) -> bool {
         flag.load(Ordering::SeqCst)
     }
+
+    #[inline(always)]
+    pub(crate) fn is_empty<T>(queue: &ConcurrentQueue<T>) -> bool {
+        queue.is_empty()
+    }
 }
 
 #[cfg(loom)]
@@ -29,6 +35,8 @@ mod model {
     use alloc::collections::VecDeque;
     use alloc::sync::Arc;
 
+    use concurrent_queue::ConcurrentQueue;
+    use loom::sync::atomic::fence;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     // loom treats a sequentially consistent load as an acquire load, and would report lost wake-ups that
@@ -40,6 +48,12 @@ mod model {
 
     pub(crate) fn is_asleep(flag: &AtomicBool) -> bool {
         flag.fetch_or(false, Ordering::SeqCst)
+    }
+
+    // It models a fence in full, too. The queue's own loads are sequentially consistent.
+    pub(crate) fn is_empty<T>(queue: &ConcurrentQueue<T>) -> bool {
+        fence(Ordering::SeqCst);
+        queue.is_empty()
     }
 
     /// loom's `AtomicWaker` with the methods of the real one.

@@ -17,10 +17,13 @@ pub(super) struct Limits {
     pub(super) capacity: usize,
     max_capacity: usize,
     pub(super) max_running: usize,
-    /// The number of running attempts below which one more may start: `max_running`, or zero in a pause. One comparison for each attempt
-    /// instead of two.
+    /// The number of running attempts below which one more may start: `max_running`, or zero in a pause, or fewer while the caller has
+    /// fewer permits. One comparison for each attempt instead of three.
     pub(super) start_below: usize,
     pub(super) pause: Pause,
+    /// The attempts for which the caller has permits.
+    #[cfg(feature = "alloc")]
+    pub(super) permitted: usize,
     /// Records that have left the operator and still count against its capacity.
     undelivered: usize,
     /// The number of records in flight below which a new one is taken in: the capacity without the undelivered records, or zero when
@@ -45,6 +48,8 @@ impl Limits {
             max_running,
             start_below: max_running,
             pause: Pause::NONE,
+            #[cfg(feature = "alloc")]
+            permitted: usize::MAX,
             undelivered: 0,
             intake: settings.capacity,
             timeout: Span::of_some(settings.timeout),
@@ -143,6 +148,27 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.limits.max_running = attempts;
         self.update_start_below();
         Ok(())
+    }
+
+    fn update_start_below(&mut self) {
+        self.limits.start_below = self.limits.max_running;
+        #[cfg(feature = "alloc")]
+        if self.limits.permitted < self.limits.max_running {
+            self.limits.start_below = self.limits.permitted;
+        }
+    }
+
+    /// Bounds the attempts that run at once by what the caller has permits for, beside the limit of the policy (C9).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn permit(&mut self, attempts: usize) {
+        self.limits.permitted = attempts;
+        self.update_start_below();
+    }
+
+    /// Whether an attempt waits that may start as soon as there is a permit for it.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn wants_permit(&self) -> bool {
+        !self.to_start.is_empty() && self.counters.running < self.limits.max_running
     }
 
     /// The most records in flight.

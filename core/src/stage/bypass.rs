@@ -28,7 +28,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// Lets the next records bypass the slots, if it is likely that they can.
     ///
-    /// Not while anything is in flight: that would start the requests of a window one at a time.
+    /// Not while anything is in flight: that would start the requests of a window one at a time. And not if each request
+    /// needs a permit, which it gets in a turn.
     #[inline]
     pub(super) fn allow_bypass(self: Pin<&mut Self>) -> bool {
         let this = self.project();
@@ -38,7 +39,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             && this.pace.expects_bypass()
             && this.source.is_woken()
             && !this.source.is_closed()
-            && this.operator.is_empty();
+            && this.operator.is_empty()
+            && !this.share.is_limited();
         if may_bypass {
             this.pace.allow_bypass();
         }

@@ -22,6 +22,11 @@ mod error;
 mod handle;
 mod job;
 mod pace;
+#[cfg(feature = "alloc")]
+mod permits;
+#[cfg(not(feature = "alloc"))]
+#[path = "permits_without.rs"]
+mod permits;
 #[cfg(feature = "checkpoint")]
 mod restore;
 #[cfg(feature = "alloc")]
@@ -42,7 +47,6 @@ use core::time::Duration;
 use pin_project_lite::pin_project;
 
 use self::alarm::Alarm;
-use self::barriers::Seat;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]
 pub use self::handle::StageHandle;
@@ -50,6 +54,7 @@ pub use self::handle::StageHandle;
 pub use self::job::PositionsOnly;
 pub use self::job::{Job, SpawningRequests};
 use self::pace::Pace;
+use self::permits::Share;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::restore::Keeps;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -113,6 +118,8 @@ pin_project! {
         run_request: J::RunRequest,
         #[pin]
         requests: S::Requests<J::Request>,
+        // Behind the requests, so that permits go back when these are dropped.
+        share: Share,
         life: Life,
         failure: Option<StageError<J::Error>>,
         stop: Option<Stop>,
@@ -145,22 +152,23 @@ enum Stop {
 impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[inline(always)] // it has one caller, and a stage is large to be moved
     fn new(
-        source: J::Source,
+        source: Source<J::Source>,
         operator: OperatorOf<J, S>,
         function: J::Function,
         run_request: J::RunRequest,
         timer: T,
         requests: S::Requests<J::Request>,
-        seat: Seat,
+        share: Share,
     ) -> Self {
         Self {
-            source: Source::new(source, seat),
+            source,
             alarm: Alarm::new(timer),
             operator,
             function,
             function_woken: true,
             run_request,
             requests,
+            share,
             life: Life::Opening,
             failure: None,
             stop: None,

@@ -13,12 +13,14 @@ use serde::de::DeserializeOwned;
 use super::barriers::Seat;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::job::PositionsOnly;
+use super::permits::Share;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::restore::Recovery;
 #[cfg(feature = "checkpoint")]
 use super::restore::Restore;
 #[cfg(feature = "alloc")]
 use super::ring::ring;
+use super::source::Source;
 #[cfg(feature = "alloc")]
 use super::{Driver, SpawnedStage};
 use super::{Job, SpawningRequests, Stage, StartError};
@@ -30,6 +32,8 @@ use crate::function::AsyncFunction;
 use crate::operator::OutcomeOf;
 use crate::operator::{Checkpointing, Operator};
 use crate::outcome::Failure;
+#[cfg(feature = "alloc")]
+use crate::permits::Permits;
 use crate::policy::{AsyncWait, Extras, KeySelector};
 use crate::requests::StageStorage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -111,6 +115,8 @@ pub struct StageBuilder<'c, J: Job> {
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     keeps_nothing: bool,
     fail_fast: Option<fn(&Failure<J::Error>) -> bool>,
+    #[cfg(feature = "alloc")]
+    permits: Option<Permits>,
     /// Of the checkpoint that it restores.
     lifetime: PhantomData<&'c ()>,
 }
@@ -138,6 +144,8 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             keeps_nothing: false,
             fail_fast: None,
+            #[cfg(feature = "alloc")]
+            permits: None,
             lifetime: PhantomData,
         }
     }
@@ -232,6 +240,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             barriers: self.barriers,
             keeps_nothing: true,
             fail_fast: self.fail_fast,
+            permits: self.permits,
             lifetime: PhantomData,
         }
     }
@@ -299,6 +308,13 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         self
     }
 
+    /// Lets the stage start an attempt only with a permit of this pool, which other stages share (C9). A second call replaces the first.
+    #[cfg(feature = "alloc")]
+    pub fn permits(mut self, pool: &Permits) -> Self {
+        self.permits = Some(pool.clone());
+        self
+    }
+
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
     /// busy, and so that a panic in one is that record's failure and no other's (F3), whether it comes in the future or in
     /// the closure that makes it. A panic in a key function, in a retry strategy's predicate, in `on_timeout` or in
@@ -321,6 +337,8 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             keeps_nothing: self.keeps_nothing,
             fail_fast: self.fail_fast,
+            #[cfg(feature = "alloc")]
+            permits: self.permits,
             lifetime: PhantomData,
         }
     }
@@ -428,7 +446,18 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             _ => Seat::NONE,
         };
         let (function, run_request) = (self.function, self.run_request);
-        Ok(Stage::new(self.source, operator, function, run_request, timer, requests, seat))
+        #[cfg(feature = "alloc")]
+        let share = match &self.permits {
+            Some(pool) => {
+                operator.permit(0);
+                Share::of(pool)
+            }
+            None => Share::NONE,
+        };
+        #[cfg(not(feature = "alloc"))]
+        let share = Share::NONE;
+        let source = Source::new(self.source, seat);
+        Ok(Stage::new(source, operator, function, run_request, timer, requests, share))
     }
 }
 

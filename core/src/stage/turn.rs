@@ -79,7 +79,13 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if polled == Polled::All && may_bypass && self.as_mut().allow_bypass() {
             return Turn::Busy;
         }
-        let is_done = self.as_mut().start_requests(now, budget);
+        let is_done = loop {
+            let is_done = self.as_mut().start_requests(now, &mut budget);
+            let this = self.as_mut().project();
+            if !this.share.get_permit(this.operator, &*this.requests, is_done) {
+                break is_done;
+            }
+        };
         if self.operator.has_failed() {
             self.as_mut().fail();
         }
@@ -159,7 +165,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     /// Starts the requests of attempts that are due, and of new records while there is room for them. Returns `false` if the budget
     /// has ended before the work.
     #[inline]
-    fn start_requests(self: Pin<&mut Self>, now: Instant, mut budget: Budget) -> bool {
+    fn start_requests(self: Pin<&mut Self>, now: Instant, budget: &mut Budget) -> bool {
         let mut this = self.project();
         let mut room = this.operator.room(now);
         while budget.is_left() {
@@ -195,6 +201,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             budget.spend(); // also for an element that starts no request: the budget bounds how much is pulled
             let Some(attempt) = attempt else {
                 room = this.operator.room(now);
+                // A record that waits for a permit only. With one, its attempt comes next.
+                this.share.get_permit(this.operator, &*this.requests, budget.is_left());
                 continue;
             };
             let slot = attempt.id.slot();
@@ -282,6 +290,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let mut this = self.project();
         this.source.as_mut().close();
         this.requests.clear();
+        this.share.end();
         this.failure.get_or_insert(StageError::Failed); // the first reason stays
         if *this.life == Life::Opening {
             *this.life = Life::Running; // only to hand on restored outcomes
