@@ -376,6 +376,21 @@ mod loom_tests {
         }
     }
 
+    // C9: a permit that is given back belongs to the first in line, and nobody overtakes it.
+    #[test]
+    fn loom_nobody_is_overtaken() {
+        model(|| {
+            let pool = Permits::new(1).unwrap();
+            let (mut holder, mut first, mut second) = (pool.join(), pool.join(), pool.join());
+            wait(&mut holder);
+            assert!(!first.acquire(0, Waker::noop()));
+            let back = thread::spawn(move || drop(holder));
+            assert!(!second.acquire(0, Waker::noop()));
+            back.join().unwrap();
+            assert!(first.acquire(0, Waker::noop()));
+        });
+    }
+
     // C9, C8: a higher limit reaches a member that gets in line at that moment.
     #[test]
     fn loom_a_higher_limit_is_seen() {
