@@ -296,10 +296,10 @@ mod loom_tests {
 
     use super::*;
 
-    /// All interleavings with at most two preemptions, which suffice to lose a wake-up; more take hours.
+    /// All interleavings with at most three preemptions: one more than suffices to lose a wake-up.
     fn model(run: impl Fn() + Send + Sync + 'static) {
         let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(2);
+        builder.preemption_bound = Some(3);
         builder.check(run);
     }
 

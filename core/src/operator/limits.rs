@@ -150,10 +150,15 @@ impl<C: Call, S: Storage> Operator<C, S> {
         Ok(())
     }
 
+    /// The number of running attempts below which one more may start, as far as it is not for permits.
+    fn start_limit(&self) -> usize {
+        self.limits.max_running
+    }
+
     fn update_start_below(&mut self) {
-        self.limits.start_below = self.limits.max_running;
+        self.limits.start_below = self.start_limit();
         #[cfg(feature = "alloc")]
-        if self.limits.permitted < self.limits.max_running {
+        if self.limits.permitted < self.limits.start_below {
             self.limits.start_below = self.limits.permitted;
         }
     }
@@ -165,10 +170,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.update_start_below();
     }
 
-    /// Whether an attempt waits that may start as soon as there is a permit for it.
+    /// Whether an attempt waits that may start as soon as there is a permit for it: all that [`has_attempt`](Self::has_attempt) asks,
+    /// but for permits.
     #[cfg(feature = "alloc")]
     pub(crate) fn wants_permit(&self) -> bool {
-        !self.to_start.is_empty() && self.counters.running < self.limits.max_running
+        !self.to_start.is_empty() && self.counters.running < self.start_limit()
     }
 
     /// The most records in flight.

@@ -77,6 +77,7 @@ where
         && requests.with_own(StageWaker::Consumer, |cx| member.acquire(running, cx.waker()))
     {
         operator.permit(running + 1);
+        debug_assert!(operator.has_attempt(), "it waits for nothing else");
         return true;
     }
     operator.permit(0);
