@@ -150,33 +150,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
         Ok(())
     }
 
-    /// The number of running attempts below which one more may start, as far as it is not for permits.
-    fn start_limit(&self) -> usize {
-        self.limits.max_running
-    }
-
-    fn update_start_below(&mut self) {
-        self.limits.start_below = self.start_limit();
-        #[cfg(feature = "alloc")]
-        if self.limits.permitted < self.limits.start_below {
-            self.limits.start_below = self.limits.permitted;
-        }
-    }
-
-    /// Bounds the attempts that run at once by what the caller has permits for, beside the limit of the policy (C9).
-    #[cfg(feature = "alloc")]
-    pub(crate) fn permit(&mut self, attempts: usize) {
-        self.limits.permitted = attempts;
-        self.update_start_below();
-    }
-
-    /// Whether an attempt waits that may start as soon as there is a permit for it: all that [`has_attempt`](Self::has_attempt) asks,
-    /// but for permits.
-    #[cfg(feature = "alloc")]
-    pub(crate) fn wants_permit(&self) -> bool {
-        !self.to_start.is_empty() && self.counters.running < self.start_limit()
-    }
-
     /// The most records in flight.
     pub fn capacity(&self) -> usize {
         self.limits.capacity

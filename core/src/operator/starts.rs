@@ -70,17 +70,34 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Whether one more attempt may run (C7): there is no pause, and fewer run than may.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn may_run(&self) -> bool {
-        self.counters.running < self.running_limit()
+        let running = self.counters.running;
+        running < self.limits.start_below
+            && (!C::Extras::THROTTLES || running < self.extras.limit())
     }
 
     /// The most attempts that may run now: [`max_running`](crate::AsyncWait::max_running), or the adaptive limit if that is lower; zero in a
     /// pause.
-    #[cfg_attr(feature = "alloc", inline(always))]
     pub fn running_limit(&self) -> usize {
-        match C::Extras::THROTTLES {
-            true => self.limits.start_below.min(self.extras.limit()),
-            false => self.limits.start_below,
+        match self.is_paused() {
+            true => 0,
+            false => self.limits.max_running.min(self.extras.limit()),
         }
+    }
+
+    /// Bounds the attempts that run at once by what the caller has permits for, beside the limit of the policy (C9).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn permit(&mut self, attempts: usize) {
+        self.limits.permitted = attempts;
+        self.update_start_below();
+    }
+
+    /// Whether an attempt waits that may start as soon as there is a permit for it: all that [`has_attempt`](Self::has_attempt) asks,
+    /// but for permits.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn wants_permit(&self) -> bool {
+        !self.to_start.is_empty()
+            && self.counters.running < self.running_limit()
+            && self.is_next_ready()
     }
 
     /// Whether the rate allows the next attempt now.
@@ -103,7 +120,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
         match self.limits.pause.until {
             Some(until) => Some(until),
-            None if self.may_run() => self.next_ready_at().filter(|at| *at > self.now),
+            None if self.counters.running < self.running_limit() => {
+                self.next_ready_at().filter(|at| *at > self.now)
+            }
             None => None,
         }
     }
@@ -145,10 +164,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// Computes anew below how many running attempts one more may start.
     pub(super) fn update_start_below(&mut self) {
-        self.limits.start_below = match self.limits.pause.is_on() {
+        self.limits.start_below = match self.is_paused() {
             true => 0,
             false => self.limits.max_running,
         };
+        #[cfg(feature = "alloc")]
+        if self.limits.permitted < self.limits.start_below {
+            self.limits.start_below = self.limits.permitted;
+        }
     }
 
     fn begin_pause(&mut self) {
