@@ -153,8 +153,8 @@ pub use outcome::{Failure, Outcome};
 pub use permits::Permits;
 pub use policy::{
     AdaptiveLimit, Aimd, AnyFailure, AsyncWait, Count, Extras, FinishPolicy, GivenKey, Gradient,
-    JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, Order, PauseOn, Rate, RateLimit, Sample,
-    TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
+    JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order, PauseOn, Rate,
+    RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

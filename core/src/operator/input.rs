@@ -171,7 +171,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.records.len() >= self.limits.capacity {
             self.counters.full(self.now);
         }
-        self.order.link_record(self.records.slots(), slot, key)
+        let may_start = self.order.link_record(self.records.slots(), slot, key);
+        if C::Extras::ONE_PER_KEY && self.order.is_ordered() {
+            return self.hold_behind_key(slot, key);
+        }
+        may_start
     }
 
     /// Lets a new record wait for its attempt. One that may not start yet joins the queue when its predecessor's call ends.

@@ -9,6 +9,7 @@ mod ending;
 mod input;
 mod limits;
 mod metrics;
+mod one_per_key;
 mod order;
 mod output;
 mod record;
@@ -44,7 +45,7 @@ pub use self::snapshot::{merge_snapshots, split_snapshot};
 use crate::config_error::ConfigError;
 use crate::policy::{Extras, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};
-use crate::storage::{NONE, Queue as _, StartTimes, Storage};
+use crate::storage::{NONE, NextOfKey, Queue as _, StartTimes, Storage};
 use crate::time::Instant;
 
 /// The operator without any input or output of its own: no clock, no futures, no runtime.
@@ -96,6 +97,7 @@ pub struct Operator<C: Call, S: Storage> {
     key: C::Key,
     /// The optional parts of the policy.
     extras: C::Extras,
+    next_of_key: <C::Extras as Extras<C::Input, C::Output, C::Error>>::NextOfKey<S>,
     start_times: <C::Extras as Extras<C::Input, C::Output, C::Error>>::StartTimes<S>,
     retry_budget: Option<RetryBudget>,
     records: Slab<C, S>,
@@ -141,6 +143,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             retry,
             key,
             extras,
+            next_of_key: NextOfKey::EMPTY,
             start_times: StartTimes::EMPTY,
             retry_budget: settings.retry_budget,
             records: Slab::new(),

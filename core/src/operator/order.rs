@@ -107,6 +107,17 @@ impl<S: Storage> OutputOrder<S> {
         self.order == Order::ByKey
     }
 
+    /// Whether all records are one chain.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn is_ordered(&self) -> bool {
+        self.order == Order::Ordered
+    }
+
+    /// The last record of each key.
+    pub(super) fn keys(&mut self) -> &mut S::Keys {
+        &mut self.keys
+    }
+
     /// Counts a new record in the last segment, and returns the segment's number.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn count_record(&mut self) -> u32 {

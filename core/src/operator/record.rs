@@ -24,6 +24,7 @@ use super::order::earlier;
 use super::slab::List;
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
+use crate::policy::Extras as _;
 use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::{NONE, Storage};
 use crate::time::{Instant, Span, Timestamp};
@@ -526,17 +527,16 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn call_done(&mut self, slot: u32) {
         self.order.done(self.records.slots(), slot);
-        if self.order.is_serial() {
-            let record = self.records.at(slot);
-            let (successor, link) = (record.successor, record.link);
+        if (C::Extras::ONE_PER_KEY || self.order.is_serial())
             // A restored call that times out in its backoff can be held: calls before it go on, and its successor waits for them.
-            if link != Link::Held {
-                self.release(successor);
-            }
+            && self.records.at(slot).link != Link::Held
+        {
+            let successor = self.take_next_of_key(slot);
+            self.release(successor);
         }
     }
 
-    /// All calls before `slot` in its chain have their outcome, so its attempt may start. A record that a restore brought in
+    /// All calls before `slot` with its key have their outcome, so its attempt may start. A record that a restore brought in
     /// backoff can have timed out before its predecessors ended: then the record after it is released.
     fn release(&mut self, mut slot: u32) {
         while slot != NONE {
@@ -545,7 +545,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 record.link = Link::Following;
             }
             match record.state {
-                State::Done => slot = record.successor,
+                State::Done => slot = self.take_next_of_key(slot),
                 State::Queued => {
                     return self.to_start.push_back(self.records.slots(), slot);
                 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
-use crate::storage::{NoTimes, StartTimes, Storage};
+use crate::storage::{NextOfKey, NoNext, NoTimes, StartTimes, Storage};
 use crate::time::Instant;
 
 /// The optional parts of a policy, as a chain of pairs: [`AsyncWait::rate`](crate::AsyncWait::rate) on a policy with the parts `X`
@@ -19,6 +19,14 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
     /// Whether a part gives records timeouts of their own.
     #[doc(hidden)]
     const HAS_TIMEOUTS: bool = false;
+
+    /// Whether one attempt runs at a time for each key, in an ordered stage (O7).
+    #[doc(hidden)]
+    const ONE_PER_KEY: bool = false;
+
+    /// The next record of each record's key, if one attempt runs at a time for each.
+    #[doc(hidden)]
+    type NextOfKey<S: Storage>: NextOfKey;
 
     /// When the running attempts have started, if a part asks for it.
     #[doc(hidden)]
@@ -79,6 +87,7 @@ pub(crate) mod sealed {
 }
 
 impl<In, Out, E> Extras<In, Out, E> for () {
+    type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
 }
 
@@ -89,6 +98,8 @@ where
 {
     const THROTTLES: bool = A::THROTTLES || B::THROTTLES;
     const HAS_TIMEOUTS: bool = A::HAS_TIMEOUTS || B::HAS_TIMEOUTS;
+    const ONE_PER_KEY: bool = A::ONE_PER_KEY || B::ONE_PER_KEY;
+    type NextOfKey<S: Storage> = (A::NextOfKey<S>, B::NextOfKey<S>);
     type StartTimes<S: Storage> = (A::StartTimes<S>, B::StartTimes<S>);
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -3,6 +3,7 @@
 pub(crate) mod extras;
 mod key;
 mod limit;
+mod one_per_key;
 mod order;
 mod pause;
 mod rate;
@@ -16,6 +17,7 @@ pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::limit::{
     AdaptiveLimit, Aimd, AnyFailure, Gradient, JudgeBy, LimitStrategy, Sample, Verdict,
 };
+pub use self::one_per_key::OneAttemptPerKey;
 pub use self::order::Order;
 pub use self::pause::PauseOn;
 pub use self::rate::{Count, Rate, RateLimit, WeighBy};
@@ -192,6 +194,33 @@ impl<R, F, X> AsyncWait<R, KeyBy<F>, X> {
     }
 }
 
+impl<R, F, X> AsyncWait<R, KeyBy<F>, X> {
+    /// Lets one attempt run at a time for each key, while outcomes leave in the order of all inputs (O7): for a service that must not be
+    /// asked about one customer twice at once. The order of keys that [`ordered_by_key`](AsyncWait::ordered_by_key) gives does that
+    /// anyway, and an unordered policy becomes such a one.
+    ///
+    /// ```
+    /// use inflight_core::AsyncWait;
+    ///
+    /// struct Order {
+    ///     customer: u64,
+    /// }
+    ///
+    /// let policy = AsyncWait::ordered(64).with_key(|order: &Order| order.customer).one_attempt_per_key();
+    /// # let _ = policy;
+    /// ```
+    pub fn one_attempt_per_key(self) -> AsyncWait<R, KeyBy<F>, (X, OneAttemptPerKey)> {
+        self.with_one_attempt_per_key()
+    }
+}
+
+impl<R, X> AsyncWait<R, GivenKey, X> {
+    /// Lets one attempt run at a time for each key, as with [keys from a function](AsyncWait::one_attempt_per_key).
+    pub fn one_attempt_per_key(self) -> AsyncWait<R, GivenKey, (X, OneAttemptPerKey)> {
+        self.with_one_attempt_per_key()
+    }
+}
+
 impl AsyncWait<NoRetry, GivenKey> {
     /// The order of [`ordered_by_key`](AsyncWait::ordered_by_key), for an engine that has the keys already: it passes
     /// them with [`push_with_key`](crate::Operator::push_with_key), as 64 bits. [`hash_key`] computes such bits from a key. A
@@ -362,6 +391,11 @@ impl<R, K, X> AsyncWait<R, K, X> {
         F: Fn(&In) -> Option<Duration>,
     {
         self.with(TimeoutBy(timeout))
+    }
+
+    fn with_one_attempt_per_key(mut self) -> AsyncWait<R, K, (X, OneAttemptPerKey)> {
+        self.settings.order = self.settings.order.one_attempt_per_key();
+        self.with(OneAttemptPerKey)
     }
 
     fn with<P>(self, part: P) -> AsyncWait<R, K, (X, P)> {

@@ -27,6 +27,13 @@ pub enum Order {
 }
 
 impl Order {
+    pub(super) const fn one_attempt_per_key(self) -> Self {
+        match self {
+            Self::Ordered => Self::Ordered,
+            Self::Unordered | Self::ByKey | Self::ByKeyOverlapping => Self::ByKey,
+        }
+    }
+
     pub(super) const fn overlapping(self) -> Self {
         match self {
             Self::ByKey => Self::ByKeyOverlapping,

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::extras::{Extras, sealed};
 use crate::outcome::Failure;
-use crate::storage::{NoTimes, Storage};
+use crate::storage::{NoNext, NoTimes, Storage};
 
 /// Holds back all attempts for as long as a failure says (A2): see [`AsyncWait::pause_on`](crate::AsyncWait::pause_on).
 #[derive(Clone, Copy)]
@@ -18,6 +18,7 @@ where
     F: Fn(&Failure<E>) -> Option<Duration>,
 {
     const THROTTLES: bool = true;
+    type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
 
     fn pause_after(&self, failure: &Failure<E>) -> Option<Duration> {

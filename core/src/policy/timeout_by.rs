@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::extras::{Extras, sealed};
-use crate::storage::{NoTimes, Storage};
+use crate::storage::{NoNext, NoTimes, Storage};
 
 /// Gives each record the timeout that a function computes from it (T9): see [`AsyncWait::timeout_by`](crate::AsyncWait::timeout_by).
 #[derive(Clone, Copy)]
@@ -17,6 +17,7 @@ where
     F: Fn(&In) -> Option<Duration>,
 {
     const HAS_TIMEOUTS: bool = true;
+    type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
 
     fn timeout_of(&self, input: &In) -> Option<Duration> {

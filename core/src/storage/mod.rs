@@ -4,6 +4,7 @@
 
 mod in_use;
 pub(crate) mod keys;
+mod next_of_key;
 pub(crate) mod sort;
 mod start_times;
 
@@ -14,6 +15,9 @@ pub(crate) use self::in_use::InUse;
 #[cfg(feature = "alloc")]
 use self::keys::Groups;
 use self::keys::{Buckets, Keys};
+#[allow(unreachable_pub)] // part of a sealed trait
+pub use self::next_of_key::NextOfKey;
+pub(crate) use self::next_of_key::{NextOfKeys, NoNext};
 #[allow(unreachable_pub)] // part of a sealed trait
 pub use self::start_times::StartTimes;
 pub(crate) use self::start_times::{NoTimes, Times};

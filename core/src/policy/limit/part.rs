@@ -7,7 +7,7 @@ use super::{LimitStrategy, Sample, Verdict};
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
 use crate::policy::extras::{Extras, sealed};
-use crate::storage::{Storage, Times};
+use crate::storage::{NoNext, Storage, Times};
 
 /// Lets as many requests run as a [`LimitStrategy`] says (A1): see [`AsyncWait::limit`](crate::AsyncWait::limit).
 #[derive(Clone, Copy)]
@@ -58,6 +58,7 @@ impl<L, V> sealed::Sealed for AdaptiveLimit<L, V> {}
 #[allow(private_bounds)] // sealed
 impl<In, Out, E, L: LimitStrategy, V: Judge<E>> Extras<In, Out, E> for AdaptiveLimit<L, V> {
     const THROTTLES: bool = true;
+    type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = Times<S>;
 
     fn check(&self) -> Result<(), ConfigError> {
