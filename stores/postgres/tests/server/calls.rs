@@ -6,8 +6,9 @@ use inflight_store_postgres::{PostgresError, PostgresJob, WriteError};
 use tokio_postgres::{Config, NoTls};
 
 use crate::owner::LIMIT;
-use crate::postgres::{self, Server};
+use crate::postgres;
 use crate::proxy::{self, Cut};
+use crate::server::Server;
 
 type Number = Output<i64>;
 

@@ -11,7 +11,8 @@ use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::{NoTls, Transaction};
 
 use crate::owner::LIMIT;
-use crate::postgres::{Server, connect};
+use crate::postgres::connect;
+use crate::server::Server;
 
 /// A table of jobs of its own.
 struct OwnTable {

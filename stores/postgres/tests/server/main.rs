@@ -10,4 +10,5 @@ mod owner;
 mod owners;
 mod postgres;
 mod proxy;
+mod server;
 mod wrappers;

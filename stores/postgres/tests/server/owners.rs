@@ -10,8 +10,9 @@ use rand::RngExt;
 use tokio_postgres::{NoTls, Transaction};
 
 use crate::owner::{Done, Freeze, Owner, own, run, transaction, write};
-use crate::postgres::{self, Server, Table};
+use crate::postgres::{self, Table};
 use crate::proxy::{self, Cut};
+use crate::server::Server;
 use crate::wrappers::Forgetful;
 
 const NUMBERS: u64 = 1000;
