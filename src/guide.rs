@@ -1,4 +1,5 @@
-//! Short pages, each for one problem. `cargo test` compiles and runs every snippet in them.
+//! Short pages, each for one problem. `cargo test` compiles and runs every snippet in them; those of [recipes] with other crates are
+//! the tests of `examples/recipes`.
 //!
 //! | you want to | page |
 //! | --- | --- |
@@ -7,6 +8,7 @@
 //! | choose the number of records in flight | [Capacity and backpressure](capacity) |
 //! | handle a service that is slow or fails | [Timeouts and retries](retries) |
 //! | follow what a service can take | [Adaptive limits](limits) |
+//! | cache, hedge, share a limit, call HTTP or SQL, block, compute, prefer urgent records | [Recipes, with other crates](recipes) |
 //! | survive a crash, with each outcome *exactly once* | [Checkpoints](checkpoints) |
 //! | run without `std` or an allocator | [no_std], and [on a bare machine](bare_metal) |
 //! | run on another executor | [Writing a runtime](runtime) |
@@ -30,6 +32,8 @@ pub mod retries {}
 
 #[doc = include_str!("../docs/guide/limits.md")]
 pub mod limits {}
+#[doc = include_str!("../docs/guide/recipes.md")]
+pub mod recipes {}
 
 #[doc = include_str!("../docs/checkpoints.md")]
 pub mod checkpoints {}

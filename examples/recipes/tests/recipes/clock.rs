@@ -1,7 +1,7 @@
 //! tokio's clock in the hands of the tests.
 
 use std::future::Future;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Runs a test in simulated time, which passes by itself whenever everything waits for a timer.
@@ -18,22 +18,24 @@ pub fn simulated<T>(test: impl Future<Output = T>) -> T {
 pub fn by_hand<T>(test: impl AsyncFnOnce(Clock) -> T) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime");
-    runtime.block_on(async { test(Clock::stand_still()).await })
+    runtime.block_on(async {
+        // A paused clock moves by itself only while tokio knows of no thread that is busy: this one is.
+        let (_end, ended) = channel::<()>();
+        let still = tokio::task::spawn_blocking(move || ended.recv_timeout(PATIENCE));
+        tokio::select! {
+            result = test(Clock(())) => result,
+            _ = still => panic!("the test hangs"),
+        }
+    })
 }
+
+/// Real time: long for what needs some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A clock that stands still until [`advance`](Self::advance) moves it.
-pub struct Clock {
-    _still: Sender<()>,
-}
+pub struct Clock(());
 
 impl Clock {
-    /// A paused clock moves by itself only while nothing blocks a thread, so a thread blocks until this is dropped.
-    fn stand_still() -> Self {
-        let (still, dropped) = channel::<()>();
-        tokio::task::spawn_blocking(move || dropped.recv());
-        Self { _still: still }
-    }
-
     pub async fn advance(&self, time: Duration) {
         tokio::time::advance(time).await;
     }
@@ -42,7 +44,7 @@ impl Clock {
     pub async fn until(&self, what: &str, mut has_happened: impl FnMut() -> bool) {
         let start = Instant::now();
         while !has_happened() {
-            assert!(start.elapsed() < Duration::from_secs(60), "this does not happen: {what}");
+            assert!(start.elapsed() < PATIENCE / 2, "this does not happen: {what}");
             tokio::task::yield_now().await;
         }
     }

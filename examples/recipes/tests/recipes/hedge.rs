@@ -62,9 +62,12 @@ mod tests {
     use super::*;
     use crate::clock::simulated;
 
-    const RECORDS: u32 = 4_000;
+    const RECORDS: u32 = 8_000;
     /// The records before it fill the histogram with latencies of 10 to 29 ms.
-    const FIRST_SLOW: u32 = 2_000;
+    const FIRST_SLOW: u32 = 4_000;
+
+    /// The milliseconds of a request that is slow, from its record and whether it is the second one.
+    type Slow = fn(u32, bool) -> Option<u32>;
 
     #[derive(Default)]
     struct Replicas {
@@ -73,29 +76,25 @@ mod tests {
     }
 
     impl Replicas {
-        async fn ask(
-            self: Arc<Self>,
-            record: u32,
-            is_slow: fn(u32, bool) -> bool,
-        ) -> Result<u32, BoxError> {
+        async fn ask(self: Arc<Self>, record: u32, slow: Slow) -> Result<u32, BoxError> {
             self.requests.fetch_add(1, Relaxed);
             let is_second = !self.asked_before.lock().unwrap().insert(record);
-            let is_slow = record >= FIRST_SLOW && is_slow(record, is_second);
-            let millis = if is_slow { 1_000 } else { 10 + record % 20 };
+            let slow = slow(record, is_second).filter(|_| record >= FIRST_SLOW);
+            let millis = slow.unwrap_or(10 + record % 20);
             tokio::time::sleep(Duration::from_millis(millis.into())).await;
             Ok(record)
         }
     }
 
     /// The longest call among those that may be slow, and the number of requests for all records.
-    async fn longest_call(is_slow: fn(u32, bool) -> bool) -> (Duration, u32) {
+    async fn longest_call(slow: Slow) -> (Duration, u32) {
         let replicas = Arc::new(Replicas::default());
         let asked = replicas.clone();
-        let client = service_fn(move |record| asked.clone().ask(record, is_slow));
+        let client = service_fn(move |record| asked.clone().ask(record, slow));
         let service = hedged(client, Duration::from_secs(1));
         let mut answers = stream::iter(0..RECORDS)
             .async_wait_with(
-                AsyncWait::unordered(20),
+                AsyncWait::unordered(60),
                 from_service(service, |record: &u32, _| *record),
             )
             .spawn(Tokio)
@@ -114,7 +113,9 @@ mod tests {
     #[test]
     fn a_slow_replica_delays_no_record() {
         simulated(async {
-            let (longest, requests) = longest_call(|n, is_second| n % 50 == 0 && !is_second).await;
+            let slow =
+                |record: u32, is_second: bool| (record % 50 == 0 && !is_second).then_some(1_000);
+            let (longest, requests) = longest_call(slow).await;
             assert!(longest < Duration::from_millis(65), "{longest:?}, without hedges a second");
             assert!(requests < RECORDS * 11 / 10, "{requests} requests");
         });
@@ -123,8 +124,8 @@ mod tests {
     #[test]
     fn a_service_that_is_slow_altogether_gets_few_requests_more() {
         simulated(async {
-            let (longest, requests) = longest_call(|_, _| true).await;
-            assert!(longest >= Duration::from_secs(1));
+            let (longest, requests) = longest_call(|_, _| Some(60)).await;
+            assert!(longest >= Duration::from_millis(60), "{longest:?}");
             assert!(requests < RECORDS * 11 / 10 + 10, "{requests} requests");
         });
     }
