@@ -81,7 +81,7 @@ mod tests {
     fn a_panic_is_an_error_of_its_record() {
         by_hand(async |_clock| {
             let pool = one_thread();
-            let mut answers = stream::iter([0, 1, 2_u32])
+            let mut answers = stream::iter([2, 1, 0_u32])
                 .async_wait(AsyncWait::ordered(10), move |record| {
                     let (pool, record) = (pool.clone(), *record);
                     async move { computed(&pool, move || 2 / (2 - record)).await }
@@ -92,7 +92,7 @@ mod tests {
             while let Some(done) = answers.next().await {
                 results.push(done.result);
             }
-            assert_eq!(results, [Ok(1), Ok(2), Err(Failure::Error(Panicked))]);
+            assert_eq!(results, [Err(Failure::Error(Panicked)), Ok(2), Ok(1)]);
         });
     }
 

@@ -17,8 +17,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 const CONNECTIONS: u32 = 8;
 
-async fn pool(server: PgConnectOptions) -> Result<PgPool, sqlx::Error> {
-    let server = server.options([("statement_timeout", "4500ms")]);
+/// `statement_timeout` is "4500ms" for the policy below.
+async fn pool(server: PgConnectOptions, statement_timeout: &str) -> Result<PgPool, sqlx::Error> {
+    let server = server.options([("statement_timeout", statement_timeout)]);
     PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(server).await
 }
 
@@ -57,11 +58,11 @@ mod tests {
     use crate::clock::{Clock, by_hand};
     use crate::server::Server;
 
-    /// A pool for a database with the articles 0 to 89.
+    /// A pool for a database with the articles 0 to 89. The server's real time must not disturb a clock that stands still.
     async fn articles(server: &Server) -> PgPool {
         let server = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port);
         let server = server.username("postgres").database("postgres").ssl_mode(PgSslMode::Disable);
-        let pool = pool(server).await.expect("a connection");
+        let pool = pool(server, "1h").await.expect("a connection");
         for statement in [
             "CREATE TABLE articles (id bigint PRIMARY KEY, name text NOT NULL)",
             "INSERT INTO articles SELECT n, 'article ' || n FROM generate_series(0, 89) n",
@@ -151,7 +152,7 @@ mod tests {
                 .fetch_one(&pool)
                 .await
                 .expect("a limit");
-            assert_eq!(limit, "4500ms");
+            assert_eq!(limit, "1h");
             let mut names = stream::iter([1])
                 .async_wait(policy(), move |article| name(pool.clone(), *article))
                 .spawn(Tokio)
