@@ -32,6 +32,7 @@ pub mod retries {}
 
 #[doc = include_str!("../docs/guide/limits.md")]
 pub mod limits {}
+
 #[doc = include_str!("../docs/guide/recipes.md")]
 pub mod recipes {}
 
