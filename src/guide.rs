@@ -8,6 +8,7 @@
 //! | choose the number of records in flight | [Capacity and backpressure](capacity) |
 //! | handle a service that is slow or fails | [Timeouts and retries](retries) |
 //! | follow what a service can take | [Adaptive limits](limits) |
+//! | keep a service's rules: a rate, a pause, one request a customer | [Rates and pauses](rates) |
 //! | cache, hedge, share a limit, call HTTP or SQL, block, compute, prefer urgent records | [Recipes, with other crates](recipes) |
 //! | survive a crash, with each outcome *exactly once* | [Checkpoints](checkpoints) |
 //! | run without `std` or an allocator | [no_std], and [on a bare machine](bare_metal) |
@@ -32,6 +33,9 @@ pub mod retries {}
 
 #[doc = include_str!("../docs/guide/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("../docs/guide/rates.md")]
+pub mod rates {}
 
 #[doc = include_str!("../docs/guide/recipes.md")]
 pub mod recipes {}
