@@ -54,7 +54,9 @@ pub mod prelude {
         TimeoutAction, Timestamp, WakeTable, with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
-    pub use inflight_core::{Loaded, MemoryStore, SpawnedStage, StageHandle};
+    pub use inflight_core::{
+        Instances, Loaded, MemoryStore, ParallelExt as _, SpawnedStage, StageHandle,
+    };
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub use inflight_core::{Recovery, Tracked};
     #[cfg(feature = "embassy")]

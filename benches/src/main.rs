@@ -10,6 +10,7 @@ mod instructions;
 mod machine;
 mod memory;
 mod meter;
+mod parallel;
 mod places;
 mod plot;
 mod retry;
@@ -47,6 +48,8 @@ enum Command {
     Adaptive(adaptive::Options),
     /// Snapshot and restore, a durable checkpoint, and the cost of a checkpoint every 100 ms.
     Checkpoints(checkpoints::Options),
+    /// One and two instances of a stage on two threads, and the cost of a record beside `spawn_requests`.
+    Parallel(parallel::Options),
     /// Bytes per slot.
     Memory,
     /// Draws cost against capacity from the rows of `compare --json`.
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
         Command::Throughput(options) => throughput::throughput(&options),
         Command::Adaptive(options) => adaptive::adaptive(&options),
         Command::Checkpoints(options) => checkpoints::checkpoints(&options),
+        Command::Parallel(options) => parallel::parallel(&options),
         Command::Memory => places::places(),
         Command::Plot(options) => plot::cost(&options),
         Command::Instructions(options) => instructions::check(&options),

@@ -26,6 +26,9 @@ pub enum ConfigError {
     ZeroRate,
     /// From a pool without permits no attempt could ever get one.
     ZeroPermits,
+    /// Without an instance no attempt could ever run ([`Instances::on`](crate::Instances::on)).
+    #[cfg(feature = "alloc")]
+    ZeroInstances,
     /// The share of a token that a success puts back into the retry budget is not between 0 and 1.
     RetryBudget,
     /// The factor of the backoff is not a number between 1 and 2^31: below 1 the backoff would shrink.
@@ -81,6 +84,10 @@ impl fmt::Display for ConfigError {
                 f.write_str("the rate's period, tokens or burst are zero; nothing would ever start")
             }
             Self::ZeroPermits => f.write_str("the pool has no permits; it must have at least 1"),
+            #[cfg(feature = "alloc")]
+            Self::ZeroInstances => {
+                f.write_str("the number of instances is zero; it must be at least 1")
+            }
             Self::RetryBudget => {
                 f.write_str("the retry budget's tokens per success are not between 0 and 1")
             }

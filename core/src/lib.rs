@@ -108,6 +108,8 @@ mod function;
 mod operator;
 mod outcome;
 #[cfg(feature = "alloc")]
+mod parallel;
+#[cfg(feature = "alloc")]
 mod permits;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub mod pipeline;
@@ -149,6 +151,11 @@ pub use operator::{
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use operator::{merge_snapshots, split_snapshot};
 pub use outcome::{Failure, Outcome};
+#[cfg(feature = "alloc")]
+pub use parallel::{
+    InParallel, InstanceFunctions, InstanceTask, Instances, OnInstance, OnInstances, ParallelExt,
+    RequestOnInstance,
+};
 #[cfg(feature = "alloc")]
 pub use permits::Permits;
 pub use policy::{

@@ -146,17 +146,26 @@ impl fmt::Display for NoRuntime {
 
 impl core::error::Error for NoRuntime {}
 
-/// The way in which attempts run: in place ([`InPlace`]) or each on a task of its own ([`SpawnEach`]). Sealed: to run
-/// them elsewhere, implement [`Spawner`].
+/// The way in which attempts run: in place ([`InPlace`]), each on a task of its own ([`SpawnEach`]), or on the tasks of a stage's
+/// instances (`OnInstances`, feature `alloc`). Sealed: to run them elsewhere, implement [`Spawner`].
 pub trait RunRequest<F, Out, E>: sealed::Sealed {
     /// The request as the stage polls it, with its failure as the record's outcome names it (F2).
     type Request: Future<Output = Result<Out, Failure<E>>>;
 
     /// Starts the request that `make` makes.
     fn launch(&self, make: impl FnOnce() -> F) -> Self::Request;
+
+    /// Asked when the stage's timer has fired: ready when each request that was woken by then has been polled, so that its answer
+    /// counts (T6). A stage polls its own requests before it judges deadlines, so the default has nothing to wait for.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
-mod sealed {
+pub(crate) mod sealed {
+    #[allow(unreachable_pub)]
     pub trait Sealed {}
 
     impl Sealed for super::InPlace {}

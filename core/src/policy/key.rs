@@ -20,6 +20,10 @@ pub trait KeySelector<In>: KeySource<In> {
     #[doc(hidden)]
     type Keys<S: Storage>: Keys;
 
+    /// Whether records have keys at all.
+    #[doc(hidden)]
+    const HAS_KEY: bool;
+
     /// The key of `input`. It is part of the checkpoint format, so it must be the same in every run.
     fn key_of(&self, input: &In) -> u64;
 }
@@ -44,6 +48,7 @@ impl<In> KeySource<In> for Unkeyed {
 
 impl<In> KeySelector<In> for Unkeyed {
     type Keys<S: Storage> = NoKeys;
+    const HAS_KEY: bool = false;
 
     #[inline(always)]
     fn key_of(&self, _: &In) -> u64 {
@@ -81,6 +86,7 @@ impl<In, K: Hash, F: Fn(&In) -> K> KeySource<In> for KeyBy<F> {
 
 impl<In, K: Hash, F: Fn(&In) -> K> KeySelector<In> for KeyBy<F> {
     type Keys<S: Storage> = S::Keys;
+    const HAS_KEY: bool = true;
 
     #[inline]
     fn key_of(&self, input: &In) -> u64 {

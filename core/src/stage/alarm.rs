@@ -6,7 +6,7 @@
 //! `delivered` is the latest deadline of which that is true.
 
 use core::pin::Pin;
-use core::task::Context;
+use core::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
@@ -20,6 +20,8 @@ pin_project! {
         #[pin]
         timer: T,
         is_woken: bool,
+        // The timer has fired, and requests on other tasks have not said yet that they are settled.
+        is_settling: bool,
         // The instant that the timer is armed for.
         armed: Option<Instant>,
         delivered: Instant,
@@ -32,6 +34,7 @@ impl<T: Timer> Alarm<T> {
         Self {
             timer,
             is_woken: false,
+            is_settling: false,
             armed: None,
             delivered: Instant::ZERO,
             one_by_one: ONE_BY_ONE,
@@ -59,6 +62,8 @@ impl<T: Timer> Alarm<T> {
     /// Arms the timer for `deadline`, the earliest there is, and polls it if it may have fired. Returns whether it has: then
     /// the stage gives way once and takes another turn.
     ///
+    /// `settled` is asked when the timer has fired: requests that other tasks poll have to be polled before their deadlines are judged.
+    ///
     /// When many deadlines have passed at `now`, it is armed for the present instead, so that they are handled together.
     ///
     /// It is armed again only after it has fired or for an earlier deadline, never because the call with the earliest deadline has ended.
@@ -68,6 +73,7 @@ impl<T: Timer> Alarm<T> {
         deadline: Option<Instant>,
         now: Instant,
         requests: &R,
+        settled: impl FnOnce(&mut Context<'_>) -> Poll<()>,
     ) -> bool
     where
         F: Future,
@@ -92,8 +98,15 @@ impl<T: Timer> Alarm<T> {
         if !core::mem::take(this.is_woken) {
             return false;
         }
-        let timer = this.timer;
-        let poll = |cx: &mut Context<'_>| timer.poll(cx);
+        let (timer, is_settling) = (this.timer, this.is_settling);
+        let poll = |cx: &mut Context<'_>| {
+            if !*is_settling && timer.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let settled = settled(cx);
+            *is_settling = settled.is_pending();
+            settled
+        };
         if requests.with_own(StageWaker::Timer, poll).is_pending() {
             return false;
         }

@@ -50,6 +50,8 @@ use self::alarm::Alarm;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]
 pub use self::handle::StageHandle;
+#[cfg(feature = "alloc")]
+pub(crate) use self::job::FutureOf;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::job::PositionsOnly;
 pub use self::job::{Job, SpawningRequests};

@@ -26,6 +26,8 @@ use super::{Driver, SpawnedStage};
 use super::{Job, SpawningRequests, Stage, StartError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::barrier_signal::BarrierSignal;
+#[cfg(feature = "alloc")]
+use crate::config_error::ConfigError;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::AsyncFunction;
 #[cfg(feature = "alloc")]
@@ -117,6 +119,9 @@ pub struct StageBuilder<'c, J: Job> {
     fail_fast: Option<fn(&Failure<J::Error>) -> bool>,
     #[cfg(feature = "alloc")]
     permits: Option<Permits>,
+    /// A setting outside of the policy that makes no sense.
+    #[cfg(feature = "alloc")]
+    refused: Option<ConfigError>,
     /// Of the checkpoint that it restores.
     lifetime: PhantomData<&'c ()>,
 }
@@ -130,7 +135,16 @@ impl<'c, J: Job> StageBuilder<'c, J> {
     where
         J::RunRequest: Default,
     {
-        let run_request = J::RunRequest::default();
+        Self::with_run_request(source, policy, function, J::RunRequest::default())
+    }
+
+    /// A stage whose requests run as `run_request` says.
+    pub(crate) fn with_run_request(
+        source: J::Source,
+        policy: AsyncWait<J::Retry, J::Key, J::Extras>,
+        function: J::Function,
+        run_request: J::RunRequest,
+    ) -> Self {
         Self {
             source,
             policy,
@@ -146,8 +160,17 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             fail_fast: None,
             #[cfg(feature = "alloc")]
             permits: None,
+            #[cfg(feature = "alloc")]
+            refused: None,
             lifetime: PhantomData,
         }
+    }
+
+    /// Lets starting the stage fail (C1).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn refused(mut self, error: ConfigError) -> Self {
+        self.refused = Some(error);
+        self
     }
 
     /// Lets the stage take a snapshot for each barrier, under the name `name`. `schema` is the
@@ -241,6 +264,8 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             keeps_nothing: true,
             fail_fast: self.fail_fast,
             permits: self.permits,
+            #[cfg(feature = "alloc")]
+            refused: self.refused,
             lifetime: PhantomData,
         }
     }
@@ -339,6 +364,8 @@ impl<'c, J: Job> StageBuilder<'c, J> {
             fail_fast: self.fail_fast,
             #[cfg(feature = "alloc")]
             permits: self.permits,
+            #[cfg(feature = "alloc")]
+            refused: self.refused,
             lifetime: PhantomData,
         }
     }
@@ -416,6 +443,10 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         S: StageStorage,
     {
         const { accepts_wakers_of::<Rt, S>() };
+        #[cfg(feature = "alloc")]
+        if let Some(error) = self.refused {
+            return Err(StartError::Config(error));
+        }
         let AsyncWait { settings, retry, key, extras } = self.policy;
         settings.check::<S::Storage>().map_err(StartError::Config)?;
         retry.check().and_then(|()| extras.check()).map_err(StartError::Config)?;

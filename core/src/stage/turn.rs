@@ -333,7 +333,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         };
         let deadline = deadline.into_iter().chain(stop).min();
         let now = this.operator.now();
-        let has_fired = this.alarm.as_mut().poll(deadline, now, &*this.requests);
+        let run_request = this.run_request;
+        let settled = |cx: &mut Context<'_>| run_request.poll_settled(cx);
+        let has_fired = this.alarm.as_mut().poll(deadline, now, &*this.requests, settled);
         // Asked last: `sleep` takes the waker of `cx`, and refuses if something was woken that no turn has seen.
         if has_fired || turn != Turn::Idle || !this.requests.sleep(cx) {
             cx.waker().wake_by_ref();
