@@ -83,6 +83,11 @@ impl Virtual {
         }
     }
 
+    /// The runtime cancels a task.
+    pub(crate) fn kill(&self, task: &Task) {
+        drop(task.future.take());
+    }
+
     /// The process dies.
     pub(crate) fn kill_all(&self) {
         let tasks = self.tasks.take();

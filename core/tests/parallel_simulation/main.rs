@@ -8,6 +8,7 @@
 #[allow(dead_code)] // used by the stage's simulation only
 #[path = "../stage_simulation/clock.rs"]
 mod clock;
+mod directed;
 mod executor;
 mod function;
 mod judge;
