@@ -165,9 +165,12 @@ impl Judge {
             tally.wrong(format!("M1: {pulled} in, {} out: {numbers:?}", self.records));
         }
         let opened_and_closed = [&tally.opened, &tally.closed].map(|times| times.load(SeqCst));
+        let instances = tally.plan.instances() as u32;
         let is_right = match opened_and_closed {
-            [0, 1] => tally.plan.may_shut_down(), // before the function was open
-            times => times == [1, 1],
+            [opened, closed] if closed == instances && opened < instances => {
+                tally.plan.may_shut_down() // before the function was open
+            }
+            times => times == [instances; 2],
         };
         if !is_right {
             tally.wrong(format!("L4: opened and closed {opened_and_closed:?} times"));

@@ -66,6 +66,8 @@ pub enum Way {
     Stage,
     Requests,
     Both,
+    /// The stage, and that many instances of its function.
+    Instances(usize),
 }
 
 /// The way in which a request gets its answer.
@@ -178,7 +180,7 @@ impl Plan {
         Self {
             seed,
             on: On::ALL[(seed % 4) as usize],
-            way: pick(random, &[(6, Way::Stage), (2, Way::Requests), (4, Way::Both)]),
+            way: pick_way(random),
             order: pick_order(random),
             capacity,
             max_capacity: if steers { 4 * capacity } else { capacity },
@@ -205,7 +207,12 @@ impl Plan {
 
     /// Returns true if a panic is one record's failure.
     pub fn contains_panics(&self) -> bool {
-        self.way != Way::Stage
+        matches!(self.way, Way::Requests | Way::Both)
+    }
+
+    /// The number of instances of the function.
+    pub fn instances(&self) -> usize {
+        if let Way::Instances(count) = self.way { count } else { 1 }
     }
 
     /// Returns true if a call or an attempt may time out.
@@ -231,6 +238,12 @@ impl Plan {
 fn pick<T: Copy>(random: &mut StdRng, weighted: &[(u32, T)]) -> T {
     let chosen = weighted.choose_weighted(random, |(weight, _)| *weight);
     chosen.expect("there is a choice").1
+}
+
+fn pick_way(random: &mut StdRng) -> Way {
+    let instances = [(1, Way::Instances(1)), (4, Way::Instances(2)), (1, Way::Instances(3))];
+    let ways = [(6, Way::Stage), (2, Way::Requests), (4, Way::Both)];
+    pick(random, &ways.into_iter().chain(instances).collect::<Vec<_>>())
 }
 
 fn pick_order(random: &mut StdRng) -> Order {

@@ -37,15 +37,22 @@ pub trait Whole: Send {
 pub fn start(tally: &Arc<Tally>, source: Source) -> Box<dyn Whole> {
     macro_rules! start {
         ($source:expr, $runtime:expr) => {{
-            let (policy, service) = (policy(&tally.plan), Service::new(tally));
-            let unstarted = $source.async_wait_with(policy, service);
+            let (policy, source) = (policy(&tally.plan), $source);
+            if let Way::Instances(count) = tally.plan.way {
+                let instances = Instances::on($runtime, count);
+                let instances =
+                    if tally.plan.seed % 3 == 0 { instances.spread() } else { instances };
+                let stage = source.async_wait_parallel(instances, policy, |_| Service::new(tally));
+                return Box::new(stage.spawn($runtime).unwrap());
+            }
+            let unstarted = source.async_wait_with(policy, Service::new(tally));
             match tally.plan.way {
                 Way::Stage => Box::new(unstarted.spawn($runtime).unwrap()) as Box<dyn Whole>,
                 Way::Requests => {
                     let stage = unstarted.spawn_requests($runtime).in_place($runtime);
                     Box::new(Box::pin(stage.unwrap()))
                 }
-                Way::Both => Box::new(unstarted.spawn_requests($runtime).spawn($runtime).unwrap()),
+                _ => Box::new(unstarted.spawn_requests($runtime).spawn($runtime).unwrap()),
             }
         }};
     }

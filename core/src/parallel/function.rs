@@ -83,10 +83,11 @@ impl<In, F: AsyncFunction<In>, K: KeySelector<In>> AsyncFunction<In> for Instanc
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for (at, function) in self.instances.iter_mut().enumerate() {
-            // An instance that is still being opened, because another one has failed, has nothing to close: it is dropped (L4).
-            if !self.is_closed[at] {
-                self.is_closed[at] = !self.is_open[at] || function.poll_close(cx).is_ready();
+        for (function, is_closed) in self.instances.iter_mut().zip(&mut self.is_closed) {
+            // Also an instance that is not open, because another one could not be opened: as a function is closed whose stage is shut down
+            // before it is open (L4).
+            if !*is_closed {
+                *is_closed = function.poll_close(cx).is_ready();
             }
         }
         if self.is_closed.contains(&false) { Poll::Pending } else { Poll::Ready(()) }
