@@ -6,6 +6,7 @@
 //! | write a first program | [Ten minutes to a first stage](start) |
 //! | choose the order in which outcomes leave | [Ordered, unordered, by key](order) |
 //! | choose the number of records in flight | [Capacity and backpressure](capacity) |
+//! | use all cores | [A function in several instances](parallel) |
 //! | handle a service that is slow or fails | [Timeouts and retries](retries) |
 //! | follow what a service can take | [Adaptive limits](limits) |
 //! | keep a service's rules: a rate, a pause, one request a customer | [Rates and pauses](rates) |
@@ -27,6 +28,9 @@ pub mod order {}
 
 #[doc = include_str!("../docs/guide/capacity.md")]
 pub mod capacity {}
+
+#[doc = include_str!("../docs/guide/parallel.md")]
+pub mod parallel {}
 
 #[doc = include_str!("../docs/guide/retries.md")]
 pub mod retries {}

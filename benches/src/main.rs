@@ -48,7 +48,7 @@ enum Command {
     Adaptive(adaptive::Options),
     /// Snapshot and restore, a durable checkpoint, and the cost of a checkpoint every 100 ms.
     Checkpoints(checkpoints::Options),
-    /// One and two instances of a stage on two threads, and the cost of a record beside `spawn_requests`.
+    /// A function in one and in two instances on two threads, and the cost of a record beside `spawn_requests`.
     Parallel(parallel::Options),
     /// Bytes per slot.
     Memory,

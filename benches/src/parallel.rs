@@ -1,4 +1,4 @@
-//! A stage in one and in two instances, on two threads: requests that keep a core busy, and the cost of a record beside
+//! A function in one and in two instances, on two threads: requests that keep a core busy, and the cost of a record beside
 //! `spawn_requests`, which allocates a task for each request.
 
 use std::future::Future;

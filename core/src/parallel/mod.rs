@@ -210,3 +210,6 @@ where
 }
 
 impl<J, S> Sealed for InParallel<J, S> {}
+
+#[cfg(all(test, loom))]
+mod loom_tests;
