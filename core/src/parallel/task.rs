@@ -62,9 +62,12 @@ impl<F: Future> Instance<F> {
     /// Whether the latest question is answered. If not, `waker` is woken when it is.
     pub(super) fn poll_settled(&self, waker: &Waker) -> bool {
         self.stage.register(waker);
-        let is_running = self.life.load(Ordering::Acquire) == RUNNING;
-        let asked = self.asked.load(Ordering::Acquire);
-        !is_running || self.answered.load(Ordering::Acquire) == asked
+        let has_ended = self.life.load(Ordering::Acquire) != RUNNING;
+        has_ended || !self.is_asked()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.answered.load(Ordering::Acquire) != self.asked.load(Ordering::Acquire)
     }
 
     fn end(&self, life: usize) {
@@ -137,7 +140,8 @@ impl<F: Future, T: Timer> InstanceTask<F, T> {
         if self.pass.has_polled_woken && self.pass.to_start == 0 {
             self.answer();
         }
-        has_polled_all && has_started_all
+        // A question that came after this pass had begun needs another one: the pass may have taken its wake-up.
+        has_polled_all && has_started_all && !self.instance.is_asked()
     }
 
     /// Returns whether the pass has ended.
