@@ -1,0 +1,98 @@
+//! What the handler of a timeout is told, and what it may answer (F5).
+
+use super::*;
+
+/// What the handler is told of the call that has just timed out.
+type Told = (u32, u32, Option<Result<u32, Failure<Refused>>>);
+
+fn told(call: &TimedOutCall<'_, u32, u32, Refused>) -> Told {
+    (*call.input, call.attempts, call.last.copied())
+}
+
+#[test] // F5
+fn the_handler_is_told_of_the_last_attempt_that_has_ended() {
+    let mut b = bench(AsyncWait::unordered(8).timeout(10 * MS).retry(retry(3)));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    for mistake in [Some(7), Some(8)] {
+        let _ = b.end(1, Err(mistake));
+        b.next_start();
+    }
+    b.pass(4);
+    let mut seen = Vec::new();
+    while let Some(expired) = b.op.handle_deadline(b.now) {
+        let Expired::Call(id) = expired else { panic!("{expired:?}") };
+        let resolved = b.op.resolve_timeout(id, |call| {
+            seen.push((told(&call), call.last_error().copied()));
+            TimeoutAction::FailWith(Some(9))
+        });
+        assert!(resolved);
+        assert!(!b.op.resolve_timeout(id, |_| TimeoutAction::Drop), "once");
+    }
+    seen.sort_unstable_by_key(|(told, _)| told.0);
+    let last = Some(Err(Failure::Error(Some(8))));
+    assert_eq!(seen, [((1, 3, last), Some(Some(8))), ((2, 1, None), None)]);
+    assert_eq!([b.outcome().result, b.outcome().result], [Err(Failure::Error(Some(9))); 2]);
+    let numbers = b.op.metrics(b.now);
+    assert_eq!((numbers.failed, numbers.timed_out), (2, 2), "they have timed out all the same");
+}
+
+#[test] // F5: the last attempt has ended with an output, or with a timeout of its own
+fn the_handler_is_told_of_any_result() {
+    let not_yet = |output: &u32| *output == 0;
+    let policy = AsyncWait::unordered(8).timeout(10 * MS).attempt_timeout(4 * MS);
+    let mut b = bench(policy.retry(retry(50).when_output(not_yet)));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    assert_eq!(b.end(1, Ok(0)), Completion::Retry);
+    b.pass(4);
+    assert_eq!(b.judge(), [(2, false)]);
+    b.pass(6);
+    let mut seen = Vec::new();
+    while let Some(expired) = b.op.handle_deadline(b.now) {
+        b.op.resolve_timeout(expired.id(), |call| {
+            seen.push(told(&call));
+            TimeoutAction::Fail
+        });
+    }
+    assert_eq!(seen, [(1, 1, Some(Ok(0))), (2, 1, Some(Err(Failure::AttemptTimedOut)))]);
+}
+
+#[test] // F5, K5: attempts are counted over restores, and what came of them in an earlier process is not known
+fn the_handler_of_a_restored_call_is_told_its_attempts() {
+    let policy = AsyncWait::unordered(8).timeout(10 * MS).retry(retry(50));
+    let mut b = bench(policy);
+    b.push([1]);
+    assert_eq!(b.start(), [1]);
+    let _ = b.end(1, Err(Some(1)));
+    let mut next = b.restored_into(policy, None);
+    next.pass(10);
+    let id = next.op.handle_deadline(next.now).expect("it has timed out").id();
+    let mut seen = None;
+    next.op.resolve_timeout(id, |call| {
+        seen = Some(told(&call));
+        TimeoutAction::Fail
+    });
+    assert_eq!(seen, Some((1, 1, None)));
+}
+
+/// With a failure that ends the job, for which there has to be a heap.
+#[cfg(feature = "alloc")]
+mod on_the_heap {
+    use super::*;
+
+    #[test] // F5, F6: an error that the handler gives may end the job, like one of an attempt's
+    fn an_error_of_the_handlers_may_end_the_job() {
+        for (mistake, ends) in [(Some(1), false), (None, true)] {
+            let policy = AsyncWait::unordered(8).timeout(10 * MS);
+            let op = policy.build_core::<u32, u32, Refused>().expect("a sound policy");
+            let mut op = op.fail_fast(|failure| matches!(failure, Failure::Error(None)));
+            op.push(Instant::ZERO, StreamElement::value(1)).expect("there is room");
+            assert!(op.poll_attempt(Instant::ZERO).is_some());
+            let now = Instant::ZERO + 10 * MS;
+            let id = op.handle_deadline(now).expect("it has timed out").id();
+            op.resolve_timeout(id, |_| TimeoutAction::FailWith(mistake));
+            assert_eq!(op.has_failed(), ends);
+        }
+    }
+}
