@@ -184,10 +184,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return;
         }
         let Some(began) = self.limits.pause.began else { return };
-        // Those that have ended meanwhile, in their order.
-        while let Some(slot) = self.first_due(Instant::ZERO) {
-            self.end_backoff(slot);
-        }
+        self.end_backoffs_in_pause();
         self.limits.pause.began = None;
         self.update_start_below();
         if self.limits.timeout.is_none() && !C::Extras::HAS_TIMEOUTS {
@@ -201,6 +198,26 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 let until = record.done_at();
                 self.set_backoff_deadline(slot, until);
             }
+        }
+    }
+
+    /// Ends the backoffs that have passed in the pause, in their order.
+    fn end_backoffs_in_pause(&mut self) {
+        // Deadlines of running attempts are judged elsewhere.
+        while let Some(slot) = self.first_due(Instant::from_nanos(i64::MIN))
+            && self.records.at(slot).state() == State::Backoff
+        {
+            self.judge_backoff_in_pause(slot);
+        }
+    }
+
+    /// A record in `Backoff` is due in a pause: its backoff is over, or this is its call's deadline from before the pause, which has
+    /// moved since (A2).
+    pub(super) fn judge_backoff_in_pause(&mut self, slot: u32) {
+        let until = self.records.at(slot).done_at();
+        match until <= self.now {
+            true => self.end_backoff(slot),
+            false => self.deadlines.set(slot, until),
         }
     }
 

@@ -103,11 +103,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         // The call's clock stands still from the end of its backoff on, however late that is noticed.
         let until = if state == State::Backoff { record.done_at() } else { now };
         if is_paused && state == State::Backoff {
-            // It stands still all the time (A2): this is the end of the backoff, or a deadline from before the pause.
-            match until <= now {
-                true => self.end_backoff(slot),
-                false => self.deadlines.set(slot, until),
-            }
+            self.judge_backoff_in_pause(slot);
             return None;
         }
         let deadline = Self::deadline(&self.limits, &self.extras, record);

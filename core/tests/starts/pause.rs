@@ -128,6 +128,39 @@ fn backoffs_that_end_in_a_pause_start_after_it_in_their_order() {
     assert!(b.running.iter().all(|(.., info)| info.number == 2));
 }
 
+#[test] // A2: nobody has looked at the clock in the pause
+fn a_deadline_from_before_a_pause_ends_no_backoff() {
+    let mut b = bench(AsyncWait::ordered(4).timeout(10 * MS).retry(retry(100)));
+    b.push([1]);
+    assert_eq!(b.start(), [1]);
+    b.fail(1);
+    b.pass(5);
+    b.op.pause(b.now);
+    b.pass(15);
+    b.op.resume(b.now);
+    assert_eq!(b.start(), [], "its backoff has 80 ms to go");
+    assert_eq!(b.due_in(), Some(5), "and its call 5 ms");
+}
+
+#[test] // A2, T2: it times out as ever, whatever the clock says
+fn the_end_of_a_pause_leaves_running_attempts_alone() {
+    let at_once = |_: &u32| Some(Duration::ZERO);
+    let mut b = bench(AsyncWait::ordered(4).timeout_by(at_once));
+    b.push([1]);
+    assert_eq!(b.start(), [1]);
+    b.op.pause(b.now);
+    b.op.resume(b.now);
+    assert_eq!((b.op.running(), b.start()), (1, vec![]));
+    assert_eq!(b.judge(), [(1, true)]);
+
+    let mut b = bench(AsyncWait::ordered(4).timeout(10 * MS).attempt_timeout(5 * MS));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    b.op.pause(b.now);
+    b.pass(5);
+    assert_eq!(b.judge(), [(1, false), (2, false)]);
+}
+
 #[test] // K1, A2: a snapshot holds no pause, and no time that stood still
 fn a_snapshot_in_a_pause_holds_the_time_before_it() {
     let policy = AsyncWait::ordered(4).timeout(10 * MS).retry(retry(50));

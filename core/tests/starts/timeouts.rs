@@ -53,6 +53,23 @@ fn a_timeout_of_the_records_own_bounds_the_whole_call() {
     assert_eq!(b.outcome().elapsed, 10 * MS);
 }
 
+#[test] // T9, K5, A2
+fn a_timeout_of_the_records_own_counts_on_after_a_restore_and_a_pause() {
+    let policy = AsyncWait::unordered(8).timeout_by(own_timeout).retry(retry(50));
+    let mut b = bench(policy);
+    b.push([20]);
+    assert_eq!(b.start(), [20]);
+    b.pass(5);
+    b.fail(20);
+    let mut next = b.restored_into(policy, None);
+    assert_eq!(next.due_in(), Some(15));
+    next.pass(5);
+    next.op.pause(next.now);
+    next.pass(10);
+    next.op.resume(next.now);
+    assert_eq!(next.due_in(), Some(10));
+}
+
 #[test] // T9
 fn of_two_functions_the_last_one_decides() {
     let ones = |record: &u32| (*record == 1).then_some(MS);
