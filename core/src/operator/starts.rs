@@ -55,7 +55,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// Ends a [`pause`](Self::pause). One that a failure has asked for ([`pause_on`](crate::AsyncWait::pause_on)) goes on until its
-    /// time is over. With a timeout it takes a step for each slot that was ever used, because the deadlines of calls in backoff move.
+    /// time is over. It takes a step for each slot that was ever used, because the times of calls in backoff move.
     pub fn resume(&mut self, now: Instant) {
         self.advance(now);
         self.limits.pause.by_hand = false;
@@ -187,9 +187,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.end_backoffs_in_pause();
         self.limits.pause.began = None;
         self.update_start_below();
-        if self.limits.timeout.is_none() && !C::Extras::HAS_TIMEOUTS {
-            return;
-        }
         let paused_for = self.now.since(began);
         for slot in 0..self.records.all().len() as u32 {
             let record = self.records.at(slot);

@@ -109,6 +109,27 @@ fn a_backoff_that_begins_in_a_pause_takes_only_the_time_after_it() {
     );
 }
 
+#[test] // A2, F1: without a timeout the outcome tells the same time
+fn a_pause_is_no_time_spent() {
+    let mut b = bench(AsyncWait::ordered(4).retry(retry(50)));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    b.fail(1);
+    b.pass(5);
+    b.op.pause(b.now);
+    b.pass(10);
+    b.fail(2);
+    b.pass(10);
+    b.op.resume(b.now);
+    assert_eq!(b.next_start(), (25, vec![1]));
+    assert_eq!(b.next_start(), (15, vec![2]));
+    let _ = (b.end(1, Ok(1)), b.end(2, Ok(2)));
+    // Fifty of backoff, of which twenty were in the pause, and fifteen of the second attempt.
+    assert_eq!(b.outcome().elapsed, 45 * MS);
+    // Fifteen of an attempt, and forty of backoff after the pause.
+    assert_eq!(b.outcome().elapsed, 55 * MS);
+}
+
 #[test] // A2: backoffs pass, and no retry is used up by waiting
 fn backoffs_that_end_in_a_pause_start_after_it_in_their_order() {
     let mut b = bench(AsyncWait::unordered(4).timeout(10 * MS).retry(retry(3)));
