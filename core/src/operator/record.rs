@@ -279,11 +279,11 @@ impl<C: Call> Record<C> {
     /// `Queued` to `Backoff`, of a [restored](Self::restore) record whose backoff ends at `until`.
     pub(super) fn restore_backoff(
         &mut self,
-        now: Instant,
+        waiting_now: Instant,
         until: Instant,
         counters: &mut Counters,
     ) {
-        self.started = now.back(self.spent);
+        self.started = waiting_now.back(self.spent);
         self.spent = until.since(self.started);
         self.state = State::Backoff;
         counters.queued -= 1;

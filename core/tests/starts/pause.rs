@@ -182,6 +182,20 @@ fn the_end_of_a_pause_leaves_running_attempts_alone() {
     assert_eq!(b.judge(), [(1, false), (2, false)]);
 }
 
+#[test] // A2, K5: it is restored in backoff into an operator that is paused already
+fn a_record_restored_in_a_pause_has_all_of_its_time() {
+    let policy = AsyncWait::ordered(4).timeout(10 * MS).retry(retry(50));
+    let mut b = bench(policy);
+    b.push([1]);
+    assert_eq!(b.start(), [1]);
+    b.pass(4);
+    b.fail(1);
+    let mut next = b.restored_into(policy, Some(7));
+    next.pass(20);
+    next.op.resume(next.now);
+    assert_eq!(next.due_in(), Some(6));
+}
+
 #[test] // K1, A2: a snapshot holds no pause, and no time that stood still
 fn a_snapshot_in_a_pause_holds_the_time_before_it() {
     let policy = AsyncWait::ordered(4).timeout(10 * MS).retry(retry(50));

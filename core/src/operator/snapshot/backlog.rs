@@ -57,7 +57,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Goes on with a call where it was when the snapshot was taken.
     #[cfg_attr(feature = "alloc", inline(always))]
     fn go_on(&mut self, slot: u32, may_start: bool, saved: SavedCall, result: Option<ResultOf<C>>) {
-        let now = self.now;
+        let (now, waiting_now) = (self.now, self.waiting_now());
         let record = self.records.at(slot);
         record.queue(&mut self.counters);
         record.restore(saved.attempts, saved.interrupted, Span::from_nanos(saved.spent));
@@ -69,7 +69,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             }
             Progress::Backoff(rest) if self.ending.phase != Phase::LastAttempts => {
                 let until = now.plus(Span::from_nanos(rest));
-                record.restore_backoff(now, until, &mut self.counters);
+                record.restore_backoff(waiting_now, until, &mut self.counters);
                 self.set_backoff_deadline(slot, until);
             }
             Progress::Waiting | Progress::Backoff(_) if may_start => {
