@@ -216,6 +216,19 @@ fn a_snapshot_in_a_pause_holds_the_time_before_it() {
     assert_eq!(next.due_in(), Some(3));
 }
 
+#[test] // K1, C5: nobody has looked at the clock since its backoff was over
+fn a_snapshot_holds_no_time_after_a_backoff() {
+    let policy = AsyncWait::ordered(4).timeout(30 * MS).retry(retry(5));
+    let mut b = bench(policy);
+    b.push([1]);
+    assert_eq!(b.start(), [1]);
+    b.fail(1);
+    b.pass(25);
+    let mut next = b.restored_into(policy, None);
+    assert_eq!((next.judge(), next.start()), (vec![], vec![1]));
+    assert_eq!(next.time_left(1), Some(25 * MS));
+}
+
 #[test] // L3, A2
 fn a_shutdown_in_a_pause_fails_everything() {
     let mut b = bench(AsyncWait::ordered(4).retry(retry(5)));

@@ -176,10 +176,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
             State::Queued => (record.attempts(), spent, Progress::Waiting),
             State::Running => (record.attempts(), since_start, Progress::Waiting),
             State::Backoff => {
-                // `spent` is the time from the start to the retry here.
+                // `spent` is the time from the start to the retry here. After that the call takes no time (C5).
                 let rest = spent.saturating_sub(since_start);
                 let taken = self.waiting_now().since(record.started()).as_nanos();
-                (record.attempts(), taken, Progress::Backoff(rest))
+                (record.attempts(), taken.min(spent), Progress::Backoff(rest))
             }
         };
         let interrupted = match record.state() {
