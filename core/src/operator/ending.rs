@@ -233,7 +233,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Stops a call that has no outcome, without one.
     fn halt(&mut self, slot: u32) {
         self.to_start = List::EMPTY;
-        if self.records.at(slot).halt(self.now, &mut self.counters) {
+        let waiting_now = self.waiting_now();
+        if self.records.at(slot).halt(self.now, waiting_now, &mut self.counters) {
             self.deadlines.cancel(slot);
         }
     }

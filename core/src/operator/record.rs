@@ -215,18 +215,23 @@ impl<C: Call> Record<C> {
 
     /// `Running` or `Backoff` back to `Queued`, because the job has ended (F6): the record gets no outcome. A record in another state
     /// stays in it. Returns whether it was one of the two.
-    pub(super) fn halt(&mut self, now: Instant, counters: &mut Counters) -> bool {
+    pub(super) fn halt(
+        &mut self,
+        now: Instant,
+        waiting_now: Instant,
+        counters: &mut Counters,
+    ) -> bool {
         match self.state {
             State::Running => {
                 self.interrupted = self.interrupted.saturating_add(1);
+                self.spent = now.since(self.started); // a snapshot holds it (K1)
+                self.state = State::Queued;
                 counters.running -= 1;
+                counters.queued += 1;
             }
-            State::Backoff => counters.in_backoff -= 1,
+            State::Backoff => self.end_backoff(now, waiting_now, counters),
             State::Queued | State::Done | State::Vacant => return false,
         }
-        self.spent = now.since(self.started); // a snapshot holds it (K1)
-        self.state = State::Queued;
-        counters.queued += 1;
         true
     }
 

@@ -95,4 +95,33 @@ mod on_the_heap {
             assert_eq!(op.has_failed(), ends);
         }
     }
+
+    #[test] // F6, K1, A2: what the end of the job has interrupted is saved with the time that it had taken
+    fn a_job_that_ends_in_a_pause_saves_the_times_of_its_calls() {
+        let policy = AsyncWait::unordered(8).timeout(20 * MS).retry(retry(50));
+        let build = || {
+            let op = policy.build_core::<u32, u32, Refused>().expect("a sound policy");
+            op.checkpointed("stage", 1).fail_fast(|failure| matches!(failure, Failure::Panicked))
+        };
+        let (mut op, mut now) = (build(), Instant::ZERO);
+        let ask = |op: &mut Operator<_, Heap>, record| {
+            op.push_start(now, StreamElement::value(record))
+                .ok()
+                .flatten()
+                .map(|attempt| attempt.id)
+        };
+        let (one, other) = (ask(&mut op, 1).expect("it runs"), ask(&mut op, 2).expect("it runs"));
+        now = now + 5 * MS;
+        let _ = op.handle_completion(now, one, Err(Failure::Error(None)));
+        op.pause(now);
+        now = now + 100 * MS;
+        assert_eq!(op.handle_completion(now, other, Err(Failure::Panicked)), Completion::Final);
+        let mut checkpoint = Checkpoint::new(CheckpointId(1));
+        op.snapshot(now, &mut checkpoint).expect("it can be taken");
+
+        let mut next = build();
+        next.restore(Instant::ZERO, &checkpoint).expect("it can be restored");
+        let attempt = next.poll_attempt(Instant::ZERO).expect("it goes on");
+        assert_eq!((*attempt.input, attempt.info.time_left), (1, Some(15 * MS)));
+    }
 }
