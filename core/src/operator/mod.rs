@@ -108,8 +108,9 @@ pub struct Operator<C: Call, S: Storage> {
     overtaking: Option<Overtaking>,
     ending: Ending<C::Error>,
     checkpointing: Option<Checkpointing<C::Input, C::Output, C::Error>>,
-    /// Of the call that has timed out last: the result of its last attempt, for [`resolve_timeout`](Self::resolve_timeout).
-    last_result: Option<ResultOf<C>>,
+    /// Of the call that has timed out last: its id, and the result of its last attempt, for
+    /// [`resolve_timeout`](Self::resolve_timeout).
+    last_result: Option<(AttemptId, ResultOf<C>)>,
     /// Elements that wait for a slot: restored ones, and those that came before a barrier beyond the capacity.
     backlog: S::Backlog<Saved<C::Input, C::Output, C::Error>>,
     ids: RequestIds,

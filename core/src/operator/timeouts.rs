@@ -111,7 +111,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             if state == State::Running {
                 self.note_end(slot, &Err(Failure::TimedOut));
             }
-            self.last_result = self.records.at(slot).take_last_result();
+            let last = self.records.at(slot).take_last_result();
+            self.last_result = last.map(|result| (id, result));
             self.fail(slot, Failure::TimedOut);
             self.note_timeout(slot);
             return Some(Expired::Call(id));
@@ -141,6 +142,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [`poll_output`](Self::poll_output). With [`fail_fast`](Self::fail_fast) the job may end here: ask
     /// [`has_failed`](Self::has_failed).
     ///
+    /// The last attempt's result is kept until another call times out, so decide about one call before the next
+    /// [`handle_deadline`](Self::handle_deadline).
+    ///
     /// ```
     /// # #[cfg(feature = "alloc")] {
     /// use core::time::Duration;
@@ -167,7 +171,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         id: AttemptId,
         decide: impl FnOnce(TimedOutCallOf<'_, C>) -> TimeoutAction<C::Output, C::Error>,
     ) -> bool {
-        let last = self.last_result.take();
+        let last = self.last_result.take_if(|(of, _)| *of == id);
         if self.has_failed() {
             return false;
         }
@@ -179,7 +183,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return false;
         }
         let Some(input) = &record.input else { return false };
-        let call = TimedOutCall { input, attempts: record.attempts(), last: last.as_ref() };
+        let call = TimedOutCall {
+            input,
+            attempts: record.attempts(),
+            last: last.as_ref().map(|(_, result)| result),
+        };
         let result = match decide(call) {
             TimeoutAction::Fail => Some(Err(Failure::TimedOut)),
             TimeoutAction::FailWith(error) => Some(Err(Failure::Error(error))),

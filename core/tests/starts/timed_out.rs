@@ -58,6 +58,43 @@ fn the_handler_is_told_of_any_result() {
     assert_eq!(seen, [(1, 1, Some(Ok(0))), (2, 1, Some(Err(Failure::AttemptTimedOut)))]);
 }
 
+#[test] // F5, F4: the engine collects what has timed out, and asks afterwards
+fn the_handler_is_never_told_of_another_records_attempt() {
+    let mut b = bench(AsyncWait::unordered(8).timeout(10 * MS).retry(retry(50)));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    let (_, _) = (b.end(1, Err(Some(1))), b.end(2, Err(Some(2))));
+    b.pass(10);
+    let expired: Vec<_> = core::iter::from_fn(|| b.op.handle_deadline(b.now)).collect();
+    for expired in expired {
+        b.op.resolve_timeout(expired.id(), |call| {
+            let own = Some(u64::from(*call.input));
+            assert!(call.last.is_none() || call.last_error() == Some(&own), "{call:?}");
+            TimeoutAction::Fail
+        });
+    }
+}
+
+#[test] // F5, F4: a mistake of the engine's takes nothing away
+fn a_question_about_another_call_leaves_the_answer() {
+    let mut b = bench(AsyncWait::unordered(8).timeout(10 * MS).retry(retry(50)));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    let other = b.running[1].0;
+    let _ = b.end(1, Err(Some(1)));
+    b.pass(9);
+    let _ = b.end(2, Ok(20));
+    b.pass(1);
+    let id = b.op.handle_deadline(b.now).expect("it has timed out").id();
+    assert!(!b.op.resolve_timeout(other, |_| TimeoutAction::Fail));
+    let mut seen = None;
+    b.op.resolve_timeout(id, |call| {
+        seen = Some(told(&call));
+        TimeoutAction::Fail
+    });
+    assert_eq!(seen, Some((1, 1, Some(Err(Failure::Error(Some(1)))))));
+}
+
 #[test] // F5, K5: attempts are counted over restores, and what came of them in an earlier process is not known
 fn the_handler_of_a_restored_call_is_told_its_attempts() {
     let policy = AsyncWait::unordered(8).timeout(10 * MS).retry(retry(50));
