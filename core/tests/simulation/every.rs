@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::features;
+use crate::parts::{Parts, Tokens};
 use crate::script::{Choice, Script, Step};
 use crate::setup::{Delays, Order, Setup, Storage};
 use crate::values::End;
@@ -42,6 +43,10 @@ struct Family {
     starts_wait: bool,
     /// Outputs are taken one at a time, and may wait; otherwise all are taken at once.
     outputs_wait: bool,
+    /// The operator may be paused, once in each life, and is resumed sooner or later.
+    pauses: bool,
+    /// Optional parts of the policy.
+    parts: Option<Parts>,
 }
 
 const PLAIN: Family = Family {
@@ -55,7 +60,11 @@ const PLAIN: Family = Family {
     crash: None,
     starts_wait: false,
     outputs_wait: false,
+    pauses: false,
+    parts: None,
 };
+
+const RATE: Tokens = Tokens { tokens: 1, period: 3, burst: 1 };
 
 const WATERMARK: Step = Step::Watermark(1);
 const SNAPSHOT: Step = Step::SnapshotBarrier;
@@ -190,6 +199,41 @@ const FAMILIES: &[Family] = &[
         crash: Some(1),
         ..PLAIN
     },
+    Family {
+        name: "a watermark, a pause, attempts that wait",
+        controls: &[WATERMARK],
+        records: 3,
+        starts_wait: true,
+        pauses: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a barrier, a crash into less capacity, a pause, calls that fail or time out",
+        controls: &[SNAPSHOT],
+        records: 2,
+        fails: true,
+        timeout: Some(10),
+        crash: Some(1),
+        pauses: true,
+        ..PLAIN
+    },
+    Family {
+        name: "a rate, calls and attempts that fail or time out, and ask for pauses, timeouts of the records' own",
+        records: 2,
+        fails: true,
+        timeout: Some(10),
+        attempt_timeout: Some(5),
+        parts: Some(Parts { rate: Some(RATE), weighed: None, pauses: true, own_timeouts: true }),
+        ..PLAIN
+    },
+    Family {
+        name: "a rate by weight, attempts that wait",
+        records: 3,
+        timeout: Some(10),
+        starts_wait: true,
+        parts: Some(Parts { weighed: Some(RATE), ..Parts::NONE }),
+        ..PLAIN
+    },
 ];
 
 #[test]
@@ -230,7 +274,7 @@ fn every_interleaving_of_small_cases() {
 
 /// Returns the records in order, with the control elements in every order at every position among them.
 fn mixtures(family: &Family) -> Vec<Vec<Step>> {
-    let record = |number| Step::Record { key: number % 2, timestamp: Some(1) };
+    let record = |number| Step::Record { key: number % 2, timestamp: Some(1), at_once: false };
     let mut inputs = vec![(0..family.records).map(record).collect::<Vec<_>>()];
     for control in family.controls {
         let positions = |input: &Vec<Step>| {
@@ -251,6 +295,7 @@ fn every(family: &Family, order: Order, input: &[Step]) -> u64 {
     let mut setup = Setup::plain(order, family.capacity);
     setup.timeout = family.timeout;
     setup.attempt_timeout = family.attempt_timeout;
+    setup.parts = family.parts;
     if family.fails {
         setup.retries.delays = Delays::Fixed(3);
         setup.retries.most = 1;
@@ -280,7 +325,7 @@ fn one(
     done: &mut Vec<Step>,
 ) -> Result<u64, String> {
     let mut world = World::new(setup, false);
-    let (mut has_crashed, mut is_refused) = (false, false);
+    let (mut has_crashed, mut has_paused, mut is_refused) = (false, false, false);
     let mut act = |world: &mut World, step: Step| {
         done.push(step);
         world.step(step)
@@ -304,7 +349,12 @@ fn one(
             return Ok(1);
         }
         let next = input.get(position).filter(|_| !is_refused);
-        let possible = family.possible(&world, next, has_crashed);
+        let mut possible = family.possible(&world, next, has_crashed);
+        if world.model.is_paused() && family.pauses {
+            possible.push(Step::Resume);
+        } else if family.pauses && !has_paused {
+            possible.push(Step::Pause);
+        }
         if possible.is_empty() {
             return Err("stuck".into());
         }
@@ -312,11 +362,12 @@ fn one(
         act(&mut world, step)?;
         match step {
             Step::Crash { .. } => {
-                has_crashed = true;
+                (has_crashed, has_paused) = (true, false);
                 if let Some(stands_for) = lives.begin(&world, choices) {
                     return Ok(stands_for);
                 }
             }
+            Step::Pause => has_paused = true,
             Step::ToDeadline(_) => act(&mut world, Step::Judge(Choice::Fail))?,
             // This keeps deadlines from all falling on the same instant.
             _ if family.timeout.is_some() => act(&mut world, Step::Pass(1_000_000))?,

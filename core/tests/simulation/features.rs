@@ -29,3 +29,7 @@ pub(crate) const BACKOFF_BEHIND_ITS_KEY: bool = true;
 /// R5: the rest of a backoff survives a restore also if the call gets its slot after the end of the input, under the
 /// policy of all retries.
 pub(crate) const BACKOFF_AFTER_THE_END: bool = true;
+/// A2: no attempt starts while somebody pauses the operator.
+pub(crate) const PAUSE: bool = true;
+/// A2, T9: a rate, pauses that mistakes ask for, and timeouts of the records' own.
+pub(crate) const PARTS: bool = true;

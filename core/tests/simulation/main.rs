@@ -11,6 +11,7 @@ mod features;
 mod foreign;
 mod ledger;
 mod model;
+mod parts;
 mod random;
 mod run;
 mod script;

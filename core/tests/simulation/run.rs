@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::parts::Parts;
 use crate::script::Script;
 use crate::setup::{Delays, Order, Setup, Storage};
 use crate::values::Record;
@@ -82,7 +83,7 @@ fn shrink_steps(script: &mut Script) {
 
 /// Removes settings.
 fn shrink_setup(script: &mut Script) {
-    let simpler: [fn(&mut Setup); 14] = [
+    let simpler: [fn(&mut Setup); 19] = [
         |setup| setup.order = Order::Ordered,
         |setup| setup.order = Order::Unordered,
         |setup| setup.storage = Storage::Heap,
@@ -97,6 +98,11 @@ fn shrink_setup(script: &mut Script) {
         |setup| setup.retries.dictated = false,
         |setup| setup.retries.not_yet = false,
         |setup| setup.retries.only_passing = false,
+        |setup| setup.parts = None,
+        |setup| setup.parts = setup.parts.map(|parts| Parts { rate: None, ..parts }),
+        |setup| setup.parts = setup.parts.map(|parts| Parts { weighed: None, ..parts }),
+        |setup| setup.parts = setup.parts.map(|parts| Parts { pauses: false, ..parts }),
+        |setup| setup.parts = setup.parts.map(|parts| Parts { own_timeouts: false, ..parts }),
     ];
     for simplify in simpler {
         let mut candidate = script.clone();

@@ -4,6 +4,7 @@ use inflight_core::Status;
 
 use crate::features;
 use crate::model::TimeoutAction;
+use crate::parts::Parts;
 use crate::random::Random;
 use crate::setup::{Order, SLOTS, Setup, Storage};
 use crate::values::End;
@@ -15,6 +16,8 @@ pub(crate) enum Step {
     Record {
         key: u32,
         timestamp: Option<i64>,
+        /// Its attempt may start at once.
+        at_once: bool,
     },
     Watermark(i64),
     Status(Status),
@@ -51,6 +54,8 @@ pub(crate) enum Step {
         capacity: usize,
         running_limit: Option<usize>,
     },
+    Pause,
+    Resume,
     Finish,
     ShutDown,
 }
@@ -59,6 +64,7 @@ pub(crate) enum Step {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Choice {
     Fail,
+    FailWith,
     Output,
     Drop,
 }
@@ -67,6 +73,7 @@ impl Choice {
     pub(crate) const fn action(self, output: u32) -> TimeoutAction {
         match self {
             Self::Fail => TimeoutAction::Fail,
+            Self::FailWith => TimeoutAction::FailWith(output * 10 + 7),
             Self::Output => TimeoutAction::Output(output),
             Self::Drop => TimeoutAction::Drop,
         }
@@ -83,7 +90,10 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn random(seed: u64) -> Self {
         let random = &mut Random::new(seed);
-        let setup = Setup::random(random);
+        let mut setup = Setup::random(random);
+        if features::PARTS && random.one_in(2) {
+            setup.parts = Some(Parts::random(random));
+        }
         let mood = Mood::random(random);
         let length = if setup.is_crowded() { 150 } else { 10 + random.below(51) };
         let steps = (0..length).map(|_| mood.step(random, &setup)).collect();
@@ -101,7 +111,7 @@ struct Mood {
 type Make = fn(&mut Random, &Mood, &Setup) -> Step;
 
 /// Each kind of step with its usual weight.
-const KINDS: [(Make, usize); 18] = [
+const KINDS: [(Make, usize); 20] = [
     (record, 24),
     (watermark, 6),
     (status, 2),
@@ -118,6 +128,8 @@ const KINDS: [(Make, usize); 18] = [
     (|_, _, _| Step::Snapshot, 3),
     (crash, 3),
     (change, if features::CHANGES { 2 } else { 0 }),
+    (|_, _, _| Step::Pause, if features::PAUSE { 2 } else { 0 }),
+    (|_, _, _| Step::Resume, if features::PAUSE { 3 } else { 0 }),
     (|_, _, _| Step::Finish, if features::FINISH { 1 } else { 0 }),
     (|_, _, _| Step::ShutDown, if features::SHUT_DOWN { 1 } else { 0 }),
 ];
@@ -150,7 +162,7 @@ impl Mood {
 
 fn record(random: &mut Random, _: &Mood, _: &Setup) -> Step {
     let timestamp = random.perhaps(&[-5, 0, 1, 2, 5, 10]);
-    Step::Record { key: random.below(3) as u32, timestamp }
+    Step::Record { key: random.below(3) as u32, timestamp, at_once: random.one_in(3) }
 }
 
 fn watermark(random: &mut Random, _: &Mood, _: &Setup) -> Step {
@@ -173,7 +185,7 @@ fn pass(random: &mut Random, _: &Mood, _: &Setup) -> Step {
 
 fn judge(random: &mut Random, _: &Mood, _: &Setup) -> Step {
     let choices: &[_] = if features::TIMEOUT_ACTIONS {
-        &[Choice::Fail, Choice::Output, Choice::Drop]
+        &[Choice::Fail, Choice::FailWith, Choice::Output, Choice::Drop]
     } else {
         &[Choice::Fail]
     };

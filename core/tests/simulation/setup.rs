@@ -9,8 +9,9 @@ use inflight_core::{
 };
 
 use crate::features;
+use crate::parts::Parts;
 use crate::random::Random;
-use crate::values::{Answer, Record, dictated, is_not_yet, is_passing};
+use crate::values::{Answer, Record, dictated, is_not_yet, is_passing, own_timeout};
 
 /// The capacity of the storage in place, over which schedules also run.
 pub(crate) const SLOTS: usize = 4;
@@ -80,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) keeps_results: bool,
     /// At the end of the input, calls in backoff have one last attempt, at once.
     pub(crate) last_attempts: bool,
+    /// `None` for a policy that has none.
+    pub(crate) parts: Option<Parts>,
 }
 
 impl Setup {
@@ -105,6 +108,7 @@ impl Setup {
             checkpointed: true,
             keeps_results: false,
             last_attempts: false,
+            parts: None,
         }
     }
 
@@ -153,7 +157,13 @@ impl Setup {
         setup
     }
 
-    /// Adds all other settings to a policy that has its order and capacity.
+    /// The timeout of this record's call (T1, T9).
+    pub(crate) fn timeout_of(&self, number: u32) -> Option<u64> {
+        let has_own = self.parts.is_some_and(|parts| parts.own_timeouts);
+        own_timeout(number).filter(|_| has_own).or(self.timeout)
+    }
+
+    /// Adds all other settings to a policy that has its order and capacity, but for the optional parts.
     pub(crate) fn policy<K>(&self, policy: AsyncWait<NoRetry, K>) -> AsyncWait<Strategy, K> {
         let mut policy = policy.retry(Strategy::new(self.retries)).max_capacity(self.max_capacity);
         if let Some(limit) = self.running_limit {
@@ -309,6 +319,6 @@ impl fmt::Display for Setup {
         if !self.checkpointed {
             f.write_str(", no snapshots")?;
         }
-        Ok(())
+        self.parts.map_or(Ok(()), |parts| parts.fmt(f))
     }
 }

@@ -3,12 +3,13 @@
 //! Only this file calls the operator's methods.
 
 use inflight_core::{
-    AsyncWait, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion, ConfigError,
-    Expired, Fixed, Heap, Instant, KeyBy, NoRetry, Operator, Outcome, PushError, RestoreError,
-    StreamElement, TimedOutCall, TimeoutAction,
+    AsyncWait, Attempt, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion,
+    ConfigError, Expired, Extras, Fixed, Heap, Instant, KeyBy, NoRetry, Operator, Outcome,
+    PushError, RestoreError, StreamElement, TimedOutCall, TimeoutAction,
 };
 
 use crate::model;
+use crate::parts::Full;
 use crate::script::Choice;
 use crate::setup::{Order, SLOTS, Setup, Storage, Strategy};
 use crate::values::{Answer, Record};
@@ -20,9 +21,14 @@ pub(crate) type Element = StreamElement<Outcome<Record, u32, u32>>;
 
 type Key = KeyBy<fn(&Record) -> u32>;
 
+type Of<X, S> = Box<Operator<(Record, u32, u32, Strategy, Key, X), S>>;
+
+/// With the optional parts of the policy, and without.
 pub(crate) enum Subject {
-    Heap(Box<Operator<(Record, u32, u32, Strategy, Key, ()), Heap>>),
-    InPlace(Box<Operator<(Record, u32, u32, Strategy, Key, ()), Fixed<SLOTS>>>),
+    Heap(Of<(), Heap>),
+    InPlace(Of<(), Fixed<SLOTS>>),
+    FullHeap(Of<Full, Heap>),
+    FullInPlace(Of<Full, Fixed<SLOTS>>),
 }
 
 /// Does the same with the operator over either storage.
@@ -31,6 +37,8 @@ macro_rules! operator {
         match $subject {
             Subject::Heap($operator) => $what,
             Subject::InPlace($operator) => $what,
+            Subject::FullHeap($operator) => $what,
+            Subject::FullInPlace($operator) => $what,
         }
     };
 }
@@ -43,6 +51,14 @@ pub(crate) struct Started {
     pub(crate) number: u32,
     pub(crate) attempt: u32,
     pub(crate) time_left: Option<i64>,
+}
+
+/// A call that has timed out, as its end is asked for (F5).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct TimedOut {
+    pub(crate) number: u32,
+    pub(crate) attempts: u32,
+    pub(crate) last: Option<Answer>,
 }
 
 impl Subject {
@@ -61,9 +77,15 @@ impl Subject {
 
     fn build(setup: &Setup, policy: AsyncWait<NoRetry, Key>) -> Self {
         let policy = setup.policy(policy);
-        match setup.storage {
-            Storage::Heap => Self::Heap(checkpointed(setup, policy.build_core())),
-            Storage::InPlace => Self::InPlace(checkpointed(setup, policy.build_fixed())),
+        match (setup.storage, setup.parts) {
+            (Storage::Heap, None) => Self::Heap(checkpointed(setup, policy.build_core())),
+            (Storage::InPlace, None) => Self::InPlace(checkpointed(setup, policy.build_fixed())),
+            (Storage::Heap, Some(parts)) => {
+                Self::FullHeap(checkpointed(setup, parts.policy(policy).build_core()))
+            }
+            (Storage::InPlace, Some(parts)) => {
+                Self::FullInPlace(checkpointed(setup, parts.policy(policy).build_fixed()))
+            }
         }
     }
 
@@ -76,13 +98,17 @@ impl Subject {
     }
 
     pub(crate) fn poll_attempt(&mut self, now: i64) -> Option<Started> {
-        let call = operator!(self, operator => operator.poll_attempt(at(now)))?;
-        Some(Started {
-            id: call.id,
-            request: call.info.request_id,
-            number: call.input.number,
-            attempt: call.info.number,
-            time_left: call.info.time_left.map(|left| left.as_nanos() as i64),
+        operator!(self, operator => operator.poll_attempt(at(now)).map(started))
+    }
+
+    pub(crate) fn push_start(
+        &mut self,
+        now: i64,
+        element: StreamElement<Record>,
+    ) -> Result<Option<Started>, StreamElement<Record>> {
+        operator!(self, operator => match operator.push_start(at(now), element) {
+            Ok(attempt) => Ok(attempt.map(started)),
+            Err(refused) => Err(refused.into_inner()),
         })
     }
 
@@ -116,6 +142,19 @@ impl Subject {
         checkpoint: &Checkpoint,
     ) -> Result<(), RestoreError> {
         operator!(self, operator => operator.restore(at(now), checkpoint))
+    }
+
+    pub(crate) fn has_attempt(&self) -> bool {
+        operator!(self, operator => operator.has_attempt())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        operator!(self, operator => operator.is_paused())
+    }
+
+    /// M1
+    pub(crate) fn in_backoff(&self) -> usize {
+        operator!(self, operator => operator.quick_metrics(Instant::ZERO).in_backoff as usize)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -152,20 +191,21 @@ impl Subject {
 
 /// Rare calls.
 impl Subject {
-    /// Returns the number of the record whose end this decides, if there is such a call.
-    pub(crate) fn resolve_timeout(&mut self, id: AttemptId, choice: Choice) -> Option<u32> {
-        let mut number = None;
+    /// Returns what the operator tells of the call whose end this decides, if there is such a call.
+    pub(crate) fn resolve_timeout(&mut self, id: AttemptId, choice: Choice) -> Option<TimedOut> {
+        let mut told = None;
         let decide = |call: TimedOutCall<'_, Record, u32, u32>| {
-            let record = call.input;
-            number = Some(record.number);
-            match choice.action(record.number) {
+            let (number, attempts) = (call.input.number, call.attempts);
+            told = Some(TimedOut { number, attempts, last: call.last.copied() });
+            match choice.action(number) {
                 model::TimeoutAction::Fail => TimeoutAction::Fail,
+                model::TimeoutAction::FailWith(mistake) => TimeoutAction::FailWith(mistake),
                 model::TimeoutAction::Output(output) => TimeoutAction::Output(output),
                 model::TimeoutAction::Drop => TimeoutAction::Drop,
             }
         };
         let is_resolved = operator!(self, operator => operator.resolve_timeout(id, decide));
-        number.filter(|_| is_resolved)
+        told.filter(|_| is_resolved)
     }
 
     pub(crate) fn change(&mut self, capacity: usize, running_limit: Option<usize>) {
@@ -173,6 +213,14 @@ impl Subject {
         operator!(self, operator => operator.set_capacity(capacity)).expect("it makes sense");
         operator!(self, operator => operator.set_max_running(running_limit))
             .expect("it makes sense");
+    }
+
+    pub(crate) fn pause(&mut self, now: i64) {
+        operator!(self, operator => operator.pause(at(now)));
+    }
+
+    pub(crate) fn resume(&mut self, now: i64) {
+        operator!(self, operator => operator.resume(at(now)));
     }
 
     pub(crate) fn finish(&mut self, now: i64) {
@@ -184,10 +232,10 @@ impl Subject {
     }
 }
 
-fn checkpointed<S: inflight_core::Storage>(
+fn checkpointed<X: Extras<Record, u32, u32>, S: inflight_core::Storage>(
     setup: &Setup,
-    operator: Result<Operator<(Record, u32, u32, Strategy, Key, ()), S>, ConfigError>,
-) -> Box<Operator<(Record, u32, u32, Strategy, Key, ()), S>> {
+    operator: Result<Operator<(Record, u32, u32, Strategy, Key, X), S>, ConfigError>,
+) -> Of<X, S> {
     let mut operator = operator.expect("the settings make sense");
     if setup.checkpointed {
         let how = Checkpointing::new(NAME, 1);
@@ -195,6 +243,16 @@ fn checkpointed<S: inflight_core::Storage>(
         operator = operator.checkpointed_with(how);
     }
     Box::new(operator)
+}
+
+fn started(attempt: Attempt<'_, Record>) -> Started {
+    Started {
+        id: attempt.id,
+        request: attempt.info.request_id,
+        number: attempt.input.number,
+        attempt: attempt.info.number,
+        time_left: attempt.info.time_left.map(|left| left.as_nanos() as i64),
+    }
 }
 
 fn at(nanos: i64) -> Instant {

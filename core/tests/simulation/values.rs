@@ -112,3 +112,30 @@ pub(crate) fn is_passing(mistake: &u32) -> bool {
 pub(crate) fn dictated(mistake: &u32) -> Option<u64> {
     (mistake % 10 == 2).then_some(3)
 }
+
+/// The tokens that an attempt of this record takes, where its weight counts.
+pub(crate) fn weight(record: &Record) -> u64 {
+    weight_of(record.number)
+}
+
+pub(crate) fn weight_of(number: u32) -> u64 {
+    u64::from(number % 4)
+}
+
+/// The pause that a failure asks for, in milliseconds.
+pub(crate) fn pause_after(failure: &Failure<u32>) -> Option<u64> {
+    match failure {
+        Failure::Error(mistake) if mistake % 10 == 2 => {
+            // By the record and the attempt.
+            Some([3, 8, 0, 20][(*mistake as usize / 10 + *mistake as usize / 1000) % 4])
+        }
+        Failure::AttemptTimedOut => Some(2),
+        Failure::TimedOut => Some(6),
+        _ => None,
+    }
+}
+
+/// The timeout of this record's own, in milliseconds.
+pub(crate) fn own_timeout(number: u32) -> Option<u64> {
+    [None, Some(12), Some(0), Some(4), Some(60)][number as usize % 5]
+}

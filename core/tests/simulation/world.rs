@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, Passed, Point};
 use crate::model::{self, Control, Input, Model, Output, Overtaking, Saved};
 use crate::script::{Choice, Step};
 use crate::setup::Setup;
-use crate::subject::{Element, Started, Subject};
+use crate::subject::{Element, Started, Subject, TimedOut};
 use crate::values::{End, Record};
 use crate::{crash, foreign};
 
@@ -66,7 +66,9 @@ impl World {
     /// Applies one step. The error is the difference between the operator and the model.
     pub(crate) fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
-            Step::Record { key, timestamp } => self.push_record(key, timestamp)?,
+            Step::Record { key, timestamp, at_once } => {
+                self.push_record(key, timestamp, at_once)?;
+            }
             Step::Watermark(by) => {
                 let control = Control::Watermark(self.ledger.time(by));
                 self.push_control(control, None)?;
@@ -105,6 +107,16 @@ impl World {
                 self.subject.change(capacity, running_limit);
                 self.model.change(capacity, running_limit);
             }
+            Step::Pause => {
+                self.tell(|_| "paused".into());
+                self.subject.pause(self.clock);
+                self.model.pause(self.clock);
+            }
+            Step::Resume => {
+                self.tell(|_| "resumed".into());
+                self.subject.resume(self.clock);
+                self.model.resume(self.clock);
+            }
             Step::Finish => {
                 self.tell(|_| "the input ends".into());
                 self.subject.finish(self.clock);
@@ -129,12 +141,25 @@ impl World {
         same("done", &subject.done(), &model.done())?;
         same("failures", &subject.failures(), &model.failures())?;
         same("capacity", &subject.capacity(), &model.capacity())?;
-        same("poll_deadline", &subject.poll_deadline(), &model.poll_deadline())?;
+        same("in_backoff", &subject.in_backoff(), &model.in_backoff())?;
+        same("is_paused", &subject.is_paused(), &model.is_paused())?;
+        let (deadline, deadlines) = (subject.poll_deadline(), model.poll_deadlines());
+        if !deadlines.contains(&deadline) {
+            same("poll_deadline", &vec![deadline], &deadlines)?;
+        }
+        if let Some(has_attempt) = model.may_have_attempt().filter(|_| !model.has_backlog()) {
+            same("has_attempt", &subject.has_attempt(), &has_attempt)?;
+        }
         same("has_output", &subject.has_output(), &model.has_output())?;
         same("is_empty", &subject.is_empty(), &model.is_empty())
     }
 
-    fn push_record(&mut self, key: u32, timestamp: Option<i64>) -> Result<(), String> {
+    fn push_record(
+        &mut self,
+        key: u32,
+        timestamp: Option<i64>,
+        at_once: bool,
+    ) -> Result<(), String> {
         let number = self.ledger.next();
         let timestamp = timestamp.map(|by| self.ledger.time(by));
         let record = Record::new(number, key);
@@ -143,8 +168,12 @@ impl World {
             timestamp: timestamp.map(Timestamp::from_millis),
         };
         let input = Input::Record { number, key, timestamp };
-        if self.push(element, input)? {
+        let (accepted, started) = self.push(element, input, at_once)?;
+        if accepted {
             self.ledger.record_in(Passed { number, key, timestamp });
+        }
+        if at_once && accepted {
+            self.started_at_once(started)?;
         }
         Ok(())
     }
@@ -167,7 +196,7 @@ impl World {
                 })
             }
         };
-        if self.push(element, input)? {
+        if self.push(element, input, false)?.0 {
             self.ledger.control_in(control);
             if let Control::Drain(id) = control {
                 self.drain_barriers.push((id, self.ledger.point(), self.model.requests()));
@@ -180,7 +209,7 @@ impl World {
         self.checkpoints += 1;
         let id = CheckpointId(self.checkpoints);
         let element = StreamElement::Barrier(Barrier::snapshot(Checkpoint::new(id)));
-        if self.push(element, Input::Snapshot(id.0))? {
+        if self.push(element, Input::Snapshot(id.0), false)?.0 {
             self.ledger.snapshot_barrier_in();
             let mut checkpoint = Checkpoint::new(id);
             // The barrier's section must be the same.
@@ -194,45 +223,73 @@ impl World {
         Ok(())
     }
 
-    /// Returns true if the element was taken in. A refused element must have come back.
-    fn push(&mut self, element: StreamElement<Record>, input: Input) -> Result<bool, String> {
+    /// Returns true if the element was taken in, and the attempt that has started with it. A refused element must have come back.
+    fn push(
+        &mut self,
+        element: StreamElement<Record>,
+        input: Input,
+        at_once: bool,
+    ) -> Result<(bool, Option<Started>), String> {
         let (shape, at) = (format_shape(&element), self.clock);
         let accepted = self.model.push(at, input);
-        let result = self.subject.push(at, element);
+        let result = match at_once {
+            true => self.subject.push_start(at, element),
+            false => self.subject.push(at, element).map(|()| None),
+        };
         let refused = if accepted { "" } else { " (refused)" };
         self.tell(|_| format!("push {shape}{refused}"));
         same("push accepts", &result.is_ok(), &accepted)?;
-        if let Err(back) = result {
-            same("the element that comes back", &format_shape(&back), &shape)?;
+        match result {
+            Ok(started) => Ok((true, started)),
+            Err(back) => {
+                same("the element that comes back", &format_shape(&back), &shape)?;
+                Ok((false, None))
+            }
         }
-        Ok(accepted)
+    }
+
+    /// The last record was pushed, and its attempt has started or not. With optional parts it need not.
+    fn started_at_once(&mut self, started: Option<Started>) -> Result<(), String> {
+        let last = self.model.requests() - 1;
+        if self.setup.parts.is_none() || started.is_some() {
+            let expected = self.model.starts_at_once(last);
+            same("push_start starts an attempt", &started.is_some(), &expected)?;
+        }
+        match started {
+            Some(started) => self.has_started(started),
+            None => Ok(()),
+        }
     }
 
     fn start(&mut self, most: usize) -> Result<(), String> {
         for _ in 0..most {
             let started = self.subject.poll_attempt(self.clock);
-            let wish = started.map(|started| started.request);
-            let expected = self.model.poll_attempt(self.clock, wish);
-            let as_model = started.map(|started| {
-                let Started { request, number, attempt, time_left, .. } = started;
-                model::Started { request, number, attempt, time_left }
-            });
-            same("poll_attempt", &as_model, &expected)?;
-            let Some(started) = started else { return Ok(()) };
-            self.tell(|_| format!("attempt {} of {} starts", started.attempt, started.number));
-            let is_taken = |other: &Started| other.id == started.id;
-            if self.running.iter().chain(&self.over).any(is_taken) {
-                return Err(format!("{:?} has been another attempt's name", started.id));
-            }
-            let slot = started.id.slot();
-            if self.running.iter().any(|other| other.id.slot() == slot) {
-                return Err(format!("slot {slot} is another running attempt's"));
-            }
-            if slot >= self.setup.max_capacity {
-                return Err(format!("slot {slot} is beyond the capacity"));
-            }
-            self.running.push(started);
+            let Some(started) = started else {
+                return same("poll_attempt", &None, &self.model.poll_attempt(self.clock, None));
+            };
+            self.has_started(started)?;
         }
+        Ok(())
+    }
+
+    fn has_started(&mut self, started: Started) -> Result<(), String> {
+        let expected = self.model.poll_attempt(self.clock, Some(started.request));
+        let Started { request, number, attempt, time_left, .. } = started;
+        let as_model = model::Started { request, number, attempt, time_left };
+        same("the attempt that starts", &Some(as_model), &expected)?;
+        self.tell(|_| format!("attempt {} of {} starts", started.attempt, started.number));
+        let is_taken = |other: &Started| other.id == started.id;
+        if self.running.iter().chain(&self.over).any(is_taken) {
+            return Err(format!("{:?} has been another attempt's name", started.id));
+        }
+        let slot = started.id.slot();
+        if self.running.iter().any(|other| other.id.slot() == slot) {
+            return Err(format!("slot {slot} is another running attempt's"));
+        }
+        if slot >= self.setup.max_capacity {
+            return Err(format!("slot {slot} is beyond the capacity"));
+        }
+        self.running.push(started);
         Ok(())
     }
 
@@ -280,7 +337,8 @@ impl World {
         loop {
             let expired = self.subject.handle_deadline(self.clock);
             self.model.see(self.clock);
-            let resolved = self.resolve(expired, choice)?;
+            let told = self.resolve(expired, choice)?;
+            let resolved = told.map(|told| u64::from(told.number));
             let wish = expired.and_then(|expired| self.request_in(expired.id().slot()));
             let wish = resolved.or(wish);
             let expected = self.model.handle_deadline(self.clock, wish);
@@ -315,8 +373,11 @@ impl World {
                     }
                 }
             }
-            if let Some(number) = resolved {
-                same("which call timed out", &number, &request)?;
+            if let Some(told) = told {
+                let call = self.model.call(request);
+                let expected =
+                    TimedOut { number: call.number, attempts: call.attempts, last: call.last };
+                same("which call timed out (F5)", &told, &expected)?;
                 let action = choice.action(request as u32);
                 self.tell(|_| format!("it ends with {action:?}"));
                 self.model.resolve_timeout(request, action);
@@ -330,7 +391,11 @@ impl World {
     /// T3: only a call that has just timed out can be given another end, and only once. The operator is asked to fail
     /// some calls explicitly, and all calls that came with a restore and have not been seen since, because that
     /// reveals their numbers.
-    fn resolve(&mut self, expired: Option<Expired>, choice: Choice) -> Result<Option<u64>, String> {
+    fn resolve(
+        &mut self,
+        expired: Option<Expired>,
+        choice: Choice,
+    ) -> Result<Option<TimedOut>, String> {
         let id = match expired {
             Some(Expired::Call(id)) => id,
             Some(Expired::Attempt(id)) => {
@@ -346,7 +411,7 @@ impl World {
         }
         let resolved = self.subject.resolve_timeout(id, choice);
         same("resolve_timeout again", &self.subject.resolve_timeout(id, Choice::Drop), &None)?;
-        Ok(Some(u64::from(resolved.ok_or("resolve_timeout: no such call")?)))
+        resolved.map(Some).ok_or_else(|| "resolve_timeout: no such call".into())
     }
 
     /// The request of an attempt with this slot, unless it was restored in backoff: a call in backoff keeps its slot.
@@ -383,6 +448,7 @@ impl World {
     /// Runs everything to its end.
     pub(crate) fn run_out(&mut self) -> Result<(), String> {
         self.tell(|_| "from here on everything succeeds".into());
+        self.step(Step::Resume)?;
         for _ in 0..1000 {
             self.step(Step::Judge(Choice::Fail))?;
             self.step(Step::Start(100))?;

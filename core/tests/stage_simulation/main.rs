@@ -16,6 +16,9 @@ mod ledger;
 #[allow(dead_code)] // what only the operator's simulation asks for
 #[path = "../simulation/model/mod.rs"]
 mod model;
+#[allow(dead_code)] // what only the operator's simulation asks for
+#[path = "../simulation/parts.rs"]
+mod parts;
 #[path = "../simulation/random.rs"]
 mod random;
 #[allow(dead_code)]

@@ -5,6 +5,7 @@
 
 mod retry;
 mod saved;
+mod starts;
 mod time;
 
 use std::collections::VecDeque;
@@ -12,6 +13,8 @@ use std::collections::VecDeque;
 use inflight_core::{Completion, Failure, Status};
 
 pub(crate) use self::saved::{Saved, SavedElement};
+use self::starts::{Bucket, Pause};
+use crate::parts::Parts;
 use crate::setup::{Order, Setup};
 use crate::values::Answer;
 
@@ -76,6 +79,7 @@ pub(crate) enum Expired {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum TimeoutAction {
     Fail,
+    FailWith(u32),
     Output(u32),
     Drop,
 }
@@ -116,6 +120,12 @@ pub(crate) struct Call {
     /// The last start of the call's clock; `None` while it waits.
     pub(crate) started: Option<i64>,
     pub(crate) deadline: Option<i64>,
+    /// The deadline that it had when the pause began, of which the operator may tell until it has passed.
+    pub(crate) told: Option<i64>,
+    /// The result of the last attempt that has ended in this life.
+    pub(crate) last: Option<Answer>,
+    /// It has timed out, whatever came of that.
+    pub(crate) has_timed_out: bool,
     pub(crate) state: State,
 }
 
@@ -142,6 +152,8 @@ pub(crate) struct Model {
     pub(crate) setup: Setup,
     pub(crate) capacity: usize,
     running_limit: Option<usize>,
+    pause: Pause,
+    buckets: Vec<Bucket>,
     pub(crate) now: i64,
     /// In push order, all elements that have a slot and have not left.
     pub(crate) inside: Vec<Element>,
@@ -167,10 +179,15 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(setup: &Setup) -> Self {
+        let parts = setup.parts.unwrap_or(Parts::NONE);
+        let buckets = [(parts.rate, false), (parts.weighed, true)].into_iter();
+        let buckets = buckets.map(|(tokens, is_weighed)| Some(Bucket::new(tokens?, is_weighed)));
         Self {
             setup: *setup,
             capacity: setup.capacity,
             running_limit: setup.running_limit,
+            pause: Pause::default(),
+            buckets: buckets.flatten().collect(),
             now: 0,
             inside: Vec::new(),
             backlog: VecDeque::new(),
@@ -211,6 +228,9 @@ impl Model {
                     spent: 0,
                     started: None,
                     deadline: None,
+                    told: None,
+                    last: None,
+                    has_timed_out: false,
                     state: State::Waiting { since: None },
                 }));
                 self.settle();
@@ -245,34 +265,6 @@ impl Model {
         true
     }
 
-    /// The next attempt to start: the one that could start first. If several could at once, `wish` decides.
-    pub(crate) fn poll_attempt(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
-        self.see(now);
-        self.admit();
-        if self.running_limit.is_some_and(|limit| self.running() >= limit) {
-            return None;
-        }
-        let since = |call: &Call| match call.state {
-            State::Waiting { since } => since,
-            _ => None,
-        };
-        let first = self.calls().filter_map(since).min()?;
-        let candidates = self.calls().filter(|call| since(call) == Some(first));
-        let request = prefer(candidates.map(|call| call.request), wish)?;
-        self.start_clock(request);
-        let now = self.now;
-        let deadline = self.setup.attempt_timeout.map(|timeout| now + nanos(timeout));
-        let call = self.call(request);
-        call.attempts += 1;
-        call.state = State::Running { deadline };
-        Some(Started {
-            request,
-            number: call.number,
-            attempt: call.attempts,
-            time_left: call.deadline.map(|deadline| (deadline - now).max(0)),
-        })
-    }
-
     /// The attempt for `request` has ended; `None` for an attempt that is not running.
     pub(crate) fn complete(
         &mut self,
@@ -288,10 +280,17 @@ impl Model {
     }
 
     pub(crate) fn end_attempt(&mut self, request: u64, answer: Answer) -> Completion {
+        self.heed(&answer);
         let call = self.call(request);
         let number = call.attempts - call.interrupted;
         if let Some(delay) = self.next_delay(number, &answer) {
-            self.call(request).state = State::Backoff(self.now + delay);
+            let end = self.now + delay;
+            let call = self.call(request);
+            (call.last, call.state) = (Some(answer), State::Backoff(end));
+            if self.is_paused() {
+                self.stop_clocks();
+                self.call(request).told = None; // it is in no list yet
+            }
             return Completion::Retry;
         }
         self.end_call(request, Some(answer));
@@ -307,7 +306,7 @@ impl Model {
         };
         let elapsed = call.spent + call.started.map_or(0, |started| until - started);
         call.state = State::Done { answer, elapsed, since: None };
-        call.deadline = None;
+        (call.deadline, call.told) = (None, None);
         self.settle();
     }
 
@@ -316,6 +315,7 @@ impl Model {
         let State::Done { answer, .. } = &mut self.call(request).state else { unreachable!() };
         *answer = match action {
             TimeoutAction::Fail => Some(Err(Failure::TimedOut)),
+            TimeoutAction::FailWith(mistake) => Some(Err(Failure::Error(mistake))),
             TimeoutAction::Output(output) => Some(Ok(output)),
             TimeoutAction::Drop => None,
         };
@@ -349,18 +349,6 @@ impl Model {
     #[allow(dead_code, reason = "the operator's caller tells it the time")]
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
-    }
-
-    /// Returns true if an attempt could start, or a restored element could get a slot, which comes first.
-    pub(crate) fn has_attempt(&self) -> bool {
-        let waits = |call: &Call| matches!(call.state, State::Waiting { since: Some(_) });
-        let has_slot = match self.backlog.front() {
-            Some(SavedElement::Call(_)) => self.in_flight() < self.capacity,
-            Some(SavedElement::Control(_)) => self.controls() < self.capacity,
-            None => false,
-        };
-        let may_run = self.running_limit.is_none_or(|limit| self.running() < limit);
-        has_slot || may_run && self.calls().any(waits)
     }
 
     pub(crate) fn has_output(&self) -> bool {
@@ -479,6 +467,10 @@ impl Model {
         self.calls().filter(|call| matches!(call.state, State::Running { .. })).count()
     }
 
+    pub(crate) fn in_backoff(&self) -> usize {
+        self.calls().filter(|call| matches!(call.state, State::Backoff(_))).count()
+    }
+
     pub(crate) fn done(&self) -> usize {
         self.calls().filter(|call| matches!(call.state, State::Done { .. })).count()
     }
@@ -530,14 +522,16 @@ impl Call {
     pub(crate) fn wait_again(&mut self, now: i64) {
         let State::Backoff(end) = self.state else { unreachable!() };
         self.spent += self.started.take().map_or(0, |started| end.min(now) - started);
-        self.deadline = None;
+        (self.deadline, self.told) = (None, None);
         self.state = State::Waiting { since: None };
     }
 }
 
 pub(crate) fn failures(call: &Call) -> [u64; 2] {
     match call.state {
-        State::Done { answer: Some(Err(failure)), .. } => [1, u64::from(failure.is_timeout())],
+        State::Done { answer: Some(Err(failure)), .. } => {
+            [1, u64::from(call.has_timed_out || failure.is_timeout())]
+        }
         _ => [0; 2],
     }
 }

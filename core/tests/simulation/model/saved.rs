@@ -108,7 +108,11 @@ impl Model {
     }
 
     fn save(&self, call: &Call) -> SavedCall {
-        let so_far = call.spent + call.started.map_or(0, |started| self.now - started);
+        let until = match call.state {
+            State::Backoff(end) => end.min(self.now), // the clock stands still from there on (C5)
+            _ => self.now,
+        };
+        let so_far = call.spent + call.started.map_or(0, |started| until - started);
         let (attempts, spent, progress) = match &call.state {
             State::Waiting { .. } | State::Running { .. } => {
                 (call.attempts, so_far, Progress::Waiting)
@@ -170,7 +174,6 @@ impl Model {
             Progress::Waiting | Progress::Backoff(_) => State::Waiting { since: None },
             Progress::Done(answer) => State::Done { answer, elapsed: spent, since: None },
         };
-        let (started, deadline) = (None, None);
         self.inside.push(Element::Call(Call {
             request,
             number,
@@ -179,11 +182,14 @@ impl Model {
             attempts,
             interrupted,
             spent,
-            started,
-            deadline,
+            started: None,
+            deadline: None,
+            told: None,
+            last: None,
+            has_timed_out: false,
             state,
         }));
-        if backs_off {
+        if backs_off && !self.is_paused() {
             self.start_clock(request);
         }
         self.settle();

@@ -27,7 +27,8 @@ impl Model {
 
     /// A call's time counts from its first invocation in this life, plus the time spent in earlier lives.
     pub(crate) fn start_clock(&mut self, request: u64) {
-        let (now, timeout) = (self.now, self.setup.timeout);
+        let (now, number) = (self.now, self.call(request).number);
+        let timeout = self.setup.timeout_of(number);
         let call = self.call(request);
         if call.started.is_none() {
             call.started = Some(now);
@@ -58,19 +59,36 @@ impl Model {
     }
 
     pub(crate) fn poll_deadline(&self) -> Option<i64> {
+        self.poll_deadlines().into_iter().flatten().min()
+    }
+
+    /// The same, with one answer for each request that could be the next to start.
+    pub(crate) fn poll_deadlines(&self) -> Vec<Option<i64>> {
+        let earliest = self.earliest_deadline();
+        let earlier = |start| [start, earliest].into_iter().flatten().min();
+        self.start_deadlines().into_iter().map(earlier).collect()
+    }
+
+    fn earliest_deadline(&self) -> Option<i64> {
         // A barrier that overtakes blocks the next one.
         let limits = self.inside.iter().filter_map(|element| match element {
             Element::Drain { limit, .. } if self.overtaking.is_none() => *limit,
             _ => None,
         });
-        self.everything_due().iter().map(|due| due.at).chain(limits).min()
+        let told = self.calls().filter_map(|call| call.told);
+        self.everything_due().iter().map(|due| due.at).chain(limits).chain(told).min()
     }
 
     /// Returns the first attempt or call that times out; other events before it happen on the way (T1, T2, T4). If
     /// several come first, `wish` decides. Call it until it returns `None`.
     pub(crate) fn handle_deadline(&mut self, now: i64, wish: Option<u64>) -> Option<Expired> {
         self.see(now);
+        self.end_asked_pause();
         self.fail_drain();
+        let now = self.now;
+        for call in self.calls_mut() {
+            call.told = call.told.filter(|told| *told > now);
+        }
         while let Some(Due { at, what }) = self.next_due(wish) {
             if self.judging != Some(at) {
                 self.judging = Some(at);
@@ -78,6 +96,10 @@ impl Model {
             }
             match what {
                 What::CallTimeout(request) => {
+                    if self.runs(what) {
+                        self.heed(&Err(Failure::TimedOut));
+                    }
+                    self.call(request).has_timed_out = true;
                     self.end_call(request, Some(Err(Failure::TimedOut)));
                     return Some(Expired::Call { request });
                 }

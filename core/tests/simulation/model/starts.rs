@@ -1,0 +1,238 @@
+//! When attempts may start: limits, rates and pauses (C7, A2).
+
+use super::{Call, Model, Started, State, nanos, prefer};
+use crate::model::SavedElement;
+use crate::parts::Tokens;
+use crate::values::{Answer, pause_after, weight_of};
+
+/// Whether no attempt may start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pause {
+    by_hand: bool,
+    /// A mistake has asked for it.
+    until: Option<i64>,
+}
+
+impl Pause {
+    pub(crate) const fn is_on(self) -> bool {
+        self.by_hand || self.until.is_some()
+    }
+}
+
+/// A bucket of tokens. It is full at the start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    tokens: Tokens,
+    is_weighed: bool,
+    /// Its contents at the instant `at`. One token is as many units as its period has nanoseconds, so that a whole number of units
+    /// comes in each nanosecond. Below zero, what was taken is not yet paid for.
+    units: i128,
+    at: i64,
+}
+
+impl Bucket {
+    pub(crate) fn new(tokens: Tokens, is_weighed: bool) -> Self {
+        let mut bucket = Self { tokens, is_weighed, units: 0, at: 0 };
+        bucket.units = bucket.units_of(tokens.burst);
+        bucket
+    }
+
+    fn units_of(&self, tokens: u64) -> i128 {
+        i128::from(tokens) * i128::from(nanos(self.tokens.period))
+    }
+
+    fn cost(&self, number: u32) -> u64 {
+        if self.is_weighed { weight_of(number) } else { 1 }
+    }
+
+    /// From when on there is enough for an attempt of this record. One that weighs more than the bucket holds needs a full one.
+    fn ready_at(&self, number: u32) -> i64 {
+        let needed = self.units_of(self.cost(number).min(self.tokens.burst));
+        let missing = (needed - self.units).max(0);
+        let rate = i128::from(self.tokens.tokens);
+        self.at + i64::try_from((missing + rate - 1) / rate).expect("it is soon")
+    }
+
+    fn take(&mut self, now: i64, number: u32) {
+        let come = i128::from(now - self.at) * i128::from(self.tokens.tokens);
+        self.units = (self.units + come).min(self.units_of(self.tokens.burst));
+        self.units -= self.units_of(self.cost(number));
+        self.at = now;
+    }
+}
+
+impl Model {
+    /// The next attempt to start: the one that could start first. If several could at once, `wish` decides.
+    pub(crate) fn poll_attempt(&mut self, now: i64, wish: Option<u64>) -> Option<Started> {
+        self.see(now);
+        self.admit();
+        if !self.may_start_one() {
+            return None;
+        }
+        let next = self.next_to_start();
+        let is_ready = |model: &Self, request| model.ready_at(request) <= model.now;
+        if wish.is_none() && next.iter().any(|request| !is_ready(self, *request)) {
+            return None; // any of them may be the one that waits for the rate
+        }
+        let request = prefer(next.into_iter(), wish).filter(|request| is_ready(self, *request))?;
+        Some(self.begin_attempt(request))
+    }
+
+    /// Whether a new record's attempt starts as soon as it comes: it may, and no other one waits.
+    pub(crate) fn starts_at_once(&self, request: u64) -> bool {
+        self.may_start_one() && self.next_to_start() == [request]
+    }
+
+    /// An attempt starts.
+    pub(crate) fn begin_attempt(&mut self, request: u64) -> Started {
+        self.start_clock(request);
+        let now = self.now;
+        let deadline = self.setup.attempt_timeout.map(|timeout| now + nanos(timeout));
+        let call = self.call(request);
+        call.attempts += 1;
+        call.state = State::Running { deadline };
+        let number = call.number;
+        let time_left = call.deadline.map(|deadline| (deadline - now).max(0));
+        let attempt = call.attempts;
+        self.buckets.iter_mut().for_each(|bucket| bucket.take(now, number));
+        Started { request, number, attempt, time_left }
+    }
+
+    /// No pause, and fewer run than may.
+    fn may_start_one(&self) -> bool {
+        !self.pause.is_on() && self.running_limit.is_none_or(|limit| self.running() < limit)
+    }
+
+    /// The requests of which one is the next to start. The others wait for it, also if it waits for the rate.
+    fn next_to_start(&self) -> Vec<u64> {
+        let since = |call: &Call| match call.state {
+            State::Waiting { since } => since,
+            _ => None,
+        };
+        let first = self.calls().filter_map(since).min();
+        let next = self.calls().filter(|call| first.is_some() && since(call) == first);
+        next.map(|call| call.request).collect()
+    }
+
+    /// From when on the rates allow an attempt for this request.
+    pub(crate) fn ready_at(&self, request: u64) -> i64 {
+        let call = self.calls().find(|call| call.request == request).expect("it is in flight");
+        let ready = self.buckets.iter().map(|bucket| bucket.ready_at(call.number));
+        ready.max().unwrap_or(i64::MIN)
+    }
+
+    /// Whether an attempt could start, or a restored element could get a slot, which comes first. `None` if that depends on which
+    /// one is the next.
+    pub(crate) fn may_have_attempt(&self) -> Option<bool> {
+        let has_slot = match self.backlog.front() {
+            Some(SavedElement::Call(_)) => self.in_flight() < self.capacity,
+            Some(SavedElement::Control(_)) => self.controls() < self.capacity,
+            None => false,
+        };
+        if has_slot || !self.may_start_one() {
+            return Some(has_slot);
+        }
+        let ready =
+            self.next_to_start().into_iter().map(|request| self.ready_at(request) <= self.now);
+        one_of(ready).unwrap_or(Some(false))
+    }
+
+    pub(crate) fn has_attempt(&self) -> bool {
+        self.may_have_attempt().unwrap_or(true)
+    }
+
+    /// When an attempt may start that may not start now; one answer for each request that could be the next.
+    pub(crate) fn start_deadlines(&self) -> Vec<Option<i64>> {
+        if let Some(until) = self.pause.until {
+            return vec![Some(until)];
+        }
+        let next = if self.may_start_one() { self.next_to_start() } else { Vec::new() };
+        let later = |request| Some(self.ready_at(request)).filter(|at| *at > self.now);
+        let mut deadlines: Vec<_> = next.into_iter().map(later).collect();
+        if deadlines.is_empty() {
+            deadlines.push(None);
+        }
+        deadlines
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.is_on()
+    }
+
+    pub(crate) fn pause(&mut self, now: i64) {
+        self.see(now);
+        self.pause.by_hand = true;
+        self.stop_clocks();
+    }
+
+    pub(crate) fn resume(&mut self, now: i64) {
+        self.see(now);
+        let was_on = self.pause.is_on();
+        self.pause.by_hand = false;
+        if was_on {
+            self.end_pause();
+        }
+    }
+
+    /// An attempt has ended like this: everything pauses if that asks for it. Of several pauses the one that ends last counts.
+    pub(crate) fn heed(&mut self, answer: &Answer) {
+        let asks = self.setup.parts.is_some_and(|parts| parts.pauses);
+        if let Some(millis) = answer.as_ref().err().and_then(pause_after).filter(|_| asks) {
+            let until = self.now + nanos(millis);
+            self.pause.until = Some(self.pause.until.map_or(until, |before| before.max(until)));
+            self.stop_clocks();
+        }
+    }
+
+    /// The time that a mistake has asked for is over.
+    pub(crate) fn end_asked_pause(&mut self) {
+        if self.pause.until.is_some_and(|until| until <= self.now) {
+            self.pause.until = None;
+            self.end_pause();
+        }
+    }
+
+    /// The time of a call in backoff stands still in a pause (A2), and from the end of its backoff on (C5).
+    pub(crate) fn stop_clocks(&mut self) {
+        let now = self.now;
+        for call in self.calls_mut() {
+            if let State::Backoff(end) = call.state
+                && let Some(started) = call.started.take()
+            {
+                call.spent += end.min(now) - started;
+                call.told = call.deadline.take().filter(|deadline| *deadline < end);
+            }
+        }
+    }
+
+    /// Backoffs have passed in the pause, and those that are over have ended in it.
+    fn end_pause(&mut self) {
+        if self.pause.is_on() {
+            return;
+        }
+        let now = self.now;
+        let over = |call: &Call| match call.state {
+            State::Backoff(end) => Some(end).filter(|end| *end <= now),
+            _ => None,
+        };
+        while let Some(end) = self.calls().filter_map(over).min() {
+            self.at_one_moment();
+            for call in self.calls_mut().filter(|call| over(call) == Some(end)) {
+                call.wait_again(now);
+            }
+            self.settle();
+            self.moment = None;
+        }
+        let waiting = self.calls().filter(|call| matches!(call.state, State::Backoff(_)));
+        for request in waiting.map(|call| call.request).collect::<Vec<_>>() {
+            self.start_clock(request);
+            self.call(request).told = None;
+        }
+    }
+}
+
+/// What all of these say, or `None` if they say different things.
+fn one_of<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<Option<T>> {
+    let first = all.next()?;
+    Some(if all.all(|other| other == first) { Some(first) } else { None })
+}
