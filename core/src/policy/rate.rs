@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(starts(Rate::per(100 * MS, 10).burst(1), &[1; 6]), [0, 10, 20, 30, 40, 50]);
         assert_eq!(
             starts(Rate::per(100 * MS, 10).burst(5), &[2, 3, 2, 20, 1, 5]),
-            [0, 0, 20, 50, 210, 250]
+            [0, 0, 20, 70, 230, 280]
         );
     }
 
