@@ -257,6 +257,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         // Time never goes back: an earlier instant counts as the latest one seen (F4).
         if now > self.now {
             self.now = now;
+            self.check_pause();
         }
     }
 

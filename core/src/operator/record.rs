@@ -493,11 +493,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.set_backoff_deadline(slot, until);
     }
 
-    /// A record in `Backoff` is due at `until`, or at the call's deadline if that is earlier and there is no pause (A2).
+    /// A record in `Backoff` is due at `until`, or at the call's deadline if that is earlier and no pause puts it off (A2).
     pub(super) fn set_backoff_deadline(&mut self, slot: u32, until: Instant) {
         let record = self.records.at(slot);
         let deadline = Self::deadline(&self.limits, &self.extras, record);
-        let deadline = deadline.filter(|_| !self.limits.pause.is_on());
+        let deadline = deadline.filter(|deadline| self.limits.pause.reaches(*deadline));
         if let Some(first) = earlier(Some(until), deadline) {
             self.deadlines.set(slot, first);
         }

@@ -26,6 +26,11 @@ impl Pause {
     pub(super) fn is_on(&self) -> bool {
         self.by_hand || self.until.is_some()
     }
+
+    /// Whether the clock of a call whose attempt is not running has come to this instant, or will without a resume.
+    pub(super) fn reaches(&self, instant: Instant) -> bool {
+        self.began.is_none_or(|began| instant <= began)
+    }
 }
 
 impl<C: Call, S: Storage> Operator<C, S> {
@@ -59,7 +64,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn resume(&mut self, now: Instant) {
         self.advance(now);
         self.limits.pause.by_hand = false;
-        self.end_pause();
+        self.end_pause(self.now);
     }
 
     /// Whether no attempt starts, because of [`pause`](Self::pause) or of a failure that has asked for it.
@@ -145,7 +150,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             let since = self.start_times.get(slot).unwrap_or(self.now);
             let latency = Duration::from(self.now.since(since));
             self.extras.ended(latency, self.counters.running, failure);
-            if let Some(pause) = failure.and_then(|failure| self.extras.pause_after(failure)) {
+            let pause = failure.and_then(|failure| self.extras.pause_after(failure));
+            if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
                 let until = self.now.plus(Span::of(pause));
                 self.limits.pause.until = self.limits.pause.until.max(Some(until));
                 self.begin_pause();
@@ -153,12 +159,15 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
     }
 
-    /// Ends a pause that a failure has asked for, if its time is over.
+    /// Time has passed: ends a pause that a failure has asked for if its time is over. It has ended then, however late this is.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn check_pause(&mut self) {
-        if C::Extras::THROTTLES && self.limits.pause.until.is_some_and(|until| until <= self.now) {
+        if C::Extras::THROTTLES
+            && let Some(until) = self.limits.pause.until
+            && until <= self.now
+        {
             self.limits.pause.until = None;
-            self.end_pause();
+            self.end_pause(until);
         }
     }
 
@@ -179,42 +188,21 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.update_start_below();
     }
 
-    fn end_pause(&mut self) {
+    /// The pause has ended at this instant, if nothing else keeps it up.
+    #[cold]
+    fn end_pause(&mut self, at: Instant) {
         if self.limits.pause.is_on() {
             return;
         }
-        let Some(began) = self.limits.pause.began else { return };
-        self.end_backoffs_in_pause();
-        self.limits.pause.began = None;
+        let Some(began) = self.limits.pause.began.take() else { return };
         self.update_start_below();
-        let paused_for = self.now.since(began);
         for slot in 0..self.records.all().len() as u32 {
             let record = self.records.at(slot);
             if record.state() == State::Backoff {
-                record.move_start(paused_for);
-                let until = record.done_at();
-                self.set_backoff_deadline(slot, until);
+                let retry_at = record.done_at();
+                record.move_start(at.min(retry_at).since(began));
+                self.set_backoff_deadline(slot, retry_at);
             }
-        }
-    }
-
-    /// Ends the backoffs that have passed in the pause, in their order.
-    fn end_backoffs_in_pause(&mut self) {
-        // Deadlines of running attempts are judged elsewhere.
-        while let Some(slot) = self.first_due(Instant::from_nanos(i64::MIN))
-            && self.records.at(slot).state() == State::Backoff
-        {
-            self.judge_backoff_in_pause(slot);
-        }
-    }
-
-    /// A record in `Backoff` is due in a pause: its backoff is over, or this is its call's deadline from before the pause, which has
-    /// moved since (A2).
-    pub(super) fn judge_backoff_in_pause(&mut self, slot: u32) {
-        let until = self.records.at(slot).done_at();
-        match until <= self.now {
-            true => self.end_backoff(slot),
-            false => self.deadlines.set(slot, until),
         }
     }
 

@@ -61,7 +61,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
         mut last_look: impl FnMut(&mut Self, AttemptId),
     ) -> Option<Expired> {
         self.advance(now);
-        self.check_pause();
         if self.ending.undecided != NONE {
             self.decide();
         }
@@ -97,15 +96,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Handles the deadline of a record that is due: its call or its attempt has expired, or its backoff is over.
     fn expire_slot(&mut self, slot: u32) -> Option<Expired> {
         self.deadlines.cancel(slot);
-        let (now, is_paused) = (self.now, self.is_paused());
+        let (now, waiting_now) = (self.now, self.waiting_now());
         let record = self.records.at(slot);
         let (id, state) = (record.id(slot), record.state());
-        // The call's clock stands still from the end of its backoff on, however late that is noticed.
-        let until = if state == State::Backoff { record.done_at() } else { now };
-        if is_paused && state == State::Backoff {
-            self.judge_backoff_in_pause(slot);
-            return None;
-        }
+        // The call's clock stands still from the end of its backoff on, however late that is noticed, and in a pause (A2).
+        let until = if state == State::Backoff { record.done_at().min(waiting_now) } else { now };
         let deadline = Self::deadline(&self.limits, &self.extras, record);
         if deadline.is_some_and(|deadline| deadline <= until) {
             if state == State::Running {
@@ -121,7 +116,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
             let _ = self.end_attempt(slot, Err(Failure::AttemptTimedOut));
             return Some(Expired::Attempt(id));
         }
-        self.end_backoff(slot);
+        match self.records.at(slot).done_at() {
+            // The call's deadline was due, and a pause has put it off.
+            retry_at if retry_at > now => self.set_backoff_deadline(slot, retry_at),
+            _ => self.end_backoff(slot),
+        }
         None
     }
 

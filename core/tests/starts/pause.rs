@@ -266,3 +266,20 @@ fn a_last_attempt_waits_for_the_end_of_a_pause() {
     assert_eq!(b.time_left(1), Some(8 * MS));
     assert_eq!(b.end(1, Err(None)), Completion::Outcome);
 }
+
+#[test] // A2, T4: nobody has looked at the clock before the pause
+fn a_deadline_that_has_passed_before_a_pause_has_passed() {
+    for in_pause in [false, true] {
+        let mut b = bench(AsyncWait::ordered(4).timeout(10 * MS).retry(retry(30)));
+        b.push([1]);
+        assert_eq!(b.start(), [1]);
+        b.fail(1);
+        b.pass(12);
+        b.op.pause(b.now);
+        b.pass(50);
+        if !in_pause {
+            b.op.resume(b.now);
+        }
+        assert_eq!(b.judge(), [(u32::MAX, true)]);
+    }
+}

@@ -19,7 +19,6 @@ fn a_mistake_holds_back_everybody_for_as_long_as_it_says() {
     b.pass(38);
     assert_eq!((b.judge(), b.start(), b.due_in()), (vec![], vec![], Some(1)));
     b.pass(1);
-    assert_eq!(b.start(), [], "it is for `handle_deadline` to see that it is over");
     assert_eq!(b.judge(), []);
     assert!(!b.op.is_paused());
     assert_eq!(b.start(), [4, 1, 3]);
@@ -93,4 +92,34 @@ fn a_timeout_can_ask_for_a_pause() {
     b.fail(1);
     b.pass(10);
     assert_eq!((b.judge(), b.op.is_paused()), (vec![(u32::MAX, true)], false));
+}
+
+#[test] // A2, T1: nobody has looked at the clock for a while
+fn a_pause_ends_when_it_ends_and_not_when_that_is_noticed() {
+    let policy = AsyncWait::unordered(8).timeout(30 * MS).retry(retry(100));
+    let mut b = bench(policy.pause_on(retry_after));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    b.pass(5);
+    let _ = b.end(1, Err(Some(10)));
+    b.push([3]);
+    b.pass(20);
+    assert_eq!(b.start(), [3]);
+    assert_eq!(b.due_in(), Some(5), "the second call's, which runs");
+    let _ = b.end(2, Ok(20));
+    assert_eq!(b.due_in(), Some(15), "of the first one's thirty five and ten have passed");
+    // Nor does another pause begin before it is asked for.
+    let _ = b.end(3, Err(Some(1)));
+    b.pass(51);
+    assert_eq!(b.judge(), [(u32::MAX, true), (u32::MAX, true)]);
+    assert_eq!(b.due_in(), None);
+}
+
+#[test] // A2
+fn a_pause_of_no_time_is_none() {
+    let mut b = bench(AsyncWait::unordered(8).pause_on(retry_after));
+    b.push([1, 2]);
+    assert_eq!(b.start(), [1, 2]);
+    let _ = b.end(1, Err(Some(0)));
+    assert!(!b.op.is_paused());
 }

@@ -288,8 +288,7 @@ impl Model {
             let call = self.call(request);
             (call.last, call.state) = (Some(answer), State::Backoff(end));
             if self.is_paused() {
-                self.stop_clocks();
-                self.call(request).told = None; // it is in no list yet
+                self.stop_clock_in_pause(request);
             }
             return Completion::Retry;
         }

@@ -189,7 +189,9 @@ impl Model {
             has_timed_out: false,
             state,
         }));
-        if backs_off && !self.is_paused() {
+        if backs_off && self.is_paused() {
+            self.start_clock_in_pause(request);
+        } else if backs_off {
             self.start_clock(request);
         }
         self.settle();

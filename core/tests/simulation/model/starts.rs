@@ -11,6 +11,7 @@ pub(crate) struct Pause {
     by_hand: bool,
     /// A mistake has asked for it.
     until: Option<i64>,
+    began: i64,
 }
 
 impl Pause {
@@ -161,73 +162,92 @@ impl Model {
 
     pub(crate) fn pause(&mut self, now: i64) {
         self.see(now);
+        self.begin_pause();
         self.pause.by_hand = true;
-        self.stop_clocks();
     }
 
     pub(crate) fn resume(&mut self, now: i64) {
         self.see(now);
-        let was_on = self.pause.is_on();
-        self.pause.by_hand = false;
-        if was_on {
-            self.end_pause();
+        if self.pause.by_hand {
+            self.pause.by_hand = false;
+            self.end_pause(self.now);
         }
     }
 
     /// An attempt has ended like this: everything pauses if that asks for it. Of several pauses the one that ends last counts.
     pub(crate) fn heed(&mut self, answer: &Answer) {
         let asks = self.setup.parts.is_some_and(|parts| parts.pauses);
-        if let Some(millis) = answer.as_ref().err().and_then(pause_after).filter(|_| asks) {
+        let millis = answer.as_ref().err().and_then(pause_after).filter(|_| asks);
+        if let Some(millis @ 1..) = millis {
+            self.begin_pause();
             let until = self.now + nanos(millis);
             self.pause.until = Some(self.pause.until.map_or(until, |before| before.max(until)));
-            self.stop_clocks();
         }
     }
 
-    /// The time that a mistake has asked for is over.
+    /// A pause that a mistake has asked for is over at its instant, whenever that is noticed.
     pub(crate) fn end_asked_pause(&mut self) {
-        if self.pause.until.is_some_and(|until| until <= self.now) {
+        if let Some(until) = self.pause.until.filter(|until| *until <= self.now) {
             self.pause.until = None;
-            self.end_pause();
+            self.end_pause(until);
         }
     }
 
-    /// The time of a call in backoff stands still in a pause (A2), and from the end of its backoff on (C5).
-    pub(crate) fn stop_clocks(&mut self) {
-        let now = self.now;
-        for call in self.calls_mut() {
-            if let State::Backoff(end) = call.state
-                && let Some(started) = call.started.take()
-            {
-                call.spent += end.min(now) - started;
-                call.told = call.deadline.take().filter(|deadline| *deadline < end);
-            }
-        }
-    }
-
-    /// Backoffs have passed in the pause, and those that are over have ended in it.
-    fn end_pause(&mut self) {
+    /// The clocks of calls in backoff stop (A2).
+    fn begin_pause(&mut self) {
         if self.pause.is_on() {
             return;
         }
         let now = self.now;
-        let over = |call: &Call| match call.state {
-            State::Backoff(end) => Some(end).filter(|end| *end <= now),
+        self.pause.began = now;
+        for call in self.calls_mut() {
+            call.stop_clock(now);
+        }
+    }
+
+    /// The clock of a call whose backoff begins in a pause stops, and says what it said when the pause began.
+    pub(crate) fn stop_clock_in_pause(&mut self, request: u64) {
+        let (began, late) = (self.pause.began, self.now - self.pause.began);
+        let call = self.call(request);
+        call.started = call.started.map(|started| started - late);
+        call.deadline = call.deadline.map(|deadline| deadline - late);
+        call.stop_clock(began);
+        call.told = None; // it was in no list when the pause began
+    }
+
+    /// The same for a restored call.
+    pub(crate) fn start_clock_in_pause(&mut self, request: u64) {
+        let began = self.pause.began;
+        self.set_clock(request, began);
+        self.call(request).stop_clock(began);
+        self.call(request).told = None;
+    }
+
+    /// The clocks go on, but for those of calls whose backoffs have ended before.
+    fn end_pause(&mut self, at: i64) {
+        if self.pause.is_on() {
+            return;
+        }
+        let in_backoff = |call: &Call| match call.state {
+            State::Backoff(end) => Some((call.request, end.min(at))),
             _ => None,
         };
-        while let Some(end) = self.calls().filter_map(over).min() {
-            self.at_one_moment();
-            for call in self.calls_mut().filter(|call| over(call) == Some(end)) {
-                call.wait_again(now);
-            }
-            self.settle();
-            self.moment = None;
-        }
-        let waiting = self.calls().filter(|call| matches!(call.state, State::Backoff(_)));
-        for request in waiting.map(|call| call.request).collect::<Vec<_>>() {
-            self.start_clock(request);
+        for (request, at) in self.calls().filter_map(in_backoff).collect::<Vec<_>>() {
+            self.set_clock(request, at);
             self.call(request).told = None;
         }
+    }
+}
+
+impl Call {
+    /// The time of a call in backoff stands still from now on, or has done so since the end of its backoff (C5). It may be up already.
+    fn stop_clock(&mut self, now: i64) {
+        let State::Backoff(end) = self.state else { return };
+        let Some(started) = self.started.take() else { return };
+        let until = end.min(now);
+        self.spent += until - started;
+        self.told = self.deadline.filter(|deadline| (until + 1..end).contains(deadline));
+        self.deadline = self.deadline.filter(|deadline| *deadline <= until);
     }
 }
 

@@ -23,17 +23,23 @@ impl Model {
     /// Time does not go back.
     pub(crate) fn see(&mut self, now: i64) {
         self.now = self.now.max(now);
+        self.end_asked_pause();
     }
 
     /// A call's time counts from its first invocation in this life, plus the time spent in earlier lives.
     pub(crate) fn start_clock(&mut self, request: u64) {
-        let (now, number) = (self.now, self.call(request).number);
+        if self.call(request).started.is_none() {
+            self.set_clock(request, self.now);
+        }
+    }
+
+    /// The call's clock goes on at this instant.
+    pub(crate) fn set_clock(&mut self, request: u64, at: i64) {
+        let number = self.call(request).number;
         let timeout = self.setup.timeout_of(number);
         let call = self.call(request);
-        if call.started.is_none() {
-            call.started = Some(now);
-            call.deadline = timeout.map(|timeout| now - call.spent + nanos(timeout));
-        }
+        call.started = Some(at);
+        call.deadline = timeout.map(|timeout| at - call.spent + nanos(timeout));
     }
 
     /// All future events of time.
@@ -83,7 +89,6 @@ impl Model {
     /// several come first, `wish` decides. Call it until it returns `None`.
     pub(crate) fn handle_deadline(&mut self, now: i64, wish: Option<u64>) -> Option<Expired> {
         self.see(now);
-        self.end_asked_pause();
         self.fail_drain();
         let now = self.now;
         for call in self.calls_mut() {
