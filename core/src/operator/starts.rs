@@ -12,24 +12,34 @@ use crate::time::{Instant, Span};
 /// Whether and since when no attempt may start.
 #[derive(Clone, Copy)]
 pub(super) struct Pause {
+    /// When the pause began, or [`NEVER`](Self::NEVER). Call times stand still from there on, but for those of running attempts.
+    began: Instant,
+    /// A failure holds attempts back until this instant, if it is not [`LONG_AGO`](Self::LONG_AGO).
+    until: Instant,
     /// Somebody has paused the operator, and has to resume it.
     by_hand: bool,
-    /// A failure holds attempts back until this instant.
-    until: Option<Instant>,
-    /// When the pause began. Call times stand still from there on, but for those of running attempts.
-    began: Option<Instant>,
 }
 
 impl Pause {
-    pub(super) const NONE: Self = Self { by_hand: false, until: None, began: None };
+    /// In place of an `Option`, which would take eight bytes more.
+    const NEVER: Instant = Instant::FAR_FUTURE;
+    const LONG_AGO: Instant = Instant::from_nanos(i64::MIN);
+
+    pub(super) const NONE: Self =
+        Self { began: Self::NEVER, until: Self::LONG_AGO, by_hand: false };
 
     pub(super) fn is_on(&self) -> bool {
-        self.by_hand || self.until.is_some()
+        self.by_hand || self.until().is_some()
+    }
+
+    /// The instant until which a failure holds attempts back.
+    pub(super) fn until(&self) -> Option<Instant> {
+        (self.until != Self::LONG_AGO).then_some(self.until)
     }
 
     /// Whether the clock of a call whose attempt is not running has come to this instant, or will without a resume.
     pub(super) fn reaches(&self, instant: Instant) -> bool {
-        self.began.is_none_or(|began| instant <= began)
+        instant <= self.began
     }
 }
 
@@ -123,7 +133,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if !C::Extras::THROTTLES {
             return None;
         }
-        match self.limits.pause.until {
+        match self.limits.pause.until() {
             Some(until) => Some(until),
             None if self.counters.running < self.running_limit() => {
                 self.next_ready_at().filter(|at| *at > self.now)
@@ -153,7 +163,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             let pause = failure.and_then(|failure| self.extras.pause_after(failure));
             if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
                 let until = self.now.plus(Span::of(pause));
-                self.limits.pause.until = self.limits.pause.until.max(Some(until));
+                self.limits.pause.until = self.limits.pause.until.max(until);
                 self.begin_pause();
             }
         }
@@ -163,10 +173,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn check_pause(&mut self) {
         if C::Extras::THROTTLES
-            && let Some(until) = self.limits.pause.until
+            && let Some(until) = self.limits.pause.until()
             && until <= self.now
         {
-            self.limits.pause.until = None;
+            self.limits.pause.until = Pause::LONG_AGO;
             self.end_pause(until);
         }
     }
@@ -184,7 +194,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     fn begin_pause(&mut self) {
-        self.limits.pause.began.get_or_insert(self.now);
+        self.limits.pause.began = self.limits.pause.began.min(self.now);
         self.update_start_below();
     }
 
@@ -194,7 +204,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.limits.pause.is_on() {
             return;
         }
-        let Some(began) = self.limits.pause.began.take() else { return };
+        let began = core::mem::replace(&mut self.limits.pause.began, Pause::NEVER);
+        if began == Pause::NEVER {
+            return;
+        }
         self.update_start_below();
         for slot in 0..self.records.all().len() as u32 {
             let record = self.records.at(slot);
@@ -209,6 +222,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The present of the calls whose attempts are not running: it stands still in a pause (A2).
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn waiting_now(&self) -> Instant {
-        self.limits.pause.began.unwrap_or(self.now)
+        self.now.min(self.limits.pause.began)
     }
 }
