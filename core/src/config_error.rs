@@ -29,6 +29,8 @@ pub enum ConfigError {
     /// Without an instance no attempt could ever run ([`Instances::on`](crate::Instances::on)).
     #[cfg(feature = "alloc")]
     ZeroInstances,
+    /// A batch of no records, or of no weight.
+    ZeroBatch,
     /// The share of a token that a success puts back into the retry budget is not between 0 and 1.
     RetryBudget,
     /// The factor of the backoff is not a number between 1 and 2^31: below 1 the backoff would shrink.
@@ -87,6 +89,9 @@ impl fmt::Display for ConfigError {
             #[cfg(feature = "alloc")]
             Self::ZeroInstances => {
                 f.write_str("the number of instances is zero; it must be at least 1")
+            }
+            Self::ZeroBatch => {
+                f.write_str("a batch of no records, or of no weight; it must be at least 1")
             }
             Self::RetryBudget => {
                 f.write_str("the retry budget's tokens per success are not between 0 and 1")

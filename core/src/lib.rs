@@ -145,8 +145,8 @@ pub use function::{
     with_attempt, with_timeout_action,
 };
 pub use operator::{
-    Attempt, AttemptId, Call, Checkpointing, Completion, Expired, Histogram, Metrics, Operator,
-    PushError, RestoreError,
+    Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Checkpointing, Completion, Expired,
+    Histogram, Metrics, Operator, PushError, RestoreError,
 };
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use operator::{merge_snapshots, split_snapshot};
@@ -159,9 +159,9 @@ pub use parallel::{
 #[cfg(feature = "alloc")]
 pub use permits::Permits;
 pub use policy::{
-    AdaptiveLimit, Aimd, AnyFailure, AsyncWait, Count, Extras, FinishPolicy, GivenKey, Gradient,
-    JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order, PauseOn, Rate,
-    RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
+    AdaptiveLimit, Aimd, AnyFailure, AsyncWait, BatchSize, Count, Extras, FinishPolicy, GivenKey,
+    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order,
+    PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

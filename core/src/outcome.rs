@@ -71,6 +71,8 @@ pub enum Failure<E> {
     Cancelled,
     /// The stage was shut down before the call had an outcome.
     ShutDown,
+    /// The answer to a batch did not have as many results as the batch had records, so nobody knows which is whose (B3).
+    WrongAnswers,
 }
 
 impl<E> Failure<E> {
@@ -103,6 +105,9 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Self::Panicked => f.write_str("the request's task panicked"),
             Self::Cancelled => f.write_str("the request's task was cancelled"),
             Self::ShutDown => f.write_str("the stage was shut down"),
+            Self::WrongAnswers => {
+                f.write_str("the batch had another number of records than its answer has results")
+            }
         }
     }
 }

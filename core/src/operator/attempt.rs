@@ -15,6 +15,14 @@ pub struct Attempt<'a, In> {
     pub input: &'a In,
 }
 
+impl<In> Clone for Attempt<'_, In> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<In> Copy for Attempt<'_, In> {}
+
 /// Names one attempt of one call (T5). No other attempt ever has the same id: it holds the record's request id, of which there are
 /// 2^64, and a count of the attempts in its slot, for records that share a request id (those of merged checkpoints, or of one
 /// that is restored twice).

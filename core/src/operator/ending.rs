@@ -4,7 +4,6 @@ use super::Operator;
 use super::call::{Call, OutcomeOf, ResultOf};
 use super::output::Emitted;
 use super::record::State;
-use super::slab::List;
 use crate::element::{Barrier, StreamElement};
 use crate::outcome::Failure;
 use crate::storage::{NONE, Queue as _, Storage};
@@ -232,7 +231,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// Stops a call that has no outcome, without one.
     fn halt(&mut self, slot: u32) {
-        self.to_start = List::EMPTY;
+        self.clear_attempts();
         let waiting_now = self.waiting_now();
         if self.records.at(slot).halt(self.now, waiting_now, &mut self.counters) {
             self.deadlines.cancel(slot);

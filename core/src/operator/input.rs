@@ -78,7 +78,12 @@ where
         let may_start = self.place_new(slot, key, value, timestamp);
         // Attempts in the queue have waited longer, and go first.
         // So does what a rate may hold back.
-        if may_start && !C::Extras::THROTTLES && self.to_start.is_empty() && self.may_run() {
+        if may_start
+            && !C::Extras::THROTTLES
+            && !C::Extras::BATCHES
+            && self.to_start.is_empty()
+            && self.may_run()
+        {
             return Ok(self.start_new(slot));
         }
         self.queue_start(slot, may_start);
@@ -182,7 +187,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub(super) fn queue_start(&mut self, slot: u32, may_start: bool) {
         self.records.at(slot).queue(&mut self.counters);
         if may_start {
-            self.to_start.push_back(self.records.slots(), slot);
+            self.enqueue(slot);
         }
     }
 
@@ -219,6 +224,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         };
         let is_end = is_end_of_records(&control);
         let pushed = self.order.push_control(control, self.limits.capacity);
+        if pushed.is_ok() {
+            self.cut_off_batch();
+        }
         if is_end && pushed.is_ok() {
             self.finish(self.now);
         }

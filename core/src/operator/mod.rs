@@ -1,6 +1,8 @@
 //! The operator: the state machine of the asynchronous wait, without input and output of its own.
 
 mod attempt;
+mod batch;
+mod batches;
 mod build;
 mod bypass;
 pub(crate) mod call;
@@ -22,6 +24,7 @@ mod timeouts;
 use core::fmt;
 
 pub use self::attempt::{Attempt, AttemptId, Completion, Expired, PushError};
+pub use self::batch::{Batch, BatchAttempts};
 pub use self::call::Call;
 pub(crate) use self::call::{OutcomeOf, ResultOf};
 use self::deadlines::Deadlines;
@@ -45,7 +48,8 @@ pub use self::snapshot::{merge_snapshots, split_snapshot};
 use crate::config_error::ConfigError;
 use crate::policy::{Extras, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};
-use crate::storage::{NONE, NextOfKey, Queue as _, StartTimes, Storage};
+pub use crate::storage::BatchId;
+use crate::storage::{BatchTables, NONE, NextOfKey, Queue as _, StartTimes, Storage};
 use crate::time::Instant;
 
 /// The operator without any input or output of its own: no clock, no futures, no runtime.
@@ -65,6 +69,8 @@ use crate::time::Instant;
 ///
 /// `now` never goes back: an instant earlier than one already seen counts as that one. Misuse never
 /// panics and never corrupts the operator (F4).
+///
+/// With a [batch size](AsyncWait::batch), an engine takes batches of records in place of attempts ([`poll_batch`](Self::poll_batch)).
 ///
 /// The library's own stages use these methods and no others, but for one shortcut. Where speed counts, an engine does what they do:
 /// it asks [`room`](Self::room) once and then pulls so many elements, hands each in with
@@ -99,6 +105,7 @@ pub struct Operator<C: Call, S: Storage> {
     extras: C::Extras,
     next_of_key: <C::Extras as Extras<C::Input, C::Output, C::Error>>::NextOfKey<S>,
     start_times: <C::Extras as Extras<C::Input, C::Output, C::Error>>::StartTimes<S>,
+    batches: <C::Extras as Extras<C::Input, C::Output, C::Error>>::Batches<S>,
     retry_budget: Option<RetryBudget>,
     records: Slab<C, S>,
     order: OutputOrder<S>,
@@ -146,6 +153,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             extras,
             next_of_key: NextOfKey::EMPTY,
             start_times: StartTimes::EMPTY,
+            batches: BatchTables::EMPTY,
             retry_budget: settings.retry_budget,
             records: Slab::new(),
             order: OutputOrder::new(settings.order),
@@ -175,7 +183,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.limits.keeps_nothing
     }
 
-    /// The next attempt to start, if there is one. It counts as running from here on.
+    /// The next attempt to start, if there is one. It counts as running from here on. A policy with batches has none here: see
+    /// [`poll_batch`](Self::poll_batch).
     ///
     /// The input is borrowed from the operator: start the request and copy the id before the next
     /// call of a method.
@@ -183,7 +192,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub fn poll_attempt(&mut self, now: Instant) -> Option<Attempt<'_, C::Input>> {
         self.advance(now);
         self.admit();
-        if !self.may_run() || !self.is_next_ready() {
+        if C::Extras::BATCHES || !self.may_run() || !self.is_next_ready() {
             return None;
         }
         let slot = self.to_start.pop_front(self.records.slots());
@@ -197,7 +206,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [restored elements wait](Self::has_backlog) for a slot; [`room`](Self::room) gives them theirs.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub fn has_attempt(&self) -> bool {
-        !self.to_start.is_empty() && self.may_run() && self.is_next_ready()
+        !C::Extras::BATCHES && !self.to_start.is_empty() && self.may_run() && self.is_next_ready()
     }
 
     /// The attempt that is running in a [slot](AttemptId::slot), if there is one.

@@ -118,10 +118,19 @@ impl<S: Storage> OutputOrder<S> {
         &mut self.keys
     }
 
+    /// Whether no control element is behind the records of this segment.
+    pub(super) fn is_last_segment(&self, number: u32) -> bool {
+        number == self.last_number()
+    }
+
+    fn last_number(&self) -> u32 {
+        self.front_number.wrapping_add(self.behind.len() as u32)
+    }
+
     /// Counts a new record in the last segment, and returns the segment's number.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn count_record(&mut self) -> u32 {
-        let number = self.front_number.wrapping_add(self.behind.len() as u32);
+        let number = self.last_number();
         self.segment(number).records += 1;
         number
     }

@@ -21,7 +21,6 @@ use super::call::{Call, ResultOf};
 use super::ending::Phase;
 use super::metrics::Counters;
 use super::order::earlier;
-use super::slab::List;
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
 use crate::policy::Extras as _;
@@ -406,6 +405,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.start_by(slot, Record::start)
     }
 
+    /// The attempt that is running in a slot.
+    pub(super) fn running_attempt(&self, slot: u32) -> Option<Attempt<'_, C::Input>> {
+        let record = self.records.all().get(slot as usize)?;
+        let deadline = Self::deadline(&self.limits, &self.extras, record);
+        let (id, info) = (record.id(slot), record.info(self.now, deadline));
+        record.input.as_ref().map(|input| Attempt { id, info, input })
+    }
+
     /// Starts the first attempt of a record that has just come. Without a heap, flash counts for more than speed: then it is
     /// started like any other.
     #[cfg_attr(feature = "alloc", inline(always))]
@@ -511,7 +518,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         record.end_backoff(self.now, waiting_now, &mut self.counters);
         // A held record joins the queue when its predecessor's call ends.
         if record.link != Link::Held {
-            self.to_start.push_back(self.records.slots(), slot);
+            self.enqueue(slot);
         }
     }
 
@@ -520,7 +527,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub(super) fn fail(&mut self, slot: u32, failure: Failure<C::Error>) {
         // A call that waits for an attempt fails by a shutdown and by nothing else. No attempt starts after it.
         if self.ending.phase == Phase::ShutDown {
-            self.to_start = List::EMPTY;
+            self.clear_attempts();
         }
         self.deadlines.cancel(slot);
         let waiting_now = self.waiting_now();
@@ -552,7 +559,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
             match record.state {
                 State::Done => slot = self.take_next_of_key(slot),
                 State::Queued => {
-                    return self.to_start.push_back(self.records.slots(), slot);
+                    return self.enqueue(slot);
                 }
                 _ => return,
             }

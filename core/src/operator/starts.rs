@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::Operator;
 use super::call::{Call, ResultOf};
 use super::record::State;
+use crate::outcome::Failure;
 use crate::policy::Extras;
 use crate::storage::{StartTimes, Storage};
 use crate::time::{Instant, Span};
@@ -85,7 +86,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// Whether one more attempt may run (C7): there is no pause, and fewer run than may.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn may_run(&self) -> bool {
-        let running = self.counters.running;
+        let running = self.running_requests();
         running < self.limits.start_below
             && (!C::Extras::THROTTLES || running < self.extras.limit())
     }
@@ -110,9 +111,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// but for permits.
     #[cfg(feature = "alloc")]
     pub(crate) fn wants_permit(&self) -> bool {
-        !self.to_start.is_empty()
-            && self.counters.running < self.running_limit()
-            && self.is_next_ready()
+        self.running_requests() < self.running_limit()
+            && match C::Extras::BATCHES {
+                true => self.is_batch_due() && self.is_batch_ready(),
+                false => !self.to_start.is_empty() && self.is_next_ready(),
+            }
     }
 
     /// Whether the rate allows the next attempt now.
@@ -130,14 +133,15 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The next instant at which an attempt may start that may not start now.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn start_deadline(&self) -> Option<Instant> {
-        if !C::Extras::THROTTLES {
+        if !C::Extras::THROTTLES && !C::Extras::BATCHES {
             return None;
         }
         match self.limits.pause.until() {
             Some(until) => Some(until),
-            None if self.counters.running < self.running_limit() => {
-                self.next_ready_at().filter(|at| *at > self.now)
-            }
+            None if self.running_requests() < self.running_limit() => match C::Extras::BATCHES {
+                true => self.batch_deadline(),
+                false => self.next_ready_at().filter(|at| *at > self.now),
+            },
             None => None,
         }
     }
@@ -145,7 +149,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// An attempt of the record in this slot starts.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn note_start(&mut self, slot: u32) {
-        if C::Extras::THROTTLES {
+        // A batch is noted when it starts as a whole.
+        if C::Extras::THROTTLES && !C::Extras::BATCHES {
             let now = self.now;
             self.start_times.set(slot, now);
             self.extras.started(now, self.records.at(slot).input.iter());
@@ -155,17 +160,30 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The running attempt of the record in this slot ends with this result. It counts as running still.
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn note_end(&mut self, slot: u32, result: &ResultOf<C>) {
+        if C::Extras::BATCHES {
+            return self.leave_batch(slot, result);
+        }
         if C::Extras::THROTTLES {
             let failure = result.as_ref().err();
             let since = self.start_times.get(slot).unwrap_or(self.now);
             let latency = Duration::from(self.now.since(since));
             self.extras.ended(latency, self.counters.running, failure);
-            let pause = failure.and_then(|failure| self.extras.pause_after(failure));
-            if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
-                let until = self.now.plus(Span::of(pause));
-                self.limits.pause.until = self.limits.pause.until.max(until);
-                self.begin_pause();
+            if let Some(failure) = failure {
+                self.hold_back(failure);
             }
+        }
+    }
+
+    /// Begins the pause that a failure asks for, if it does.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    pub(super) fn hold_back(&mut self, failure: &Failure<C::Error>) {
+        if C::Extras::THROTTLES
+            && let Some(pause) = self.extras.pause_after(failure)
+            && !pause.is_zero()
+        {
+            let until = self.now.plus(Span::of(pause));
+            self.limits.pause.until = self.limits.pause.until.max(until);
+            self.begin_pause();
         }
     }
 

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
-use crate::storage::{NextOfKey, NoNext, NoTimes, StartTimes, Storage};
-use crate::time::Instant;
+use crate::storage::{BatchTables, NextOfKey, NoBatches, NoNext, NoTimes, StartTimes, Storage};
+use crate::time::{Instant, Span};
 
 /// The optional parts of a policy, as a chain of pairs: [`AsyncWait::rate`](crate::AsyncWait::rate) on a policy with the parts `X`
 /// gives one with the parts `(X, Rate)`. A policy without any has `()`. Sealed.
@@ -31,6 +31,14 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
     /// When the running attempts have started, if a part asks for it.
     #[doc(hidden)]
     type StartTimes<S: Storage>: StartTimes;
+
+    /// Whether a request is for a batch of records (B1).
+    #[doc(hidden)]
+    const BATCHES: bool = false;
+
+    /// The batches, if there are any.
+    #[doc(hidden)]
+    type Batches<S: Storage>: BatchTables<S>;
 
     /// Whether the settings make sense.
     #[doc(hidden)]
@@ -76,6 +84,27 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
     fn pause_after(&self, _failure: &Failure<E>) -> Option<Duration> {
         None
     }
+
+    /// How large a batch may be, and how long it waits for records.
+    #[doc(hidden)]
+    fn batch_limits(&self) -> BatchLimits {
+        BatchLimits { records: 1, weight: u64::MAX, within: Span::ZERO }
+    }
+
+    /// What a record adds to the weight of a batch.
+    #[doc(hidden)]
+    fn batch_weight_of(&self, _input: &In) -> u64 {
+        0
+    }
+}
+
+/// How large a batch may be, and how long it waits for records.
+#[allow(unreachable_pub)] // part of a sealed trait
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    pub(crate) records: usize,
+    pub(crate) weight: u64,
+    pub(crate) within: Span,
 }
 
 pub(crate) mod sealed {
@@ -89,6 +118,7 @@ pub(crate) mod sealed {
 impl<In, Out, E> Extras<In, Out, E> for () {
     type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
+    type Batches<S: Storage> = NoBatches;
 }
 
 impl<In, Out, E, A, B> Extras<In, Out, E> for (A, B)
@@ -100,7 +130,9 @@ where
     const HAS_TIMEOUTS: bool = A::HAS_TIMEOUTS || B::HAS_TIMEOUTS;
     const ONE_PER_KEY: bool = A::ONE_PER_KEY || B::ONE_PER_KEY;
     type NextOfKey<S: Storage> = (A::NextOfKey<S>, B::NextOfKey<S>);
+    const BATCHES: bool = A::BATCHES || B::BATCHES;
     type StartTimes<S: Storage> = (A::StartTimes<S>, B::StartTimes<S>);
+    type Batches<S: Storage> = <A::Batches<S> as BatchTables<S>>::Or<B::Batches<S>>;
 
     fn check(&self) -> Result<(), ConfigError> {
         self.0.check()?;
@@ -139,5 +171,14 @@ where
 
     fn pause_after(&self, failure: &Failure<E>) -> Option<Duration> {
         self.0.pause_after(failure).max(self.1.pause_after(failure))
+    }
+
+    // The part that was named last decides.
+    fn batch_limits(&self) -> BatchLimits {
+        if B::BATCHES { self.1.batch_limits() } else { self.0.batch_limits() }
+    }
+
+    fn batch_weight_of(&self, input: &In) -> u64 {
+        if B::BATCHES { self.1.batch_weight_of(input) } else { self.0.batch_weight_of(input) }
     }
 }

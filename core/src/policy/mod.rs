@@ -1,5 +1,6 @@
 //! The policy of a stage: capacity, order, timeouts and retries.
 
+mod batch;
 pub(crate) mod extras;
 mod key;
 mod limit;
@@ -12,6 +13,7 @@ mod timeout_by;
 use core::hash::Hash;
 use core::time::Duration;
 
+pub use self::batch::BatchSize;
 pub use self::extras::Extras;
 pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::limit::{
@@ -391,6 +393,34 @@ impl<R, K, X> AsyncWait<R, K, X> {
         F: Fn(&In) -> Option<Duration>,
     {
         self.with(TimeoutBy(timeout))
+    }
+
+    /// Makes one request for several records: for [`async_wait_batch`](crate::AsyncWaitExt::async_wait_batch), or an engine with
+    /// [`poll_batch`](crate::Operator::poll_batch) (B1).
+    ///
+    /// A batch goes as soon as nothing more can join it: it has as many records as it may have, or its weight; or the window is
+    /// full, the input has ended, or a control element is behind one of its records, which does not wait for a batch to fill (B2).
+    /// Otherwise it goes when its first record has waited for the time [`within`](BatchSize::within) which it should go.
+    ///
+    /// Each record keeps its own outcome, place in the order, attempts, timeout and place in a snapshot. The capacity counts
+    /// records; [`max_running`](Self::max_running) and a [`rate`](Self::rate) count batches (B4).
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, BatchSize};
+    ///
+    /// struct Row {
+    ///     bytes: u64,
+    /// }
+    ///
+    /// let size = BatchSize::records(100).weight(1 << 20, |row: &Row| row.bytes);
+    /// let policy = AsyncWait::ordered(1_000)
+    ///     .max_running(8)
+    ///     .batch(size.within(Duration::from_millis(5)));
+    /// # let _ = policy;
+    /// ```
+    pub fn batch<W>(self, size: BatchSize<W>) -> AsyncWait<R, K, (X, BatchSize<W>)> {
+        self.with(size)
     }
 
     fn with_one_attempt_per_key(mut self) -> AsyncWait<R, K, (X, OneAttemptPerKey)> {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::extras::{Extras, sealed};
 use crate::outcome::Failure;
-use crate::storage::{NoNext, NoTimes, Storage};
+use crate::storage::{NoBatches, NoNext, NoTimes, Storage};
 
 /// Holds back all attempts for as long as a failure says (A2): see [`AsyncWait::pause_on`](crate::AsyncWait::pause_on).
 #[derive(Clone, Copy)]
@@ -20,6 +20,7 @@ where
     const THROTTLES: bool = true;
     type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
+    type Batches<S: Storage> = NoBatches;
 
     fn pause_after(&self, failure: &Failure<E>) -> Option<Duration> {
         (self.0)(failure)

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::extras::{Extras, sealed};
 use crate::config_error::ConfigError;
-use crate::storage::{NoNext, NoTimes, Storage};
+use crate::storage::{NoBatches, NoNext, NoTimes, Storage};
 use crate::time::{Instant, Span};
 
 /// The rate at which attempts may start: `tokens` in each `period`, and up to `burst` of them at once.
@@ -75,13 +75,13 @@ pub struct RateLimit<W = Count> {
     full_at: Instant,
 }
 
-/// Each request takes one token, a batch too.
+/// Records do not weigh: each request takes one token of a rate, a batch too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count;
 
-/// Each record takes as many tokens as the function says.
+/// Each record weighs as much as the function says.
 #[derive(Clone, Copy)]
-pub struct WeighBy<F>(F);
+pub struct WeighBy<F>(pub(super) F);
 
 impl RateLimit {
     pub(super) const fn count(rate: Rate) -> Self {
@@ -140,6 +140,7 @@ impl<In, Out, E, W: Weight<In>> Extras<In, Out, E> for RateLimit<W> {
     const THROTTLES: bool = true;
     type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
+    type Batches<S: Storage> = NoBatches;
 
     fn check(&self) -> Result<(), ConfigError> {
         self.rate.check()

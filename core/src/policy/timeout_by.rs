@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::extras::{Extras, sealed};
-use crate::storage::{NoNext, NoTimes, Storage};
+use crate::storage::{NoBatches, NoNext, NoTimes, Storage};
 
 /// Gives each record the timeout that a function computes from it (T9): see [`AsyncWait::timeout_by`](crate::AsyncWait::timeout_by).
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ where
     const HAS_TIMEOUTS: bool = true;
     type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
+    type Batches<S: Storage> = NoBatches;
 
     fn timeout_of(&self, input: &In) -> Option<Duration> {
         (self.0)(input)

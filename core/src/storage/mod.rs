@@ -2,12 +2,16 @@
 //!
 //! The operator is written once, over slices and indices; a storage only decides how a table grows.
 
+mod batches;
 mod in_use;
 pub(crate) mod keys;
 mod next_of_key;
 pub(crate) mod sort;
 mod start_times;
 
+#[allow(unreachable_pub)] // part of a sealed trait
+pub use self::batches::{BatchId, BatchTables, Batches};
+pub(crate) use self::batches::{FormingBatch, NoBatches};
 use self::in_use::AnySlot;
 #[cfg(feature = "alloc")]
 use self::in_use::BitPerSlot;

@@ -48,7 +48,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
             // A stream of plain values has no consumer for it.
             Saved::Control(_) if !S::HOLDS_CONTROLS => Ok(()),
             Saved::Control(control) => {
-                self.order.push_control(control, self.limits.capacity).map_err(Saved::Control)
+                self.order.push_control(control, self.limits.capacity).map_err(Saved::Control)?;
+                self.cut_off_batch();
+                Ok(())
             }
             saved => Err(saved),
         }
@@ -73,7 +75,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
                 self.set_backoff_deadline(slot, until);
             }
             Progress::Waiting | Progress::Backoff(_) if may_start => {
-                self.to_start.push_back(self.records.slots(), slot);
+                self.enqueue(slot);
             }
             Progress::Waiting | Progress::Backoff(_) => {}
         }

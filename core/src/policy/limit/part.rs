@@ -7,7 +7,7 @@ use super::{LimitStrategy, Sample, Verdict};
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
 use crate::policy::extras::{Extras, sealed};
-use crate::storage::{NoNext, Storage, Times};
+use crate::storage::{NoBatches, NoNext, Storage, Times};
 
 /// Lets as many requests run as a [`LimitStrategy`] says (A1): see [`AsyncWait::limit`](crate::AsyncWait::limit).
 #[derive(Clone, Copy)]
@@ -60,6 +60,7 @@ impl<In, Out, E, L: LimitStrategy, V: Judge<E>> Extras<In, Out, E> for AdaptiveL
     const THROTTLES: bool = true;
     type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = Times<S>;
+    type Batches<S: Storage> = NoBatches;
 
     fn check(&self) -> Result<(), ConfigError> {
         self.strategy.check()
