@@ -101,6 +101,7 @@ extern crate std;
 
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 mod barrier_signal;
+mod batch_function;
 mod checkpoint;
 mod config_error;
 mod element;
@@ -129,6 +130,7 @@ mod tracked;
 
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use barrier_signal::BarrierSignal;
+pub use batch_function::AsyncBatchFunction;
 pub use checkpoint::envelope;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointId};
 pub use checkpoint::{
@@ -179,15 +181,15 @@ pub use runtime::{
 pub use sizing::CapacityEstimate;
 #[cfg(feature = "checkpoint")]
 pub use stage::Restore;
-pub use stage::{AsyncWaitExt, Job, Next, SpawningRequests, StageBuilder, StartError};
+pub use stage::{AsyncWaitExt, InBatches, Job, Next, SpawningRequests, StageBuilder, StartError};
 #[cfg(feature = "alloc")]
 pub use stage::{Driver, SpawnedStage, StageHandle};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub use stage::{PositionsOnly, Recovery};
+pub use stage::{PositionsOnly, Recovery, WithPositionIds};
 pub use stage::{Run, Stage, StageError};
 #[cfg(feature = "alloc")]
 pub use storage::Heap;
 pub use storage::{Fixed, Storage};
 pub use time::{Instant, Timestamp};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub use tracked::{IntoTracked, Tracked, WithPositionIds};
+pub use tracked::{IntoTracked, Tracked};

@@ -4,12 +4,10 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll};
 
 use concurrent_queue::ConcurrentQueue;
 
 use crate::barrier_signal::BarrierSignal;
-use crate::function::{AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction};
 use crate::outcome::Outcome;
 
 /// A record on its way through a pipeline that keeps positions only
@@ -153,11 +151,21 @@ impl<V> Tracked<V> {
     }
 
     /// Shows the record to the function of a stage, whose copies are for its request.
-    fn lend<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
-        self.mark.is_lent.store(true, Ordering::Relaxed);
+    pub(crate) fn lend<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
+        Self::begin_lending(self);
         let seen = look(self);
-        self.mark.is_lent.store(false, Ordering::Relaxed);
+        Self::end_lending(self);
         seen
+    }
+
+    /// From here on, copies are for a request.
+    pub(crate) fn begin_lending(this: &Self) {
+        this.mark.is_lent.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on, they are not.
+    pub(crate) fn end_lending(this: &Self) {
+        this.mark.is_lent.store(false, Ordering::Relaxed);
     }
 }
 
@@ -220,36 +228,5 @@ impl<In, Out, E> IntoTracked for Outcome<Tracked<In>, Out, E> {
     fn into_tracked(self) -> Tracked<Outcome<In, Out, E>> {
         let Self { input, result, attempts, elapsed } = self;
         Tracked::map(input, |input| Outcome { input, result, attempts, elapsed })
-    }
-}
-
-/// A function that is told request ids which come from the records' positions.
-#[derive(Debug)]
-pub struct WithPositionIds<F>(pub(crate) F);
-
-impl<V, F: AsyncFunction<Tracked<V>>> AsyncFunction<Tracked<V>> for WithPositionIds<F> {
-    type Output = F::Output;
-    type Error = F::Error;
-    type Future = F::Future;
-
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
-        self.0.poll_open(cx)
-    }
-
-    fn invoke(&mut self, input: &Tracked<V>, attempt: AttemptInfo) -> F::Future {
-        let attempt = AttemptInfo { request_id: Tracked::request_id(input), ..attempt };
-        input.lend(|input| self.0.invoke(input, attempt))
-    }
-
-    fn on_timeout(
-        &mut self,
-        call: TimedOutCall<'_, Tracked<V>, F::Output, F::Error>,
-    ) -> TimeoutAction<F::Output, F::Error> {
-        let TimedOutCall { input, attempts, last } = call;
-        input.lend(|input| self.0.on_timeout(TimedOutCall { input, attempts, last }))
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_close(cx)
     }
 }

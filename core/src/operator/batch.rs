@@ -24,6 +24,8 @@ pub struct Batch<'a, In> {
     records: &'a dyn BatchRecords<In>,
     first: u32,
     len: usize,
+    /// Computes the request id from the record, where it is not the operator's.
+    request_id: Option<fn(&In) -> u64>,
 }
 
 /// The records of batches, by slot. It hides the type of the operator.
@@ -39,7 +41,7 @@ impl<'a, In> Batch<'a, In> {
         first: u32,
         len: usize,
     ) -> Self {
-        Self { id, records, first, len }
+        Self { id, records, first, len, request_id: None }
     }
 
     /// Names the batch when it [completes](crate::Operator::handle_batch_completion).
@@ -61,6 +63,12 @@ impl<'a, In> Batch<'a, In> {
     /// The records alone.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = &'a In> + use<'a, In> {
         self.iter().map(|attempt| attempt.input)
+    }
+
+    /// The same records with other request ids.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub(crate) const fn with_request_ids(self, request_id: fn(&In) -> u64) -> Self {
+        Self { request_id: Some(request_id), ..self }
     }
 }
 
@@ -112,8 +120,11 @@ impl<'a, In> Iterator for BatchAttempts<'a, In> {
 
     fn next(&mut self) -> Option<Attempt<'a, In>> {
         self.batch.len = self.batch.len.checked_sub(1)?;
-        let (attempt, next) = self.batch.records.record(self.next)?;
+        let (mut attempt, next) = self.batch.records.record(self.next)?;
         self.next = next;
+        if let Some(request_id) = self.batch.request_id {
+            attempt.info.request_id = request_id(attempt.input);
+        }
         Some(attempt)
     }
 

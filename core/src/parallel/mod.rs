@@ -34,7 +34,7 @@ use crate::operator::call::sealed::Sealed;
 use crate::policy::{AsyncWait, Extras, KeySelector};
 use crate::retry::RetryStrategy;
 use crate::runtime::{InPlace, Runtime, Spawner};
-use crate::stage::{FutureOf, Job, StageBuilder};
+use crate::stage::{ForRecord, FutureOf, Job, StageBuilder};
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The instances of a stage's function: their number, the runtime of their tasks, and the choice of one for each record.
@@ -195,12 +195,14 @@ impl<J: Call, S> Call for InParallel<J, S> {
 
 impl<J, S> Job for InParallel<J, S>
 where
-    J: Job,
+    J: Job<Invoke = ForRecord>,
+    J::Function: AsyncFunction<J::Input, Output = J::Output, Error = J::Error>,
     S: Runtime + Spawner<InstanceTask<FutureOf<J>, <S as Runtime>::Timer>>,
 {
     type Kind = J::Kind;
     type Source = J::Source;
     type Function = InstanceFunctions<J::Function, J::Key>;
+    type Invoke = ForRecord;
     type RunRequest = OnInstances<
         FutureOf<J>,
         S,

@@ -403,7 +403,8 @@ impl<R, K, X> AsyncWait<R, K, X> {
     /// Otherwise it goes when its first record has waited for the time [`within`](BatchSize::within) which it should go.
     ///
     /// Each record keeps its own outcome, place in the order, attempts, timeout and place in a snapshot. The capacity counts
-    /// records; [`max_running`](Self::max_running) and a [`rate`](Self::rate) count batches (B4).
+    /// records; [`max_running`](Self::max_running) and a [`rate`](Self::rate) count batches (B4). Batches are full when the capacity has
+    /// room for those that run and for one more.
     ///
     /// ```
     /// use core::time::Duration;

@@ -8,11 +8,13 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
+use super::function::Invoke as _;
+use super::job::RequestForOf;
+use super::request_for::RequestFor;
 use super::source::Pulled;
 use super::turn::complete;
 use super::{Job, Stage};
 use crate::element::StreamElement;
-use crate::function::AsyncFunction;
 use crate::operator::{OutcomeOf, ResultOf};
 use crate::policy::Extras;
 use crate::requests::{Requests, StageStorage};
@@ -34,6 +36,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     pub(super) fn allow_bypass(self: Pin<&mut Self>) -> bool {
         let this = self.project();
         let may_bypass = S::Requests::<J::Request>::BETWEEN_TURNS
+            && !RequestForOf::<J>::BATCH
             && !<J::Extras as Extras<J::Input, J::Output, J::Error>>::THROTTLES
             && !this.operator.is_paused()
             && this.pace.expects_bypass()
@@ -69,20 +72,24 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             }
         };
         let attempt = this.operator.first_attempt(&value);
-        let request = this.run_request.launch(|| this.function.invoke(&value, attempt));
+        let request =
+            this.run_request.launch(|| J::Invoke::invoke_alone(this.function, &value, attempt));
         let first = match this.requests.as_mut().start_alone(slot, request) {
-            Poll::Ready(result) => match this.operator.second_attempt_in(&value, &result) {
-                None => {
-                    *this.in_turn = false;
-                    this.pace.bypassed(permission);
-                    let outcome = this.operator.bypass(value, result);
-                    if outcome.result.is_err() && this.operator.has_failed() {
-                        this.pace.forbid_bypass();
+            Poll::Ready(answer) => {
+                let result = J::Invoke::result_alone(answer);
+                match this.operator.second_attempt_in(&value, &result) {
+                    None => {
+                        *this.in_turn = false;
+                        this.pace.bypassed(permission);
+                        let outcome = this.operator.bypass(value, result);
+                        if outcome.result.is_err() && this.operator.has_failed() {
+                            this.pace.forbid_bypass();
+                        }
+                        return Some((outcome, timestamp));
                     }
-                    return Some((outcome, timestamp));
+                    Some(delay) => Some((result, delay)),
                 }
-                Some(delay) => Some((result, delay)),
-            },
+            }
             Poll::Pending => None,
         };
         self.take_slot(cx, (value, timestamp), first);
@@ -132,10 +139,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if let Some((result, delay)) = first {
             this.operator.end_first_attempt(slot, result, delay);
         } else if is_budget_spent
-            && let Some(Poll::Ready(result)) = T::turn(cx, |_| this.requests.as_mut().poll(slot))
+            && let Some(Poll::Ready(answer)) = T::turn(cx, |_| this.requests.as_mut().poll(slot))
         {
             this.pace.started(true);
-            let _ = complete::<J, S>(this.operator, now, slot, result);
+            let _ = complete::<J, S>(this.operator, now, slot, answer);
         }
         *this.in_turn = false;
     }

@@ -18,6 +18,7 @@ mod barriers;
 mod bypass;
 mod drive;
 mod error;
+mod function;
 #[cfg(feature = "alloc")]
 mod handle;
 mod job;
@@ -27,6 +28,9 @@ mod permits;
 #[cfg(not(feature = "alloc"))]
 #[path = "permits_without.rs"]
 mod permits;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+mod position_ids;
+mod request_for;
 #[cfg(feature = "checkpoint")]
 mod restore;
 #[cfg(feature = "alloc")]
@@ -54,9 +58,13 @@ pub use self::handle::StageHandle;
 pub(crate) use self::job::FutureOf;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::job::PositionsOnly;
-pub use self::job::{Job, SpawningRequests};
+pub use self::job::{InBatches, Job, SpawningRequests};
 use self::pace::Pace;
 use self::permits::Share;
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+pub use self::position_ids::WithPositionIds;
+#[cfg(feature = "alloc")]
+pub(crate) use self::request_for::ForRecord;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub(crate) use self::restore::Keeps;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]

@@ -70,14 +70,14 @@ where
     if operator.has_failed() {
         return false; // requests that are still to be dropped keep theirs
     }
-    let running = operator.running();
+    let running = operator.running_requests();
     let is_wanted = operator.wants_permit();
     if is_wanted
         && is_left
         && requests.with_own(StageWaker::Consumer, |cx| member.acquire(running, cx.waker()))
     {
         operator.permit(running + 1);
-        debug_assert!(operator.has_attempt(), "it waits for nothing else");
+        debug_assert!(operator.has_attempt() || operator.has_batch(), "it waits for nothing else");
         return true;
     }
     operator.permit(0);

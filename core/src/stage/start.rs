@@ -14,6 +14,7 @@ use super::barriers::Seat;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::job::PositionsOnly;
 use super::permits::Share;
+use super::request_for::RequestFor;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::restore::Recovery;
 #[cfg(feature = "checkpoint")]
@@ -23,9 +24,10 @@ use super::ring::ring;
 use super::source::Source;
 #[cfg(feature = "alloc")]
 use super::{Driver, SpawnedStage};
-use super::{Job, SpawningRequests, Stage, StartError};
+use super::{InBatches, Job, SpawningRequests, Stage, StartError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::barrier_signal::BarrierSignal;
+use crate::batch_function::AsyncBatchFunction;
 #[cfg(feature = "alloc")]
 use crate::config_error::ConfigError;
 use crate::element::{IntoElement, StreamKind};
@@ -44,15 +46,15 @@ use crate::retry::RetryStrategy;
 #[cfg(feature = "checkpoint")]
 use crate::runtime::Timer as _;
 use crate::runtime::{InPlace, Runtime, SpawnEach, Spawner};
-use crate::stage::job::FutureOf;
+use crate::stage::job::{FutureOf, RequestForOf};
 #[cfg(feature = "alloc")]
 use crate::storage::Heap;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::storage::Storage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-use crate::tracked::{Tracked, WithPositionIds};
+use crate::tracked::Tracked;
 
-/// Adds [`async_wait`](Self::async_wait) to every stream.
+/// Adds [`async_wait`](Self::async_wait) and [`async_wait_batch`](Self::async_wait_batch) to every stream.
 pub trait AsyncWaitExt: Stream + Sized {
     /// Asks `function` for each record, many at a time, as `policy` says.
     ///
@@ -92,6 +94,59 @@ pub trait AsyncWaitExt: Stream + Sized {
         Self::Item: IntoElement<V, M>,
         M: StreamKind,
         F: AsyncFunction<V>,
+        R: RetryStrategy<V, F::Output, F::Error>,
+        K: KeySelector<V>,
+        X: Extras<V, F::Output, F::Error>,
+    {
+        StageBuilder::new(self, policy, function)
+    }
+
+    /// Asks `function` for several records at a time, as many as the policy's [batch size](AsyncWait::batch) says (B1).
+    ///
+    /// Each record has its own outcome, in the order of the policy, as if it had been asked for alone. The request answers with a
+    /// result for each record of the batch, in their order, or fails as a whole: see [`AsyncBatchFunction`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")]
+    /// # fn stage(
+    /// #     ids: impl futures_core::Stream<Item = i64> + Unpin,
+    /// #     runtime: impl inflight_core::Runtime<Timer: Unpin>,
+    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, Batch, BatchSize};
+    ///
+    /// # #[derive(Clone)] struct DbError;
+    /// # async fn select(ids: Vec<i64>) -> Result<Vec<Result<String, DbError>>, DbError> { Ok(Vec::new()) }
+    /// let size = BatchSize::records(50).within(Duration::from_millis(5));
+    /// let stage = ids
+    ///     .async_wait_batch(AsyncWait::ordered(500).batch(size), |batch: Batch<'_, i64>| {
+    ///         select(batch.inputs().copied().collect())
+    ///     })
+    ///     .in_place(runtime)?;
+    /// # Ok(stage)
+    /// # }
+    /// ```
+    ///
+    /// A policy without a batch size does not compile here, nor one with a batch size in [`async_wait`](Self::async_wait):
+    ///
+    /// ```compile_fail,E0080
+    /// # fn stage(ids: impl futures_core::Stream<Item = i64>) {
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, Batch};
+    ///
+    /// let answer = |batch: Batch<'_, i64>| core::future::ready(Ok::<_, ()>([Ok(batch.len())]));
+    /// let stage = ids.async_wait_batch(AsyncWait::ordered(500), answer);
+    /// # }
+    /// # stage(futures_lite::stream::empty());
+    /// ```
+    fn async_wait_batch<'c, V, M, F, R, K, X>(
+        self,
+        policy: AsyncWait<R, K, X>,
+        function: F,
+    ) -> StageBuilder<'c, InBatches<(Self, V, M, F, R, K, X, InPlace)>>
+    where
+        Self::Item: IntoElement<V, M>,
+        M: StreamKind,
+        F: AsyncBatchFunction<V>,
         R: RetryStrategy<V, F::Output, F::Error>,
         K: KeySelector<V>,
         X: Extras<V, F::Output, F::Error>,
@@ -145,6 +200,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         function: J::Function,
         run_request: J::RunRequest,
     ) -> Self {
+        const { has_fitting_policy::<J>() };
         Self {
             source,
             policy,
@@ -256,7 +312,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         StageBuilder {
             source: self.source,
             policy: self.policy,
-            function: WithPositionIds(self.function),
+            function: self.function,
             run_request: self.run_request,
             checkpointing: self.checkpointing,
             restore: recovery.into(),
@@ -498,6 +554,15 @@ const fn accepts_wakers_of<Rt: Runtime, S: StageStorage>() {
         Rt::ANY_WAKER || !S::OWN_WAKERS,
         "this runtime accepts no wakers but its own tasks', and a stage on the heap or over a `WakeTable` has others: keep \
          it in place, with `.in_place_over(runtime, Fixed::<N>)`"
+    );
+}
+
+/// Refuses to be compiled for a policy with batches and a function of one record, or the other way round.
+const fn has_fitting_policy<J: Job>() {
+    let has_batches = <J::Extras as Extras<J::Input, J::Output, J::Error>>::BATCHES;
+    assert!(
+        has_batches == RequestForOf::<J>::BATCH,
+        "a policy with `.batch(..)` is for `async_wait_batch`, and `async_wait_batch` needs one"
     );
 }
 

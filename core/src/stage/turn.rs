@@ -3,13 +3,16 @@
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
+use super::function::Invoke as _;
+use super::job::{AnswerOf, RequestForOf};
 use super::pace::{Budget, Polled, Turn};
+use super::request_for::{NextRequest as _, RequestFor};
 use super::source::Pulled;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use super::source::Source;
 use super::{Job, Life, OperatorOf, Stage, StageError, Stop};
-use crate::function::AsyncFunction;
-use crate::operator::{Completion, Expired, ResultOf};
+use crate::operator::{Completion, Expired};
+use crate::outcome::Failure;
 use crate::requests::{Requests, StageStorage, StageWaker, WakeEvent};
 use crate::runtime::{RunRequest, Timer};
 use crate::time::Instant;
@@ -105,9 +108,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         // that may have been woken since.
         let mut sees_all = this.requests.is_between_passes();
         let mut has_passed = false;
-        if sees_all && let Some(slot) = this.operator.head_slot() {
+        if sees_all && let Some(place) = RequestForOf::<J>::head(this.operator) {
             // In a large ordered window, completing the other calls first only fills the cache with outcomes that wait.
-            this.requests.as_mut().begin_at(slot);
+            this.requests.as_mut().begin_at(place);
         }
         while budget.is_enough_for_woken() {
             match this.requests.as_mut().next_woken() {
@@ -120,10 +123,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                 Some(WakeEvent::Own(StageWaker::Timer)) => this.alarm.as_mut().wake(),
                 Some(WakeEvent::Own(StageWaker::Function)) => *this.function_woken = true,
                 Some(WakeEvent::Own(StageWaker::Consumer)) => {}
-                Some(WakeEvent::Request(slot)) => {
+                Some(WakeEvent::Request(place)) => {
                     budget.spend();
-                    if let Some(Poll::Ready(result)) = this.requests.as_mut().poll(slot)
-                        && complete::<J, S>(this.operator, now, slot, result) == Completion::Final
+                    if let Some(Poll::Ready(answer)) = this.requests.as_mut().poll(place)
+                        && complete::<J, S>(this.operator, now, place, answer) == Completion::Final
                     {
                         return Polled::Some; // no deadline counts any more, and this turn drops all requests
                     }
@@ -146,18 +149,22 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             let expired = this.operator.expire(now, delivered, |operator, id| {
                 // When all woken requests were polled, only the cancellation of another one below can have woken this one since (a
                 // permit has come free, say). It would begin its work after its own deadline.
-                if polled != Polled::Pass || !requests.as_mut().take_woken(id.slot()) {
+                let Some(place) = RequestForOf::<J>::place_of(operator, id) else { return };
+                if polled != Polled::Pass || !requests.as_mut().take_woken(place) {
                     return;
                 }
                 budget.overdraw();
-                if let Some(Poll::Ready(result)) = requests.as_mut().poll(id.slot()) {
-                    let _ = complete::<J, S>(operator, now, id.slot(), result);
+                if let Some(Poll::Ready(answer)) = requests.as_mut().poll(place) {
+                    let _ = complete::<J, S>(operator, now, place, answer);
                 }
             });
             let Some(expired) = expired else { return };
-            this.requests.as_mut().remove(expired.id().slot());
+            if let Some(place) = RequestForOf::<J>::cancelled(this.operator, expired) {
+                this.requests.as_mut().remove(place);
+            }
             if let Expired::Call(id) = expired {
-                this.operator.resolve_timeout(id, |call| this.function.on_timeout(call));
+                this.operator
+                    .resolve_timeout(id, |call| J::Invoke::on_timeout(this.function, call));
             }
         }
     }
@@ -169,49 +176,59 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let mut this = self.project();
         let mut room = this.operator.room(now);
         while budget.is_left() {
-            let attempt = if this.operator.has_attempt() {
-                this.operator.poll_attempt(now)
-            } else if room == 0 {
-                #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-                if pull_beyond::<J, S>(this.source.as_mut(), this.operator, &*this.requests, now) {
-                    budget.spend();
-                    room = this.operator.room(now);
-                    continue;
-                }
-                return true;
-            } else if !this.source.is_woken() {
-                return true;
+            let next = if RequestForOf::<J>::has_next(this.operator) {
+                RequestForOf::<J>::poll_next(this.operator, now)
             } else {
-                match this.source.as_mut().pull(&*this.requests) {
+                let pulled = if room == 0 {
+                    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+                    if pull_beyond::<J, S>(
+                        this.source.as_mut(),
+                        this.operator,
+                        &*this.requests,
+                        now,
+                    ) {
+                        budget.spend();
+                        room = this.operator.room(now);
+                        continue;
+                    }
+                    Pulled::Nothing
+                } else if !this.source.is_woken() {
+                    Pulled::Nothing
+                } else {
+                    this.source.as_mut().pull(&*this.requests)
+                };
+                match pulled {
                     Pulled::Element(element) => {
                         // A control element may have used up the room for control elements, so the room is asked for again below.
                         room = if element.is_record() { room - 1 } else { 0 };
-                        let Ok(attempt) = this.operator.push_start(now, element) else {
+                        let Ok(next) = RequestForOf::<J>::push(this.operator, now, element) else {
                             unreachable!("there was room for it");
                         };
-                        attempt
+                        next
                     }
                     Pulled::End => {
                         this.operator.finish(now);
                         continue;
                     }
+                    Pulled::Nothing if RequestForOf::<J>::has_last(this.operator) => {
+                        RequestForOf::<J>::poll_next(this.operator, now)
+                    }
                     Pulled::Nothing => return true,
                 }
             };
             budget.spend(); // also for an element that starts no request: the budget bounds how much is pulled
-            let Some(attempt) = attempt else {
+            let Some(next) = next else {
                 room = this.operator.room(now);
                 // A record that waits for a permit only. With one, its attempt comes next.
                 this.share.get_permit(this.operator, &*this.requests, budget.is_left());
                 continue;
             };
-            let slot = attempt.id.slot();
-            let run = || this.function.invoke(attempt.input, attempt.info);
-            let request = this.run_request.launch(run);
-            let polled = this.requests.as_mut().start(slot, request);
+            let place = next.place();
+            let request = this.run_request.launch(|| J::Invoke::invoke(this.function, next));
+            let polled = this.requests.as_mut().start(place, request);
             this.pace.started(polled.is_ready());
-            if let Poll::Ready(result) = polled
-                && complete::<J, S>(this.operator, now, slot, result) == Completion::Final
+            if let Poll::Ready(answer) = polled
+                && complete::<J, S>(this.operator, now, place, answer) == Completion::Final
             {
                 return true;
             }
@@ -262,7 +279,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         }
         let (requests, function) = (this.requests, this.function);
         if *this.life == Life::Opening {
-            match requests.with_own(StageWaker::Function, |cx| function.poll_open(cx)) {
+            match requests.with_own(StageWaker::Function, |cx| J::Invoke::poll_open(function, cx)) {
                 Poll::Pending => return Turn::Idle,
                 Poll::Ready(Ok(())) => {
                     *this.life = Life::Running;
@@ -275,7 +292,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                 }
             }
         }
-        match requests.with_own(StageWaker::Function, |cx| function.poll_close(cx)) {
+        match requests.with_own(StageWaker::Function, |cx| J::Invoke::poll_close(function, cx)) {
             Poll::Pending => Turn::Idle,
             Poll::Ready(()) => {
                 *this.life = Life::Ended;
@@ -375,15 +392,15 @@ fn pull_beyond<J: Job, S: StageStorage>(
     }
 }
 
-/// The request in this slot has completed. The operator's code for that is long, and inlined for speed. Without a heap there is one
+/// The request at this place has completed. The operator's code for that is long, and inlined for speed. Without a heap there is one
 /// copy of it, since flash counts for more there.
 #[cfg_attr(feature = "alloc", inline(always))]
 #[cfg_attr(not(feature = "alloc"), inline(never))]
 pub(super) fn complete<J: Job, S: StageStorage>(
     operator: &mut OperatorOf<J, S>,
     now: Instant,
-    slot: usize,
-    result: ResultOf<J>,
+    place: usize,
+    answer: Result<AnswerOf<J>, Failure<J::Error>>,
 ) -> Completion {
-    operator.handle_completion_in(now, slot, result)
+    J::Invoke::complete(operator, now, place, answer)
 }
