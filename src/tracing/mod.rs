@@ -133,8 +133,8 @@ impl<K, F> fmt::Debug for Traced<K, F> {
 
 /// Reports the end of a call, once its outcome has left the stage: the event `outcome` with the fields `stage`, `key`,
 /// `outcome`, `attempts` and `elapsed` (from the first attempt on, backoffs included). DEBUG if there is an output, else
-/// WARN. `outcome` is `ok`, `error`, `timed_out`, `attempt_timed_out`, `panicked`, `cancelled` or
-/// `shut_down`.
+/// WARN. `outcome` is `ok`, `error`, `timed_out`, `attempt_timed_out`, `panicked`, `cancelled`,
+/// `shut_down` or `wrong_answers`.
 pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Outcome<In, Out, E>) {
     let outcome = match &done.result {
         Ok(_) => "ok",
@@ -144,6 +144,7 @@ pub fn trace_outcome<In, Out, E>(stage: &str, key: impl fmt::Display, done: &Out
         Err(Failure::Panicked) => "panicked",
         Err(Failure::Cancelled) => "cancelled",
         Err(Failure::ShutDown) => "shut_down",
+        Err(Failure::WrongAnswers) => "wrong_answers",
     };
     macro_rules! tell {
         ($level:ident) => {
