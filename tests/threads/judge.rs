@@ -134,7 +134,7 @@ impl Judge {
             Err(Failure::TimedOut) => plan.is_impatient() && plan.late == Late::Fails,
             Err(Failure::AttemptTimedOut) => plan.attempt_timeout.is_some(),
             Err(Failure::ShutDown) => plan.may_shut_down(),
-            Err(Failure::Cancelled) => false,
+            Err(Failure::Cancelled | Failure::WrongAnswers) => false,
         };
         let made = self.tally.attempts_of(number);
         let expected = if panics { 1 } else { fails.min(plan.retries) + 1 };
