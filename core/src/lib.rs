@@ -163,7 +163,7 @@ pub use permits::Permits;
 pub use policy::{
     AdaptiveLimit, Aimd, AnyFailure, AsyncWait, BatchSize, Count, Extras, FinishPolicy, GivenKey,
     Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order,
-    PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
+    Pausable, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
 };
 pub use records::{
     DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,

@@ -504,7 +504,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     pub(super) fn set_backoff_deadline(&mut self, slot: u32, until: Instant) {
         let record = self.records.at(slot);
         let deadline = Self::deadline(&self.limits, &self.extras, record);
-        let deadline = deadline.filter(|deadline| self.limits.pause.reaches(*deadline));
+        let deadline = deadline.filter(|deadline| self.reaches(*deadline));
         if let Some(first) = earlier(Some(until), deadline) {
             self.deadlines.set(slot, first);
         }

@@ -37,18 +37,14 @@ impl Pause {
     pub(super) fn until(&self) -> Option<Instant> {
         (self.until != Self::LONG_AGO).then_some(self.until)
     }
-
-    /// Whether the clock of a call whose attempt is not running has come to this instant, or will without a resume.
-    pub(super) fn reaches(&self, instant: Instant) -> bool {
-        instant <= self.began
-    }
 }
 
 impl<C: Call, S: Storage> Operator<C, S> {
     /// Starts no attempt until [`resume`](Self::resume) is called (A2). Attempts that run go on, and records are taken in while there
     /// is room. No retry is used up, and the time of no call passes whose attempt is not running; backoffs pass.
     ///
-    /// A snapshot does not hold the pause.
+    /// A snapshot does not hold the pause. Without the feature `alloc` a pause takes flash that most programs need for something else: there
+    /// this compiles for a policy that is [`pausable`](crate::AsyncWait::pausable), or has [`pause_on`](crate::AsyncWait::pause_on).
     ///
     /// ```
     /// # #[cfg(feature = "alloc")] {
@@ -65,6 +61,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// # }
     /// ```
     pub fn pause(&mut self, now: Instant) {
+        const {
+            assert!(
+                Self::MAY_PAUSE,
+                "without a heap, only a policy that is `.pausable()` can be paused"
+            );
+        }
         self.advance(now);
         self.limits.pause.by_hand = true;
         self.begin_pause();
@@ -80,7 +82,15 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// Whether no attempt starts, because of [`pause`](Self::pause) or of a failure that has asked for it.
     pub fn is_paused(&self) -> bool {
-        self.limits.pause.is_on()
+        Self::MAY_PAUSE && self.limits.pause.is_on()
+    }
+
+    /// Whether attempts can be held back at all.
+    pub(super) const MAY_PAUSE: bool = cfg!(feature = "alloc") || C::Extras::PAUSES;
+
+    /// Whether the clock of a call whose attempt is not running has come to this instant, or will without a resume.
+    pub(super) fn reaches(&self, instant: Instant) -> bool {
+        !Self::MAY_PAUSE || instant <= self.limits.pause.began
     }
 
     /// Whether one more attempt may run (C7): there is no pause, and fewer run than may.
@@ -240,6 +250,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The present of the calls whose attempts are not running: it stands still in a pause (A2).
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn waiting_now(&self) -> Instant {
-        self.now.min(self.limits.pause.began)
+        if Self::MAY_PAUSE { self.now.min(self.limits.pause.began) } else { self.now }
     }
 }

@@ -118,7 +118,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         }
         match self.records.at(slot).done_at() {
             // The call's deadline was due, and a pause has put it off.
-            retry_at if retry_at > now => self.set_backoff_deadline(slot, retry_at),
+            retry_at if Self::MAY_PAUSE && retry_at > now => {
+                self.set_backoff_deadline(slot, retry_at);
+            }
             _ => self.end_backoff(slot),
         }
         None

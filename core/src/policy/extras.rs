@@ -16,6 +16,10 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
     #[doc(hidden)]
     const THROTTLES: bool = false;
 
+    /// Whether a part pauses, or lets others pause.
+    #[doc(hidden)]
+    const PAUSES: bool = false;
+
     /// Whether a part gives records timeouts of their own.
     #[doc(hidden)]
     const HAS_TIMEOUTS: bool = false;
@@ -127,6 +131,7 @@ where
     B: Extras<In, Out, E>,
 {
     const THROTTLES: bool = A::THROTTLES || B::THROTTLES;
+    const PAUSES: bool = A::PAUSES || B::PAUSES;
     const HAS_TIMEOUTS: bool = A::HAS_TIMEOUTS || B::HAS_TIMEOUTS;
     const ONE_PER_KEY: bool = A::ONE_PER_KEY || B::ONE_PER_KEY;
     type NextOfKey<S: Storage> = (A::NextOfKey<S>, B::NextOfKey<S>);

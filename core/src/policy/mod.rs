@@ -21,7 +21,7 @@ pub use self::limit::{
 };
 pub use self::one_per_key::OneAttemptPerKey;
 pub use self::order::Order;
-pub use self::pause::PauseOn;
+pub use self::pause::{Pausable, PauseOn};
 pub use self::rate::{Count, Rate, RateLimit, WeighBy};
 pub use self::timeout_by::TimeoutBy;
 use crate::config_error::ConfigError;
@@ -369,6 +369,12 @@ impl<R, K, X> AsyncWait<R, K, X> {
         F: Fn(&Failure<E>) -> Option<Duration>,
     {
         self.with(PauseOn(pause_after))
+    }
+
+    /// Lets [`pause`](crate::Stage::pause) and [`resume`](crate::Stage::resume) be called in a program without the feature `alloc`, where a
+    /// pause costs some flash. With `alloc` every stage can be paused.
+    pub fn pausable(self) -> AsyncWait<R, K, (X, Pausable)> {
+        self.with(Pausable)
     }
 
     /// Bounds each record's call by a timeout of its own, in place of [`timeout`](Self::timeout) (T9). `None` leaves the record with

@@ -18,6 +18,7 @@ where
     F: Fn(&Failure<E>) -> Option<Duration>,
 {
     const THROTTLES: bool = true;
+    const PAUSES: bool = true;
     type NextOfKey<S: Storage> = NoNext;
     type StartTimes<S: Storage> = NoTimes;
     type Batches<S: Storage> = NoBatches;
@@ -31,4 +32,17 @@ impl<F> fmt::Debug for PauseOn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PauseOn(..)")
     }
+}
+
+/// Lets a program without a heap pause: see [`AsyncWait::pausable`](crate::AsyncWait::pausable).
+#[derive(Clone, Copy, Debug)]
+pub struct Pausable;
+
+impl sealed::Sealed for Pausable {}
+
+impl<In, Out, E> Extras<In, Out, E> for Pausable {
+    const PAUSES: bool = true;
+    type NextOfKey<S: Storage> = NoNext;
+    type StartTimes<S: Storage> = NoTimes;
+    type Batches<S: Storage> = NoBatches;
 }
