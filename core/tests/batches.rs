@@ -252,6 +252,20 @@ fn every_order_keeps_its_promise() {
     }
 }
 
+#[test] // B1, O7
+fn an_ordered_batch_has_one_attempt_of_each_key() {
+    let policy = AsyncWait::ordered(8).with_key(|record: &u32| record % 2).one_attempt_per_key();
+    let mut op = build(policy.batch(BatchSize::records(4)));
+    push(&mut op, START, [1, 3, 2]);
+    let started = start(&mut op, START);
+    assert_eq!(records(&started), [[1, 2]]);
+    answer(&mut op, START, &started[0]);
+    let started = start(&mut op, START);
+    assert_eq!(records(&started), [[3]]);
+    answer(&mut op, START, &started[0]);
+    assert_eq!(inputs(&outcomes(&mut op)), [1, 3, 2]);
+}
+
 #[test] // B3, R3, R6
 fn what_is_tried_again_joins_later_batches() {
     let policy = AsyncWait::ordered(8).retry(FixedDelay::new(5 * MS).max_retries(1));
