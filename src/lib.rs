@@ -46,12 +46,13 @@ pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
 /// The types and traits of most programs: `use inflight::prelude::*`.
 pub mod prelude {
     pub use inflight_core::{
-        Aimd, AsyncFunction, AsyncWait, AsyncWaitExt as _, AttemptInfo, Barrier, BarrierMode,
-        Checkpoint, CheckpointError, CheckpointId, CheckpointStore, Checkpointing, ConfigError,
-        ExponentialBackoff, Failure, FinishPolicy, Fixed, FixedDelay, Gradient, LimitStrategy,
-        Metrics, NoRetry, Outcome, OutcomesExt as _, Rate, RecordsExt as _, RetryBudget,
-        RetryStrategy, Stage, StageError, StartError, Status, StreamElement, TimedOutCall,
-        TimeoutAction, Timestamp, WakeTable, with_attempt, with_timeout_action,
+        Aimd, AsyncBatchFunction, AsyncFunction, AsyncWait, AsyncWaitExt as _, AttemptInfo,
+        Barrier, BarrierMode, Batch, BatchSize, Checkpoint, CheckpointError, CheckpointId,
+        CheckpointStore, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
+        Fixed, FixedDelay, Gradient, LimitStrategy, Metrics, NoRetry, Outcome, OutcomesExt as _,
+        Rate, RecordsExt as _, RetryBudget, RetryStrategy, Stage, StageError, StartError, Status,
+        StreamElement, TimedOutCall, TimeoutAction, Timestamp, WakeTable, with_attempt,
+        with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{
