@@ -45,11 +45,11 @@ impl Random {
     }
 }
 
-type Types<K> = (u32, u32, u8, FixedDelay, K, ());
+type Types<K, X> = (u32, u32, u8, FixedDelay, K, X);
 
 /// An operator, and all that its caller remembers of it.
-struct Caller<S: Storage, K> {
-    op: Operator<Types<K>, S>,
+struct Caller<S: Storage, K, X: Extras<u32, u32, u8>> {
+    op: Operator<Types<K, X>, S>,
     random: Random,
     /// In milliseconds; it goes back at times.
     clock: i64,
@@ -61,8 +61,8 @@ struct Caller<S: Storage, K> {
     snapshot: Option<Checkpoint>,
 }
 
-impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
-    fn new(op: Operator<Types<K>, S>, seed: u64, from: Option<&Checkpoint>) -> Self {
+impl<S: Storage, K: KeySelector<u32>, X: Extras<u32, u32, u8>> Caller<S, K, X> {
+    fn new(op: Operator<Types<K, X>, S>, seed: u64, from: Option<&Checkpoint>) -> Self {
         let mut caller = Self {
             op,
             random: Random::new(seed),
@@ -100,7 +100,7 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
 
     fn step(&mut self) {
         let now = self.now();
-        match self.random.below(19) {
+        match self.random.below(20) {
             0..=2 => {
                 let record = StreamElement::value(self.random.below(5) as u32);
                 self.pushed += u64::from(self.op.push(now, record).is_ok());
@@ -128,6 +128,7 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
             }
             16 => self.op.forget_vacant(),
             17 => self.end(now),
+            18 => self.pause(now),
             _ => {
                 let mut checkpoint = Checkpoint::new(CheckpointId(9));
                 if self.op.snapshot(now, &mut checkpoint).is_ok() {
@@ -188,7 +189,7 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
         let offset = self.random.below(9) as i64 - 6;
         let delivered = Instant::from_nanos((self.clock + offset).max(0) * 1_000_000);
         let mut answers = Random::new(self.random.below(u64::MAX));
-        let mut look = |op: &mut Operator<Types<K>, S>, id| {
+        let mut look = |op: &mut Operator<Types<K, X>, S>, id| {
             if answers.below(3) == 0 {
                 let _ = op.handle_completion(now, id, answers.result());
             }
@@ -209,12 +210,26 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
 
     fn resolve_timeout(&mut self) {
         let Some(id) = self.random.pick(&self.expired) else { return };
-        let action = match self.random.below(3) {
+        let action = match self.random.below(4) {
             0 => TimeoutAction::Fail,
+            3 => TimeoutAction::FailWith(self.random.below(20) as u8),
             1 => TimeoutAction::Drop,
             _ => TimeoutAction::Output(3),
         };
         self.op.resolve_timeout(id, |_| action);
+    }
+
+    /// A2
+    fn pause(&mut self, now: Instant) {
+        let running = self.op.running();
+        match self.random.below(5) {
+            0 | 1 => self.op.pause(now),
+            _ => self.op.resume(now),
+        }
+        if self.op.is_paused() {
+            assert!(!self.op.has_attempt() && self.op.poll_attempt(now).is_none());
+        }
+        assert_eq!(self.op.running(), running);
     }
 
     fn take_output(&mut self) {
@@ -251,6 +266,7 @@ impl<S: Storage, K: KeySelector<u32>> Caller<S, K> {
         self.op.set_undelivered(0);
         let _ = (self.op.set_capacity(CAPACITY), self.op.set_max_running(CAPACITY));
         self.clock = self.clock.max(0) + 1_000;
+        self.op.resume(self.now());
         self.op.finish(self.now());
         for _ in 0..200 {
             self.clock += 10;
@@ -289,9 +305,21 @@ fn no_order_of_calls_breaks_an_operator() {
 
 /// Two lives, the second from the first one's snapshot, on the heap and in place.
 fn lives<K: KeySelector<u32> + Copy>(policy: AsyncWait<NoRetry, K>, seed: u64) {
+    let policy = policy.retry(FixedDelay::new(MS).max_retries(2));
+    let own = |record: &u32| record.is_multiple_of(2).then_some(*record * 2 * MS);
+    let pause = |failure: &Failure<u8>| Some(u32::from(*failure.error()?) % 4 * MS);
+    lives_with(policy, seed);
+    lives_with(policy.rate(Rate::per(5 * MS, 4).burst(2)).pause_on(pause).timeout_by(own), seed);
+    lives_with(policy.rate_by(Rate::per(MS, 2), |record: &u32| (*record).into()), seed);
+}
+
+fn lives_with<K, X>(policy: AsyncWait<FixedDelay, K, X>, seed: u64)
+where
+    K: KeySelector<u32> + Copy,
+    X: Extras<u32, u32, u8> + Copy,
+{
     let policy = policy.timeout(5 * MS).attempt_timeout(3 * MS).max_capacity(CAPACITY);
     let policy = if seed.is_multiple_of(2) { policy.max_running(2) } else { policy };
-    let policy = policy.retry(FixedDelay::new(MS).max_retries(2));
     let how = || Checkpointing::new("stage", 1).keeping_results();
     let fatal =
         |failure: &Failure<u8>| matches!(failure, Failure::Error(7) | Failure::AttemptTimedOut);
