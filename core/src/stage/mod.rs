@@ -10,6 +10,7 @@
 //! `pace.rs` says how much of all that is done at a time.
 
 mod alarm;
+mod async_wait;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 mod barriers;
 #[cfg(not(all(feature = "alloc", feature = "checkpoint")))]
@@ -51,6 +52,7 @@ use core::time::Duration;
 use pin_project_lite::pin_project;
 
 use self::alarm::Alarm;
+pub use self::async_wait::AsyncWaitExt;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]
 pub use self::handle::StageHandle;
@@ -75,7 +77,7 @@ pub use self::restore::Restore;
 pub use self::ring::SpawnedStage;
 pub use self::run::Run;
 use self::source::Source;
-pub use self::start::{AsyncWaitExt, StageBuilder};
+pub use self::start::StageBuilder;
 pub use self::stream::Next;
 use self::tables::StageTables;
 #[cfg(feature = "alloc")]

@@ -1,10 +1,8 @@
-//! The way to a stage: from a stream, a policy and a function.
+//! The way from a stream, a policy and a function to a stage.
 
 use core::fmt;
-use core::future::Future;
 use core::marker::PhantomData;
 
-use futures_core::Stream;
 #[cfg(feature = "checkpoint")]
 use serde::Serialize;
 #[cfg(feature = "checkpoint")]
@@ -24,25 +22,22 @@ use super::ring::ring;
 use super::source::Source;
 #[cfg(feature = "alloc")]
 use super::{Driver, SpawnedStage};
-use super::{InBatches, Job, SpawningRequests, Stage, StartError};
+use super::{Job, SpawningRequests, Stage, StartError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::barrier_signal::BarrierSignal;
-use crate::batch_function::AsyncBatchFunction;
 #[cfg(feature = "alloc")]
 use crate::config_error::ConfigError;
-use crate::element::{IntoElement, StreamKind};
-use crate::function::AsyncFunction;
 #[cfg(feature = "alloc")]
 use crate::operator::OutcomeOf;
 use crate::operator::{Checkpointing, Operator};
 use crate::outcome::Failure;
 #[cfg(feature = "alloc")]
 use crate::permits::Permits;
-use crate::policy::{AsyncWait, Extras, KeySelector};
+use crate::policy::{AsyncWait, Extras};
 use crate::requests::StageStorage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::requests::{Requests as _, StageWaker};
-use crate::retry::RetryStrategy;
+use crate::retry::RetryStrategy as _;
 #[cfg(feature = "checkpoint")]
 use crate::runtime::Timer as _;
 use crate::runtime::{InPlace, Runtime, SpawnEach, Spawner};
@@ -53,109 +48,6 @@ use crate::storage::Heap;
 use crate::storage::Storage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::tracked::Tracked;
-
-/// Adds [`async_wait`](Self::async_wait) and [`async_wait_batch`](Self::async_wait_batch) to every stream.
-pub trait AsyncWaitExt: Stream + Sized {
-    /// Asks `function` for each record, many at a time, as `policy` says.
-    ///
-    /// The closure gets a reference to the record and returns a future that owns its data:
-    /// clone them outside of the `async move` block. The record itself comes back with the outcome.
-    ///
-    /// Works on streams of plain values, and on streams of [`StreamElement`]s (annotate the
-    /// closure's parameter there); outcomes come in the same kind of stream. Nothing runs until the result is
-    /// given a runtime: `.spawn(..)`, `.in_place(..)`.
-    ///
-    /// [`StreamElement`]: crate::StreamElement
-    fn async_wait<'c, V, M, F, Fut, Out, E, R, K, X>(
-        self,
-        policy: AsyncWait<R, K, X>,
-        function: F,
-    ) -> StageBuilder<'c, (Self, V, M, F, R, K, X, InPlace)>
-    where
-        Self::Item: IntoElement<V, M>,
-        M: StreamKind,
-        F: FnMut(&V) -> Fut,
-        Fut: Future<Output = Result<Out, E>>,
-        R: RetryStrategy<V, Out, E>,
-        K: KeySelector<V>,
-        X: Extras<V, Out, E>,
-    {
-        StageBuilder::new(self, policy, function)
-    }
-
-    /// The same for a type that implements [`AsyncFunction`], or a closure that is told its attempt
-    /// ([`with_attempt`](crate::with_attempt)).
-    fn async_wait_with<'c, V, M, F, R, K, X>(
-        self,
-        policy: AsyncWait<R, K, X>,
-        function: F,
-    ) -> StageBuilder<'c, (Self, V, M, F, R, K, X, InPlace)>
-    where
-        Self::Item: IntoElement<V, M>,
-        M: StreamKind,
-        F: AsyncFunction<V>,
-        R: RetryStrategy<V, F::Output, F::Error>,
-        K: KeySelector<V>,
-        X: Extras<V, F::Output, F::Error>,
-    {
-        StageBuilder::new(self, policy, function)
-    }
-
-    /// Asks `function` for several records at a time, as many as the policy's [batch size](AsyncWait::batch) says (B1).
-    ///
-    /// Each record has its own outcome, in the order of the policy, as if it had been asked for alone. The request answers with a
-    /// result for each record of the batch, in their order, or fails as a whole: see [`AsyncBatchFunction`].
-    ///
-    /// ```
-    /// # #[cfg(feature = "alloc")]
-    /// # fn stage(
-    /// #     ids: impl futures_core::Stream<Item = i64> + Unpin,
-    /// #     runtime: impl inflight_core::Runtime<Timer: Unpin>,
-    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
-    /// use core::time::Duration;
-    /// use inflight_core::{AsyncWait, AsyncWaitExt, Batch, BatchSize};
-    ///
-    /// # #[derive(Clone)] struct DbError;
-    /// # async fn select(ids: Vec<i64>) -> Result<Vec<Result<String, DbError>>, DbError> { Ok(Vec::new()) }
-    /// let size = BatchSize::records(50).within(Duration::from_millis(5));
-    /// let stage = ids
-    ///     .async_wait_batch(AsyncWait::ordered(500).batch(size), |batch: Batch<'_, i64>| {
-    ///         select(batch.inputs().copied().collect())
-    ///     })
-    ///     .in_place(runtime)?;
-    /// # Ok(stage)
-    /// # }
-    /// ```
-    ///
-    /// A policy without a batch size does not compile here, nor one with a batch size in [`async_wait`](Self::async_wait):
-    ///
-    /// ```compile_fail,E0080
-    /// # fn stage(ids: impl futures_core::Stream<Item = i64>) {
-    /// use inflight_core::{AsyncWait, AsyncWaitExt, Batch};
-    ///
-    /// let answer = |batch: Batch<'_, i64>| core::future::ready(Ok::<_, ()>([Ok(batch.len())]));
-    /// let stage = ids.async_wait_batch(AsyncWait::ordered(500), answer);
-    /// # }
-    /// # stage(futures_lite::stream::empty());
-    /// ```
-    fn async_wait_batch<'c, V, M, F, R, K, X>(
-        self,
-        policy: AsyncWait<R, K, X>,
-        function: F,
-    ) -> StageBuilder<'c, InBatches<(Self, V, M, F, R, K, X, InPlace)>>
-    where
-        Self::Item: IntoElement<V, M>,
-        M: StreamKind,
-        F: AsyncBatchFunction<V>,
-        R: RetryStrategy<V, F::Output, F::Error>,
-        K: KeySelector<V>,
-        X: Extras<V, F::Output, F::Error>,
-    {
-        StageBuilder::new(self, policy, function)
-    }
-}
-
-impl<St: Stream> AsyncWaitExt for St {}
 
 /// A stage that has everything but a runtime. It is not a stream yet.
 #[must_use = "a stage needs a runtime: say `.spawn(..)?` or `.in_place(..)?`"]
@@ -182,7 +74,7 @@ pub struct StageBuilder<'c, J: Job> {
 }
 
 impl<'c, J: Job> StageBuilder<'c, J> {
-    fn new(
+    pub(super) fn new(
         source: J::Source,
         policy: AsyncWait<J::Retry, J::Key, J::Extras>,
         function: J::Function,
