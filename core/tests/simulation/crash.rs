@@ -97,6 +97,8 @@ impl World {
         };
         self.setup = Setup { capacity, max_capacity, storage, ..self.setup };
         self.foreign.extend(self.running.drain(..).chain(self.over.drain(..)).map(|s| s.id));
+        self.all_batches_are_over();
+        self.over_batches.clear();
         self.snapshot_barrier = None;
         self.drain_barriers.clear();
         self.tell(|world| {

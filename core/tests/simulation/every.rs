@@ -223,7 +223,7 @@ const FAMILIES: &[Family] = &[
         fails: true,
         timeout: Some(10),
         attempt_timeout: Some(5),
-        parts: Some(Parts { rate: Some(RATE), weighed: None, pauses: true, own_timeouts: true }),
+        parts: Some(Parts { rate: Some(RATE), pauses: true, own_timeouts: true, ..Parts::NONE }),
         ..PLAIN
     },
     Family {

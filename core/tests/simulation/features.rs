@@ -31,5 +31,7 @@ pub(crate) const BACKOFF_BEHIND_ITS_KEY: bool = true;
 pub(crate) const BACKOFF_AFTER_THE_END: bool = true;
 /// A2: no attempt starts while somebody pauses the operator.
 pub(crate) const PAUSE: bool = true;
-/// A2, T9: a rate, pauses that mistakes ask for, and timeouts of the records' own.
+/// O7: ordered, and one attempt at a time for each key.
+pub(crate) const ONE_PER_KEY: bool = true;
+/// A1, A2, B1, T9: batches, a limit that adapts, a rate, pauses that mistakes ask for, and timeouts of the records' own.
 pub(crate) const PARTS: bool = true;

@@ -5,11 +5,13 @@
 
 #![cfg(feature = "alloc")]
 
+mod batches;
 mod crash;
 mod every;
 mod features;
 mod foreign;
 mod ledger;
+mod limit;
 mod model;
 mod parts;
 mod random;

@@ -1,12 +1,16 @@
-//! The optional parts of a policy: rates, pauses that mistakes ask for, timeouts of the records' own.
+//! The optional parts of a policy: rates, pauses that mistakes ask for, timeouts of the records' own, a limit that adapts, batches.
 
 use std::fmt;
 use std::time::Duration;
 
-use inflight_core::{AsyncWait, Failure, PauseOn, Rate, RateLimit, TimeoutBy, WeighBy};
+use inflight_core::{
+    AdaptiveLimit, AsyncWait, BatchSize, Failure, JudgeBy, PauseOn, Rate, RateLimit, TimeoutBy,
+    Verdict, WeighBy,
+};
 
+use crate::limit::Follow;
 use crate::random::Random;
-use crate::values::{Record, own_timeout, pause_after, weight};
+use crate::values::{Record, own_timeout, pause_after, verdict, weight};
 
 /// So many `tokens` come in `period` milliseconds, and there are never more than `burst`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,7 +20,15 @@ pub(crate) struct Tokens {
     pub(crate) burst: u64,
 }
 
-/// A policy that has them has all four; a rate that is `None` never holds an attempt up.
+/// How large a batch is at most, and for how many milliseconds a record waits for others (B1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Size {
+    pub(crate) records: usize,
+    pub(crate) weight: u64,
+    pub(crate) within: u64,
+}
+
+/// A policy that has them has all but batches; a rate or a limit that is `None` never holds an attempt up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Parts {
     /// The rate at which attempts start.
@@ -27,19 +39,34 @@ pub(crate) struct Parts {
     pub(crate) pauses: bool,
     /// Records may have timeouts of their own.
     pub(crate) own_timeouts: bool,
+    /// The limit of running requests follows samples, and is never above this (A1).
+    pub(crate) limit: Option<usize>,
+    /// A request is for several records.
+    pub(crate) batch: Option<Size>,
 }
 
 type Weight = fn(&Record) -> u64;
 type PauseAfter = fn(&Failure<u32>) -> Option<Duration>;
 type OwnTimeout = fn(&Record) -> Option<Duration>;
+type Judge = fn(&Failure<u32>) -> Verdict;
 
 /// The parts as the policy's type has them.
-pub(crate) type Full =
+pub(crate) type Full = (Waits, AdaptiveLimit<Follow, JudgeBy<Judge>>);
+type Waits =
     (((((), RateLimit), RateLimit<WeighBy<Weight>>), PauseOn<PauseAfter>), TimeoutBy<OwnTimeout>);
 
+/// With batches.
+pub(crate) type Batched = (Full, BatchSize<WeighBy<Weight>>);
+
 impl Parts {
-    pub(crate) const NONE: Self =
-        Self { rate: None, weighed: None, pauses: false, own_timeouts: false };
+    pub(crate) const NONE: Self = Self {
+        rate: None,
+        weighed: None,
+        pauses: false,
+        own_timeouts: false,
+        limit: None,
+        batch: None,
+    };
 
     pub(crate) fn random(random: &mut Random) -> Self {
         Self {
@@ -47,7 +74,15 @@ impl Parts {
             weighed: random.one_in(3).then(|| Tokens::random(random)),
             pauses: random.one_in(2),
             own_timeouts: random.one_in(2),
+            ..Self::NONE
         }
+    }
+
+    /// With a limit, and batches, or without.
+    pub(crate) fn and_more(self, random: &mut Random) -> Self {
+        let limit = random.one_in(3).then(|| 1 + random.below(4));
+        let batch = random.one_in(2).then(|| Size::random(random));
+        Self { limit, batch, ..self }
     }
 
     pub(crate) fn policy<R, K>(&self, policy: AsyncWait<R, K>) -> AsyncWait<R, K, Full> {
@@ -65,6 +100,22 @@ impl Parts {
             .rate_by(Tokens::rate(self.weighed), weight)
             .pause_on(pause)
             .timeout_by(timeout)
+            .limit_by(Follow::up_to(self.limit), verdict as Judge)
+    }
+}
+
+impl Size {
+    fn random(random: &mut Random) -> Self {
+        Self {
+            records: random.pick(&[1, 2, 2, 3, 3, 5]),
+            weight: random.pick(&[u64::MAX, u64::MAX, 1, 2, 4]),
+            within: random.pick(&[0, 0, 3, 10]),
+        }
+    }
+
+    pub(crate) fn policy<R, K>(self, policy: AsyncWait<R, K, Full>) -> AsyncWait<R, K, Batched> {
+        let size = BatchSize::records(self.records).weight(self.weight, weight as Weight);
+        policy.batch(size.within(Duration::from_millis(self.within)))
     }
 }
 
@@ -95,6 +146,13 @@ impl fmt::Display for Parts {
             }
         }
         f.write_str(if self.pauses { ", mistakes ask for pauses" } else { "" })?;
-        f.write_str(if self.own_timeouts { ", timeouts of the records' own" } else { "" })
+        f.write_str(if self.own_timeouts { ", timeouts of the records' own" } else { "" })?;
+        if let Some(most) = self.limit {
+            write!(f, ", a limit that adapts, up to {most}")?;
+        }
+        if let Some(Size { records, weight, within }) = self.batch {
+            write!(f, ", batches of {records}, of a weight of {weight}, within {within} ms")?;
+        }
+        Ok(())
     }
 }

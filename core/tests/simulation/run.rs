@@ -83,9 +83,10 @@ fn shrink_steps(script: &mut Script) {
 
 /// Removes settings.
 fn shrink_setup(script: &mut Script) {
-    let simpler: [fn(&mut Setup); 19] = [
+    let simpler: [fn(&mut Setup); 22] = [
         |setup| setup.order = Order::Ordered,
         |setup| setup.order = Order::Unordered,
+        |setup| setup.one_per_key = false,
         |setup| setup.storage = Storage::Heap,
         |setup| setup.running_limit = None,
         |setup| setup.timeout = None,
@@ -99,6 +100,8 @@ fn shrink_setup(script: &mut Script) {
         |setup| setup.retries.not_yet = false,
         |setup| setup.retries.only_passing = false,
         |setup| setup.parts = None,
+        |setup| setup.parts = setup.parts.map(|parts| Parts { batch: None, ..parts }),
+        |setup| setup.parts = setup.parts.map(|parts| Parts { limit: None, ..parts }),
         |setup| setup.parts = setup.parts.map(|parts| Parts { rate: None, ..parts }),
         |setup| setup.parts = setup.parts.map(|parts| Parts { weighed: None, ..parts }),
         |setup| setup.parts = setup.parts.map(|parts| Parts { pauses: false, ..parts }),

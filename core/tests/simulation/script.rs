@@ -30,6 +30,14 @@ pub(crate) enum Step {
     Start(usize),
     /// A running attempt ends.
     End(usize, End),
+    /// A running batch ends.
+    EndBatch {
+        which: usize,
+        end: End,
+        how: BatchEnd,
+    },
+    /// A batch that has ended ends once more.
+    LateBatch(usize),
     /// An attempt that has ended ends once more.
     Late(usize, End),
     /// A foreign attempt ends.
@@ -58,6 +66,20 @@ pub(crate) enum Step {
     Resume,
     Finish,
     ShutDown,
+}
+
+/// How a batch ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum BatchEnd {
+    /// Record by record: the bits say which of them succeed whatever the end is.
+    Each {
+        succeeds: u8,
+    },
+    /// As a whole.
+    Whole,
+    /// With one answer more than it has records, or one fewer.
+    OneMore,
+    OneFewer,
 }
 
 /// The ends of calls that time out.
@@ -92,8 +114,10 @@ impl Script {
         let random = &mut Random::new(seed);
         let mut setup = Setup::random(random);
         if features::PARTS && random.one_in(2) {
-            setup.parts = Some(Parts::random(random));
+            setup.parts = Some(Parts::random(random).and_more(random));
         }
+        let can_be_alone = matches!(setup.order, Order::Ordered | Order::KeyAlone);
+        setup.one_per_key = features::ONE_PER_KEY && can_be_alone && random.one_in(2);
         let mood = Mood::random(random);
         let length = if setup.is_crowded() { 150 } else { 10 + random.below(51) };
         let steps = (0..length).map(|_| mood.step(random, &setup)).collect();
@@ -111,16 +135,17 @@ struct Mood {
 type Make = fn(&mut Random, &Mood, &Setup) -> Step;
 
 /// Each kind of step with its usual weight.
-const KINDS: [(Make, usize); 20] = [
+const KINDS: [(Make, usize); 21] = [
     (record, 24),
     (watermark, 6),
     (status, 2),
     (|_, _, _| Step::SnapshotBarrier, 3),
     (drain_barrier, 2),
     (|random, _, _| Step::Start(if random.one_in(4) { 1 } else { 100 }), 24),
-    (|random, mood, _| Step::End(random.below(8), mood.end(random)), 24),
+    (end, 24),
     (|random, mood, _| Step::Late(random.below(64), mood.end(random)), 2),
     (|random, mood, _| Step::Foreign(random.below(200), mood.end(random)), 1),
+    (|random, _, _| Step::LateBatch(random.below(64)), 1),
     (|random, _, _| Step::ToDeadline(random.pick(&[-1, 0, 0, 0, 1, 1_000_000])), 10),
     (pass, 6),
     (judge, 14),
@@ -163,6 +188,20 @@ impl Mood {
 fn record(random: &mut Random, _: &Mood, _: &Setup) -> Step {
     let timestamp = random.perhaps(&[-5, 0, 1, 2, 5, 10]);
     Step::Record { key: random.below(3) as u32, timestamp, at_once: random.one_in(3) }
+}
+
+fn end(random: &mut Random, mood: &Mood, setup: &Setup) -> Step {
+    let (which, end) = (random.below(8), mood.end(random));
+    if setup.batch().is_none() || random.one_in(8) {
+        return Step::End(which, end);
+    }
+    let how = match random.below(12) {
+        0 => BatchEnd::OneMore,
+        1 => BatchEnd::OneFewer,
+        2..6 => BatchEnd::Whole,
+        _ => BatchEnd::Each { succeeds: random.below(32) as u8 },
+    };
+    Step::EndBatch { which, end, how }
 }
 
 fn watermark(random: &mut Random, _: &Mood, _: &Setup) -> Step {

@@ -9,7 +9,7 @@ use inflight_core::{
 };
 
 use crate::features;
-use crate::parts::Parts;
+use crate::parts::{Parts, Size};
 use crate::random::Random;
 use crate::values::{Answer, Record, dictated, is_not_yet, is_passing, own_timeout};
 
@@ -69,6 +69,8 @@ pub(crate) struct Budget {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Setup {
     pub(crate) order: Order,
+    /// One attempt at a time for each key, also in [`Order::Ordered`] (O7).
+    pub(crate) one_per_key: bool,
     pub(crate) storage: Storage,
     pub(crate) capacity: usize,
     pub(crate) max_capacity: usize,
@@ -97,6 +99,7 @@ impl Setup {
         };
         Self {
             order,
+            one_per_key: false,
             storage: Storage::Heap,
             capacity,
             max_capacity: capacity,
@@ -110,6 +113,16 @@ impl Setup {
             last_attempts: false,
             parts: None,
         }
+    }
+
+    /// Returns true if one attempt runs at a time for each key (O3, O7).
+    pub(crate) fn has_one_per_key(&self) -> bool {
+        self.one_per_key || self.order == Order::KeyAlone
+    }
+
+    /// The size of batches, if a request is for several records.
+    pub(crate) fn batch(&self) -> Option<Size> {
+        self.parts.and_then(|parts| parts.batch)
     }
 
     /// Returns true if many records should be in flight at a time.
@@ -275,6 +288,7 @@ impl fmt::Display for Setup {
             Order::KeyOverlapping => "ordered by key, overlapping",
         };
         write!(f, "{order}, capacity {}", self.capacity)?;
+        f.write_str(if self.one_per_key { ", one attempt per key" } else { "" })?;
         match self.storage {
             Storage::InPlace => write!(f, ", in place")?,
             Storage::Heap if self.max_capacity > self.capacity => {

@@ -3,13 +3,13 @@
 //! Only this file calls the operator's methods.
 
 use inflight_core::{
-    AsyncWait, Attempt, AttemptId, Checkpoint, CheckpointError, Checkpointing, Completion,
-    ConfigError, Expired, Extras, Fixed, Heap, Instant, KeyBy, NoRetry, Operator, Outcome,
-    PushError, RestoreError, StreamElement, TimedOutCall, TimeoutAction,
+    AsyncWait, Attempt, AttemptId, BatchId, Checkpoint, CheckpointError, Checkpointing, Completion,
+    ConfigError, Expired, Extras, Failure, Fixed, Heap, Instant, KeyBy, NoRetry, OneAttemptPerKey,
+    Operator, Outcome, PushError, RestoreError, StreamElement, TimedOutCall, TimeoutAction,
 };
 
 use crate::model;
-use crate::parts::Full;
+use crate::parts::{Batched, Full};
 use crate::script::Choice;
 use crate::setup::{Order, SLOTS, Setup, Storage, Strategy};
 use crate::values::{Answer, Record};
@@ -29,7 +29,18 @@ pub(crate) enum Subject {
     InPlace(Of<(), Fixed<SLOTS>>),
     FullHeap(Of<Full, Heap>),
     FullInPlace(Of<Full, Fixed<SLOTS>>),
+    BatchedHeap(Of<Batched, Heap>),
+    BatchedInPlace(Of<Batched, Fixed<SLOTS>>),
+    AloneHeap(Of<Alone<()>, Heap>),
+    AloneInPlace(Of<Alone<()>, Fixed<SLOTS>>),
+    AloneFullHeap(Of<Alone<Full>, Heap>),
+    AloneFullInPlace(Of<Alone<Full>, Fixed<SLOTS>>),
+    AloneBatchedHeap(Of<Alone<Batched>, Heap>),
+    AloneBatchedInPlace(Of<Alone<Batched>, Fixed<SLOTS>>),
 }
+
+/// With one attempt at a time for each key.
+type Alone<X> = (X, OneAttemptPerKey);
 
 /// Does the same with the operator over either storage.
 macro_rules! operator {
@@ -39,6 +50,14 @@ macro_rules! operator {
             Subject::InPlace($operator) => $what,
             Subject::FullHeap($operator) => $what,
             Subject::FullInPlace($operator) => $what,
+            Subject::BatchedHeap($operator) => $what,
+            Subject::BatchedInPlace($operator) => $what,
+            Subject::AloneHeap($operator) => $what,
+            Subject::AloneInPlace($operator) => $what,
+            Subject::AloneFullHeap($operator) => $what,
+            Subject::AloneFullInPlace($operator) => $what,
+            Subject::AloneBatchedHeap($operator) => $what,
+            Subject::AloneBatchedInPlace($operator) => $what,
         }
     };
 }
@@ -77,14 +96,58 @@ impl Subject {
 
     fn build(setup: &Setup, policy: AsyncWait<NoRetry, Key>) -> Self {
         let policy = setup.policy(policy);
-        match (setup.storage, setup.parts) {
-            (Storage::Heap, None) => Self::Heap(checkpointed(setup, policy.build_core())),
-            (Storage::InPlace, None) => Self::InPlace(checkpointed(setup, policy.build_fixed())),
-            (Storage::Heap, Some(parts)) => {
-                Self::FullHeap(checkpointed(setup, parts.policy(policy).build_core()))
+        let Some(parts) = setup.parts else {
+            return Self::without_parts(setup, policy);
+        };
+        let policy = parts.policy(policy);
+        let Some(size) = parts.batch else {
+            return Self::full(setup, policy);
+        };
+        let policy = size.policy(policy);
+        match (setup.storage, setup.one_per_key) {
+            (Storage::Heap, false) => Self::BatchedHeap(checkpointed(setup, policy.build_core())),
+            (Storage::InPlace, false) => {
+                Self::BatchedInPlace(checkpointed(setup, policy.build_fixed()))
             }
-            (Storage::InPlace, Some(parts)) => {
-                Self::FullInPlace(checkpointed(setup, parts.policy(policy).build_fixed()))
+            (Storage::Heap, true) => {
+                let policy = policy.one_attempt_per_key();
+                Self::AloneBatchedHeap(checkpointed(setup, policy.build_core()))
+            }
+            (Storage::InPlace, true) => {
+                let policy = policy.one_attempt_per_key();
+                Self::AloneBatchedInPlace(checkpointed(setup, policy.build_fixed()))
+            }
+        }
+    }
+
+    fn without_parts(setup: &Setup, policy: AsyncWait<Strategy, Key>) -> Self {
+        match (setup.storage, setup.one_per_key) {
+            (Storage::Heap, false) => Self::Heap(checkpointed(setup, policy.build_core())),
+            (Storage::InPlace, false) => Self::InPlace(checkpointed(setup, policy.build_fixed())),
+            (Storage::Heap, true) => {
+                let policy = policy.one_attempt_per_key();
+                Self::AloneHeap(checkpointed(setup, policy.build_core()))
+            }
+            (Storage::InPlace, true) => {
+                let policy = policy.one_attempt_per_key();
+                Self::AloneInPlace(checkpointed(setup, policy.build_fixed()))
+            }
+        }
+    }
+
+    fn full(setup: &Setup, policy: AsyncWait<Strategy, Key, Full>) -> Self {
+        match (setup.storage, setup.one_per_key) {
+            (Storage::Heap, false) => Self::FullHeap(checkpointed(setup, policy.build_core())),
+            (Storage::InPlace, false) => {
+                Self::FullInPlace(checkpointed(setup, policy.build_fixed()))
+            }
+            (Storage::Heap, true) => {
+                let policy = policy.one_attempt_per_key();
+                Self::AloneFullHeap(checkpointed(setup, policy.build_core()))
+            }
+            (Storage::InPlace, true) => {
+                let policy = policy.one_attempt_per_key();
+                Self::AloneFullInPlace(checkpointed(setup, policy.build_fixed()))
             }
         }
     }
@@ -144,6 +207,15 @@ impl Subject {
         operator!(self, operator => operator.restore(at(now), checkpoint))
     }
 
+    /// The most requests that may run now.
+    pub(crate) fn running_limit(&self) -> usize {
+        operator!(self, operator => operator.running_limit())
+    }
+
+    pub(crate) fn running_requests(&self) -> usize {
+        operator!(self, operator => operator.running_requests())
+    }
+
     pub(crate) fn has_attempt(&self) -> bool {
         operator!(self, operator => operator.has_attempt())
     }
@@ -176,6 +248,11 @@ impl Subject {
         [metrics.failed, metrics.timed_out]
     }
 
+    /// M1
+    pub(crate) fn late(&self) -> u64 {
+        operator!(self, operator => operator.quick_metrics(Instant::ZERO).late_completions)
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         operator!(self, operator => operator.capacity())
     }
@@ -186,6 +263,55 @@ impl Subject {
 
     pub(crate) fn is_empty(&self) -> bool {
         operator!(self, operator => operator.is_empty())
+    }
+}
+
+/// Batches.
+impl Subject {
+    pub(crate) fn poll_batch(&mut self, now: i64) -> Option<(BatchId, Vec<Started>)> {
+        operator!(self, operator => {
+            let batch = operator.poll_batch(at(now))?;
+            assert_eq!(batch.len(), batch.iter().count());
+            Some((batch.id(), batch.iter().map(started).collect()))
+        })
+    }
+
+    pub(crate) fn complete_batch(
+        &mut self,
+        now: i64,
+        id: BatchId,
+        answers: Vec<Answer>,
+    ) -> Completion {
+        operator!(self, operator => operator.handle_batch_completion(at(now), id, answers))
+    }
+
+    pub(crate) fn fail_batch(
+        &mut self,
+        now: i64,
+        id: BatchId,
+        failure: Failure<u32>,
+    ) -> Completion {
+        operator!(self, operator => operator.handle_batch_failure(at(now), id, failure))
+    }
+
+    pub(crate) fn take_abandoned_batch(&mut self) -> Option<BatchId> {
+        operator!(self, operator => operator.take_abandoned_batch())
+    }
+
+    pub(crate) fn has_batch(&self) -> bool {
+        operator!(self, operator => operator.has_batch())
+    }
+
+    pub(crate) fn has_full_batch(&self) -> bool {
+        operator!(self, operator => operator.has_full_batch())
+    }
+
+    pub(crate) fn batch_in(&self, number: usize) -> Option<BatchId> {
+        operator!(self, operator => operator.batch_in(number))
+    }
+
+    pub(crate) fn batch_of(&self, id: AttemptId) -> Option<BatchId> {
+        operator!(self, operator => operator.batch_of(id))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use inflight_core::Failure;
+use inflight_core::{Failure, Verdict};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 thread_local! {
@@ -132,6 +132,14 @@ pub(crate) fn pause_after(failure: &Failure<u32>) -> Option<u64> {
         Failure::AttemptTimedOut => Some(2),
         Failure::TimedOut => Some(6),
         _ => None,
+    }
+}
+
+/// What a failure says about the load.
+pub(crate) fn verdict(failure: &Failure<u32>) -> Verdict {
+    match failure {
+        Failure::Error(mistake) if !is_passing(mistake) => Verdict::Ignored,
+        _ => Verdict::Overloaded,
     }
 }
 

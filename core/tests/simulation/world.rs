@@ -5,9 +5,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use inflight_core::{
-    AttemptId, Barrier, Checkpoint, CheckpointId, Completion, Expired, StreamElement, Timestamp,
+    AttemptId, Barrier, BatchId, Checkpoint, CheckpointId, Completion, Expired, StreamElement,
+    Timestamp,
 };
 
+use crate::batches::Going;
 use crate::ledger::{Ledger, Passed, Point};
 use crate::model::{self, Control, Input, Model, Output, Overtaking, Saved};
 use crate::script::{Choice, Step};
@@ -24,6 +26,9 @@ pub(crate) struct World {
     /// Running attempts, and those that have ended.
     pub(crate) running: Vec<Started>,
     pub(crate) over: Vec<Started>,
+    /// Running batches, and those that have ended.
+    pub(crate) batches: Vec<Going>,
+    pub(crate) over_batches: Vec<BatchId>,
     /// Ids from earlier lives.
     pub(crate) foreign: Vec<AttemptId>,
     pub(crate) ledger: Ledger,
@@ -53,6 +58,8 @@ impl World {
             clock: 0,
             running: Vec::new(),
             over: Vec::new(),
+            batches: Vec::new(),
+            over_batches: Vec::new(),
             foreign: Vec::new(),
             ledger: Ledger::default(),
             saved: None,
@@ -81,6 +88,8 @@ impl World {
             Step::SnapshotBarrier => self.push_snapshot_barrier()?,
             Step::Start(most) => self.start(most)?,
             Step::End(which, end) => self.end(which, end)?,
+            Step::EndBatch { which, end, how } => self.end_batch(which, end, how)?,
+            Step::LateBatch(which) => self.end_batch_late(which)?,
             Step::Late(which, end) => self.end_late(which, end)?,
             Step::Foreign(which, end) => self.end_foreign(which, end)?,
             Step::ToDeadline(by) => {
@@ -125,6 +134,7 @@ impl World {
             Step::ShutDown => {
                 self.tell(|_| "shut down".into());
                 self.over.append(&mut self.running);
+                self.all_batches_are_over();
                 self.subject.shut_down(self.clock);
                 self.model.shut_down(self.clock);
             }
@@ -138,17 +148,24 @@ impl World {
         same("in_flight", &subject.in_flight(), &model.in_flight())?;
         same("running", &subject.running(), &model.running())?;
         same("running", &self.running.len(), &model.running())?;
+        same("running_requests", &subject.running_requests(), &model.running_requests())?;
+        same("running_limit", &subject.running_limit(), &model.running_limit())?;
+        same("late completions", &subject.late(), &model.late)?;
         same("done", &subject.done(), &model.done())?;
         same("failures", &subject.failures(), &model.failures())?;
         same("capacity", &subject.capacity(), &model.capacity())?;
         same("in_backoff", &subject.in_backoff(), &model.in_backoff())?;
         same("is_paused", &subject.is_paused(), &model.is_paused())?;
         let (deadline, deadlines) = (subject.poll_deadline(), model.poll_deadlines());
-        if !deadlines.contains(&deadline) {
+        if !deadlines.contains(&deadline) && !model.knows_no_front() {
             same("poll_deadline", &vec![deadline], &deadlines)?;
         }
+        let has_batches = self.setup.batch().is_some();
         if let Some(has_attempt) = model.may_have_attempt().filter(|_| !model.has_backlog()) {
-            same("has_attempt", &subject.has_attempt(), &has_attempt)?;
+            same("has_attempt", &subject.has_attempt(), &(has_attempt && !has_batches))?;
+        }
+        if has_batches {
+            self.agree_on_batches()?;
         }
         same("has_output", &subject.has_output(), &model.has_output())?;
         same("is_empty", &subject.is_empty(), &model.is_empty())
@@ -262,6 +279,9 @@ impl World {
     }
 
     fn start(&mut self, most: usize) -> Result<(), String> {
+        if self.setup.batch().is_some() {
+            return self.start_batches(most);
+        }
         for _ in 0..most {
             let started = self.subject.poll_attempt(self.clock);
             let Some(started) = started else {
@@ -274,9 +294,11 @@ impl World {
 
     fn has_started(&mut self, started: Started) -> Result<(), String> {
         let expected = self.model.poll_attempt(self.clock, Some(started.request));
-        let Started { request, number, attempt, time_left, .. } = started;
-        let as_model = model::Started { request, number, attempt, time_left };
-        same("the attempt that starts", &Some(as_model), &expected)?;
+        same("the attempt that starts", &Some(started.in_model()), &expected)?;
+        self.note_started(started)
+    }
+
+    pub(crate) fn note_started(&mut self, started: Started) -> Result<(), String> {
         self.tell(|_| format!("attempt {} of {} starts", started.attempt, started.number));
         let is_taken = |other: &Started| other.id == started.id;
         if self.running.iter().chain(&self.over).any(is_taken) {
@@ -303,7 +325,8 @@ impl World {
         self.tell(|_| format!("attempt {attempt} of {number} ends: {end:?}"));
         let answer = end.answer(number, attempt);
         let expected = self.model.complete(self.clock, Some(request), answer);
-        same("handle_completion", &self.subject.complete(self.clock, id, answer), &expected)
+        same("handle_completion", &self.subject.complete(self.clock, id, answer), &expected)?;
+        self.batch_may_be_over(started)
     }
 
     fn end_late(&mut self, which: usize, end: End) -> Result<(), String> {
@@ -364,6 +387,7 @@ impl World {
                 Some(started) => {
                     same("the expired attempt", &expired, &started.id)?;
                     self.over.push(started);
+                    self.batch_may_be_over(started)?;
                 }
                 None => {
                     let is_other =
@@ -454,7 +478,7 @@ impl World {
             self.step(Step::Start(100))?;
             let mut moved = !self.running.is_empty();
             while !self.running.is_empty() {
-                self.step(Step::End(0, End::Success))?;
+                self.step(self.end_of(0, End::Success))?;
             }
             moved |= self.take(100)?;
             if self.subject.is_empty() {
@@ -493,6 +517,13 @@ impl World {
             story.push(line(self));
             self.story = Some(story);
         }
+    }
+}
+
+impl Started {
+    pub(crate) fn in_model(self) -> model::Started {
+        let Self { request, number, attempt, time_left, .. } = self;
+        model::Started { request, number, attempt, time_left }
     }
 }
 

@@ -14,6 +14,9 @@ mod features;
 #[path = "../simulation/ledger.rs"]
 mod ledger;
 #[allow(dead_code)] // what only the operator's simulation asks for
+#[path = "../simulation/limit.rs"]
+mod limit;
+#[allow(dead_code)] // what only the operator's simulation asks for
 #[path = "../simulation/model/mod.rs"]
 mod model;
 #[allow(dead_code)] // what only the operator's simulation asks for

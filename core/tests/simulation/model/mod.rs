@@ -3,6 +3,7 @@
 //! It is written from the rules alone, and shares only the types of answers with the operator. After every event,
 //! [`Model::settle`] visits every element and applies the consequences. Times are in nanoseconds.
 
+mod batches;
 mod retry;
 mod saved;
 mod starts;
@@ -12,8 +13,10 @@ use std::collections::VecDeque;
 
 use inflight_core::{Completion, Failure, Status};
 
+use self::batches::Running;
 pub(crate) use self::saved::{Saved, SavedElement};
 use self::starts::{Bucket, Pause};
+use crate::limit::Follow;
 use crate::parts::Parts;
 use crate::setup::{Order, Setup};
 use crate::values::Answer;
@@ -122,6 +125,10 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<i64>,
     /// The deadline that it had when the pause began, of which the operator may tell until it has passed.
     pub(crate) told: Option<i64>,
+    /// Since when it waits for an attempt, if it does; or since when one runs.
+    pub(crate) since: i64,
+    /// The batch of the attempt that runs.
+    pub(crate) batch: Option<u64>,
     /// The result of the last attempt that has ended in this life.
     pub(crate) last: Option<Answer>,
     /// It has timed out, whatever came of that.
@@ -154,6 +161,13 @@ pub(crate) struct Model {
     running_limit: Option<usize>,
     pause: Pause,
     buckets: Vec<Bucket>,
+    limit: Follow,
+    /// The batches that run.
+    batches: Vec<Running>,
+    /// The batches that ever started.
+    all_batches: u64,
+    /// Answers that came too late (M1).
+    pub(crate) late: u64,
     pub(crate) now: i64,
     /// In push order, all elements that have a slot and have not left.
     pub(crate) inside: Vec<Element>,
@@ -188,6 +202,10 @@ impl Model {
             running_limit: setup.running_limit,
             pause: Pause::default(),
             buckets: buckets.flatten().collect(),
+            limit: Follow::up_to(parts.limit),
+            batches: Vec::new(),
+            all_batches: 0,
+            late: 0,
             now: 0,
             inside: Vec::new(),
             backlog: VecDeque::new(),
@@ -216,7 +234,7 @@ impl Model {
                 if self.in_flight() >= self.capacity {
                     return false;
                 }
-                let request = self.requests;
+                let (request, since) = (self.requests, self.now);
                 self.requests += 1;
                 self.inside.push(Element::Call(Call {
                     request,
@@ -229,6 +247,8 @@ impl Model {
                     started: None,
                     deadline: None,
                     told: None,
+                    since,
+                    batch: None,
                     last: None,
                     has_timed_out: false,
                     state: State::Waiting { since: None },
@@ -274,13 +294,16 @@ impl Model {
     ) -> Completion {
         self.see(now);
         match request {
-            None => Completion::Late,
+            None => {
+                self.late += 1;
+                Completion::Late
+            }
             Some(request) => self.end_attempt(request, answer),
         }
     }
 
     pub(crate) fn end_attempt(&mut self, request: u64, answer: Answer) -> Completion {
-        self.heed(&answer);
+        self.note_end(request, &answer);
         let call = self.call(request);
         let number = call.attempts - call.interrupted;
         if let Some(delay) = self.next_delay(number, &answer) {
@@ -305,7 +328,7 @@ impl Model {
         };
         let elapsed = call.spent + call.started.map_or(0, |started| until - started);
         call.state = State::Done { answer, elapsed, since: None };
-        (call.deadline, call.told) = (None, None);
+        (call.deadline, call.told, call.batch) = (None, None, None);
         self.settle();
     }
 
@@ -391,8 +414,7 @@ impl Model {
             match &mut call.state {
                 State::Waiting { since: since @ None } => {
                     let is_over = |other: &Call| matches!(other.state, State::Done { .. });
-                    let alone = self.setup.order == Order::KeyAlone;
-                    if alone && !same_key.all(is_over) {
+                    if self.setup.has_one_per_key() && !same_key.all(is_over) {
                         continue;
                     }
                     self.events += 1;
@@ -456,6 +478,7 @@ impl Model {
         for request in open {
             self.end_call(request, Some(Err(Failure::ShutDown)));
         }
+        self.batches.clear();
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -521,7 +544,7 @@ impl Call {
     pub(crate) fn wait_again(&mut self, now: i64) {
         let State::Backoff(end) = self.state else { unreachable!() };
         self.spent += self.started.take().map_or(0, |started| end.min(now) - started);
-        (self.deadline, self.told) = (None, None);
+        (self.deadline, self.told, self.since) = (None, None, now);
         self.state = State::Waiting { since: None };
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Call, Control, Element, Ending, Model, Output, State};
 use crate::features;
-use crate::setup::{Order, Setup};
+use crate::setup::Setup;
 use crate::values::Answer;
 
 /// A snapshot: the elements inside, in push order.
@@ -185,6 +185,8 @@ impl Model {
             started: None,
             deadline: None,
             told: None,
+            since: self.now,
+            batch: None,
             last: None,
             has_timed_out: false,
             state,
@@ -203,7 +205,7 @@ impl Model {
     fn backs_off(&self, saved: &SavedCall) -> bool {
         let is_before =
             |call: &Call| call.key == saved.key && !matches!(call.state, State::Done { .. });
-        let is_behind = self.setup.order == Order::KeyAlone && self.calls().any(is_before);
+        let is_behind = self.setup.has_one_per_key() && self.calls().any(is_before);
         let has_ended = self.ending == Ending::AllRetries;
         matches!(saved.progress, Progress::Backoff(_))
             && self.ending != Ending::LastAttempt

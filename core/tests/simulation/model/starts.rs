@@ -1,9 +1,13 @@
 //! When attempts may start: limits, rates and pauses (C7, A2).
 
+use std::time::Duration;
+
+use inflight_core::{LimitStrategy as _, Sample, Verdict};
+
 use super::{Call, Model, Started, State, nanos, prefer};
 use crate::model::SavedElement;
 use crate::parts::Tokens;
-use crate::values::{Answer, pause_after, weight_of};
+use crate::values::{Answer, pause_after, verdict, weight_of};
 
 /// Whether no attempt may start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,22 +46,23 @@ impl Bucket {
         i128::from(tokens) * i128::from(nanos(self.tokens.period))
     }
 
-    fn cost(&self, number: u32) -> u64 {
-        if self.is_weighed { weight_of(number) } else { 1 }
+    /// What a request for these records takes: a batch has one token, or those of all its records.
+    fn cost(&self, numbers: &[u32]) -> u64 {
+        if self.is_weighed { numbers.iter().map(|number| weight_of(*number)).sum() } else { 1 }
     }
 
-    /// From when on there is enough for an attempt of this record. One that weighs more than the bucket holds needs a full one.
-    fn ready_at(&self, number: u32) -> i64 {
-        let needed = self.units_of(self.cost(number).min(self.tokens.burst));
+    /// From when on there is enough for a request for these records. One that weighs more than the bucket holds needs a full one.
+    fn ready_at(&self, numbers: &[u32]) -> i64 {
+        let needed = self.units_of(self.cost(numbers).min(self.tokens.burst));
         let missing = (needed - self.units).max(0);
         let rate = i128::from(self.tokens.tokens);
         self.at + i64::try_from((missing + rate - 1) / rate).expect("it is soon")
     }
 
-    fn take(&mut self, now: i64, number: u32) {
+    fn take(&mut self, now: i64, numbers: &[u32]) {
         let come = i128::from(now - self.at) * i128::from(self.tokens.tokens);
         self.units = (self.units + come).min(self.units_of(self.tokens.burst));
-        self.units -= self.units_of(self.cost(number));
+        self.units -= self.units_of(self.cost(numbers));
         self.at = now;
     }
 }
@@ -79,33 +84,72 @@ impl Model {
         Some(self.begin_attempt(request))
     }
 
+    /// An attempt with a request of its own starts.
+    pub(crate) fn begin_attempt(&mut self, request: u64) -> Started {
+        let started = self.set_running(request);
+        self.pay(&[started.number]);
+        started
+    }
+
     /// Whether a new record's attempt starts as soon as it comes: it may, and no other one waits.
     pub(crate) fn starts_at_once(&self, request: u64) -> bool {
         self.may_start_one() && self.next_to_start() == [request]
     }
 
-    /// An attempt starts.
-    pub(crate) fn begin_attempt(&mut self, request: u64) -> Started {
+    /// A request for these records takes its tokens.
+    pub(super) fn pay(&mut self, numbers: &[u32]) {
+        let now = self.now;
+        self.buckets.iter_mut().for_each(|bucket| bucket.take(now, numbers));
+    }
+
+    /// An attempt starts, by itself or in a batch.
+    pub(crate) fn set_running(&mut self, request: u64) -> Started {
         self.start_clock(request);
         let now = self.now;
         let deadline = self.setup.attempt_timeout.map(|timeout| now + nanos(timeout));
         let call = self.call(request);
-        call.attempts += 1;
+        (call.attempts, call.since) = (call.attempts + 1, now);
         call.state = State::Running { deadline };
         let number = call.number;
         let time_left = call.deadline.map(|deadline| (deadline - now).max(0));
         let attempt = call.attempts;
-        self.buckets.iter_mut().for_each(|bucket| bucket.take(now, number));
         Started { request, number, attempt, time_left }
     }
 
     /// No pause, and fewer run than may.
-    fn may_start_one(&self) -> bool {
-        !self.pause.is_on() && self.running_limit.is_none_or(|limit| self.running() < limit)
+    pub(super) fn may_start_one(&self) -> bool {
+        self.running_requests() < self.running_limit()
+    }
+
+    /// The most requests that may run now.
+    pub(crate) fn running_limit(&self) -> usize {
+        match self.pause.is_on() {
+            true => 0,
+            false => self.running_limit.unwrap_or(usize::MAX).min(self.limit.limit().max(1)),
+        }
+    }
+
+    /// The running attempt of this request ends like this.
+    pub(super) fn note_end(&mut self, request: u64, answer: &Answer) {
+        match self.call(request).batch {
+            Some(_) => self.leave_batch(request, answer),
+            None => {
+                let since = self.call(request).since;
+                self.observe(since, self.running(), answer);
+            }
+        }
+        self.heed(answer);
+    }
+
+    /// A request that started at `since` ends like this, beside `running` ones, itself included (A1).
+    pub(super) fn observe(&mut self, since: i64, running: usize, answer: &Answer) {
+        let verdict = answer.as_ref().err().map_or(Verdict::Answered, verdict);
+        let latency = Duration::from_nanos((self.now - since) as u64);
+        self.limit.observe(Sample::new(latency, verdict, running));
     }
 
     /// The requests of which one is the next to start. The others wait for it, also if it waits for the rate.
-    fn next_to_start(&self) -> Vec<u64> {
+    pub(super) fn next_to_start(&self) -> Vec<u64> {
         let since = |call: &Call| match call.state {
             State::Waiting { since } => since,
             _ => None,
@@ -117,8 +161,14 @@ impl Model {
 
     /// From when on the rates allow an attempt for this request.
     pub(crate) fn ready_at(&self, request: u64) -> i64 {
-        let call = self.calls().find(|call| call.request == request).expect("it is in flight");
-        let ready = self.buckets.iter().map(|bucket| bucket.ready_at(call.number));
+        self.batch_ready_at(&[request])
+    }
+
+    /// The same for a batch.
+    pub(super) fn batch_ready_at(&self, requests: &[u64]) -> i64 {
+        let called = self.calls().filter(|call| requests.contains(&call.request));
+        let numbers: Vec<_> = called.map(|call| call.number).collect();
+        let ready = self.buckets.iter().map(|bucket| bucket.ready_at(&numbers));
         ready.max().unwrap_or(i64::MIN)
     }
 
@@ -133,6 +183,9 @@ impl Model {
         if has_slot || !self.may_start_one() {
             return Some(has_slot);
         }
+        if self.setup.batch().is_some() {
+            return self.may_have_batch();
+        }
         let ready =
             self.next_to_start().into_iter().map(|request| self.ready_at(request) <= self.now);
         one_of(ready).unwrap_or(Some(false))
@@ -146,6 +199,9 @@ impl Model {
     pub(crate) fn start_deadlines(&self) -> Vec<Option<i64>> {
         if let Some(until) = self.pause.until {
             return vec![Some(until)];
+        }
+        if self.setup.batch().is_some() {
+            return self.batch_deadlines();
         }
         let next = if self.may_start_one() { self.next_to_start() } else { Vec::new() };
         let later = |request| Some(self.ready_at(request)).filter(|at| *at > self.now);
@@ -252,7 +308,7 @@ impl Call {
 }
 
 /// What all of these say, or `None` if they say different things.
-fn one_of<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<Option<T>> {
+pub(super) fn one_of<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<Option<T>> {
     let first = all.next()?;
     Some(if all.all(|other| other == first) { Some(first) } else { None })
 }

@@ -102,7 +102,7 @@ impl Model {
             match what {
                 What::CallTimeout(request) => {
                     if self.runs(what) {
-                        self.heed(&Err(Failure::TimedOut));
+                        self.note_end(request, &Err(Failure::TimedOut));
                     }
                     self.call(request).has_timed_out = true;
                     self.end_call(request, Some(Err(Failure::TimedOut)));
