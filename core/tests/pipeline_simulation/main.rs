@@ -15,6 +15,7 @@
 
 #![cfg(feature = "alloc")]
 
+mod batches;
 mod beside;
 #[allow(dead_code)] // used by the stage's simulation only
 #[path = "../stage_simulation/clock.rs"]

@@ -37,6 +37,48 @@ pub(crate) enum Keeps {
     Either,
 }
 
+/// Batches of so many records, which wait for others for at most so many milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batches {
+    pub(crate) records: usize,
+    pub(crate) within: u64,
+    /// A refusal is of the whole batch.
+    pub(crate) fail_whole: bool,
+}
+
+/// What holds requests up, and how many records one is for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) batches: Option<Batches>,
+    /// So many requests may start in 5 ms, and as many at once.
+    pub(crate) rate: Option<u64>,
+    /// A refusal asks all requests to wait for so many milliseconds.
+    pub(crate) pause: Option<u64>,
+    /// So many permits: all stages on tasks share them, any other stage has its own.
+    pub(crate) permits: Option<usize>,
+    pub(crate) max_running: Option<usize>,
+    /// In an ordered stage too, one attempt runs at a time for each key (O7).
+    pub(crate) one_per_key: bool,
+}
+
+impl Parts {
+    fn random(random: &mut Random) -> Self {
+        let batches = random.one_in(2).then(|| Batches {
+            records: 1 + random.below(3),
+            within: random.pick(&[0, 0, 4, 20]),
+            fail_whole: random.one_in(2),
+        });
+        Self {
+            batches,
+            rate: random.one_in(4).then(|| 1 + random.below(3) as u64),
+            pause: random.one_in(4).then(|| 1 + random.below(10) as u64),
+            permits: random.one_in(3).then(|| 1 + random.below(4)),
+            max_running: random.one_in(3).then(|| 1 + random.below(3)),
+            one_per_key: random.one_in(2),
+        }
+    }
+}
+
 /// A fault that is planted on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Flaw {
@@ -108,6 +150,7 @@ pub(crate) struct Plan {
     pub(crate) decays: Option<usize>,
     /// The time at which each of the first lives is asked to end, in half milliseconds; and the way.
     pub(crate) end_at: Option<(u64, Event)>,
+    pub(crate) parts: Parts,
     pub(crate) flaw: Flaw,
 }
 
@@ -130,6 +173,7 @@ pub(crate) enum Event {
 impl Plan {
     pub(crate) fn random(seed: u64) -> Self {
         let random = &mut Random::new(seed);
+        let apart = &mut Random::new(!seed); // so that all other plans stay what they were
         let millis = |millis| Duration::from_millis(millis);
         let stages = 1 + random.below(2);
         Self {
@@ -163,6 +207,10 @@ impl Plan {
                 let how = [Event::Drain, Event::HandOver, Event::CheckpointNow];
                 (at, random.pick(&how))
             }),
+            parts: match apart.one_in(2) {
+                true => Parts::random(apart),
+                false => Parts::default(),
+            },
             flaw: Flaw::None,
         }
     }
@@ -190,8 +238,9 @@ impl Plan {
         let (pause, save_time) = (Duration::ZERO, Duration::ZERO);
         let (records, keeps, stages, drains) = (2 + self.records % 3, Keeps::Records, 1, false);
         let (refusals, stuck, has_slow_requests) = (30, None, false);
-        let order = Order::Unordered;
+        let (order, parts) = (Order::Unordered, Parts::default());
         Self {
+            parts,
             interval,
             pause,
             save_time,

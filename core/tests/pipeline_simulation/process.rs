@@ -6,11 +6,11 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use inflight_core::CheckpointId;
 use inflight_core::pipeline::{NoCheckpoint, StopHandle};
+use inflight_core::{CheckpointId, Permits};
 
 use crate::executor::Virtual;
-use crate::plan::{Event, Flaw, Keeps, Order, Plan};
+use crate::plan::{Drive, Event, Flaw, Keeps, Order, Plan};
 use crate::world::{Refused, World};
 
 /// The most time that a step takes, in nanoseconds.
@@ -28,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) world: Rc<World>,
     pub(crate) runtime: Virtual,
     pub(crate) keeps: Keeps,
+    /// Those that all its stages share.
+    permits: Option<Permits>,
     pub(crate) state: Cell<State>,
     /// Futures that wait until the process goes on.
     frozen: RefCell<Vec<Waker>>,
@@ -72,12 +74,17 @@ pub(crate) struct Process {
     opened: Cell<Option<i64>>,
 }
 
+fn pool(permits: Option<usize>) -> Option<Permits> {
+    permits.map(|permits| Permits::new(permits).expect("it makes sense"))
+}
+
 impl Process {
     pub(crate) fn new(world: &Rc<World>, runtime: &Virtual) -> Rc<Self> {
         Rc::new(Self {
             world: Rc::clone(world),
             runtime: runtime.clone(),
             keeps: world.keeps(),
+            permits: pool(world.plan.parts.permits),
             state: Cell::new(State::Runs),
             frozen: RefCell::default(),
             handle: RefCell::default(),
@@ -103,6 +110,15 @@ impl Process {
             answered: RefCell::default(),
             opened: Cell::new(None),
         })
+    }
+
+    /// The pool of a stage. A stage that another one polls cannot share that one's pool: while that is full, and waits for a permit, it
+    /// polls nobody, and so nobody gives a permit back.
+    pub(crate) fn permits_of_stage(&self) -> Option<Permits> {
+        match self.plan().drive {
+            Drive::OnTask => self.permits.clone(),
+            Drive::InPlace | Drive::Run => pool(self.plan().parts.permits),
+        }
     }
 
     pub(crate) fn has_handle(&self, handle: StopHandle) {

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Checkpointing, Failure, FixedDelay,
-    KeySelector, NoRetry, Outcome, Recovery, StartError, StreamElement, Tracked, with_attempt,
+    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, BatchSize, Checkpointing, Extras, Failure,
+    FixedDelay, KeySelector, NoRetry, Outcome, PauseOn, Rate, RateLimit, Recovery, RetryStrategy,
+    StartError, StreamElement, Tracked, with_attempt,
 };
 
+use crate::batches::batch_service;
 use crate::beside::{Beside, Desk};
 use crate::executor::Planned;
 use crate::model::{answer, key_of, record_of};
-use crate::plan::{Drive, Order};
+use crate::plan::{Drive, Order, Plan};
 use crate::process::Process;
 
 pub(crate) type Elements<T> = Pin<Box<dyn Stream<Item = StreamElement<T>>>>;
@@ -96,19 +98,82 @@ macro_rules! driven {
 }
 
 /// The service's answer when it asks for a retry.
-const REFUSED: u32 = 99;
+pub(crate) const REFUSED: u32 = 99;
 
-/// Connects a stage in each of the three orders.
+/// Connects a stage in each of the orders.
 macro_rules! in_order {
     ($process:expr, $value:ty, $stage:ident, $($args:expr),*) => {{
         let capacity = $process.plan().capacity;
+        let key: fn(&$value) -> u32 = |value| key_of(value.value());
         match $process.plan().order {
+            Order::Ordered if $process.plan().parts.one_per_key => {
+                let policy = AsyncWait::ordered(capacity).with_key(key).one_attempt_per_key();
+                $stage(policy, $process, $($args),*)
+            }
             Order::Ordered => $stage(AsyncWait::ordered(capacity), $process, $($args),*),
             Order::Unordered => $stage(AsyncWait::unordered(capacity), $process, $($args),*),
             Order::ByKey => {
-                let key: fn(&$value) -> u32 = |value| key_of(value.value());
                 $stage(AsyncWait::ordered_by_key(capacity, key), $process, $($args),*)
             }
+        }
+    }};
+}
+
+type PauseAfter = Box<dyn Fn(&Failure<u32>) -> Option<Duration>>;
+type Throttled<X> = ((X, RateLimit), PauseOn<PauseAfter>);
+
+/// Adds what the plan says of retries, and of what holds requests up.
+fn throttled<V, K, X>(
+    policy: AsyncWait<NoRetry, K, X>,
+    plan: &Plan,
+) -> AsyncWait<impl RetryStrategy<V, u32, u32> + use<V, K, X>, K, Throttled<X>> {
+    let parts = plan.parts;
+    // Where the whole batch fails, a record is refused as often as all that were with it.
+    let fail_whole = parts.batches.is_some_and(|batches| batches.fail_whole);
+    let most = if fail_whole { 1_000 } else { plan.refusals };
+    let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(most);
+    let rate = match parts.rate {
+        Some(requests) => Rate::per(Duration::from_millis(5), requests).burst(requests),
+        None => Rate::per(Duration::from_secs(1), 1_000_000_000),
+    };
+    let pause = parts.pause.map(Duration::from_millis);
+    let pause_after: PauseAfter = Box::new(move |failure| match failure {
+        Failure::Error(REFUSED) => pause,
+        _ => None,
+    });
+    let mut policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
+    if let Some(running) = parts.max_running {
+        policy = policy.max_running(running);
+    }
+    policy.rate(rate).pause_on(pause_after)
+}
+
+/// Connects a stage whose requests are for one record each, or for several, and lets `$finish` complete it.
+macro_rules! requested {
+    ($process:expr, $stage:expr, $elements:expr, $policy:expr, $built:ident => $finish:expr) => {{
+        let policy = throttled($policy, $process.plan());
+        match $process.plan().parts.batches {
+            None => {
+                let $built = $elements.async_wait_with(policy, service($process, $stage));
+                $finish
+            }
+            Some(batches) => {
+                let size = BatchSize::records(batches.records);
+                let policy = policy.batch(size.within(Duration::from_millis(batches.within)));
+                let $built = $elements.async_wait_batch(policy, batch_service($process, $stage));
+                $finish
+            }
+        }
+    }};
+}
+
+/// Drives a stage that shares the permits of the process, if there are any.
+macro_rules! driven_with_permits {
+    ($process:expr, $stage:expr) => {{
+        let stage = $stage;
+        match $process.permits_of_stage() {
+            Some(pool) => driven!($process, stage.permits(&pool)),
+            None => driven!($process, stage),
         }
     }};
 }
@@ -122,19 +187,18 @@ pub(crate) fn records_stage(
     elements: Elements<u32>,
     recovery: &Recovery,
 ) -> Result<Outcomes<u32>, StartError> {
-    fn connect<K: KeySelector<u32> + 'static>(
-        policy: AsyncWait<NoRetry, K>,
+    fn connect<K: KeySelector<u32> + 'static, X: Extras<u32, u32, u32> + 'static>(
+        policy: AsyncWait<NoRetry, K, X>,
         process: &Rc<Process>,
         stage: usize,
         elements: Elements<u32>,
         recovery: &Recovery,
     ) -> Result<Outcomes<u32>, StartError> {
-        let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(process.plan().refusals);
-        let policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
         let how = Checkpointing::new(NAMES[stage], 1);
         let how = if process.plan().keeps_results { how.keeping_results() } else { how };
-        let stage = elements.async_wait_with(policy, service(process, stage));
-        Ok(driven!(process, stage.checkpointed_with(how).restore(recovery)))
+        Ok(requested!(process, stage, elements, policy, stage => {
+            driven_with_permits!(process, stage.checkpointed_with(how).restore(recovery))
+        }))
     }
     in_order!(process, u32, connect, stage, elements, recovery)
 }
@@ -146,17 +210,20 @@ pub(crate) fn positions_stage(
     elements: Elements<Tracked<u32>>,
     recovery: &Recovery,
 ) -> Result<Outcomes<Tracked<u32>>, StartError> {
-    fn connect<K: KeySelector<Tracked<u32>> + 'static>(
-        policy: AsyncWait<NoRetry, K>,
+    fn connect<K, X>(
+        policy: AsyncWait<NoRetry, K, X>,
         process: &Rc<Process>,
         stage: usize,
         elements: Elements<Tracked<u32>>,
         recovery: &Recovery,
-    ) -> Result<Outcomes<Tracked<u32>>, StartError> {
-        let retry = FixedDelay::new(Duration::from_millis(1)).max_retries(process.plan().refusals);
-        let policy = policy.retry(retry.when_error(|error: &u32| *error == REFUSED));
-        let stage = elements.async_wait_with(policy, service(process, stage));
-        Ok(driven!(process, stage.positions_only(recovery)))
+    ) -> Result<Outcomes<Tracked<u32>>, StartError>
+    where
+        K: KeySelector<Tracked<u32>> + 'static,
+        X: Extras<Tracked<u32>, u32, u32> + 'static,
+    {
+        Ok(requested!(process, stage, elements, policy, stage => {
+            driven_with_permits!(process, stage.positions_only(recovery))
+        }))
     }
     in_order!(process, Tracked<u32>, connect, stage, elements, recovery)
 }
@@ -199,7 +266,7 @@ fn service<V: Carried>(
     })
 }
 
-fn panic_as_planned(process: &Process) {
+pub(crate) fn panic_as_planned(process: &Process) {
     if process.panics.take() {
         process.is_hurt.set(true);
         resume_unwind(Box::new(Planned)); // prints nothing
