@@ -182,8 +182,14 @@ impl<S: Storage> World<S> {
         self.forming().1
             || self.waiting.iter().any(|known| known.segment < self.controls)
             || self.is_finished
-            || self.in_flight >= self.setup.capacity
+            || self.is_stuck()
             || first.since + self.setup.within <= self.now
+    }
+
+    /// Whether no record is taken in before a batch has gone.
+    fn is_stuck(&self) -> bool {
+        let runs = self.running.iter().any(|(_, members)| members.iter().any(Option::is_some));
+        self.in_flight >= self.setup.capacity && !runs && !self.op.has_output()
     }
 
     fn may_run(&self) -> bool {

@@ -170,12 +170,29 @@ fn a_batch_that_cannot_grow_goes_at_once() {
     op.finish(START); // the input has ended
     assert!(op.has_full_batch());
     assert_eq!(records(&start(&mut op, START)), [[4]]);
+}
 
-    // Undelivered outcomes take room (C2).
+#[test] // B1, B2, C2: a window that is full for a moment makes no small batches
+fn a_batch_waits_for_room_that_is_about_to_come() {
+    let policy = AsyncWait::unordered(4).batch(BatchSize::records(3).within(50 * MS));
     let mut op = build(policy);
-    push(&mut op, START, [5]);
+    push(&mut op, START, 0..4);
+    let started = start(&mut op, START);
+    assert_eq!(records(&started), [[0, 1, 2]], "the other one waits: three are running");
+    answer(&mut op, START, &started[0]);
+    assert!(start(&mut op, START).is_empty(), "outcomes are about to leave");
+    assert_eq!(outcomes(&mut op).len(), 3);
     op.set_undelivered(3);
-    assert_eq!(records(&start(&mut op, START)), [[5]]);
+    assert!(start(&mut op, START).is_empty(), "they have not been taken");
+    op.set_undelivered(1);
+    push(&mut op, START, 4..6);
+    assert_eq!(records(&start(&mut op, START)), [[3, 4, 5]]);
+
+    let mut op = build(policy);
+    push(&mut op, START, [6]);
+    op.set_undelivered(3);
+    assert_eq!(op.poll_deadline(), Some(START + 50 * MS), "but no longer than it may");
+    assert_eq!(records(&start(&mut op, START + 50 * MS)), [[6]]);
 }
 
 fn drain() -> StreamElement<u32> {

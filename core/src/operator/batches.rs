@@ -62,14 +62,14 @@ impl<C: Call, S: Storage> Operator<C, S> {
             return None;
         }
         let now = self.now;
-        let forming = self.forming();
+        let size = self.next_batch_size();
         if C::Extras::THROTTLES {
-            let inputs = Inputs::of(self.records.all(), self.to_start, forming.records);
+            let inputs = Inputs::of(self.records.all(), self.to_start, size);
             self.extras.started(now, inputs);
         }
         let id = self.batches.get_mut()?.begin(now);
         let mut first = NONE;
-        for position in 0..forming.records {
+        for position in 0..size {
             let slot = self.to_start.pop_front(self.records.slots());
             if position == 0 {
                 first = slot;
@@ -77,9 +77,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
             self.batches.get_mut()?.join(id, slot);
             let _ = self.start(slot);
         }
-        self.form_next(forming.records);
+        self.form_next(size);
         let records: &dyn BatchRecords<C::Input> = self;
-        Some(Batch::new(id, records, first, forming.records))
+        Some(Batch::new(id, records, first, size))
     }
 
     /// Whether [`poll_batch`](Self::poll_batch) has a batch to give. It may have one more if
@@ -92,7 +92,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// starts such a batch before it pulls on, and any other one when the source has nothing more at the moment.
     pub fn has_full_batch(&self) -> bool {
         let forming = self.forming();
-        let is_full = forming.is_full || (forming.records > 0 && !self.takes_record());
+        let is_full = self.is_batch_full() || (forming.records > 0 && self.is_window_stuck());
         is_full && self.may_run() && self.is_batch_ready()
     }
 
@@ -268,9 +268,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let Some(batches) = self.batches.get() else { return false };
         let queue = &batches.queue;
         queue.waiting > 0
-            && (queue.forming.is_full
+            && (self.is_batch_full()
                 || queue.cut_off > 0
-                || !self.takes_record()
+                || self.is_window_stuck()
                 || self.fills_until() <= self.now)
     }
 
@@ -287,8 +287,34 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     fn batch_ready_at(&self) -> Option<Instant> {
+        let size = self.next_batch_size();
+        self.extras.ready_at(Inputs::of(self.records.all(), self.to_start, size))
+    }
+
+    /// The records of the batch that forms, as far as a rate's burst can pay them.
+    fn next_batch_size(&self) -> usize {
         let records = self.forming().records;
-        self.extras.ready_at(Inputs::of(self.records.all(), self.to_start, records))
+        if !C::Extras::THROTTLES || records == 0 {
+            return records;
+        }
+        let inputs = Inputs::of(self.records.all(), self.to_start, records);
+        self.extras.most_at_once(inputs).min(records)
+    }
+
+    /// Whether no record is taken in before a batch has gone: the input is over, or the window is full and nothing is about to leave it.
+    fn is_window_stuck(&self) -> bool {
+        if self.takes_record() {
+            return false;
+        }
+        let leaves =
+            self.counters.running > 0 || self.has_output() || self.limits.undelivered() > 0;
+        self.is_finished() || !leaves
+    }
+
+    /// Whether no further record can join the batch that forms.
+    fn is_batch_full(&self) -> bool {
+        let forming = self.forming();
+        forming.is_full || self.next_batch_size() < forming.records
     }
 
     /// The next instant at which a batch may start that may not start now, although there is no pause and fewer run than may.
@@ -324,6 +350,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         for position in 0..size {
             let result = answer();
             has_failed &= result.is_err();
+            if let Err(failure) = &result {
+                self.extras.record_failed(failure);
+            }
             if position + 1 == size {
                 self.note_batch_end(id, result.as_ref().err().filter(|_| has_failed));
             }

@@ -59,6 +59,10 @@ impl Limits {
         }
     }
 
+    pub(super) fn undelivered(&self) -> usize {
+        self.undelivered
+    }
+
     fn intake(&self, is_open: bool) -> usize {
         if is_open { self.capacity.saturating_sub(self.undelivered) } else { 0 }
     }

@@ -539,7 +539,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
     #[cfg_attr(feature = "alloc", inline(always))]
     pub(super) fn call_done(&mut self, slot: u32) {
         self.order.done(self.records.slots(), slot);
-        if (C::Extras::ONE_PER_KEY || self.order.is_serial())
+        let is_serial = match self.order.is_ordered() {
+            true => C::Extras::ONE_PER_KEY,
+            false => self.order.is_serial(),
+        };
+        if is_serial
             // A restored call that times out in its backoff can be held: calls before it go on, and its successor waits for them.
             && self.records.at(slot).link != Link::Held
         {

@@ -79,6 +79,20 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
     {
     }
 
+    /// A record of a batch has failed, whose request has not ended yet.
+    #[doc(hidden)]
+    fn record_failed(&mut self, _failure: &Failure<E>) {}
+
+    /// How many of these records, which are in the order in which they start, a request may have, so that it takes no more than there can
+    /// ever be at once. At least one.
+    #[doc(hidden)]
+    fn most_at_once<'a>(&self, _records: impl Iterator<Item = &'a In> + Clone) -> usize
+    where
+        In: 'a,
+    {
+        usize::MAX
+    }
+
     /// A request has ended after `latency`, beside `running` requests, itself included.
     #[doc(hidden)]
     fn ended(&mut self, _latency: Duration, _running: usize, _failure: Option<&Failure<E>>) {}
@@ -167,6 +181,18 @@ where
     {
         self.0.started(now, records.clone());
         self.1.started(now, records);
+    }
+
+    fn record_failed(&mut self, failure: &Failure<E>) {
+        self.0.record_failed(failure);
+        self.1.record_failed(failure);
+    }
+
+    fn most_at_once<'a>(&self, records: impl Iterator<Item = &'a In> + Clone) -> usize
+    where
+        In: 'a,
+    {
+        self.0.most_at_once(records.clone()).min(self.1.most_at_once(records))
     }
 
     fn ended(&mut self, latency: Duration, running: usize, failure: Option<&Failure<E>>) {

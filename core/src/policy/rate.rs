@@ -11,8 +11,10 @@ use crate::time::{Instant, Span};
 /// The rate at which attempts may start: `tokens` in each `period`, and up to `burst` of them at once.
 ///
 /// An attempt takes one token, or as many as its record [weighs](crate::AsyncWait::rate_by). The bucket is full at the start, so the
-/// first `burst` tokens can be had at once; from then on in any time `t` at most `burst + tokens * t / period` are taken. A
-/// record that weighs more than the burst starts when the bucket is full, and is paid for afterwards.
+/// first `burst` tokens can be had at once; from then on in any time `t` at most `burst + tokens * t / period` are taken. So nearly twice the
+/// `tokens` may start in the first period, unless [`burst`](Self::burst) is lower: set it where the service counts strictly. A
+/// record that weighs more than the burst starts when the bucket is full, and is paid for afterwards; a batch holds no more records than
+/// the burst can pay.
 ///
 /// ```
 /// use core::time::Duration;
@@ -110,12 +112,17 @@ impl<W> RateLimit<W> {
 
 /// The weight of a request.
 trait Weight<In> {
+    /// Whether a request for several records weighs what they weigh together.
+    const ADDS_UP: bool;
+
     fn weight_of<'a>(&self, records: impl Iterator<Item = &'a In>) -> u64
     where
         In: 'a;
 }
 
 impl<In> Weight<In> for Count {
+    const ADDS_UP: bool = false;
+
     fn weight_of<'a>(&self, _records: impl Iterator<Item = &'a In>) -> u64
     where
         In: 'a,
@@ -125,6 +132,8 @@ impl<In> Weight<In> for Count {
 }
 
 impl<In, F: Fn(&In) -> u64> Weight<In> for WeighBy<F> {
+    const ADDS_UP: bool = true;
+
     fn weight_of<'a>(&self, records: impl Iterator<Item = &'a In>) -> u64
     where
         In: 'a,
@@ -144,6 +153,18 @@ impl<In, Out, E, W: Weight<In>> Extras<In, Out, E> for RateLimit<W> {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.rate.check()
+    }
+
+    fn most_at_once<'a>(&self, records: impl Iterator<Item = &'a In> + Clone) -> usize
+    where
+        In: 'a,
+    {
+        let mut weight = 0_u64;
+        let fits = |record: &&'a In| {
+            weight = weight.saturating_add(self.weight.weight_of(core::iter::once(*record)));
+            !W::ADDS_UP || weight <= self.rate.burst
+        };
+        records.take_while(fits).count().max(1)
     }
 
     fn ready_at<'a>(&self, records: impl Iterator<Item = &'a In> + Clone) -> Option<Instant>

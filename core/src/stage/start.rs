@@ -289,7 +289,7 @@ impl<'c, J: Job> StageBuilder<'c, J> {
     }
 
     /// Runs each attempt on a task of its own, spawned by `spawner`: for requests that keep a core
-    /// busy, and so that a panic in one is that record's failure and no other's (F3), whether it comes in the future or in
+    /// busy, and so that a panic in one is that record's failure and no other's (a batch's: that of all its records, F3), whether it comes in the future or in
     /// the closure that makes it. A panic in a key function, in a retry strategy's predicate, in `on_timeout` or in
     /// the source still ends the stage.
     pub fn spawn_requests<S>(self, spawner: S) -> StageBuilder<'c, SpawningRequests<J, S>>

@@ -14,6 +14,8 @@ use crate::storage::{NoBatches, NoNext, Storage, Times};
 pub struct AdaptiveLimit<L, V = AnyFailure> {
     strategy: L,
     verdict: V,
+    /// Of the records that have failed in the batch that is about to end.
+    worst: Option<Verdict>,
 }
 
 /// Every failure counts as [`Verdict::Overloaded`].
@@ -26,13 +28,13 @@ pub struct JudgeBy<F>(F);
 
 impl<L> AdaptiveLimit<L> {
     pub(in crate::policy) const fn new(strategy: L) -> Self {
-        Self { strategy, verdict: AnyFailure }
+        Self { strategy, verdict: AnyFailure, worst: None }
     }
 }
 
 impl<L, F> AdaptiveLimit<L, JudgeBy<F>> {
     pub(in crate::policy) const fn judging(strategy: L, verdict: F) -> Self {
-        Self { strategy, verdict: JudgeBy(verdict) }
+        Self { strategy, verdict: JudgeBy(verdict), worst: None }
     }
 }
 
@@ -70,8 +72,19 @@ impl<In, Out, E, L: LimitStrategy, V: Judge<E>> Extras<In, Out, E> for AdaptiveL
         self.strategy.limit().max(1)
     }
 
+    fn record_failed(&mut self, failure: &Failure<E>) {
+        // One refused record says that the service has too much to do.
+        if self.worst != Some(Verdict::Overloaded) {
+            self.worst = Some(self.verdict.judge(failure));
+        }
+    }
+
     fn ended(&mut self, latency: Duration, running: usize, failure: Option<&Failure<E>>) {
-        let verdict = failure.map_or(Verdict::Answered, |failure| self.verdict.judge(failure));
+        let verdict = match (self.worst.take(), failure) {
+            (Some(Verdict::Overloaded), _) => Verdict::Overloaded,
+            (_, Some(failure)) => self.verdict.judge(failure),
+            (_, None) => Verdict::Answered,
+        };
         self.strategy.observe(Sample::new(latency, verdict, running));
     }
 }

@@ -1,11 +1,11 @@
 //! Requests for several records at a time (B1-B4).
 
-use inflight_core::{Completion, Failure};
+use inflight_core::{Completion, Failure, Verdict};
 
 use super::starts::one_of;
 use super::{Call, Element, Ending, Model, Started, State, nanos};
 use crate::parts::Size;
-use crate::values::{Answer, weight_of};
+use crate::values::{Answer, verdict, weight_of};
 
 /// A batch that runs.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Model {
     /// The same of a batch that no further record can join.
     pub(crate) fn may_have_full_batch(&self) -> Option<bool> {
         self.in_all_orders(|model, front| {
-            (front.is_full || !model.takes_record()) && model.is_due(front)
+            (front.is_full || model.is_stuck()) && model.is_due(front)
         })
     }
 
@@ -121,7 +121,7 @@ impl Model {
             _ => false,
         });
         let waits_no_more = self.fills_until(front) <= self.now;
-        front.is_full || is_cut_off || !self.takes_record() || waits_no_more
+        front.is_full || is_cut_off || self.is_stuck() || waits_no_more
     }
 
     /// Until when it waits for others, from when on its first record waits.
@@ -131,9 +131,11 @@ impl Model {
         first.since + nanos(self.size().within)
     }
 
-    fn takes_record(&self) -> bool {
-        let is_open = self.ending == Ending::Open && self.backlog.is_empty();
-        is_open && self.in_flight() < self.capacity
+    /// Whether no record is taken in before a batch has gone (B2).
+    fn is_stuck(&self) -> bool {
+        let has_room = self.backlog.is_empty() && self.in_flight() < self.capacity;
+        let leaves = self.running() > 0 || self.has_output();
+        self.ending != Ending::Open || !has_room && !leaves
     }
 
     fn size(&self) -> Size {
@@ -176,7 +178,17 @@ impl Model {
         let size = self.size();
         let mut front = front.clone();
         let weight = front.weight + weight_of(call.number);
-        if !front.requests.is_empty() && weight > size.weight {
+        let numbers: Vec<_> = self
+            .calls()
+            .filter(|other| {
+                front.requests.contains(&other.request) || other.request == call.request
+            })
+            .map(|other| other.number)
+            .collect();
+        if !front.requests.is_empty()
+            && (weight > size.weight
+                || self.buckets.iter().any(|bucket| bucket.is_too_small_for(&numbers)))
+        {
             front.is_full = true;
             return front;
         }
@@ -216,8 +228,13 @@ impl Model {
         if answers.len() != members.len() {
             answers = vec![Err(Failure::WrongAnswers); members.len()];
         }
-        // One that was answered for a single record has been answered.
-        let answered = answers.iter().find(|answer| answer.is_ok()).or(answers.last());
+        // One that was refused for a single record has been refused (A1).
+        let is_refused = |answer: &&Answer| {
+            answer.as_ref().is_err_and(|failure| verdict(failure) == Verdict::Overloaded)
+        };
+        let answered = answers.iter().find(is_refused);
+        let answered = answered.or_else(|| answers.iter().find(|answer| answer.is_ok()));
+        let answered = answered.or(answers.last());
         let answered = *answered.expect("no batch is empty");
         self.observe(since, running, &answered);
         let mut completion = Completion::Retry;

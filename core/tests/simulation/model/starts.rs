@@ -46,6 +46,11 @@ impl Bucket {
         i128::from(tokens) * i128::from(nanos(self.tokens.period))
     }
 
+    /// Whether no bucket of this size ever has enough for all of these records.
+    pub(super) fn is_too_small_for(&self, numbers: &[u32]) -> bool {
+        self.cost(numbers) > self.tokens.burst
+    }
+
     /// What a request for these records takes: a batch has one token, or those of all its records.
     fn cost(&self, numbers: &[u32]) -> u64 {
         if self.is_weighed { numbers.iter().map(|number| weight_of(*number)).sum() } else { 1 }
