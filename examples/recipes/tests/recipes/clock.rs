@@ -14,6 +14,15 @@ pub fn simulated<T>(test: impl Future<Output = T>) -> T {
     })
 }
 
+/// Runs a test in real time, for what it measures.
+pub fn measured<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, test).await.expect("nothing hangs for a minute")
+    })
+}
+
 /// Runs a test whose clock stands still until the test moves it, so no timer fires while a real network is slow.
 pub fn by_hand<T>(test: impl AsyncFnOnce(Clock) -> T) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();

@@ -15,7 +15,7 @@ use inflight::prelude::*;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-const CONNECTIONS: u32 = 8;
+pub const CONNECTIONS: u32 = 8;
 
 /// `statement_timeout` is "4500ms" for the policy below.
 async fn pool(server: PgConnectOptions, statement_timeout: &str) -> Result<PgPool, sqlx::Error> {
@@ -38,7 +38,7 @@ fn policy() -> AsyncWait<impl RetryStrategy<i64, Option<String>, sqlx::Error> + 
         .retry(retries.max_retries(5).when_error(is_temporary))
 }
 
-fn is_temporary(error: &sqlx::Error) -> bool {
+pub fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
         // 08: the connection broke; 40: a conflict or deadlock; 53: too many connections; 57: cancelled, or the server stops.
@@ -49,7 +49,7 @@ fn is_temporary(error: &sqlx::Error) -> bool {
     }
 }
 
-mod tests {
+pub mod tests {
     use futures_util::stream;
     use sqlx::PgConnection;
     use sqlx::postgres::PgSslMode;
@@ -58,17 +58,17 @@ mod tests {
     use crate::clock::{Clock, by_hand};
     use crate::server::Server;
 
-    /// A pool for a database with the articles 0 to 89. The server's real time must not disturb a clock that stands still.
-    async fn articles(server: &Server) -> PgPool {
-        let server = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port);
+    /// A pool for the server at `port`, with a table of the articles from 0 on. The server's real time must not disturb a clock that
+    /// stands still.
+    pub async fn articles(port: u16, count: i64) -> PgPool {
+        let server = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port);
         let server = server.username("postgres").database("postgres").ssl_mode(PgSslMode::Disable);
         let pool = pool(server, "1h").await.expect("a connection");
-        for statement in [
-            "CREATE TABLE articles (id bigint PRIMARY KEY, name text NOT NULL)",
-            "INSERT INTO articles SELECT n, 'article ' || n FROM generate_series(0, 89) n",
-        ] {
-            sqlx::query(statement).execute(&pool).await.expect("a table");
-        }
+        let table = "CREATE TABLE articles (id bigint PRIMARY KEY, name text NOT NULL)";
+        sqlx::query(table).execute(&pool).await.expect("a table");
+        let rows =
+            "INSERT INTO articles SELECT n, 'article ' || n FROM generate_series(0, $1 - 1) n";
+        sqlx::query(rows).bind(count).execute(&pool).await.expect("rows");
         pool
     }
 
@@ -79,7 +79,7 @@ mod tests {
         clock: &Clock,
         disturb: impl AsyncFnOnce(&mut PgConnection),
     ) -> u64 {
-        let pool = articles(server).await;
+        let pool = articles(server.port, 90).await;
         let mut migration = pool.begin().await.expect("a transaction");
         let lock = sqlx::query("LOCK TABLE articles IN ACCESS EXCLUSIVE MODE");
         lock.execute(&mut *migration).await.expect("a lock");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// The number of queries that wait for a lock.
-    async fn waiting(connection: &mut PgConnection) -> i64 {
+    pub async fn waiting(connection: &mut PgConnection) -> i64 {
         let count = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         sqlx::query_scalar(count).fetch_one(connection).await.expect("a number")
     }
@@ -146,7 +146,7 @@ mod tests {
     fn a_wrong_statement_is_not_retried() {
         let Some(server) = Server::start() else { return };
         by_hand(async |_clock| {
-            let pool = articles(&server).await;
+            let pool = articles(server.port, 90).await;
             sqlx::query("DROP TABLE articles").execute(&pool).await.expect("no table");
             let limit: String = sqlx::query_scalar("SHOW statement_timeout")
                 .fetch_one(&pool)

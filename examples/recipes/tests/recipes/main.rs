@@ -4,6 +4,8 @@
 //! tests that it keeps its promise behind it. The guide has a page about them: docs/guide/recipes.md.
 #![allow(missing_docs, unreachable_pub)]
 
+#[cfg(target_os = "linux")] // as the server's script
+mod batch_lookup;
 mod blocking_client;
 mod cache;
 mod clock;
@@ -14,6 +16,8 @@ mod gate;
 mod hedge;
 mod http;
 mod limits;
+#[cfg(target_os = "linux")]
+mod network;
 mod priority;
 
 #[allow(dead_code, reason = "they need less of it")]
