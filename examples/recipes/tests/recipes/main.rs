@@ -15,7 +15,9 @@ mod database;
 mod gate;
 mod hedge;
 mod http;
+mod inference;
 mod limits;
+mod model_service;
 #[cfg(target_os = "linux")]
 mod network;
 mod priority;
