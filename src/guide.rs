@@ -7,6 +7,7 @@
 //! | choose the order in which outcomes leave | [Ordered, unordered, by key](order) |
 //! | choose the number of records in flight | [Capacity and backpressure](capacity) |
 //! | use all cores | [A function in several instances](parallel) |
+//! | make one request for several records | [Batches](batches) |
 //! | handle a service that is slow or fails | [Timeouts and retries](retries) |
 //! | follow what a service can take | [Adaptive limits](limits) |
 //! | keep a service's rules: a rate, a pause, one request a customer | [Rates and pauses](rates) |
@@ -31,6 +32,9 @@ pub mod capacity {}
 
 #[doc = include_str!("../docs/guide/parallel.md")]
 pub mod parallel {}
+
+#[doc = include_str!("../docs/guide/batches.md")]
+pub mod batches {}
 
 #[doc = include_str!("../docs/guide/retries.md")]
 pub mod retries {}
