@@ -163,12 +163,16 @@ impl Steering {
             Habit::Steers { every, elsewhere } if turn.is_multiple_of(every) => {
                 let [capacity, running] =
                     [(); 2].map(|()| self.random.random_range(1..=self.max_capacity));
+                let pauses = self.random.random_bool(0.5);
                 match stage.handle().filter(|_| elsewhere) {
                     Some(handle) => elsewhere::go(move || steer(&handle, capacity, running)),
                     None => {
                         stage.set_capacity(capacity);
                         stage.set_max_running(running);
                     }
+                }
+                if pauses {
+                    pause(stage, elsewhere);
                 }
             }
             Habit::Stops { after, within, elsewhere } if received == after && !self.is_stopped => {
@@ -188,6 +192,20 @@ impl Steering {
 fn steer(stage: &StageHandle, capacity: usize, running: usize) {
     stage.set_capacity(capacity).expect("no more than the maximum");
     stage.set_max_running(running).expect("at least one");
+}
+
+/// A stage on a task of its own is resumed by another thread. In place, nobody but its consumer could do that.
+fn pause(stage: &mut dyn Whole, elsewhere: bool) {
+    let Some(handle) = stage.handle() else {
+        stage.pause();
+        return stage.resume();
+    };
+    let resumed = handle.clone();
+    match elsewhere {
+        true => elsewhere::go(move || handle.pause()),
+        false => handle.pause(),
+    }
+    elsewhere::go(move || resumed.resume());
 }
 
 pub fn stop(stage: &StageHandle, within: Option<Duration>) {

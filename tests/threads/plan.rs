@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inflight::Order;
+use inflight::{Order, Rate};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt, SeedableRng};
@@ -33,6 +33,8 @@ pub struct Plan {
     pub panics: Option<u32>,
     /// Some requests from this record on are never answered. The consumer does not wait for them.
     pub never_from: Option<u32>,
+    /// The rate at which attempts start, of some streams of plain records on tokio.
+    pub rate: Option<Rate>,
     pub timeout: Option<Duration>,
     pub attempt_timeout: Option<Duration>,
     pub late: Late,
@@ -177,6 +179,12 @@ impl Plan {
                 late => late,
             };
         let ms = Duration::from_millis;
+        // Drawn apart, so that all other choices stay what they were. It is high enough for a stream to end soon.
+        let apart = &mut StdRng::seed_from_u64(!seed);
+        let rate = apart.random_bool(0.1).then(|| {
+            let burst = apart.random_range(1..=4);
+            Rate::per(ms(1), apart.random_range(1..=20)).burst(burst)
+        });
         Self {
             seed,
             on: On::ALL[(seed % 4) as usize],
@@ -193,6 +201,7 @@ impl Plan {
             backoff: Duration::from_micros(random.random_range(0..=300)),
             panics: panics.then(|| random.random_range(0..records)),
             never_from: habit.ends_at().filter(|_| may_never_end),
+            rate,
             // A long timeout never matters to a call, but its timer is armed, and would later wake a stage that has
             // missed a wake-up.
             timeout: short.then_some(ms(1)).or(long.then_some(ms(60_000))),

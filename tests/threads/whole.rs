@@ -26,6 +26,8 @@ pub trait Whole: Send {
     fn poll_element(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamElement<Done>>>;
     fn set_capacity(&mut self, capacity: usize);
     fn set_max_running(&mut self, attempts: usize);
+    fn pause(&mut self);
+    fn resume(&mut self);
     fn stop(&mut self, within: Option<Duration>);
     fn metrics(&self) -> Metrics;
     fn end(&self) -> StageEnd<'_>;
@@ -36,8 +38,11 @@ pub trait Whole: Send {
 /// Starts the stage of a plan.
 pub fn start(tally: &Arc<Tally>, source: Source) -> Box<dyn Whole> {
     macro_rules! start {
-        ($source:expr, $runtime:expr) => {{
-            let (policy, source) = (policy(&tally.plan), $source);
+        ($source:expr, $runtime:expr) => {
+            start!($source, $runtime, policy(&tally.plan))
+        };
+        ($source:expr, $runtime:expr, $policy:expr) => {{
+            let (policy, source) = ($policy, $source);
             if let Way::Instances(count) = tally.plan.way {
                 let instances = Instances::on($runtime, count);
                 let instances =
@@ -58,7 +63,10 @@ pub fn start(tally: &Arc<Tally>, source: Source) -> Box<dyn Whole> {
     }
     match (tally.plan.on, tally.plan.has_elements()) {
         (On::Tokio { .. }, true) => start!(source, Tokio),
-        (On::Tokio { .. }, false) => start!(source.plain(), Tokio),
+        (On::Tokio { .. }, false) => match tally.plan.rate {
+            None => start!(source.plain(), Tokio),
+            Some(rate) => start!(source.plain(), Tokio, policy(&tally.plan).rate(rate)),
+        },
         (On::Smol { .. }, true) => start!(source, Smol(&EXECUTOR)),
         (On::Smol { .. }, false) => start!(source.plain(), Smol(&EXECUTOR)),
     }
@@ -122,6 +130,14 @@ where
         SpawnedStage::handle(self).set_max_running(attempts).unwrap();
     }
 
+    fn pause(&mut self) {
+        SpawnedStage::handle(self).pause();
+    }
+
+    fn resume(&mut self) {
+        SpawnedStage::handle(self).resume();
+    }
+
     fn stop(&mut self, within: Option<Duration>) {
         stop(&SpawnedStage::handle(self), within);
     }
@@ -155,6 +171,14 @@ where
 
     fn set_max_running(&mut self, attempts: usize) {
         Stage::set_max_running(self.as_mut(), attempts).unwrap();
+    }
+
+    fn pause(&mut self) {
+        Stage::pause(self.as_mut());
+    }
+
+    fn resume(&mut self) {
+        Stage::resume(self.as_mut());
     }
 
     fn stop(&mut self, within: Option<Duration>) {
