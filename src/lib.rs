@@ -50,13 +50,13 @@ pub mod prelude {
         Barrier, BarrierMode, Batch, BatchSize, Checkpoint, CheckpointError, CheckpointId,
         CheckpointStore, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
         Fixed, FixedDelay, Gradient, LimitStrategy, Metrics, NoRetry, Outcome, OutcomesExt as _,
-        Rate, RecordsExt as _, RetryBudget, RetryStrategy, Stage, StageError, StartError, Status,
-        StreamElement, TimedOutCall, TimeoutAction, Timestamp, WakeTable, with_attempt,
-        with_timeout_action,
+        Rate, RecordsExt as _, RetryBudget, RetryStrategy, Sample, Stage, StageError, StartError,
+        Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, Verdict, WakeTable,
+        with_attempt, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{
-        Instances, Loaded, MemoryStore, ParallelExt as _, SpawnedStage, StageHandle,
+        Instances, Loaded, MemoryStore, ParallelExt as _, Permits, SpawnedStage, StageHandle,
     };
     #[cfg(all(feature = "alloc", feature = "checkpoint"))]
     pub use inflight_core::{Recovery, Tracked};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
-use inflight::Rate;
 use inflight::prelude::*;
+use inflight::{Extras, Unkeyed};
 use tokio::time::{Instant, sleep};
 
 const MS: Duration = Duration::from_millis(1);
@@ -132,7 +132,7 @@ fn one_retry_after_holds_back_all() {
         // The service takes nothing between 20 ms and 120 ms, and says so.
         let ask = with_attempt(move |n: &u32, attempt: AttemptInfo| {
             noted.note(*n);
-            let (n, retry) = (*n, attempt.retry);
+            let retry = attempt.retry;
             async move {
                 sleep(5 * MS).await;
                 let now = from.elapsed();
@@ -211,5 +211,24 @@ fn requests_that_are_ready_at_once_start_at_the_rate_too() {
             stream::iter([1, 1, 2, 5, 0, 1]).async_wait(policy, ask).in_place(Tokio).unwrap();
         assert_eq!(stage.count().await, 6);
         assert_eq!(starts.take(), [(1, 0), (1, 0), (2, 2), (5, 4), (0, 7), (1, 8)]);
+    });
+}
+
+/// A policy with all kinds of optional parts, whose type is not written out.
+fn policy() -> AsyncWait<FixedDelay, Unkeyed, impl Extras<u32, u32, TooMany> + Send> {
+    AsyncWait::ordered(4)
+        .retry(FixedDelay::new(MS).max_retries(1))
+        .rate(Rate::per(10 * MS, 1))
+        .limit(Aimd::between(1, 4))
+        .timeout_by(|_: &u32| Some(50 * MS))
+}
+
+#[test] // A1, A2, T9: such a policy can come from a function, and its stage can be sent to another thread
+fn a_policy_with_parts_can_come_from_a_function() {
+    run(async {
+        let ask = |n: &u32| std::future::ready(Ok(*n));
+        let stage = stream::iter(0..3).async_wait(policy(), ask).spawn(Tokio).unwrap();
+        let outcomes: Vec<_> = stage.map(|done| done.result).collect().await;
+        assert_eq!(outcomes, [Ok(0), Ok(1), Ok(2)]);
     });
 }

@@ -33,7 +33,9 @@ use crate::sync::{AtomicUsize, AtomicWaker, is_empty, load};
 /// - A stage gives the permits of requests that have ended back at the end of its turn, which is at most 128 polls of requests long.
 /// - The first stage that waits gets the first permit that comes free, and then gets in line again if it wants more: no stage starves,
 ///   however many requests another one has.
-/// - A stage that ends or is dropped gives all its permits back, after its requests are dropped.
+/// - A stage that ends or is dropped gives all its permits back, after its requests are dropped. Where requests run on tasks of their own
+///   ([`spawn_requests`](crate::StageBuilder::spawn_requests), [`async_wait_parallel`](crate::ParallelExt::async_wait_parallel)), the tasks are
+///   cancelled then, and one that is computing goes on until its next await. A stage that has panicked keeps its permits until it is dropped.
 ///
 /// ```
 /// use std::cell::Cell;

@@ -82,8 +82,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         Some(Batch::new(id, records, first, size))
     }
 
-    /// Whether [`poll_batch`](Self::poll_batch) has a batch to give. It may have one more if
-    /// [restored elements wait](Self::has_backlog) for a slot; [`room`](Self::room) gives them theirs.
+    /// Whether [`poll_batch`](Self::poll_batch) has a batch to give. If [restored elements wait](Self::has_backlog) for a slot, the answer may
+    /// be another one afterwards: [`room`](Self::room) gives them theirs. It looks at each record of the batch if a rate counts by weight.
     pub fn has_batch(&self) -> bool {
         self.is_batch_due() && self.may_run() && self.is_batch_ready()
     }

@@ -4,7 +4,9 @@ use core::time::Duration;
 
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
-use crate::storage::{BatchTables, NextOfKey, NoBatches, NoNext, NoTimes, StartTimes, Storage};
+use crate::storage::{
+    AutoTraits, BatchTables, NextOfKey, NoBatches, NoNext, NoTimes, StartTimes, Storage,
+};
 use crate::time::{Instant, Span};
 
 /// The optional parts of a policy, as a chain of pairs: [`AsyncWait::rate`](crate::AsyncWait::rate) on a policy with the parts `X`
@@ -30,11 +32,11 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
 
     /// The next record of each record's key, if one attempt runs at a time for each.
     #[doc(hidden)]
-    type NextOfKey<S: Storage>: NextOfKey;
+    type NextOfKey<S: Storage>: NextOfKey + AutoTraits;
 
     /// When the running attempts have started, if a part asks for it.
     #[doc(hidden)]
-    type StartTimes<S: Storage>: StartTimes;
+    type StartTimes<S: Storage>: StartTimes + AutoTraits;
 
     /// Whether a request is for a batch of records (B1).
     #[doc(hidden)]
@@ -42,7 +44,7 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
 
     /// The batches, if there are any.
     #[doc(hidden)]
-    type Batches<S: Storage>: BatchTables<S>;
+    type Batches<S: Storage>: BatchTables<S> + AutoTraits;
 
     /// Whether the settings make sense.
     #[doc(hidden)]

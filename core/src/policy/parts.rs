@@ -30,8 +30,8 @@ impl<R, K, X> AsyncWait<R, K, X> {
     ///
     /// let minute = Duration::from_secs(60);
     /// let policy = AsyncWait::unordered(64)
-    ///     .rate(Rate::per(minute, 500))
-    ///     .rate_by(Rate::per(minute, 90_000), |prompt: &Prompt| prompt.text.len() as u64 / 4);
+    ///     .rate(Rate::per(minute, 500).burst(50))
+    ///     .rate_by(Rate::per(minute, 90_000).burst(9_000), |prompt: &Prompt| prompt.text.len() as u64 / 4);
     /// # let _ = policy;
     /// ```
     pub fn rate_by<In, F>(

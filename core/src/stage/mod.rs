@@ -191,6 +191,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// Starts no attempt until [`resume`](Self::resume) is called (A2). Attempts that run go on when the stage is polled, and records are
     /// taken in while there is room. No retry is used up, and the time of no call passes whose attempt is not running.
+    ///
+    /// A paused stage ends by [`stop`](Self::stop) only when it is resumed, if records wait for an attempt;
+    /// [`stop_within`](Self::stop_within) ends it without.
     pub fn pause(self: Pin<&mut Self>) {
         let this = self.project();
         this.pace.forbid_bypass();

@@ -14,6 +14,7 @@ pub(crate) struct StageTables<S, V, K, M>(PhantomData<fn() -> (S, V, K, M)>);
 
 impl<S: Storage, V, K: KeySelector<V>, M: StreamKind> Storage for StageTables<S, V, K, M> {
     type Table<T> = S::Table<T>;
+    type Numbers<T: AutoTraits> = S::Numbers<T>;
     type Queue<T> = S::Queue<T>;
     type InUse = S::InUse;
     type Controls<T: AutoTraits> = M::Controls<S, T>;

@@ -1,6 +1,6 @@
 //! The batches of an operator, for policies that have them: the records that wait for one, and the members of those that run.
 
-use super::{NONE, Storage, Table};
+use super::{AutoTraits, NONE, Storage, Table};
 use crate::time::Instant;
 
 /// Names one batch that was started. No other batch of the operator ever has the same id.
@@ -24,7 +24,7 @@ impl BatchId {
 pub trait BatchTables<S: Storage> {
     const EMPTY: Self;
     /// These tables, or those of another part of the policy if these are nothing.
-    type Or<B: BatchTables<S>>: BatchTables<S>;
+    type Or<B: BatchTables<S> + AutoTraits>: BatchTables<S> + AutoTraits;
     fn get(&self) -> Option<&Batches<S>>;
     fn get_mut(&mut self) -> Option<&mut Batches<S>>;
 }
@@ -35,7 +35,7 @@ pub struct NoBatches;
 
 impl<S: Storage> BatchTables<S> for NoBatches {
     const EMPTY: Self = Self;
-    type Or<B: BatchTables<S>> = B;
+    type Or<B: BatchTables<S> + AutoTraits> = B;
 
     #[inline(always)]
     fn get(&self) -> Option<&Batches<S>> {
@@ -53,9 +53,9 @@ impl<S: Storage> BatchTables<S> for NoBatches {
 pub struct Batches<S: Storage> {
     pub(crate) queue: BatchQueue,
     /// By number. A number is used again before the table grows.
-    batches: S::Table<RunningBatch>,
+    batches: S::Numbers<RunningBatch>,
     /// By slot.
-    members: S::Table<Member>,
+    members: S::Numbers<Member>,
     vacant: u32,
     running: usize,
     next_serial: u64,
@@ -66,14 +66,14 @@ pub struct Batches<S: Storage> {
 impl<S: Storage> BatchTables<S> for Batches<S> {
     const EMPTY: Self = Self {
         queue: BatchQueue::EMPTY,
-        batches: S::Table::EMPTY,
-        members: S::Table::EMPTY,
+        batches: Table::EMPTY,
+        members: Table::EMPTY,
         vacant: NONE,
         running: 0,
         next_serial: 0,
         abandoned: None,
     };
-    type Or<B: BatchTables<S>> = Self;
+    type Or<B: BatchTables<S> + AutoTraits> = Self;
 
     fn get(&self) -> Option<&Self> {
         Some(self)

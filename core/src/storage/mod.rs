@@ -35,6 +35,9 @@ pub trait Storage: sealed::Sealed {
     /// A table that grows at its end.
     #[doc(hidden)]
     type Table<T>: Table<T>;
+    /// A table of numbers, whose auto traits a generic policy knows.
+    #[doc(hidden)]
+    type Numbers<T: AutoTraits>: Table<T> + AutoTraits;
     /// A queue.
     #[doc(hidden)]
     type Queue<T>: Queue<T>;
@@ -87,6 +90,7 @@ const MAX_HEAP_CAPACITY: usize = if usize::BITS > 16 { 1 << 24 } else { 1 << 10 
 #[cfg(feature = "alloc")]
 impl Storage for Heap {
     type Table<T> = alloc::vec::Vec<T>;
+    type Numbers<T: AutoTraits> = alloc::vec::Vec<T>;
     type Queue<T> = alloc::collections::VecDeque<T>;
     type InUse = BitPerSlot;
     type Controls<T: AutoTraits> = Self::Queue<T>;
@@ -98,6 +102,7 @@ impl Storage for Heap {
 
 impl<const N: usize> Storage for Fixed<N> {
     type Table<T> = heapless::Vec<T, N>;
+    type Numbers<T: AutoTraits> = heapless::Vec<T, N>;
     type Queue<T> = heapless::Deque<T, N>;
     type InUse = AnySlot;
     type Controls<T: AutoTraits> = Self::Queue<T>;

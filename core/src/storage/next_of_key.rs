@@ -26,10 +26,10 @@ impl NextOfKey for NoNext {
 
 /// A slot for each slot.
 #[allow(unreachable_pub, missing_debug_implementations)]
-pub struct NextOfKeys<S: Storage>(S::Table<u32>);
+pub struct NextOfKeys<S: Storage>(S::Numbers<u32>);
 
 impl<S: Storage> NextOfKey for NextOfKeys<S> {
-    const EMPTY: Self = Self(S::Table::EMPTY);
+    const EMPTY: Self = Self(Table::EMPTY);
 
     fn set(&mut self, slot: u32, next: u32) {
         // Slots are numbered from 0 as they are first used, so this adds one entry in most cases.

@@ -27,10 +27,10 @@ impl StartTimes for NoTimes {
 
 /// An instant for each slot.
 #[allow(unreachable_pub, missing_debug_implementations)]
-pub struct Times<S: Storage>(S::Table<Instant>);
+pub struct Times<S: Storage>(S::Numbers<Instant>);
 
 impl<S: Storage> StartTimes for Times<S> {
-    const EMPTY: Self = Self(S::Table::EMPTY);
+    const EMPTY: Self = Self(Table::EMPTY);
 
     fn set(&mut self, slot: u32, now: Instant) {
         // Slots are numbered from 0 as they are first used, so this adds one entry in most cases.
