@@ -7,6 +7,8 @@
 //! does not determine the interleaving of its threads.
 #![allow(unreachable_pub, reason = "in a test, `pub` is for its other modules")]
 
+#[path = "threads/batches.rs"]
+mod batches;
 #[path = "threads/consumer.rs"]
 mod consumer;
 #[path = "threads/elsewhere.rs"]
@@ -43,7 +45,7 @@ use self::watchdog::Lane;
 /// The time for which one runtime is kept.
 const SLICE: Duration = Duration::from_secs(2);
 
-#[test] // E2, E3, C2, O1, O2, O3, O5, R6, F3, L2, L4, L6
+#[test] // B1, B3, C9, E2, E3, C2, O1, O2, O3, O5, R6, F3, L2, L4, L6
 fn stages_keep_their_promises_over_threads() {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let (seconds, seed) = (number("INFLIGHT_STRESS"), number("INFLIGHT_STRESS_SEED"));
@@ -96,6 +98,7 @@ fn run_slice(runtime: usize, seed: Option<u64>, lanes: usize, time: Duration) ->
         .into_iter()
         .for_each(|thread| thread.join().expect("a lane reports faults, it does not panic"));
     assert!(watchdog::wait(|| !host.has_tasks()), "L2: tasks are left on {:?}", On::ALL[runtime]);
+    assert!(watchdog::wait(|| whole::POOL.in_use() == 0), "C9: permits are not given back");
     Arc::into_inner(host).expect("no lane is left").stop();
     lanes
 }

@@ -33,7 +33,7 @@ pub struct Plan {
     pub panics: Option<u32>,
     /// Some requests from this record on are never answered. The consumer does not wait for them.
     pub never_from: Option<u32>,
-    /// The rate at which attempts start, of some streams of plain records on tokio.
+    /// The rate at which attempts start, of some streams.
     pub rate: Option<Rate>,
     pub timeout: Option<Duration>,
     pub attempt_timeout: Option<Duration>,
@@ -44,6 +44,24 @@ pub struct Plan {
     pub habit: Habit,
     /// The consumer has a thread of its own and is not a task of the runtime.
     pub own_thread: bool,
+    /// A request is for several records.
+    pub batches: Option<Batches>,
+    /// Requests need permits of a pool that other streams use at the same time.
+    pub has_permits: bool,
+}
+
+/// Batches of so many records, which wait for others for so long.
+#[derive(Clone, Copy, Debug)]
+pub struct Batches {
+    pub records: usize,
+    pub within: Duration,
+}
+
+impl Batches {
+    fn pick(random: &mut StdRng) -> Self {
+        let within = Duration::from_micros(pick(random, &[(3, 0), (1, 200), (1, 1000)]));
+        Self { records: random.random_range(1..=10), within }
+    }
 }
 
 /// The runtime.
@@ -185,10 +203,18 @@ impl Plan {
             let burst = apart.random_range(1..=4);
             Rate::per(ms(1), apart.random_range(1..=20)).burst(burst)
         });
+        let batches = apart.random_bool(0.25).then(|| Batches::pick(apart));
+        let has_permits = apart.random_bool(0.2);
+        // A request that never ends, or panics, would do so for the other records of its batch, or keep its permit.
+        let may_never_end = may_never_end && batches.is_none() && !has_permits;
+        let panics = panics && batches.is_none();
         Self {
             seed,
             on: On::ALL[(seed % 4) as usize],
-            way: pick_way(random),
+            way: match pick_way(random) {
+                Way::Instances(_) if batches.is_some() || rate.is_some() => Way::Both,
+                way => way,
+            },
             order: pick_order(random),
             capacity,
             max_capacity: if steers { 4 * capacity } else { capacity },
@@ -211,6 +237,8 @@ impl Plan {
             opens_slowly: random.random_bool(0.1),
             habit,
             own_thread: random.random_bool(0.6),
+            batches,
+            has_permits,
         }
     }
 

@@ -29,6 +29,12 @@ pub struct Answer {
     _alive: Alive,
 }
 
+impl Answer {
+    pub fn new(tally: &Arc<Tally>, number: u32) -> Self {
+        Self { number, is_late: false, _alive: Alive::new(tally) }
+    }
+}
+
 /// The service refuses this record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub u32);
@@ -47,6 +53,10 @@ pub struct Service {
 impl Service {
     pub fn new(tally: &Arc<Tally>) -> Self {
         Self { tally: Arc::clone(tally), waits: None, _alive: Alive::new(tally) }
+    }
+
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -85,7 +95,7 @@ impl AsyncFunction<Record> for Service {
             if is_refused {
                 return Err(Refused(number));
             }
-            Ok(Answer { number, is_late: false, _alive: Alive::new(&tally) })
+            Ok(Answer::new(&tally, number))
         })
     }
 
@@ -111,7 +121,7 @@ impl AsyncFunction<Record> for Service {
     }
 }
 
-async fn come_to_an_end(ask: Ask, running: &Running) {
+pub async fn come_to_an_end(ask: Ask, running: &Running) {
     let on = running.tally().plan.on;
     match ask {
         Ask::Ready => {}

@@ -2,16 +2,20 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
 use inflight::prelude::*;
-use inflight::{Elements, Heap, Job, JoinError, KeyBy, Order, StreamKind, Timer, Values};
+use inflight::{
+    BatchSize, Elements, Heap, Job, JoinError, KeyBy, Order, Permits, Rate, StreamKind, Timer,
+    Values,
+};
 
+use super::batches::InBatches;
 use super::consumer::stop;
-use super::plan::{On, Plan, Way};
+use super::plan::{Batches, On, Plan, Way};
 use super::runtimes::EXECUTOR;
 use super::service::{Answer, Refused, Service};
 use super::source::{Record, Source};
@@ -35,22 +39,18 @@ pub trait Whole: Send {
     fn handle(&self) -> Option<StageHandle>;
 }
 
+/// The permits that streams of all lanes share, if their plans say so.
+pub static POOL: LazyLock<Permits> = LazyLock::new(|| Permits::new(3).expect("it makes sense"));
+
 /// Starts the stage of a plan.
 pub fn start(tally: &Arc<Tally>, source: Source) -> Box<dyn Whole> {
-    macro_rules! start {
-        ($source:expr, $runtime:expr) => {
-            start!($source, $runtime, policy(&tally.plan))
-        };
-        ($source:expr, $runtime:expr, $policy:expr) => {{
-            let (policy, source) = ($policy, $source);
-            if let Way::Instances(count) = tally.plan.way {
-                let instances = Instances::on($runtime, count);
-                let instances =
-                    if tally.plan.seed % 3 == 0 { instances.spread() } else { instances };
-                let stage = source.async_wait_parallel(instances, policy, |_| Service::new(tally));
-                return Box::new(stage.spawn($runtime).unwrap());
-            }
-            let unstarted = source.async_wait_with(policy, Service::new(tally));
+    macro_rules! driven {
+        ($unstarted:expr, $runtime:expr) => {{
+            let unstarted = $unstarted;
+            let unstarted = match tally.plan.has_permits {
+                true => unstarted.permits(&POOL),
+                false => unstarted,
+            };
             match tally.plan.way {
                 Way::Stage => Box::new(unstarted.spawn($runtime).unwrap()) as Box<dyn Whole>,
                 Way::Requests => {
@@ -61,12 +61,34 @@ pub fn start(tally: &Arc<Tally>, source: Source) -> Box<dyn Whole> {
             }
         }};
     }
+    macro_rules! start {
+        ($source:expr, $runtime:expr) => {{
+            let (policy, source) = (policy(&tally.plan), $source);
+            if let Way::Instances(count) = tally.plan.way {
+                let instances = Instances::on($runtime, count);
+                let instances =
+                    if tally.plan.seed % 3 == 0 { instances.spread() } else { instances };
+                let stage = source.async_wait_parallel(instances, policy, |_| Service::new(tally));
+                return Box::new(stage.spawn($runtime).unwrap());
+            }
+            let service = Service::new(tally);
+            match (tally.plan.batches, tally.plan.rate) {
+                (None, None) => driven!(source.async_wait_with(policy, service), $runtime),
+                (None, Some(rate)) => {
+                    driven!(source.async_wait_with(policy.rate(rate), service), $runtime)
+                }
+                (Some(Batches { records, within }), rate) => {
+                    let rate = rate.unwrap_or(Rate::per(Duration::from_secs(1), 1_000_000_000));
+                    let size = BatchSize::records(records).within(within);
+                    let policy = policy.rate(rate).batch(size);
+                    driven!(source.async_wait_batch(policy, InBatches(service)), $runtime)
+                }
+            }
+        }};
+    }
     match (tally.plan.on, tally.plan.has_elements()) {
         (On::Tokio { .. }, true) => start!(source, Tokio),
-        (On::Tokio { .. }, false) => match tally.plan.rate {
-            None => start!(source.plain(), Tokio),
-            Some(rate) => start!(source.plain(), Tokio, policy(&tally.plan).rate(rate)),
-        },
+        (On::Tokio { .. }, false) => start!(source.plain(), Tokio),
         (On::Smol { .. }, true) => start!(source, Smol(&EXECUTOR)),
         (On::Smol { .. }, false) => start!(source.plain(), Smol(&EXECUTOR)),
     }
