@@ -63,6 +63,7 @@ mod in_place;
 mod kit;
 mod run;
 mod spawned;
+mod starts;
 mod timers;
 
 use std::time::Duration;
@@ -108,6 +109,7 @@ pub fn runtime<H: Harness>(harness: &H) {
     timers::all(harness);
     in_place::all(harness);
     run::all(harness);
+    starts::all(harness);
     busy::all(harness);
 }
 
@@ -120,5 +122,6 @@ pub fn runtime_with_own_wakers<H: Harness>(harness: &H) {
     timers::with_the_tasks_waker(harness);
     in_place::with_the_tasks_waker(harness);
     run::with_the_tasks_waker(harness);
+    starts::with_the_tasks_waker(harness);
     busy::with_the_tasks_waker(harness);
 }
