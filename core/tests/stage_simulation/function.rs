@@ -33,7 +33,7 @@ impl AsyncFunction<Record> for Function {
     }
 
     fn on_timeout(&mut self, call: TimedOutCall<'_, Record, u32, u32>) -> TimeoutAction<u32, u32> {
-        match self.watch.timed_out(call.input.number) {
+        match self.watch.timed_out(call.input.number, call.attempts, call.last.copied()) {
             model::TimeoutAction::Fail => TimeoutAction::Fail,
             model::TimeoutAction::FailWith(mistake) => TimeoutAction::FailWith(mistake),
             model::TimeoutAction::Output(output) => TimeoutAction::Output(output),

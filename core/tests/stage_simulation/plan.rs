@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::parts::Parts;
 use crate::random::Random;
 use crate::setup::{Order, Setup, Storage};
 
@@ -128,6 +129,10 @@ impl Plan {
         // Drawn apart, so that all other schedules stay what they were.
         let apart = &mut Random::new(seed ^ APART);
         let mode = if apart.one_in(4) { mode.as_run() } else { mode };
+        let parts = &mut Random::new(seed ^ APART_PARTS);
+        if setup.capacity < HUGE && parts.one_in(3) {
+            setup.parts = Some(Parts::random(parts));
+        }
         let busy_for = match setup.capacity {
             HUGE.. => 0, // it would take too many steps
             _ => apart.pick(&[0, 0, 1_000_000, 20_000_000]),
@@ -172,6 +177,7 @@ impl Plan {
 
 /// Leaves the schedules that were found to be wrong once as they were.
 const APART: u64 = 0x7275_6E01;
+pub(crate) const APART_PARTS: u64 = 0x7061_7283;
 
 /// From this capacity on there can be more to do than one turn's budget allows.
 const HUGE: usize = 100;

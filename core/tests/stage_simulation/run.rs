@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use crate::parts::Parts;
 use crate::plan::{Home, Opening, Plan};
 use crate::script::Script;
 use crate::setup::{Delays, Order};
@@ -109,7 +110,7 @@ fn shrink_steps(script: &mut Script) {
 
 /// Takes settings away.
 fn shrink_plan(script: &mut Script) {
-    let simpler: [fn(&mut Plan); 20] = [
+    let simpler: [fn(&mut Plan); 25] = [
         |plan| plan.home = Home::Heap,
         |plan| plan.setup.order = Order::Ordered,
         |plan| plan.setup.running_limit = None,
@@ -119,6 +120,11 @@ fn shrink_plan(script: &mut Script) {
         |plan| plan.setup.keeps_results = false,
         |plan| plan.setup.last_attempts = false,
         |plan| plan.setup.retries.delays = Delays::NoRetry,
+        |plan| plan.setup.parts = None,
+        |plan| simpler_parts(plan, |parts| parts.rate = None),
+        |plan| simpler_parts(plan, |parts| parts.weighed = None),
+        |plan| simpler_parts(plan, |parts| parts.pauses = false),
+        |plan| simpler_parts(plan, |parts| parts.own_timeouts = false),
         |plan| plan.plain = false,
         |plan| plan.opening = Opening::AtOnce,
         |plan| plan.closes_later = false,
@@ -137,6 +143,12 @@ fn shrink_plan(script: &mut Script) {
         if candidate.plan != script.plan && fails(&candidate) {
             *script = candidate;
         }
+    }
+}
+
+fn simpler_parts(plan: &mut Plan, simplify: impl FnOnce(&mut Parts)) {
+    if let Some(parts) = &mut plan.setup.parts {
+        simplify(parts);
     }
 }
 

@@ -4,7 +4,7 @@
 use inflight_core::Status;
 
 use crate::model::TimeoutAction;
-use crate::plan::Plan;
+use crate::plan::{APART_PARTS, Plan};
 use crate::random::Random;
 use crate::setup::Order;
 use crate::source::Offer;
@@ -51,6 +51,8 @@ pub(crate) enum Step {
         capacity: usize,
         running: Option<usize>,
     },
+    Pause,
+    Resume,
     /// The limit is in milliseconds.
     Stop(Option<u64>),
     /// The function has been opened.
@@ -87,8 +89,20 @@ impl Script {
             (false, true) => 120,
             (false, false) => 10 + random.below(70),
         };
-        let steps = (0..length).map(|_| mood.step(random, &plan)).collect();
+        let mut steps = (0..length).map(|_| mood.step(random, &plan)).collect();
+        add_pauses(&mut steps, &mut Random::new(seed ^ !APART_PARTS));
         Self { plan, steps }
+    }
+}
+
+/// Pauses of some schedules, put in apart from the other steps.
+fn add_pauses(steps: &mut Vec<Step>, random: &mut Random) {
+    if !random.one_in(3) {
+        return;
+    }
+    for _ in 0..1 + random.below(5) {
+        let step = if random.one_in(2) { Step::Pause } else { Step::Resume };
+        steps.insert(random.below(steps.len() + 1), step);
     }
 }
 
@@ -214,12 +228,16 @@ fn ending(random: &mut Random, _: &Mood, plan: &Plan) -> Step {
 
 /// What calls end with that time out, where the function has a say.
 pub(crate) fn choice(random: &mut Random) -> Choice {
-    random.pick(&[Choice::Fail, Choice::Output, Choice::Drop])
+    match random.pick(&[Choice::Fail, Choice::Output, Choice::Drop]) {
+        Choice::Fail if random.one_in(2) => Choice::FailWith,
+        choice => choice,
+    }
 }
 
 #[derive(Clone, Copy)]
 pub(crate) enum Choice {
     Fail,
+    FailWith,
     Output,
     Drop,
 }
@@ -228,6 +246,7 @@ impl Choice {
     pub(crate) const fn action(self, output: u32) -> TimeoutAction {
         match self {
             Self::Fail => TimeoutAction::Fail,
+            Self::FailWith => TimeoutAction::FailWith(output * 10 + 7),
             Self::Output => TimeoutAction::Output(output),
             Self::Drop => TimeoutAction::Drop,
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Fixed, Heap, Instant,
+    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Extras, Fixed, Heap, Instant,
     IntoElement, Job, JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, SpawnedStage, Stage,
     StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
 };
@@ -22,7 +22,7 @@ use crate::consumer::{Busy, Consumer};
 use crate::function::Function;
 use crate::plan::{HUGE_SLOTS, Home, Mode, Plan, SLOTS};
 use crate::runtime::{Tasks, Virtual, VirtualTimer};
-use crate::setup::Order;
+use crate::setup::{Order, Strategy};
 use crate::source::Source;
 use crate::values::Record;
 
@@ -49,6 +49,8 @@ pub(crate) trait Subject {
     fn end(&self) -> Option<Result<(), StageError<u32>>>;
     fn metrics(&mut self) -> Metrics;
     fn change(&mut self, capacity: usize, running: usize);
+    fn pause(&mut self);
+    fn resume(&mut self);
     fn stop(&mut self, limit: Option<Duration>);
 }
 
@@ -109,9 +111,29 @@ where
     Source<M>: Stream + Unpin,
     <Source<M> as Stream>::Item: IntoElement<Record, M>,
 {
+    let policy = plan.setup.policy(policy);
+    match plan.setup.parts {
+        None => with_parts(plan, policy, runtime, from),
+        Some(parts) => with_parts(plan, parts.policy(policy), runtime, from),
+    }
+}
+
+fn with_parts<M, K, X>(
+    plan: &Plan,
+    policy: AsyncWait<Strategy, K, X>,
+    runtime: &Virtual,
+    from: Option<&Checkpoint>,
+) -> Box<dyn Subject>
+where
+    M: Shaped + 'static,
+    K: KeySelector<Record> + 'static,
+    X: Extras<Record, u32, u32> + 'static,
+    Source<M>: Stream + Unpin,
+    <Source<M> as Stream>::Item: IntoElement<Record, M>,
+{
     let source = Source::<M>::new(Rc::clone(&runtime.watch));
     let function = Function { watch: Rc::clone(&runtime.watch) };
-    let mut stage = source.async_wait_with(plan.setup.policy(policy), function);
+    let mut stage = source.async_wait_with(policy, function);
     if plan.setup.checkpointed {
         let how = Checkpointing::new(NAME, 1);
         let how = if plan.setup.keeps_results { how.keeping_results() } else { how };
@@ -207,6 +229,14 @@ where
         self.run.as_mut().stage().set_max_running(running).expect("it makes sense");
     }
 
+    fn pause(&mut self) {
+        self.run.as_mut().stage().pause();
+    }
+
+    fn resume(&mut self) {
+        self.run.as_mut().stage().resume();
+    }
+
     fn stop(&mut self, limit: Option<Duration>) {
         match limit {
             Some(limit) => self.run.as_mut().stage().stop_within(limit),
@@ -237,6 +267,14 @@ where
         self.as_mut().set_max_running(running).expect("it makes sense");
     }
 
+    fn pause(&mut self) {
+        Stage::pause(self.as_mut());
+    }
+
+    fn resume(&mut self) {
+        Stage::resume(self.as_mut());
+    }
+
     fn stop(&mut self, limit: Option<Duration>) {
         match limit {
             Some(limit) => self.as_mut().stop_within(limit),
@@ -265,6 +303,14 @@ where
     fn change(&mut self, capacity: usize, running: usize) {
         self.handle().set_capacity(capacity).expect("it makes sense");
         self.handle().set_max_running(running).expect("it makes sense");
+    }
+
+    fn pause(&mut self) {
+        self.handle().pause();
+    }
+
+    fn resume(&mut self) {
+        self.handle().resume();
     }
 
     fn stop(&mut self, limit: Option<Duration>) {

@@ -113,6 +113,8 @@ impl World {
             }
             Step::WakeTimer => self.clock.wake_for_nothing(),
             Step::Change { capacity, running } => self.change(capacity, running),
+            Step::Pause => self.pause(true),
+            Step::Resume => self.pause(false),
             Step::Stop(limit) => self.stop(limit),
             Step::Opened => self.watch.look().opening.release(),
             Step::Closed => self.watch.look().closing.release(),
@@ -210,6 +212,21 @@ impl World {
         watch.limits = Limits { capacity, running };
         if !watch.plan.mode.has_task() {
             watch.limits_seen = watch.limits;
+            self.consumer = Flag::woken();
+        }
+    }
+
+    /// Pauses it, or resumes it.
+    fn pause(&mut self, is_pause: bool) {
+        let Some(subject) = self.subject.as_mut() else { return };
+        match is_pause {
+            true => subject.pause(),
+            false => subject.resume(),
+        }
+        let mut watch = self.watch.look();
+        watch.pause_command = Some(is_pause);
+        if !watch.plan.mode.has_task() {
+            watch.hears_pause();
             self.consumer = Flag::woken();
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Pause {
     /// A mistake has asked for it.
     until: Option<i64>,
     began: i64,
+    /// When the last pause that a mistake had asked for ended.
+    ended: i64,
 }
 
 impl Pause {
@@ -217,6 +219,18 @@ impl Model {
         deadlines
     }
 
+    /// The instant up to which a mistake has asked for a pause.
+    #[allow(dead_code, reason = "only the stage's simulation asks")]
+    pub(crate) const fn paused_until(&self) -> Option<i64> {
+        self.pause.until
+    }
+
+    /// When the last pause that a mistake had asked for ended.
+    #[allow(dead_code, reason = "only the stage's simulation asks")]
+    pub(crate) const fn pause_ended(&self) -> i64 {
+        self.pause.ended
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         self.pause.is_on()
     }
@@ -249,7 +263,7 @@ impl Model {
     /// A pause that a mistake has asked for is over at its instant, whenever that is noticed.
     pub(crate) fn end_asked_pause(&mut self) {
         if let Some(until) = self.pause.until.filter(|until| *until <= self.now) {
-            self.pause.until = None;
+            (self.pause.until, self.pause.ended) = (None, until);
             self.end_pause(until);
         }
     }

@@ -9,7 +9,7 @@ use inflight_core::Failure;
 use super::Inner;
 use crate::model::{
     Call, Control, Element, Expired, Model, Output, Overtaking, Started, State, add, failures,
-    nanos, outcome,
+    outcome,
 };
 use crate::setup::Order;
 
@@ -188,6 +188,15 @@ impl Model {
         let State::Waiting { since: Some(since) } = call.state else {
             return Err(format!("request {request} may not start yet: {call:?}"));
         };
+        if self.is_paused() {
+            return Err(format!("request {request} is started in a pause (A2)"));
+        }
+        let ready_at = self.ready_at(request);
+        if ready_at > self.now {
+            return Err(format!(
+                "request {request} is started before {ready_at}, by the rate (A2)"
+            ));
+        }
         if limit.is_some_and(|limit| self.running() >= limit) {
             return Err(format!(
                 "request {request} is started beside {} others (C7)",
@@ -204,20 +213,41 @@ impl Model {
                 other.request
             ));
         }
-        self.start_clock(request);
-        let now = self.now;
-        let deadline = self.setup.attempt_timeout.map(|timeout| now + nanos(timeout));
-        let call = self.call(request);
-        call.attempts += 1;
-        call.state = State::Running { deadline };
-        let time_left = call.deadline.map(|deadline| (deadline - now).max(0));
-        Ok(Started { request, number: call.number, attempt: call.attempts, time_left })
+        Ok(self.begin_attempt(request))
     }
 
-    /// Whether an attempt could start.
-    pub(crate) fn has_startable(&self, limit: Option<usize>) -> bool {
-        let waits = |call: &Call| matches!(call.state, State::Waiting { since: Some(_) });
-        limit.is_none_or(|limit| self.running() < limit) && self.calls().any(waits)
+    /// Whether an attempt could start, and a timer has rung for it.
+    pub(crate) fn has_startable(
+        &self,
+        limit: Option<usize>,
+        has_rung: impl Fn(i64) -> bool,
+    ) -> bool {
+        let may_start = !self.is_paused() && limit.is_none_or(|limit| self.running() < limit);
+        may_start && has_rung(self.pause_ended()) && self.all_ready_at().is_some_and(has_rung)
+    }
+
+    /// From when on the rates allow an attempt, whichever is the next.
+    fn all_ready_at(&self) -> Option<i64> {
+        let since = |call: &Call| match call.state {
+            State::Waiting { since } => since,
+            _ => None,
+        };
+        let is_next = |call: &&Call| {
+            let before = |own| self.calls().filter_map(since).any(|other| is_before(other, own));
+            since(call).is_some_and(|own| !before(own))
+        };
+        self.calls().filter(is_next).map(|call| self.ready_at(call.request)).max()
+    }
+
+    /// When an attempt may start that may not start now.
+    fn start_deadline(&self, limit: Option<usize>) -> Option<i64> {
+        let could = limit.is_none_or(|limit| self.running() < limit);
+        match self.paused_until() {
+            None if self.is_paused() || !could => None,
+            None => self.all_ready_at().filter(|at| *at > self.now),
+            // It matters to what is inside.
+            until => until.filter(|_| !self.is_through()),
+        }
     }
 
     /// An attempt, or a call, is over because time is: T1, T2, T4. One that runs is judged when the runtime has delivered
@@ -243,6 +273,10 @@ impl Model {
             ));
         }
         if is_over {
+            if matches!(self.call(request).state, State::Running { .. }) {
+                self.heed(&Err(Failure::TimedOut));
+            }
+            self.call(request).has_timed_out = true;
             self.end_call(request, Some(Err(Failure::TimedOut)));
             return Ok(Expired::Call { request });
         }
@@ -252,7 +286,12 @@ impl Model {
 
     /// The earliest instant at which time does something: with the limits of drains, unless a barrier that is on its way
     /// out holds them up. Of a backoff that is over the stage may have taken notice.
-    pub(crate) fn next_deadline(&self, drains: bool, now: i64) -> Option<i64> {
+    pub(crate) fn next_deadline(
+        &self,
+        drains: bool,
+        now: i64,
+        running: Option<usize>,
+    ) -> Option<i64> {
         let limit = |element: &Element| match element {
             Element::Drain { limit, .. } if drains => *limit,
             _ => None,
@@ -266,7 +305,8 @@ impl Model {
             [own, call.deadline]
         };
         let limits = self.inside.iter().filter_map(limit);
-        self.calls().flat_map(of_call).flatten().chain(limits).min()
+        let start = self.start_deadline(running);
+        self.calls().flat_map(of_call).flatten().chain(limits).chain(start).min()
     }
 
     /// Attempts that run and are due by what was delivered (T6).

@@ -36,7 +36,7 @@ use crate::model::{Model, Overtaking, TimeoutAction};
 use crate::plan::Plan;
 use crate::run::Planned;
 use crate::subject::Element;
-use crate::values::Record;
+use crate::values::{Answer, Record};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Watch>>> = const { RefCell::new(None) };
@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     /// What the stage knows of them for certain.
     pub(crate) limits_seen: Limits,
+    /// The stage was told to pause, or to resume, and may not know.
+    pub(crate) pause_command: Option<bool>,
     pub(crate) stop: Option<Stop>,
     /// The stage takes no more input.
     pub(crate) stopped: bool,
@@ -129,6 +131,7 @@ impl Watch {
             was_polled: false,
             limits: Limits::of(&plan.setup),
             limits_seen: Limits::of(&plan.setup),
+            pause_command: None,
             stop: None,
             stopped: false,
             shut_down_since: None,
@@ -239,8 +242,13 @@ impl Watch {
         self.look().desk.poll(cx)
     }
 
-    pub(crate) fn timed_out(&self, number: u32) -> TimeoutAction {
-        self.look().timed_out(number)
+    pub(crate) fn timed_out(
+        &self,
+        number: u32,
+        attempts: u32,
+        last: Option<Answer>,
+    ) -> TimeoutAction {
+        self.look().timed_out(number, attempts, last)
     }
 }
 
@@ -254,6 +262,7 @@ impl Inner {
         (self.opening, self.closing) = (Gate::default(), Gate::default());
         (self.life, self.opening_failed) = (Life::Opening, false);
         self.poll = Polled::default();
+        self.pause_command = None;
         (self.stop, self.stopped, self.shut_down_since) = (None, false, None);
         (self.armed, self.fired, self.model.delivered) = (None, 0, 0);
         self.overtaking.clear();

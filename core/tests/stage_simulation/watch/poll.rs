@@ -80,6 +80,7 @@ impl Inner {
         let now = self.now();
         self.poll = Polled { is_on: true, due: self.model.due(now), ..Polled::default() };
         self.was_polled = true;
+        self.hears_pause();
         if let Some(stop) = &mut self.stop {
             stop.first.get_or_insert(now);
         }
@@ -88,6 +89,16 @@ impl Inner {
         }
         self.ends_backoffs();
         self.give_slots();
+    }
+
+    /// A2: what was said last counts.
+    pub(crate) fn hears_pause(&mut self) {
+        let now = self.now();
+        match self.pause_command.take() {
+            Some(true) => self.model.pause(now),
+            Some(false) => self.model.resume(now),
+            None => {}
+        }
     }
 
     pub(crate) fn ends_backoffs(&mut self) {
@@ -171,9 +182,10 @@ impl Inner {
         self.give_slots_within(self.certain_capacity(), None);
     }
 
-    /// And what leaves without an outcome has left, unless a consumer that is run with its stage is busy and holds it up.
+    /// And what leaves without an outcome has left, unless a consumer that is run with its stage is busy and holds it up, or there was
+    /// more before it than the stage's task has to hand over.
     pub(crate) fn let_out(&mut self) {
-        let forgets = (!self.desk.is_busy).then(|| self.may_be_out());
+        let forgets = (!self.desk.is_busy && !self.is_too_much).then(|| self.may_be_out());
         self.give_slots_within(self.certain_capacity(), forgets);
     }
 

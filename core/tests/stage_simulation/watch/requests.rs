@@ -217,7 +217,12 @@ impl Inner {
     }
 
     /// T3: the function decides what a call that timed out ends with.
-    pub(super) fn timed_out(&mut self, number: u32) -> TimeoutAction {
+    pub(super) fn timed_out(
+        &mut self,
+        number: u32,
+        attempts: u32,
+        last: Option<Answer>,
+    ) -> TimeoutAction {
         let (now, request) = (self.now(), u64::from(number));
         match self.poll.times_out.take() {
             Some(expected) => self.same("timed out", &number, &expected),
@@ -227,6 +232,11 @@ impl Inner {
                 let expired = self.model.expire(request);
                 self.same("timed out", &expired, &Ok(Expired::Call { request }));
             }
+        }
+        if self.failure.is_none() {
+            let call = self.model.call(request);
+            let expected = (call.attempts, call.last);
+            self.same("told of the call that has timed out (F5)", &(attempts, last), &expected);
         }
         let action = match self.plan.timeout_actions {
             true => choice(&mut self.plan.random_for(number, 255)).action(number),
