@@ -5,9 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::stream;
-use inflight::StageMetrics;
 use inflight::Tokio;
-use inflight::{AsyncWait, AsyncWaitExt, FixedDelay, Metrics, with_attempt};
+use inflight::{Aimd, AsyncWait, AsyncWaitExt, Failure, FixedDelay, Metrics, Rate, with_attempt};
+use inflight::{StageHandle, StageMetrics};
 use metrics::Unit;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -140,6 +140,77 @@ fn what_waits_is_a_number_of_its_own() {
         StageMetrics::new("numbers").record(&now);
     });
     assert_eq!(gauge(&known(&snapshotter, "numbers"), "inflight_waiting"), 50.0);
+}
+
+/// What a stage says about its limit, its pause and its next start, and what the recorder gets to know of it.
+fn held_up(
+    handle: &StageHandle,
+    snapshotter: &Snapshotter,
+) -> (Option<u64>, bool, Option<Duration>) {
+    let now = handle.metrics();
+    StageMetrics::new("numbers").record(&now);
+    let known = known(snapshotter, "numbers");
+    assert_eq!(gauge(&known, "inflight_limit"), now.limit.unwrap_or(0) as f64);
+    assert_eq!(gauge(&known, "inflight_paused"), f64::from(u8::from(now.paused)));
+    let seconds = now.next_start.unwrap_or_default().as_secs_f64();
+    assert_eq!(gauge(&known, "inflight_next_start_seconds"), seconds);
+    (now.limit, now.paused, now.next_start)
+}
+
+/// Runs a test with a recorder of its own.
+fn recorded<F: Future<Output = ()>>(test: impl FnOnce(Snapshotter) -> F) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || run(test(snapshotter)));
+}
+
+#[test] // M1, A2
+fn a_stage_that_sleeps_in_a_pause_says_so() {
+    recorded(async |snapshotter| {
+        let ask = |n: &u32| std::future::ready(Ok::<_, ()>(*n));
+        let policy = AsyncWait::ordered(4).max_running(3);
+        let mut stage = stream::iter(0..9).async_wait(policy, ask).spawn(Tokio).unwrap();
+        let handle = stage.handle();
+        sleep(MS).await;
+        assert_eq!(held_up(&handle, &snapshotter), (Some(3), false, None));
+        handle.pause();
+        sleep(MS).await;
+        assert_eq!(held_up(&handle, &snapshotter), (Some(3), true, None));
+        for _ in 0..4 {
+            assert!(stage.next().await.is_some());
+        }
+        sleep(60_000 * MS).await;
+        assert_eq!(held_up(&handle, &snapshotter), (Some(3), true, None));
+        assert_eq!(handle.metrics().waiting(), 4);
+        handle.set_max_running(2).unwrap();
+        handle.resume();
+        sleep(MS).await;
+        assert_eq!(held_up(&handle, &snapshotter), (Some(2), false, None));
+        while stage.next().await.is_some() {}
+    });
+}
+
+#[test] // M1, A1, A2
+fn a_stage_that_sleeps_says_when_the_next_attempt_may_start() {
+    recorded(async |snapshotter| {
+        // 0 is refused for half a minute, at once.
+        let ask = |n: &u32| std::future::ready(if *n == 0 { Err(30_000 * MS) } else { Ok(*n) });
+        let policy = AsyncWait::ordered(8)
+            .limit(Aimd::between(1, 8).start(4))
+            .rate(Rate::per(10_000 * MS, 2).burst(1))
+            .pause_on(|failure: &Failure<Duration>| failure.error().copied());
+        let mut stage = stream::iter(0..3).async_wait(policy, ask).spawn(Tokio).unwrap();
+        let handle = stage.handle();
+        sleep(MS).await;
+        assert_eq!(held_up(&handle, &snapshotter), (Some(2), true, Some(30_000 * MS)));
+        sleep(29_998 * MS).await; // the stage sleeps, and its numbers with it
+        assert_eq!(held_up(&handle, &snapshotter), (Some(2), true, Some(30_000 * MS)));
+        sleep(2 * MS).await; // 1 has started, and 2 is next
+        assert_eq!(held_up(&handle, &snapshotter), (Some(2), false, Some(5_000 * MS)));
+        sleep(5_000 * MS).await;
+        assert_eq!(held_up(&handle, &snapshotter), (Some(3), false, None));
+        while stage.next().await.is_some() {}
+    });
 }
 
 #[test]

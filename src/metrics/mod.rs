@@ -18,9 +18,12 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_in_flight` | gauge | count | records taken in and not handed on |
 /// | `inflight_running` | gauge | count | attempts running |
 /// | `inflight_in_backoff` | gauge | count | records between two attempts |
-/// | `inflight_waiting` | gauge | count | records that wait for their first attempt: until the previous record of their key is done, or until fewer attempts run |
+/// | `inflight_waiting` | gauge | count | records that wait for an attempt to start: for the previous record of their key, a running attempt, a permit, the rate, the end of a pause or more records of a batch |
 /// | `inflight_done` | gauge | count | records that are done and have not left |
 /// | `inflight_capacity` | gauge | count | the most records in flight |
+/// | `inflight_limit` | gauge | count | the most attempts or batches that may run at once, pauses aside; 0 if there is no limit |
+/// | `inflight_paused` | gauge | count | 1 if no attempt starts because of a pause, else 0 |
+/// | `inflight_next_start_seconds` | gauge | seconds | until the next attempt may start that a rate, a failure's pause or a batch that fills holds up; 0 if they hold none up |
 /// | `inflight_oldest_seconds` | gauge | seconds | age of the oldest record in flight; 0 if there is none |
 /// | `inflight_records_in_total` | counter | count | records taken in |
 /// | `inflight_emitted_total` | counter | count | outcomes handed on |

@@ -14,7 +14,7 @@ const fn named<T>(name: &'static str, unit: Unit, description: &'static str, val
     Named { name, unit, description, value }
 }
 
-pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 7] = [
+pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 10] = [
     named("inflight_in_flight", Unit::Count, "records taken in and not handed on", |m| {
         m.in_flight as f64
     }),
@@ -25,13 +25,31 @@ pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 7] = [
     named(
         "inflight_waiting",
         Unit::Count,
-        "records that wait for their first attempt: until the previous record of their key is done, or until fewer attempts run",
+        "records that wait for an attempt to start: for the previous record of their key, a running attempt, a permit, the rate, the end of a pause or more records of a batch",
         |m| m.waiting() as f64,
     ),
     named("inflight_done", Unit::Count, "records that are done and have not left", |m| {
         m.done as f64
     }),
     named("inflight_capacity", Unit::Count, "the most records in flight", |m| m.capacity as f64),
+    named(
+        "inflight_limit",
+        Unit::Count,
+        "the most attempts or batches that may run at once, pauses aside; 0 if there is no limit",
+        |m| m.limit.unwrap_or_default() as f64,
+    ),
+    named(
+        "inflight_paused",
+        Unit::Count,
+        "1 if no attempt starts because of a pause, else 0",
+        |m| f64::from(u8::from(m.paused)),
+    ),
+    named(
+        "inflight_next_start_seconds",
+        Unit::Seconds,
+        "until the next attempt may start that a rate, a failure's pause or a batch that fills holds up; 0 if they hold none up",
+        |m| m.next_start.unwrap_or_default().as_secs_f64(),
+    ),
     named(
         "inflight_oldest_seconds",
         Unit::Seconds,

@@ -25,6 +25,18 @@ pub struct Metrics {
     pub done: u64,
     /// The most records in flight.
     pub capacity: u64,
+    /// The most attempts, or [batches](crate::AsyncWait::batch), that may run at once: [`max_running`](crate::AsyncWait::max_running),
+    /// or the [adaptive limit](crate::AsyncWait::limit) if that is lower now. `None` if there is neither. A pause does not change it,
+    /// and permits do not count.
+    pub limit: Option<u64>,
+    /// Whether no attempt starts, because of a [pause](crate::Operator::pause), or of a failure that has
+    /// [asked for one](crate::AsyncWait::pause_on).
+    pub paused: bool,
+    /// The time until the next attempt may start that a [rate](crate::AsyncWait::rate), the pause of a failure, or a
+    /// [batch](crate::AsyncWait::batch) that fills holds up. `None` if they hold none up, and if somebody has to resume the operator
+    /// first, or a running attempt has to end. A stage on a task of its own publishes it at the end of a turn, and it stays the same
+    /// while the stage sleeps.
+    pub next_start: Option<Duration>,
     /// The age of the oldest record in flight, since its first invocation (or, before that, since it was taken
     /// in).
     pub oldest: Option<Duration>,
@@ -55,8 +67,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Records in flight that wait for an attempt to start: until the previous record of their key is done, or until fewer
-    /// attempts run (C7). All records in flight are either waiting, running, in backoff or done.
+    /// Records in flight that wait for an attempt to start: until the previous record of their key is done, until fewer
+    /// attempts run (C7), until a pause is over or the rate allows it (A2), or until there is a permit (C9), or until their
+    /// batch is full (B1). All records in
+    /// flight are either waiting, running, in backoff or done.
     pub const fn waiting(&self) -> u64 {
         // Saturates, because a handle on another thread may read some numbers a little later than others.
         self.in_flight.saturating_sub(self.running + self.in_backoff + self.done)
@@ -191,25 +205,28 @@ impl fmt::Debug for Histogram {
 
 #[cfg(feature = "alloc")]
 impl Metrics {
-    /// The number of values that [`numbers`](Self::numbers) returns.
+    /// The number of all integers: those of [`scalars`](Self::scalars), and behind them those of [`counts`](Self::counts).
     pub(crate) const NUMBERS: usize = Self::SCALARS + 2 * Histogram::BUCKETS;
-    /// The number of those that are not in a histogram. They come first.
-    pub(crate) const SCALARS: usize = 15;
+    pub(crate) const SCALARS: usize = 18;
     /// The index of the age of the oldest record.
-    pub(crate) const OLDEST: usize = 5;
+    pub(crate) const OLDEST: usize = 8;
 
-    /// All numbers as integers, so that a stage can publish them in atomics one by one; the inverse of
-    /// [`from_numbers`](Self::from_numbers). The age of the oldest record is encoded as 0 for none, or as its
-    /// nanoseconds plus one.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
-        let oldest = self.oldest.map_or(0, |age| Span::of(age).as_nanos() + 1);
-        let scalars: [u64; Self::SCALARS] = [
+    /// The numbers outside of the histograms as integers, so that a stage can publish them in atomics one by one; with
+    /// [`counts`](Self::counts) the inverse of [`from_numbers`](Self::from_numbers). An optional number is encoded as 0 for none, or
+    /// as the number plus one.
+    #[inline]
+    pub(crate) fn scalars(&self) -> [u64; Self::SCALARS] {
+        let nanos = |time: Option<Duration>| time.map_or(0, |time| Span::of(time).as_nanos() + 1);
+        [
             self.in_flight,
             self.running,
             self.in_backoff,
             self.done,
             self.capacity,
-            oldest,
+            self.limit.map_or(0, |limit| limit.saturating_add(1)),
+            u64::from(self.paused),
+            nanos(self.next_start),
+            nanos(self.oldest),
             Span::of(self.blocked).as_nanos(),
             self.records_in,
             self.emitted,
@@ -219,9 +236,13 @@ impl Metrics {
             self.attempts,
             self.retried,
             self.late_completions,
-        ];
+        ]
+    }
+
+    /// The counts of the histograms.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u64> {
         let histograms = [&self.call_time.counts, &self.ordering_delay.counts];
-        scalars.into_iter().chain(histograms.into_iter().flatten().map(|count| *count as u64))
+        histograms.into_iter().flatten().map(|count| *count as u64)
     }
 
     pub(crate) fn from_numbers(numbers: &[u64; Self::NUMBERS]) -> Self {
@@ -229,22 +250,26 @@ impl Metrics {
         let histogram = |start: usize| Histogram {
             counts: core::array::from_fn(|bucket| buckets[start + bucket] as usize),
         };
+        let some = |number: u64| number.checked_sub(1); // 0 encodes `None`
         Self {
             in_flight: scalars[0],
             running: scalars[1],
             in_backoff: scalars[2],
             done: scalars[3],
             capacity: scalars[4],
-            oldest: scalars[5].checked_sub(1).map(Duration::from_nanos), // 0 encodes `None`
-            blocked: Duration::from_nanos(scalars[6]),
-            records_in: scalars[7],
-            emitted: scalars[8],
-            failed: scalars[9],
-            timed_out: scalars[10],
-            dropped: scalars[11],
-            attempts: scalars[12],
-            retried: scalars[13],
-            late_completions: scalars[14],
+            limit: some(scalars[5]),
+            paused: scalars[6] > 0,
+            next_start: some(scalars[7]).map(Duration::from_nanos),
+            oldest: some(scalars[8]).map(Duration::from_nanos),
+            blocked: Duration::from_nanos(scalars[9]),
+            records_in: scalars[10],
+            emitted: scalars[11],
+            failed: scalars[12],
+            timed_out: scalars[13],
+            dropped: scalars[14],
+            attempts: scalars[15],
+            retried: scalars[16],
+            late_completions: scalars[17],
             call_time: histogram(0),
             ordering_delay: histogram(Histogram::BUCKETS),
         }
@@ -295,7 +320,7 @@ impl Counters {
         in_flight - self.running - self.queued - self.in_backoff
     }
 
-    /// All numbers as of `now`, but the age of the oldest record.
+    /// The numbers as of `now` that counters keep: all but the age of the oldest record and what holds attempts up.
     pub(super) fn metrics(&self, now: Instant, in_flight: usize, capacity: usize) -> Metrics {
         Metrics {
             in_flight: in_flight as u64,
@@ -303,6 +328,9 @@ impl Counters {
             in_backoff: self.in_backoff as u64,
             done: self.done(in_flight) as u64,
             capacity: capacity as u64,
+            limit: None,
+            paused: false,
+            next_start: None,
             oldest: None,
             blocked: self.blocked(now),
             records_in: in_flight as u64 + self.emitted + self.dropped,
@@ -363,30 +391,47 @@ impl Counters {
 mod tests {
     use super::*;
 
+    /// As many different numbers, for all but the one that is a flag.
+    #[cfg(feature = "alloc")]
+    fn different(number: impl Fn(u64) -> u64) -> [u64; Metrics::NUMBERS] {
+        const PAUSED: usize = 6;
+        core::array::from_fn(|at| if at == PAUSED { 1 } else { number(at as u64) })
+    }
+
+    #[cfg(feature = "alloc")]
+    fn numbers(metrics: &Metrics) -> impl Iterator<Item = u64> {
+        metrics.scalars().into_iter().chain(metrics.counts())
+    }
+
     // M1: a reader gets the numbers that were published.
     #[cfg(feature = "alloc")]
     #[test]
     fn numbers_round_trip() {
-        let numbers = core::array::from_fn(|at| 100 + at as u64);
-        let metrics = Metrics::from_numbers(&numbers);
-        assert!(metrics.numbers().eq(numbers));
+        let published = different(|at| 100 + at);
+        let metrics = Metrics::from_numbers(&published);
+        assert!(numbers(&metrics).eq(published));
+        assert_eq!(metrics.oldest, Some(Duration::from_nanos(99 + Metrics::OLDEST as u64)));
+        let nothing = [0; Metrics::NUMBERS];
+        assert_eq!(Metrics::from_numbers(&nothing), Metrics::default());
+        assert!(numbers(&Metrics::default()).eq(nothing));
     }
 
     // M1: `since` subtracts counters and keeps gauges.
     #[cfg(feature = "alloc")]
     #[test]
     fn since_subtracts_counters_and_keeps_gauges() {
-        let earlier = Metrics::from_numbers(&core::array::from_fn(|at| 100 + at as u64));
-        let now = Metrics::from_numbers(&core::array::from_fn(|at| 103 + 2 * at as u64));
-        let gauges = 6; // the first numbers; counters follow
+        let mut earlier = Metrics::from_numbers(&different(|at| 100 + at));
+        let now = Metrics::from_numbers(&different(|at| 103 + 2 * at));
+        earlier.paused = false;
+        let gauges = 9; // the first numbers; counters follow
         let since = now.since(&earlier);
-        let expected = now.numbers().enumerate().map(|(at, number)| match at < gauges {
+        let expected = numbers(&now).enumerate().map(|(at, number)| match at < gauges {
             true => number,
             false => 3 + at as u64,
         });
-        assert!(since.numbers().eq(expected), "{since:?}");
+        assert!(numbers(&since).eq(expected), "{since:?}");
         let backwards = earlier.since(&now);
-        assert!(backwards.numbers().skip(gauges).all(|number| number == 0), "{backwards:?}");
+        assert!(numbers(&backwards).skip(gauges).all(|number| number == 0), "{backwards:?}");
     }
 
     // M1: the difference of a count is right after the count has wrapped around.

@@ -325,14 +325,17 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// [`snapshot`](Self::snapshot) or [`forget_vacant`](Self::forget_vacant), and takes a step for each 64 other slots.
     pub fn metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
-        // The only number that no counter keeps.
+        // The only number that takes more than a few steps.
         let started = self.records.occupied().map(|(_, record)| record.since()).min();
         Metrics { oldest: started.map(|started| now - started), ..self.quick_metrics(now) }
     }
 
     /// The operator's numbers without the age of the oldest record. O(1).
     pub fn quick_metrics(&self, now: Instant) -> Metrics {
-        self.counters.metrics(now, self.records.len(), self.limits.capacity)
+        let now = now.max(self.now);
+        let mut metrics = self.counters.metrics(now, self.records.len(), self.limits.capacity);
+        self.count_holds(now, &mut metrics);
+        metrics
     }
 
     /// A number that has changed if a snapshot of now has something that an earlier one had not, except for the time spent, and for

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::Operator;
 use super::call::{Call, ResultOf};
+use super::metrics::Metrics;
 use super::record::State;
 use crate::outcome::Failure;
 use crate::policy::Extras;
@@ -104,10 +105,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
     /// The most attempts that may run now: [`max_running`](crate::AsyncWait::max_running), or the adaptive limit if that is lower; zero in a
     /// pause.
     pub fn running_limit(&self) -> usize {
-        match self.is_paused() {
-            true => 0,
-            false => self.limits.max_running.min(self.extras.limit()),
-        }
+        if self.is_paused() { 0 } else { self.limit() }
+    }
+
+    /// The most attempts that may run when there is no pause.
+    fn limit(&self) -> usize {
+        self.limits.max_running.min(self.extras.limit())
     }
 
     /// Bounds the attempts that run at once by what the caller has permits for, beside the limit of the policy (C9).
@@ -154,6 +157,34 @@ impl<C: Call, S: Storage> Operator<C, S> {
             },
             None => None,
         }
+    }
+
+    /// Adds the numbers of what holds attempts up.
+    pub(super) fn count_holds(&self, now: Instant, metrics: &mut Metrics) {
+        let limit = self.limit();
+        metrics.limit = (limit < usize::MAX).then_some(limit as u64);
+        // A failure's pause whose end has passed is over, although the operator has not been told the time.
+        let pause = &self.limits.pause;
+        metrics.paused = Self::MAY_PAUSE && (pause.by_hand || pause.until() > Some(now));
+        metrics.next_start = self.next_start(now);
+    }
+
+    /// How long after `now` the next attempt may start that a rate, the pause of a failure or a batch that fills holds up, if nothing
+    /// else does.
+    fn next_start(&self, now: Instant) -> Option<Duration> {
+        let may_be_held_up = (C::Extras::THROTTLES || C::Extras::BATCHES)
+            && !self.limits.pause.by_hand
+            && !self.to_start.is_empty()
+            && self.running_requests() < self.limit();
+        if !may_be_held_up {
+            return None;
+        }
+        let ready_at = match C::Extras::BATCHES {
+            true => self.batch_deadline(),
+            false => self.next_ready_at(),
+        };
+        let at = self.limits.pause.until().max(ready_at)?; // `None` is less than every instant
+        (at > now).then(|| at.since(now).into())
     }
 
     /// An attempt of the record in this slot starts.

@@ -57,8 +57,8 @@ impl StageHandle {
         Self { controls, stage }
     }
 
-    /// The stage's numbers as of its last turn; the histograms and the age of the oldest record may be
-    /// some 50 ms older. Reads memory and nothing else.
+    /// The stage's numbers as of its last turn, which may be long ago if the stage sleeps; the histograms and the age of the oldest
+    /// record may be some 50 ms older. Reads memory and nothing else.
     pub fn metrics(&self) -> Metrics {
         self.controls.metrics()
     }
@@ -203,14 +203,16 @@ impl Controls {
     /// but for the age of the oldest record.
     #[inline]
     pub(crate) fn publish(&self, metrics: &Metrics, all: bool) {
-        let known = if all { Metrics::NUMBERS } else { Metrics::SCALARS };
         // One by one: a reader may see some numbers of this moment and some of the one before (M1).
-        for (at, (published, number)) in self.numbers.iter().zip(metrics.numbers()).enumerate() {
-            if at >= known {
-                break;
-            }
+        let (scalars, counts) = self.numbers.split_at(Metrics::SCALARS);
+        for (at, (published, number)) in scalars.iter().zip(metrics.scalars()).enumerate() {
             if all || at != Metrics::OLDEST {
                 published.store(number as _, Ordering::Relaxed);
+            }
+        }
+        if all {
+            for (published, count) in counts.iter().zip(metrics.counts()) {
+                published.store(count as _, Ordering::Relaxed);
             }
         }
     }
