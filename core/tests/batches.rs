@@ -392,3 +392,21 @@ fn an_operator_with_batches_gives_no_attempt_alone() {
     let id = op.poll_attempt(START).expect("an attempt").id;
     assert_eq!((op.batch_of(id), op.batch_in(0), op.take_abandoned_batch()), (None, None, None));
 }
+
+#[test] // M1: batches and their size
+fn the_numbers_tell_how_large_batches_are() {
+    let mut op = build(AsyncWait::unordered(9).batch(BatchSize::records(4)));
+    assert_eq!(op.metrics(START).batch_size(), 0.0);
+    push(&mut op, START, 0..6);
+    let started = start(&mut op, START);
+    let earlier = op.metrics(START);
+    assert_eq!((earlier.requests, earlier.attempts, earlier.batch_size()), (2, 6, 3.0));
+    for batch in &started {
+        answer(&mut op, START, batch);
+    }
+    assert_eq!(outcomes(&mut op).len(), 6);
+    push(&mut op, START, 6..8);
+    let _ = start(&mut op, START);
+    let since = op.metrics(START).since(&earlier);
+    assert_eq!((since.requests, since.batch_size()), (1, 2.0));
+}

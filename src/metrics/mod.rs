@@ -31,6 +31,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_timed_out_total` | counter | count | calls that ended with a failure because time ran out |
 /// | `inflight_dropped_total` | counter | count | records that left without an outcome: a timeout's handler let them go, or a failure has ended the job |
 /// | `inflight_attempts_total` | counter | count | attempts started |
+/// | `inflight_requests_total` | counter | count | requests started: batches, or else attempts |
 /// | `inflight_retried_total` | counter | count | attempts that were followed by another one |
 /// | `inflight_late_completions_total` | counter | count | completions that came too late to have an effect |
 /// | `inflight_blocked_milliseconds_total` | counter | milliseconds | time in which no further record had room |

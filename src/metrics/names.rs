@@ -58,7 +58,7 @@ pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 10] = [
     ),
 ];
 
-pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 9] = [
+pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 10] = [
     named("inflight_records_in_total", Unit::Count, "records taken in", |m| m.records_in),
     named("inflight_emitted_total", Unit::Count, "outcomes handed on", |m| m.emitted),
     named(
@@ -80,6 +80,12 @@ pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 9] = [
         |m| m.dropped,
     ),
     named("inflight_attempts_total", Unit::Count, "attempts started", |m| m.attempts),
+    named(
+        "inflight_requests_total",
+        Unit::Count,
+        "requests started: batches, or else attempts",
+        |m| m.requests,
+    ),
     named(
         "inflight_retried_total",
         Unit::Count,

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub dropped: u64,
     /// Attempts started.
     pub attempts: u64,
+    /// Requests started: [batches](crate::AsyncWait::batch), or else attempts. [`batch_size`](Self::batch_size) compares the two.
+    pub requests: u64,
     /// Attempts that were followed by another one.
     pub retried: u64,
     /// Completions that came too late to have an effect (T5).
@@ -74,6 +76,15 @@ impl Metrics {
     pub const fn waiting(&self) -> u64 {
         // Saturates, because a handle on another thread may read some numbers a little later than others.
         self.in_flight.saturating_sub(self.running + self.in_backoff + self.done)
+    }
+
+    /// The mean number of records in a request: 1 without [batches](crate::AsyncWait::batch), and 0 if no request has started. Of the
+    /// last minute, say: `now.since(&a_minute_ago).batch_size()`.
+    pub fn batch_size(&self) -> f64 {
+        match self.requests {
+            0 => 0.0,
+            requests => self.attempts as f64 / requests as f64,
+        }
     }
 
     /// The numbers of the time since `earlier`, which must be earlier numbers of the same stage. Numbers that count from the
@@ -110,6 +121,7 @@ impl Metrics {
             timed_out: self.timed_out.saturating_sub(earlier.timed_out),
             dropped: self.dropped.saturating_sub(earlier.dropped),
             attempts: self.attempts.saturating_sub(earlier.attempts),
+            requests: self.requests.saturating_sub(earlier.requests),
             retried: self.retried.saturating_sub(earlier.retried),
             late_completions: self.late_completions.saturating_sub(earlier.late_completions),
             call_time: self.call_time.since(&earlier.call_time),
@@ -207,7 +219,7 @@ impl fmt::Debug for Histogram {
 impl Metrics {
     /// The number of all integers: those of [`scalars`](Self::scalars), and behind them those of [`counts`](Self::counts).
     pub(crate) const NUMBERS: usize = Self::SCALARS + 2 * Histogram::BUCKETS;
-    pub(crate) const SCALARS: usize = 18;
+    pub(crate) const SCALARS: usize = 19;
     /// The index of the age of the oldest record.
     pub(crate) const OLDEST: usize = 8;
 
@@ -234,6 +246,7 @@ impl Metrics {
             self.timed_out,
             self.dropped,
             self.attempts,
+            self.requests,
             self.retried,
             self.late_completions,
         ]
@@ -268,8 +281,9 @@ impl Metrics {
             timed_out: scalars[13],
             dropped: scalars[14],
             attempts: scalars[15],
-            retried: scalars[16],
-            late_completions: scalars[17],
+            requests: scalars[16],
+            retried: scalars[17],
+            late_completions: scalars[18],
             call_time: histogram(0),
             ordering_delay: histogram(Histogram::BUCKETS),
         }
@@ -339,6 +353,7 @@ impl Counters {
             timed_out: self.timed_out,
             dropped: self.dropped,
             attempts: self.attempts,
+            requests: self.attempts,
             retried: self.retried,
             late_completions: self.late,
             call_time: self.call_time,

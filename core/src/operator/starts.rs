@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::record::State;
 use crate::outcome::Failure;
 use crate::policy::Extras;
-use crate::storage::{StartTimes, Storage};
+use crate::storage::{BatchTables, StartTimes, Storage};
 use crate::time::{Instant, Span};
 
 /// Whether and since when no attempt may start.
@@ -167,6 +167,9 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let pause = &self.limits.pause;
         metrics.paused = Self::MAY_PAUSE && (pause.by_hand || pause.until() > Some(now));
         metrics.next_start = self.next_start(now);
+        if let Some(batches) = self.batches.get() {
+            metrics.requests = batches.started_so_far();
+        }
     }
 
     /// How long after `now` the next attempt may start that a rate, the pause of a failure or a batch that fills holds up, if nothing

@@ -166,6 +166,11 @@ pub(crate) struct Left {
 }
 
 impl<S: Storage> Batches<S> {
+    /// The number of batches that have started.
+    pub(crate) fn started_so_far(&self) -> u64 {
+        self.next_serial
+    }
+
     /// The batches that run.
     pub(crate) fn running(&self) -> usize {
         self.running
