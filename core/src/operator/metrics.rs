@@ -70,9 +70,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Records in flight that wait for an attempt to start: until the previous record of their key is done, until fewer
-    /// attempts run (C7), until a pause is over or the rate allows it (A2), or until there is a permit (C9), or until their
-    /// batch is full (B1). All records in
-    /// flight are either waiting, running, in backoff or done.
+    /// attempts run (C7), until a pause is over or the rate allows it (A2), until there is a permit (C9), or until their batch is
+    /// full (B1). All records in flight are either waiting, running, in backoff or done.
     pub const fn waiting(&self) -> u64 {
         // Saturates, because a handle on another thread may read some numbers a little later than others.
         self.in_flight.saturating_sub(self.running + self.in_backoff + self.done)

@@ -330,7 +330,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
         Metrics { oldest: started.map(|started| now - started), ..self.quick_metrics(now) }
     }
 
-    /// The operator's numbers without the age of the oldest record. O(1).
+    /// The operator's numbers without the age of the oldest record. O(1), but with batches and a rate that counts by weight it looks at
+    /// each record of the next batch.
     pub fn quick_metrics(&self, now: Instant) -> Metrics {
         let now = now.max(self.now);
         let mut metrics = self.counters.metrics(now, self.records.len(), self.limits.capacity);
