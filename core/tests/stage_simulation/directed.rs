@@ -19,6 +19,7 @@ fn plain(mode: Mode, order: Order, capacity: usize) -> Plan {
         eager: 0,
         restless: 0,
         timeout_actions: false,
+        permits: None,
         resolution: 1,
         fresh_wakers: false,
         cancels_late: false,

@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) restless: usize,
     /// Some calls that time out end with another output, or are dropped.
     pub(crate) timeout_actions: bool,
+    /// The stage has a pool of so many permits, which nobody else uses.
+    pub(crate) permits: Option<usize>,
     /// Nanoseconds between two instants at which timers fire.
     pub(crate) resolution: i64,
     pub(crate) fresh_wakers: bool,
@@ -133,6 +135,9 @@ impl Plan {
         if setup.capacity < HUGE && parts.one_in(3) {
             setup.parts = Some(Parts::random(parts));
         }
+        let others = &mut Random::new(seed ^ APART_OTHERS);
+        setup.one_per_key = setup.order == Order::Ordered && others.one_in(3);
+        let permits = others.one_in(4).then(|| 1 + others.below(4));
         let busy_for = match setup.capacity {
             HUGE.. => 0, // it would take too many steps
             _ => apart.pick(&[0, 0, 1_000_000, 20_000_000]),
@@ -147,6 +152,7 @@ impl Plan {
             eager: random.pick(&[0, 0, 2, 4]),
             restless: random.pick(&[0, 0, 3]),
             timeout_actions: random.one_in(2),
+            permits,
             resolution: if random.one_in(4) { 1_000_000 } else { 1 },
             fresh_wakers: random.one_in(2),
             cancels_late: random.one_in(2),
@@ -177,6 +183,7 @@ impl Plan {
 
 /// Leaves the schedules that were found to be wrong once as they were.
 const APART: u64 = 0x7275_6E01;
+const APART_OTHERS: u64 = 0x7065_726D;
 pub(crate) const APART_PARTS: u64 = 0x7061_7283;
 
 /// From this capacity on there can be more to do than one turn's budget allows.
@@ -210,6 +217,9 @@ impl fmt::Display for Plan {
         f.write_str(said(self.closes_later, ", closes later"))?;
         f.write_str(said(self.eager > 0, ", some requests are ready at once"))?;
         f.write_str(said(self.restless > 0, ", some requests wake themselves"))?;
+        if let Some(permits) = self.permits {
+            write!(f, ", {permits} permits")?;
+        }
         f.write_str(said(self.timeout_actions, ", actions on timeouts"))?;
         f.write_str(said(self.resolution > 1, ", timers of milliseconds"))?;
         f.write_str(said(self.fresh_wakers, ", fresh wakers"))?;

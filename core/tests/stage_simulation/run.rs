@@ -110,9 +110,11 @@ fn shrink_steps(script: &mut Script) {
 
 /// Takes settings away.
 fn shrink_plan(script: &mut Script) {
-    let simpler: [fn(&mut Plan); 25] = [
+    let simpler: [fn(&mut Plan); 27] = [
         |plan| plan.home = Home::Heap,
         |plan| plan.setup.order = Order::Ordered,
+        |plan| plan.setup.one_per_key = false,
+        |plan| plan.permits = None,
         |plan| plan.setup.running_limit = None,
         |plan| plan.setup.timeout = None,
         |plan| plan.setup.attempt_timeout = None,

@@ -14,8 +14,9 @@ use std::time::Duration;
 use futures_core::Stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Extras, Fixed, Heap, Instant,
-    IntoElement, Job, JoinError, KeySelector, Metrics, NoRetry, Outcome, Run, SpawnedStage, Stage,
-    StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values, WakeTable,
+    IntoElement, Job, JoinError, KeySelector, Metrics, NoRetry, Outcome, Permits, Run,
+    SpawnedStage, Stage, StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values,
+    WakeTable,
 };
 
 use crate::consumer::{Busy, Consumer};
@@ -87,6 +88,15 @@ where
     let capacity = plan.setup.capacity;
     let key = |record: &Record| record.key;
     match plan.setup.order {
+        Order::Ordered if plan.setup.one_per_key => {
+            let policy = plan.setup.policy(AsyncWait::ordered(capacity).with_key(key));
+            match plan.setup.parts {
+                None => with_parts(plan, policy.one_attempt_per_key(), runtime, from),
+                Some(parts) => {
+                    with_parts(plan, parts.policy(policy).one_attempt_per_key(), runtime, from)
+                }
+            }
+        }
         Order::Ordered => with_policy(plan, AsyncWait::ordered(capacity), runtime, from),
         Order::Unordered => with_policy(plan, AsyncWait::unordered(capacity), runtime, from),
         Order::KeyAlone => {
@@ -134,6 +144,9 @@ where
     let source = Source::<M>::new(Rc::clone(&runtime.watch));
     let function = Function { watch: Rc::clone(&runtime.watch) };
     let mut stage = source.async_wait_with(policy, function);
+    if let Some(permits) = plan.permits {
+        stage = stage.permits(&Permits::new(permits).expect("it makes sense"));
+    }
     if plan.setup.checkpointed {
         let how = Checkpointing::new(NAME, 1);
         let how = if plan.setup.keeps_results { how.keeping_results() } else { how };

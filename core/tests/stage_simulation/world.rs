@@ -209,7 +209,7 @@ impl World {
         let mut watch = self.watch.look();
         let capacity = capacity.min(watch.plan.setup.max_capacity);
         subject.change(capacity, running.unwrap_or(usize::MAX));
-        watch.limits = Limits { capacity, running };
+        watch.limits = Limits::new(&watch.plan, capacity, running);
         if !watch.plan.mode.has_task() {
             watch.limits_seen = watch.limits;
             self.consumer = Flag::woken();

@@ -129,8 +129,8 @@ impl Watch {
             opening_failed: false,
             poll: Polled::default(),
             was_polled: false,
-            limits: Limits::of(&plan.setup),
-            limits_seen: Limits::of(&plan.setup),
+            limits: Limits::of(plan),
+            limits_seen: Limits::of(plan),
             pause_command: None,
             stop: None,
             stopped: false,
@@ -255,8 +255,7 @@ impl Watch {
 impl Inner {
     /// Everything but what is kept over a crash is as at the start.
     pub(crate) fn begin_life(&mut self) {
-        let setup = &self.plan.setup;
-        self.limits = Limits::of(setup);
+        self.limits = Limits::of(&self.plan);
         self.limits_seen = self.limits;
         self.feed.begin_life();
         (self.opening, self.closing) = (Gate::default(), Gate::default());

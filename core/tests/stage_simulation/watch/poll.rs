@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::allowed::{HandedOut, is_over};
 use super::{Inner, Life};
 use crate::model::Overtaking;
-use crate::setup::Setup;
+use crate::plan::Plan;
 
 /// Polls of requests, attempts started and elements pulled in one poll of the stage: "a bounded amount of work" (L5), whatever
 /// the capacity and however much there is to do. Storage in place has some more for each of its few slots.
@@ -35,8 +35,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) const fn of(setup: &Setup) -> Self {
-        Self { capacity: setup.capacity, running: setup.running_limit }
+    pub(crate) fn of(plan: &Plan) -> Self {
+        Self::new(plan, plan.setup.capacity, plan.setup.running_limit)
+    }
+
+    /// The stage has permits for a part of what may run (C9).
+    pub(crate) fn new(plan: &Plan, capacity: usize, running: Option<usize>) -> Self {
+        let most = running.unwrap_or(usize::MAX).min(plan.permits.unwrap_or(usize::MAX));
+        Self { capacity, running: Some(most).filter(|most| *most < usize::MAX) }
     }
 
     /// What is allowed by either.
