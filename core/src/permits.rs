@@ -36,6 +36,9 @@ use crate::sync::{AtomicUsize, AtomicWaker, is_empty, load};
 /// - A stage that ends or is dropped gives all its permits back, after its requests are dropped. Where requests run on tasks of their own
 ///   ([`spawn_requests`](crate::StageBuilder::spawn_requests), [`async_wait_parallel`](crate::ParallelExt::async_wait_parallel)), the tasks are
 ///   cancelled then, and one that is computing goes on until its next await. A stage that has panicked keeps its permits until it is dropped.
+/// - Each stage must be polled whatever the others of the pool do. Where one stage is the source of another one and both are polled in
+///   place, give each a pool of its own, or spawn the first. With one pool the two can stand still: the second is full and waits for a
+///   permit, so it does not poll the first, whose requests hold all permits.
 ///
 /// ```
 /// use std::cell::Cell;
