@@ -70,7 +70,7 @@ use crate::time::Instant;
 /// `now` never goes back: an instant earlier than one already seen counts as that one. Misuse never
 /// panics and never corrupts the operator (F4).
 ///
-/// With a [batch size](AsyncWait::batch), an engine takes batches of records in place of attempts ([`poll_batch`](Self::poll_batch)).
+/// With a [batch size](crate::AsyncWait::batch), an engine takes batches of records in place of attempts ([`poll_batch`](Self::poll_batch)).
 ///
 /// The library's own stages use these methods and no others, but for one shortcut. Where speed counts, an engine does what they do:
 /// it asks [`room`](Self::room) once and then pulls so many elements, hands each in with
