@@ -18,13 +18,14 @@ const SLOT: usize = 76;
 /// Bytes that are added for keys, and for control elements.
 const KEYS: usize = 16;
 const CONTROLS: usize = if usize::BITS == 64 { 104 } else { 88 };
-const OPERATOR: usize = if usize::BITS == 64 { 1128 } else { 792 };
+const OPERATOR: usize = if usize::BITS == 64 { 1120 } else { 776 };
 const STAGE: usize = if usize::BITS == 64 { 216 } else { 128 };
 
 /// The size of an operator by the formula, with `more` bytes in each slot.
 fn operator<In, Out, E>(capacity: usize, more: usize) -> usize {
-    let values = size_of::<Option<In>>() + size_of::<Option<Result<Out, Failure<E>>>>();
-    OPERATOR + capacity * (values.next_multiple_of(8) + SLOT + more)
+    let result = size_of::<Option<Result<Out, Failure<E>>>>();
+    let values = size_of::<Option<In>>() + result;
+    OPERATOR + result.next_multiple_of(8) + capacity * (values.next_multiple_of(8) + SLOT + more)
 }
 
 /// Asserts that the size is at most that of the formula; and without an allocator not much less, so that the formula
