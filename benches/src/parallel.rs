@@ -1,7 +1,6 @@
 //! A function in one and in two instances, on two threads: requests that keep a core busy, and the cost of a record beside
 //! `spawn_requests`, which allocates a task for each request.
 
-use std::future::Future;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -216,11 +215,9 @@ where
     Ok((count, in_order, sample))
 }
 
-fn ask(record: u64, spins: u64) -> impl Future<Output = Result<u64, ()>> + Send + 'static {
-    async move {
-        spin(spins);
-        Ok(record)
-    }
+async fn ask(record: u64, spins: u64) -> Result<u64, ()> {
+    spin(spins);
+    Ok(record)
 }
 
 /// Keeps the core busy for a number of steps, and not for a time: a thread that the machine holds up has its work still before it.
