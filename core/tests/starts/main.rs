@@ -17,7 +17,8 @@ const MS: Duration = Duration::from_millis(1);
 /// A mistake that may say, in milliseconds, when to come again.
 type Refused = Option<u64>;
 
-type Op<R, X, K = Unkeyed> = Operator<(u32, u32, Refused, R, K, X), Fixed<8>>;
+/// Without a heap, a policy says that it can be paused.
+type Op<R, X, K = Unkeyed> = Operator<(u32, u32, Refused, R, K, (X, Pausable)), Fixed<8>>;
 
 struct Bench<R: RetryStrategy<u32, u32, Refused>, X: Extras<u32, u32, Refused>, K = Unkeyed> {
     op: Op<R, X, K>,
@@ -31,7 +32,7 @@ where
     R: RetryStrategy<u32, u32, Refused>,
     X: Extras<u32, u32, Refused>,
 {
-    let op = policy.build_fixed().expect("a sound policy").checkpointed("stage", 1);
+    let op = policy.pausable().build_fixed().expect("a sound policy").checkpointed("stage", 1);
     Bench { op, now: Instant::ZERO, running: Vec::new() }
 }
 
