@@ -19,7 +19,7 @@ trait Batching {
     fn start(&mut self, now: Instant) -> Vec<(BatchId, Vec<u32>)>;
     fn answer(&mut self, now: Instant, id: BatchId, answers: &[Answer]) -> Completion;
     fn outcomes(&mut self) -> Vec<(u32, Answer)>;
-    fn fill(&mut self, now: Instant, records: std::ops::Range<u32>);
+    fn fill(&mut self, now: Instant, records: impl IntoIterator<Item = u32>);
 }
 
 impl<R, K, X, S> Batching for Operator<(u32, u32, &'static str, R, K, X), S>
@@ -50,7 +50,7 @@ where
         records.collect()
     }
 
-    fn fill(&mut self, now: Instant, records: std::ops::Range<u32>) {
+    fn fill(&mut self, now: Instant, records: impl IntoIterator<Item = u32>) {
         for record in records {
             self.push(now, StreamElement::value(record)).expect("there is room");
         }
@@ -92,12 +92,19 @@ fn a_rate_counts_batches_or_what_they_weigh() {
     let policy = AsyncWait::ordered(20).rate_by(Rate::per(second, 10), weight).batch(size);
     let mut op = policy.build_core::<u32, u32, &str>().unwrap();
     op.fill(START, 1..9);
-    // 1 + 2 + 3 + 4 are there; 5 + 6 + 7 + 8 are more than the burst, and go when the bucket is full.
-    assert_eq!((op.start(START).len(), op.poll_deadline()), (1, Some(at(1_000))));
-    assert_eq!(op.start(at(1_000)).len(), 1);
-    op.fill(at(1_000), 9..10);
-    assert_eq!(op.start(at(1_000)).len(), 0);
-    assert_eq!(op.poll_deadline(), Some(at(3_500)));
+    // 1 + 2 + 3 + 4 are there. Of those behind them no two have ever room in the bucket.
+    assert_eq!(op.start(START)[0].1, [1, 2, 3, 4]);
+    for (record, millis) in [(5, 500), (6, 1_100), (7, 1_800), (8, 2_600)] {
+        assert_eq!(op.poll_deadline(), Some(at(millis)));
+        let started = op.start(at(millis));
+        assert_eq!((started.len(), &started[0].1[..]), (1, &[record][..]));
+    }
+    op.fill(at(2_600), [2, 3, 20, 1]);
+    assert_eq!(op.poll_deadline(), Some(at(3_100)));
+    assert_eq!(op.start(at(3_100))[0].1, [2, 3]);
+    // A record that weighs more than the bucket holds goes alone, when it is full.
+    assert_eq!(op.poll_deadline(), Some(at(4_100)));
+    assert_eq!(op.start(at(4_100))[0].1, [20]);
 }
 
 #[test] // B4, A2
