@@ -72,12 +72,7 @@ impl<S: Storage> Deadlines<S> {
     /// Sets the deadline of a `slot` that has no node yet, or another deadline.
     #[inline(never)]
     fn set_again(&mut self, slot: u32, at: Instant) {
-        // Slots are numbered from 0 as they are first used, so this adds one node in most cases.
-        while self.nodes.as_ref().len() <= slot as usize {
-            if self.nodes.push(VACANT).is_err() {
-                unreachable!("the storage has room for as many nodes as for slots");
-            }
-        }
+        let _ = self.nodes.at_slot(slot, VACANT);
         self.cancel(slot);
         self.set(slot, at);
     }

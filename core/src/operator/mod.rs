@@ -49,7 +49,7 @@ use crate::config_error::ConfigError;
 use crate::policy::{Extras, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};
 pub use crate::storage::BatchId;
-use crate::storage::{BatchTables, NONE, NextOfKey, Queue as _, StartTimes, Storage};
+use crate::storage::{BatchTables, NONE, PerSlot, Queue as _, Storage};
 use crate::time::Instant;
 
 /// The operator without any input or output of its own: no clock, no futures, no runtime.
@@ -151,8 +151,8 @@ impl<C: Call, S: Storage> Operator<C, S> {
             retry,
             key,
             extras,
-            next_of_key: NextOfKey::EMPTY,
-            start_times: StartTimes::EMPTY,
+            next_of_key: PerSlot::EMPTY,
+            start_times: PerSlot::EMPTY,
             batches: BatchTables::EMPTY,
             retry_budget: settings.retry_budget,
             records: Slab::new(),

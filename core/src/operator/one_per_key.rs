@@ -8,7 +8,7 @@ use super::call::Call;
 use super::record::Link;
 use crate::policy::Extras;
 use crate::storage::keys::Keys as _;
-use crate::storage::{NONE, NextOfKey, Storage};
+use crate::storage::{NONE, PerSlot, Storage};
 
 impl<C: Call, S: Storage> Operator<C, S> {
     /// Puts a new record behind the last one of its key. Returns whether its attempt may start now.
@@ -29,7 +29,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if !C::Extras::ONE_PER_KEY || !self.order.is_ordered() {
             return self.records.at(slot).successor;
         }
-        let next = self.next_of_key.get(slot);
+        let next = self.next_of_key.get(slot).unwrap_or(NONE);
         if next == NONE {
             self.order.keys().remove_last(slot); // the next record with this key waits for nobody
         }

@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::record::State;
 use crate::outcome::Failure;
 use crate::policy::Extras;
-use crate::storage::{BatchTables, StartTimes, Storage};
+use crate::storage::{BatchTables, PerSlot, Storage};
 use crate::time::{Instant, Span};
 
 /// Whether and since when no attempt may start.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::extras::{BatchLimits, Extras, sealed};
 use super::rate::{Count, WeighBy};
 use crate::config_error::ConfigError;
-use crate::storage::{Batches, NoNext, NoTimes, Storage};
+use crate::storage::{Batches, Nothing, Storage};
 use crate::time::Span;
 
 /// How large a batch may be, and how long it waits for records: the argument of [`AsyncWait::batch`](crate::AsyncWait::batch) (B1).
@@ -83,8 +83,8 @@ impl<W> sealed::Sealed for BatchSize<W> {}
 #[allow(private_bounds)] // sealed
 impl<In, Out, E, W: BatchWeight<In>> Extras<In, Out, E> for BatchSize<W> {
     const BATCHES: bool = true;
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = NoTimes;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Nothing;
     type Batches<S: Storage> = Batches<S>;
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -4,9 +4,7 @@ use core::time::Duration;
 
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
-use crate::storage::{
-    AutoTraits, BatchTables, NextOfKey, NoBatches, NoNext, NoTimes, StartTimes, Storage,
-};
+use crate::storage::{AutoTraits, BatchTables, NoBatches, Nothing, PerSlot, Storage};
 use crate::time::{Instant, Span};
 
 /// The optional parts of a policy, as a chain of pairs: [`AsyncWait::rate`](crate::AsyncWait::rate) on a policy with the parts `X`
@@ -32,11 +30,11 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
 
     /// The next record of each record's key, if one attempt runs at a time for each.
     #[doc(hidden)]
-    type NextOfKey<S: Storage>: NextOfKey + AutoTraits;
+    type NextOfKey<S: Storage>: PerSlot<u32> + AutoTraits;
 
     /// When the running attempts have started, if a part asks for it.
     #[doc(hidden)]
-    type StartTimes<S: Storage>: StartTimes + AutoTraits;
+    type StartTimes<S: Storage>: PerSlot<Instant> + AutoTraits;
 
     /// Whether a request is for a batch of records (B1).
     #[doc(hidden)]
@@ -136,8 +134,8 @@ pub(crate) mod sealed {
 }
 
 impl<In, Out, E> Extras<In, Out, E> for () {
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = NoTimes;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Nothing;
     type Batches<S: Storage> = NoBatches;
 }
 
@@ -150,9 +148,9 @@ where
     const PAUSES: bool = A::PAUSES || B::PAUSES;
     const HAS_TIMEOUTS: bool = A::HAS_TIMEOUTS || B::HAS_TIMEOUTS;
     const ONE_PER_KEY: bool = A::ONE_PER_KEY || B::ONE_PER_KEY;
-    type NextOfKey<S: Storage> = (A::NextOfKey<S>, B::NextOfKey<S>);
+    type NextOfKey<S: Storage> = <A::NextOfKey<S> as PerSlot<u32>>::Or<B::NextOfKey<S>>;
     const BATCHES: bool = A::BATCHES || B::BATCHES;
-    type StartTimes<S: Storage> = (A::StartTimes<S>, B::StartTimes<S>);
+    type StartTimes<S: Storage> = <A::StartTimes<S> as PerSlot<Instant>>::Or<B::StartTimes<S>>;
     type Batches<S: Storage> = <A::Batches<S> as BatchTables<S>>::Or<B::Batches<S>>;
 
     fn check(&self) -> Result<(), ConfigError> {

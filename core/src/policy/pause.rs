@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::extras::{Extras, sealed};
 use crate::outcome::Failure;
-use crate::storage::{NoBatches, NoNext, NoTimes, Storage};
+use crate::storage::{NoBatches, Nothing, Storage};
 
 /// Holds back all attempts for as long as a failure says (A2): see [`AsyncWait::pause_on`](crate::AsyncWait::pause_on).
 #[derive(Clone, Copy)]
@@ -19,8 +19,8 @@ where
 {
     const THROTTLES: bool = true;
     const PAUSES: bool = true;
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = NoTimes;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Nothing;
     type Batches<S: Storage> = NoBatches;
 
     fn pause_after(&self, failure: &Failure<E>) -> Option<Duration> {
@@ -42,7 +42,7 @@ impl sealed::Sealed for Pausable {}
 
 impl<In, Out, E> Extras<In, Out, E> for Pausable {
     const PAUSES: bool = true;
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = NoTimes;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Nothing;
     type Batches<S: Storage> = NoBatches;
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::extras::{Extras, sealed};
 use crate::config_error::ConfigError;
-use crate::storage::{NoBatches, NoNext, NoTimes, Storage};
+use crate::storage::{NoBatches, Nothing, Storage};
 use crate::time::{Instant, Span};
 
 /// The rate at which attempts may start: `tokens` in each `period`, and up to `burst` of them at once.
@@ -147,8 +147,8 @@ impl<W> sealed::Sealed for RateLimit<W> {}
 #[allow(private_bounds)] // sealed
 impl<In, Out, E, W: Weight<In>> Extras<In, Out, E> for RateLimit<W> {
     const THROTTLES: bool = true;
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = NoTimes;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Nothing;
     type Batches<S: Storage> = NoBatches;
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::extras::{Extras, sealed};
-use crate::storage::{NoBatches, NoNext, NoTimes, Storage};
+use crate::storage::{NoBatches, Nothing, Storage};
 
 /// Gives each record the timeout that a function computes from it (T9): see [`AsyncWait::timeout_by`](crate::AsyncWait::timeout_by).
 #[derive(Clone, Copy)]
@@ -17,8 +17,8 @@ where
     F: Fn(&In) -> Option<Duration>,
 {
     const HAS_TIMEOUTS: bool = true;
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = NoTimes;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Nothing;
     type Batches<S: Storage> = NoBatches;
 
     fn timeout_of(&self, input: &In) -> Option<Duration> {

@@ -197,12 +197,7 @@ impl<S: Storage> Batches<S> {
 
     /// The record in `slot` is the next member of a batch.
     pub(crate) fn join(&mut self, id: BatchId, slot: u32) {
-        // Slots are numbered from 0 as they are first used, so this adds few entries in most cases.
-        while self.members.as_ref().len() <= slot as usize {
-            if self.members.push(NOWHERE).is_err() {
-                unreachable!("the storage has room for as many members as for slots");
-            }
-        }
+        let _ = self.members.at_slot(slot, NOWHERE);
         let batch = &mut self.batches.as_mut()[id.number()];
         let previous = core::mem::replace(&mut batch.last, slot);
         let members = self.members.as_mut();

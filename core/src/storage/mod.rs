@@ -5,9 +5,8 @@
 mod batches;
 mod in_use;
 pub(crate) mod keys;
-mod next_of_key;
+mod per_slot;
 pub(crate) mod sort;
-mod start_times;
 
 #[allow(unreachable_pub)] // part of a sealed trait
 pub use self::batches::{BatchId, BatchTables, Batches};
@@ -20,11 +19,8 @@ pub(crate) use self::in_use::InUse;
 use self::keys::Groups;
 use self::keys::{Buckets, Keys};
 #[allow(unreachable_pub)] // part of a sealed trait
-pub use self::next_of_key::NextOfKey;
-pub(crate) use self::next_of_key::{NextOfKeys, NoNext};
-#[allow(unreachable_pub)] // part of a sealed trait
-pub use self::start_times::StartTimes;
-pub(crate) use self::start_times::{NoTimes, Times};
+pub use self::per_slot::PerSlot;
+pub(crate) use self::per_slot::{Column, Nothing};
 
 /// The end of a list, in place of a slot's number.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -128,6 +124,20 @@ pub trait Table<T>: AsRef<[T]> + AsMut<[T]> {
     /// Refuses when the storage's capacity is used up.
     fn push(&mut self, item: T) -> Result<(), T>;
     fn pop(&mut self) -> Option<T>;
+
+    /// The entry of a slot, in a table that has one for each slot up to it: those that are missing are added as `vacant`. Slots are numbered
+    /// from 0 as they are first used, so it adds one entry in most cases.
+    fn at_slot(&mut self, slot: u32, vacant: T) -> &mut T
+    where
+        T: Copy,
+    {
+        while self.as_ref().len() <= slot as usize {
+            if self.push(vacant).is_err() {
+                unreachable!("the storage has room for as many entries as for slots");
+            }
+        }
+        &mut self.as_mut()[slot as usize]
+    }
 }
 
 #[doc(hidden)]

@@ -7,7 +7,8 @@ use super::{LimitStrategy, Sample, Verdict};
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
 use crate::policy::extras::{Extras, sealed};
-use crate::storage::{NoBatches, NoNext, Storage, Times};
+use crate::storage::{Column, NoBatches, Nothing, Storage};
+use crate::time::Instant;
 
 /// Lets as many requests run as a [`LimitStrategy`] says (A1): see [`AsyncWait::limit`](crate::AsyncWait::limit).
 #[derive(Clone, Copy)]
@@ -60,8 +61,8 @@ impl<L, V> sealed::Sealed for AdaptiveLimit<L, V> {}
 #[allow(private_bounds)] // sealed
 impl<In, Out, E, L: LimitStrategy, V: Judge<E>> Extras<In, Out, E> for AdaptiveLimit<L, V> {
     const THROTTLES: bool = true;
-    type NextOfKey<S: Storage> = NoNext;
-    type StartTimes<S: Storage> = Times<S>;
+    type NextOfKey<S: Storage> = Nothing;
+    type StartTimes<S: Storage> = Column<S, Instant>;
     type Batches<S: Storage> = NoBatches;
 
     fn check(&self) -> Result<(), ConfigError> {
