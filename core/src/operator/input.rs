@@ -76,8 +76,8 @@ where
         };
         let key = self.key.key_of(&value);
         let may_start = self.place_new(slot, key, value, timestamp);
-        // Attempts in the queue have waited longer, and go first.
-        // So does what a rate may hold back.
+        // Attempts in the queue have waited longer, and go first. A start that a rate may hold back, or that a batch takes along, is
+        // decided at the queue's front.
         if may_start
             && !C::Extras::THROTTLES
             && !C::Extras::BATCHES

@@ -19,6 +19,7 @@ mod request_ids;
 mod slab;
 mod snapshot;
 mod starts;
+mod steps;
 mod timeouts;
 
 use core::fmt;

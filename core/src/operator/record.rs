@@ -10,22 +10,14 @@
 //! ```
 //!
 //! This is the only file that assigns a state. A transition adjusts the counters that depend on it, so that they always
-//! agree with the states. The second half of the file has the operator's steps around a transition: deadlines, the queue of
-//! attempts to start, the order of outcomes.
+//! agree with the states. `steps.rs` has all else that a transition entails.
 
-use core::time::Duration;
-
-use super::Operator;
-use super::attempt::{Attempt, AttemptId, Completion};
+use super::attempt::AttemptId;
 use super::call::{Call, ResultOf};
-use super::ending::Phase;
 use super::metrics::Counters;
-use super::order::earlier;
 use crate::function::AttemptInfo;
 use crate::outcome::Failure;
-use crate::policy::Extras as _;
-use crate::retry::{RetryBudget, RetryStrategy};
-use crate::storage::{NONE, Storage};
+use crate::storage::NONE;
 use crate::time::{Instant, Span, Timestamp};
 
 /// The contents of a slot: a record in flight and its call, or nothing (`Vacant`).
@@ -131,7 +123,7 @@ impl<C: Call> Record<C> {
 
     /// `Vacant` to `Running`: its first attempt starts as soon as the record comes.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn start_new(&mut self, counters: &mut Counters) {
+    pub(super) fn start_new(&mut self, counters: &mut Counters) {
         self.state = State::Running;
         self.attempts = 1;
         self.generation = self.generation.wrapping_add(1);
@@ -141,7 +133,7 @@ impl<C: Call> Record<C> {
 
     /// `Queued` to `Running`: an attempt starts.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn start(&mut self, now: Instant, counters: &mut Counters) {
+    pub(super) fn start(&mut self, now: Instant, counters: &mut Counters) {
         // Time that the call has taken before counts, time in the queue does not (C5).
         self.started = now.back(self.spent);
         counters.queued -= 1;
@@ -153,8 +145,16 @@ impl<C: Call> Record<C> {
     }
 
     /// `Running` to `Backoff`: the attempt has ended, and another one follows at `until`. The record keeps its slot (R3).
-    fn back_off(&mut self, until: Instant, result: ResultOf<C>, counters: &mut Counters) {
+    /// When a pause ends, its whole length will not count, so the time of this one that has passed (`in_pause`) counts now.
+    pub(super) fn back_off(
+        &mut self,
+        until: Instant,
+        in_pause: Span,
+        result: ResultOf<C>,
+        counters: &mut Counters,
+    ) {
         self.result = Some(result);
+        self.started = self.started.back(in_pause);
         self.spent = until.since(self.started);
         self.state = State::Backoff;
         counters.running -= 1;
@@ -163,7 +163,12 @@ impl<C: Call> Record<C> {
     }
 
     /// `Backoff` to `Queued`: the backoff is over, or cut short. The call has taken the time until `waiting_now`.
-    fn end_backoff(&mut self, now: Instant, waiting_now: Instant, counters: &mut Counters) {
+    pub(super) fn end_backoff(
+        &mut self,
+        now: Instant,
+        waiting_now: Instant,
+        counters: &mut Counters,
+    ) {
         self.spent = self.spent.min(waiting_now.since(self.started)); // not the time since, if the end was noticed late
         self.started = now;
         self.state = State::Queued;
@@ -173,13 +178,13 @@ impl<C: Call> Record<C> {
 
     /// `Running` to `Done`: the attempt's result is the call's.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn complete(&mut self, now: Instant, result: ResultOf<C>, counters: &mut Counters) {
+    pub(super) fn complete(&mut self, now: Instant, result: ResultOf<C>, counters: &mut Counters) {
         counters.running -= 1;
         self.end(now, result, counters);
     }
 
     /// Any state but `Done` to `Done`, with a failure that is not an attempt's.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         now: Instant,
         waiting_now: Instant,
@@ -384,7 +389,7 @@ impl<C: Call> Record<C> {
 
     /// The latest attempt, as the function and the retry strategy see it. `deadline` is the call's.
     #[cfg_attr(feature = "alloc", inline(always))]
-    fn info(&self, now: Instant, deadline: Option<Instant>) -> AttemptInfo {
+    pub(super) fn info(&self, now: Instant, deadline: Option<Instant>) -> AttemptInfo {
         // The attempts before this one, but for those that a crash has interrupted.
         let failed = self.attempts.saturating_sub(1).saturating_sub(self.interrupted());
         AttemptInfo {
@@ -392,181 +397,6 @@ impl<C: Call> Record<C> {
             retry: failed,
             request_id: self.request_id,
             time_left: deadline.map(|deadline| deadline - now),
-        }
-    }
-}
-
-/// The transitions, with all that depends on them.
-impl<C: Call, S: Storage> Operator<C, S> {
-    /// Starts an attempt of a record that is `Queued`, and in no list.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub(super) fn start(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
-        self.start_by(slot, Record::start)
-    }
-
-    /// The attempt that is running in a slot.
-    pub(super) fn running_attempt(&self, slot: u32) -> Option<Attempt<'_, C::Input>> {
-        let record = self.records.all().get(slot as usize)?;
-        let deadline = Self::deadline(&self.limits, &self.extras, record);
-        let (id, info) = (record.id(slot), record.info(self.now, deadline));
-        record.input.as_ref().map(|input| Attempt { id, info, input })
-    }
-
-    /// Starts the first attempt of a record that has just come. Without a heap, flash counts for more than speed: then it is
-    /// started like any other.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn start_new(&mut self, slot: u32) -> Option<Attempt<'_, C::Input>> {
-        if cfg!(feature = "alloc") {
-            return self.start_by(slot, |record, _, counters| record.start_new(counters));
-        }
-        self.records.at(slot).queue(&mut self.counters);
-        self.start(slot)
-    }
-
-    #[cfg_attr(feature = "alloc", inline(always))]
-    fn start_by(
-        &mut self,
-        slot: u32,
-        transition: impl FnOnce(&mut Record<C>, Instant, &mut Counters),
-    ) -> Option<Attempt<'_, C::Input>> {
-        self.note_start(slot);
-        let now = self.now;
-        let record = self.records.at(slot);
-        transition(record, now, &mut self.counters);
-        let deadline = Self::deadline(&self.limits, &self.extras, record);
-        let attempt_deadline = self.limits.attempt_timeout.map(|timeout| now.plus(timeout));
-        // One deadline a slot is enough: the earlier of the two ends this attempt.
-        if let Some(first) = earlier(deadline, attempt_deadline) {
-            self.deadlines.set(slot, first);
-        }
-        let (id, info) = (record.id(slot), record.info(now, deadline));
-        record.input.as_ref().map(|input| Attempt { id, info, input })
-    }
-
-    /// The running attempt has ended: the call is tried again, or this is its result.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn end_attempt(&mut self, slot: u32, result: ResultOf<C>) -> Completion {
-        let record = self.records.at(slot);
-        let info = record.info(self.now, Self::deadline(&self.limits, &self.extras, record));
-        let delay =
-            record.input.as_ref().and_then(|input| self.retry.next_delay(info, input, &result));
-        self.end_attempt_with(slot, result, delay)
-    }
-
-    /// The same, where the retry strategy has answered already. It is the user's code and may panic, so no counter has
-    /// changed before it.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn end_attempt_with(
-        &mut self,
-        slot: u32,
-        result: ResultOf<C>,
-        delay: Option<Duration>,
-    ) -> Completion {
-        self.note_end(slot, &result);
-        if let Some(delay) = delay
-            && self.may_retry()
-        {
-            self.back_off(slot, self.now.plus(Span::of(delay)), result);
-            return Completion::Retry;
-        }
-        let has_failed = result.is_err();
-        self.pay_retry_budget(&result);
-        self.deadlines.cancel(slot);
-        self.records.at(slot).complete(self.now, result, &mut self.counters);
-        self.call_done(slot);
-        if has_failed && self.check_failure(slot) { Completion::Final } else { Completion::Outcome }
-    }
-
-    /// Pays into the retry budget for a call that has succeeded (R7).
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn pay_retry_budget(&mut self, result: &ResultOf<C>) {
-        if let (Some(retry_budget), Ok(_)) = (&mut self.retry_budget, result) {
-            retry_budget.deposit();
-        }
-    }
-
-    fn may_retry(&mut self) -> bool {
-        // The retry budget is asked last: it takes a token for its yes.
-        self.ending.phase != Phase::LastAttempts
-            && self.retry_budget.as_mut().is_none_or(RetryBudget::withdraw)
-    }
-
-    fn back_off(&mut self, slot: u32, until: Instant, result: ResultOf<C>) {
-        let in_pause = self.now.since(self.waiting_now());
-        let record = self.records.at(slot);
-        record.started = record.started.back(in_pause); // when the pause ends, its whole length does not count
-        record.back_off(until, result, &mut self.counters);
-        self.set_backoff_deadline(slot, until);
-    }
-
-    /// A record in `Backoff` is due at `until`, or at the call's deadline if that is earlier and no pause puts it off (A2).
-    pub(super) fn set_backoff_deadline(&mut self, slot: u32, until: Instant) {
-        let record = self.records.at(slot);
-        let deadline = Self::deadline(&self.limits, &self.extras, record);
-        let deadline = deadline.filter(|deadline| self.reaches(*deadline));
-        if let Some(first) = earlier(Some(until), deadline) {
-            self.deadlines.set(slot, first);
-        }
-    }
-
-    /// The backoff is over: the record waits for its next attempt.
-    pub(super) fn end_backoff(&mut self, slot: u32) {
-        self.deadlines.cancel(slot);
-        let waiting_now = self.waiting_now();
-        let record = self.records.at(slot);
-        record.end_backoff(self.now, waiting_now, &mut self.counters);
-        // A held record joins the queue when its predecessor's call ends.
-        if record.link != Link::Held {
-            self.enqueue(slot);
-        }
-    }
-
-    /// Ends a call that has no outcome yet with a failure, whatever it is doing.
-    #[cold]
-    pub(super) fn fail(&mut self, slot: u32, failure: Failure<C::Error>) {
-        // A call that waits for an attempt fails by a shutdown and by nothing else. No attempt starts after it.
-        if self.ending.phase == Phase::ShutDown {
-            self.clear_attempts();
-        }
-        self.deadlines.cancel(slot);
-        let waiting_now = self.waiting_now();
-        self.records.at(slot).fail(self.now, waiting_now, failure, &mut self.counters);
-        self.call_done(slot);
-    }
-
-    /// The call has ended: its record leaves when its order allows, and the next attempt of its key may start.
-    #[cfg_attr(feature = "alloc", inline(always))]
-    pub(super) fn call_done(&mut self, slot: u32) {
-        self.order.done(self.records.slots(), slot);
-        let is_serial = match self.order.is_ordered() {
-            true => C::Extras::ONE_PER_KEY,
-            false => self.order.is_serial(),
-        };
-        if is_serial
-            // A restored call that times out in its backoff can be held: calls before it go on, and its successor waits for them.
-            && self.records.at(slot).link != Link::Held
-        {
-            let successor = self.take_next_of_key(slot);
-            self.release(successor);
-        }
-    }
-
-    /// All calls before `slot` with its key have their outcome, so its attempt may start. A record that a restore brought in
-    /// backoff can have timed out before its predecessors ended: then the record after it is released.
-    fn release(&mut self, mut slot: u32) {
-        while slot != NONE {
-            let record = self.records.at(slot);
-            if record.link == Link::Held {
-                record.link = Link::Following;
-            }
-            match record.state {
-                State::Done => slot = self.take_next_of_key(slot),
-                State::Queued => {
-                    return self.enqueue(slot);
-                }
-                _ => return,
-            }
         }
     }
 }

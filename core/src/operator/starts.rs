@@ -102,13 +102,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
             && (!C::Extras::THROTTLES || running < self.extras.limit())
     }
 
-    /// The most attempts that may run now: [`max_running`](crate::AsyncWait::max_running), or the adaptive limit if that is lower; zero in a
+    /// The most attempts, or batches, that may run now: [`max_running`](crate::AsyncWait::max_running), or the adaptive limit if that is lower; zero in a
     /// pause.
     pub fn running_limit(&self) -> usize {
         if self.is_paused() { 0 } else { self.limit() }
     }
 
-    /// The most attempts that may run when there is no pause.
+    /// The same as if there were no pause.
     fn limit(&self) -> usize {
         self.limits.max_running.min(self.extras.limit())
     }
