@@ -18,8 +18,6 @@ mod reply;
 mod task;
 
 use alloc::sync::Arc;
-use core::fmt;
-use core::marker::PhantomData;
 
 use futures_core::Stream;
 
@@ -29,12 +27,10 @@ pub use self::task::InstanceTask;
 use crate::config_error::ConfigError;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::AsyncFunction;
-use crate::operator::Call;
-use crate::operator::call::sealed::Sealed;
 use crate::policy::{AsyncWait, Extras, KeySelector};
 use crate::retry::RetryStrategy;
 use crate::runtime::{InPlace, Runtime, Spawner};
-use crate::stage::{ForRecord, FutureOf, Job, StageBuilder};
+use crate::stage::{ForRecord, FutureOf, Job, StageBuilder, job_around};
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The instances of a stage's function: their number, the runtime of their tasks, and the choice of one for each record.
@@ -174,23 +170,10 @@ impl Loads {
     }
 }
 
-/// The job `J` with a function in several instances, each of which runs its requests on a task of its own, spawned by an `S`. A
-/// type without values.
-pub struct InParallel<J, S>(PhantomData<fn() -> (J, S)>);
-
-impl<J, S> fmt::Debug for InParallel<J, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InParallel")
-    }
-}
-
-impl<J: Call, S> Call for InParallel<J, S> {
-    type Input = J::Input;
-    type Output = J::Output;
-    type Error = J::Error;
-    type Retry = J::Retry;
-    type Key = J::Key;
-    type Extras = J::Extras;
+job_around! {
+    /// The job `J` with a function in several instances, each of which runs its requests on a task of its own, spawned by an `S`. A
+    /// type without values.
+    InParallel<J, S>
 }
 
 impl<J, S> Job for InParallel<J, S>
@@ -210,8 +193,6 @@ where
     >;
     type Request = RequestOnInstance<FutureOf<J>>;
 }
-
-impl<J, S> Sealed for InParallel<J, S> {}
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -146,22 +146,37 @@ where
 
 impl<J> Sealed for InBatches<J> {}
 
-/// The job `J` with each attempt on a task of its own, spawned by an `S`. A type without values.
-pub struct SpawningRequests<J, S>(PhantomData<fn() -> (J, S)>);
+/// Defines a job around the job `J`, whose call has the same types. A type without values.
+macro_rules! job_around {
+    ($(#[$meta:meta])* $name:ident<J $(, $other:ident)?>) => {
+        $(#[$meta])*
+        pub struct $name<J $(, $other)?>(core::marker::PhantomData<fn() -> (J, $($other)?)>);
 
-impl<J, S> fmt::Debug for SpawningRequests<J, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SpawningRequests")
-    }
+        impl<J $(, $other)?> core::fmt::Debug for $name<J $(, $other)?> {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+
+        impl<J: $crate::operator::Call $(, $other)?> $crate::operator::Call for $name<J $(, $other)?> {
+            type Input = J::Input;
+            type Output = J::Output;
+            type Error = J::Error;
+            type Retry = J::Retry;
+            type Key = J::Key;
+            type Extras = J::Extras;
+        }
+
+        impl<J $(, $other)?> $crate::operator::call::sealed::Sealed for $name<J $(, $other)?> {}
+    };
 }
 
-impl<J: Call, S> Call for SpawningRequests<J, S> {
-    type Input = J::Input;
-    type Output = J::Output;
-    type Error = J::Error;
-    type Retry = J::Retry;
-    type Key = J::Key;
-    type Extras = J::Extras;
+#[cfg(feature = "alloc")]
+pub(crate) use job_around;
+
+job_around! {
+    /// The job `J` with each attempt on a task of its own, spawned by an `S`. A type without values.
+    SpawningRequests<J, S>
 }
 
 impl<J: Job, S: Spawner<FutureOf<J>>> Job for SpawningRequests<J, S> {
@@ -173,27 +188,10 @@ impl<J: Job, S: Spawner<FutureOf<J>>> Job for SpawningRequests<J, S> {
     type Request = RequestOnTask<S::Handle>;
 }
 
-impl<J, S> Sealed for SpawningRequests<J, S> {}
-
-/// The job `J` with request ids that come from the records' positions. A type without values.
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
-pub struct PositionsOnly<J>(PhantomData<fn() -> J>);
-
-#[cfg(all(feature = "alloc", feature = "checkpoint"))]
-impl<J> fmt::Debug for PositionsOnly<J> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PositionsOnly")
-    }
-}
-
-#[cfg(all(feature = "alloc", feature = "checkpoint"))]
-impl<J: Call> Call for PositionsOnly<J> {
-    type Input = J::Input;
-    type Output = J::Output;
-    type Error = J::Error;
-    type Retry = J::Retry;
-    type Key = J::Key;
-    type Extras = J::Extras;
+job_around! {
+    /// The job `J` with request ids that come from the records' positions. A type without values.
+    PositionsOnly<J>
 }
 
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -205,6 +203,3 @@ impl<V, J: Job<Input = Tracked<V>>> Job for PositionsOnly<J> {
     type RunRequest = J::RunRequest;
     type Request = J::Request;
 }
-
-#[cfg(all(feature = "alloc", feature = "checkpoint"))]
-impl<J> Sealed for PositionsOnly<J> {}

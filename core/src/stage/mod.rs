@@ -56,10 +56,10 @@ pub use self::async_wait::AsyncWaitExt;
 pub use self::error::{StageError, StartError};
 #[cfg(feature = "alloc")]
 pub use self::handle::StageHandle;
-#[cfg(feature = "alloc")]
-pub(crate) use self::job::FutureOf;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::job::PositionsOnly;
+#[cfg(feature = "alloc")]
+pub(crate) use self::job::{FutureOf, job_around};
 pub use self::job::{InBatches, Job, SpawningRequests};
 use self::pace::Pace;
 use self::permits::Share;
