@@ -1,10 +1,11 @@
 //! Pauses and rates of stages over a real runtime, on tokio's paused clock: no test waits for real time.
 
 use std::cell::RefCell;
-use std::future::{Future, ready};
+use std::future::{Future, Ready, ready};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
 use inflight::prelude::*;
@@ -36,21 +37,34 @@ impl Starts {
     fn take(&self) -> Vec<(u32, u128)> {
         self.0.take()
     }
+
+    /// Notes each record, and answers with it at once.
+    fn answer(&self) -> impl Fn(&u32) -> Ready<Result<u32, ()>> + use<> {
+        let starts = self.clone();
+        move |n| {
+            starts.note(*n);
+            ready(Ok(*n))
+        }
+    }
+
+    /// Notes each record, and answers with it after this time.
+    fn answer_after(
+        &self,
+        time: Duration,
+    ) -> impl Fn(&u32) -> LocalBoxFuture<'static, Result<u32, ()>> + use<> {
+        let answer = self.answer();
+        move |n| {
+            let answer = answer(n);
+            sleep(time).then(|()| answer).boxed_local()
+        }
+    }
 }
 
 #[test] // A2, T1: from the handle of a stage on a task of its own
 fn a_spawned_stage_is_paused_and_resumed() {
     run(async {
         let starts = Starts::new();
-        let noted = starts.clone();
-        let ask = move |n: &u32| {
-            noted.note(*n);
-            let n = *n;
-            async move {
-                sleep(10 * MS).await;
-                Ok::<_, ()>(n)
-            }
-        };
+        let ask = starts.answer_after(10 * MS);
         let policy = AsyncWait::ordered(8).max_running(1).timeout(15 * MS);
         let mut stage = stream::iter(0..3).async_wait(policy, ask).spawn(TokioLocal).unwrap();
         let handle = stage.handle();
@@ -91,11 +105,7 @@ fn commands_that_follow_each_other_leave_a_stage_running() {
 fn a_stage_in_place_is_paused_between_two_records_that_bypass_the_slots() {
     run(async {
         let starts = Starts::new();
-        let noted = starts.clone();
-        let ask = move |n: &u32| {
-            noted.note(*n);
-            ready(Ok::<_, ()>(*n))
-        };
+        let ask = starts.answer();
         let mut stage = Box::pin(
             stream::iter(0..100).async_wait(AsyncWait::ordered(4), ask).in_place(Tokio).unwrap(),
         );
@@ -169,15 +179,7 @@ fn requests_start_at_the_rate_after_a_burst() {
     for spawned in [false, true] {
         run(async {
             let starts = Starts::new();
-            let noted = starts.clone();
-            let ask = move |n: &u32| {
-                noted.note(*n);
-                let n = *n;
-                async move {
-                    sleep(4 * MS).await;
-                    Ok::<_, ()>(n)
-                }
-            };
+            let ask = starts.answer_after(4 * MS);
             let numbers = stream::iter(0..7).async_wait(policy(), ask);
             let outcomes: Vec<_> = match spawned {
                 true => numbers.spawn(TokioLocal).unwrap().collect().await,
@@ -195,11 +197,7 @@ fn requests_start_at_the_rate_after_a_burst() {
 fn requests_that_are_ready_at_once_start_at_the_rate_too() {
     run(async {
         let starts = Starts::new();
-        let noted = starts.clone();
-        let ask = move |n: &u32| {
-            noted.note(*n);
-            ready(Ok::<_, ()>(*n))
-        };
+        let ask = starts.answer();
         let policy = AsyncWait::unordered(4)
             .rate_by(Rate::per(10 * MS, 10).burst(2), |n: &u32| u64::from(*n));
         let stage =

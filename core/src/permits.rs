@@ -303,9 +303,7 @@ mod loom_tests {
 
     /// All interleavings with at most three preemptions: one more than suffices to lose a wake-up.
     fn model(run: impl Fn() + Send + Sync + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(run);
+        crate::sync::model(3, run);
     }
 
     /// Waits for a permit, as a stage does. loom reports a deadlock if its wake-up is lost.

@@ -160,3 +160,11 @@ mod model {
         }
     }
 }
+
+/// Runs a test in all interleavings with at most so many preemptions.
+#[cfg(all(test, loom))]
+pub(crate) fn model(preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(run);
+}

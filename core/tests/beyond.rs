@@ -2,40 +2,20 @@
 
 #![cfg(feature = "alloc")]
 
+#[path = "common/still.rs"]
+mod still;
+
 use std::future::pending;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use futures_lite::stream;
 use inflight_core::{
     AsyncWait, AsyncWaitExt, Barrier, BarrierSignal, Checkpoint, CheckpointId, Fixed, Instant,
-    NoRetry, NoRuntime, Operator, PushError, Runtime, StreamElement, Timer, Unkeyed,
+    NoRetry, Operator, PushError, StreamElement, Unkeyed,
 };
 
-/// A runtime whose time stands still.
-#[derive(Clone, Copy)]
-struct Still;
-
-impl Runtime for Still {
-    type Timer = Self;
-
-    fn timer(&self) -> Result<Self, NoRuntime> {
-        Ok(Self)
-    }
-}
-
-impl Timer for Still {
-    fn now(&self) -> Instant {
-        Instant::ZERO
-    }
-
-    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
+use crate::still::Still;
 
 #[test] // K11, F4: a storage in place has no room beyond its capacity, and loses nothing.
 fn a_storage_in_place_hands_the_element_back() {

@@ -2,39 +2,17 @@
 
 #![cfg(feature = "alloc")]
 
+#[path = "common/still.rs"]
+mod still;
+
 use std::future::{Future, Ready, ready};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use inflight_core::pipeline::{MemorySink, MemorySource, NoCheckpoint, Pipeline};
-use inflight_core::{
-    AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, Instant, MemoryStore, NoRuntime, Runtime,
-    Timer,
-};
+use inflight_core::{AsyncFunction, AsyncWait, AsyncWaitExt, AttemptInfo, MemoryStore};
 
-/// A clock that stands still.
-#[derive(Clone, Copy)]
-struct Still;
-
-impl Runtime for Still {
-    type Timer = Self;
-
-    fn timer(&self) -> Result<Self, NoRuntime> {
-        Ok(Self)
-    }
-}
-
-impl Timer for Still {
-    fn now(&self) -> Instant {
-        Instant::ZERO
-    }
-
-    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
+use crate::still::Still;
 
 /// Answers at once, and never closes.
 struct NeverCloses;

@@ -5,6 +5,9 @@
 
 #![cfg(feature = "alloc")]
 
+#[path = "common/still.rs"]
+mod still;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -16,9 +19,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Instant, JoinError, NoRuntime, Outcome, Runtime, SpawnedStage,
-    Spawner, StageError, Timer, Values,
+    AsyncWait, AsyncWaitExt, JoinError, NoRuntime, Outcome, Runtime, SpawnedStage, Spawner,
+    StageError, Values,
 };
+
+use crate::still::Still;
 
 type Consumer = SpawnedStage<Outcome<u32, (), ()>, (), Values, Handle<Result<(), StageError<()>>>>;
 
@@ -227,20 +232,6 @@ impl<T> Future for Handle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Pending
-    }
-}
-
-struct Still;
-
-impl Timer for Still {
-    fn now(&self) -> Instant {
-        Instant::ZERO
-    }
-
-    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 }

@@ -1,5 +1,8 @@
 //! The memory of a stage in place, as docs/bare-metal.md states it.
 
+#[path = "common/still.rs"]
+mod still;
+
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -8,9 +11,11 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, Instant, IntoElement, KeySelector,
-    NoRetry, NoRuntime, Operator, Runtime, StreamElement, StreamKind, Timer, Unkeyed,
+    AsyncWait, AsyncWaitExt, Failure, Fixed, FixedDelay, IntoElement, KeySelector, NoRetry,
+    Operator, StreamElement, StreamKind, Unkeyed,
 };
+
+use crate::still::Still;
 
 /// Bytes for each slot, without the input and the result, and bytes for the operator, without its slots, on a machine
 /// of this word size.
@@ -86,7 +91,7 @@ where
 {
     let policy = policy.timeout(Duration::from_secs(1));
     let ask = |input: &u32| -> Request { ready(Ok(u64::from(*input))) };
-    size_of_val(&source.async_wait(policy, ask).in_place_over(NoClock, Fixed::<N>).unwrap())
+    size_of_val(&source.async_wait(policy, ask).in_place_over(Still, Fixed::<N>).unwrap())
 }
 
 // The source, the function and the timer have size zero here.
@@ -109,27 +114,5 @@ impl<T> Stream for Nothing<T> {
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
         Poll::Ready(None)
-    }
-}
-
-struct NoClock;
-
-impl Runtime for NoClock {
-    type Timer = Self;
-
-    fn timer(&self) -> Result<Self, NoRuntime> {
-        Ok(Self)
-    }
-}
-
-impl Timer for NoClock {
-    fn now(&self) -> Instant {
-        Instant::ZERO
-    }
-
-    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
     }
 }

@@ -16,9 +16,7 @@ use crate::{Instant, Timer};
 
 /// All interleavings with at most three preemptions.
 fn model(run: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(run);
+    crate::sync::model(3, run);
 }
 
 struct Still;

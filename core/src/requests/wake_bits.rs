@@ -229,9 +229,7 @@ mod loom_tests {
 
     /// All interleavings with at most three preemptions: more find nothing else and take hours.
     fn model(run: impl Fn() + Send + Sync + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(run);
+        crate::sync::model(3, run);
     }
 
     struct Shared {

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use inflight_core::{JoinError, NoRuntime, Runtime, Spawner};
 
 use crate::clock::Clock;
+use crate::join::{Join, TaskEnd};
 use crate::virtual_timer::VirtualTimer;
 
 /// Whether a task, or the consumer, has been woken.
@@ -107,7 +108,7 @@ impl<F: Future + 'static> Spawner<F> for Virtual {
     type Handle = Handle<F::Output>;
 
     fn spawn(&self, future: F) -> Handle<F::Output> {
-        let join = Rc::new(Join { result: RefCell::new(None), waker: RefCell::new(None) });
+        let join = Join::new();
         let end = TaskEnd(Rc::clone(&join));
         let run = async move {
             let end = end; // behind the future, and so dropped after it
@@ -120,7 +121,7 @@ impl<F: Future + 'static> Spawner<F> for Virtual {
             })
             .await;
             drop(future);
-            *end.0.result.borrow_mut() = Some(result);
+            end.0.tell(result);
         };
         let mut tasks = self.tasks.borrow_mut();
         let task = Rc::new(Task {
@@ -134,22 +135,6 @@ impl<F: Future + 'static> Spawner<F> for Virtual {
     }
 }
 
-struct Join<T> {
-    result: RefCell<Option<Result<T, JoinError>>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-struct TaskEnd<T>(Rc<Join<T>>);
-
-impl<T> Drop for TaskEnd<T> {
-    fn drop(&mut self) {
-        self.0.result.borrow_mut().get_or_insert(Err(JoinError::Cancelled));
-        if let Some(waker) = self.0.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
 /// Awaits a task; dropping it cancels the task.
 pub(crate) struct Handle<T> {
     join: Rc<Join<T>>,
@@ -160,11 +145,7 @@ impl<T> Future for Handle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.join.result.take() {
-            return Poll::Ready(result);
-        }
-        *self.join.waker.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
+        self.join.poll(cx)
     }
 }
 

@@ -11,6 +11,8 @@ mod clock;
 mod directed;
 mod executor;
 mod function;
+#[path = "../common/join.rs"]
+mod join;
 mod judge;
 mod plan;
 #[path = "../simulation/random.rs"]

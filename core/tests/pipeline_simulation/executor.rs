@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
 
 use crate::clock::Clock;
+use crate::join::Join;
 use crate::plan::Event;
 use crate::process::{Process, State};
 use crate::virtual_timer::VirtualTimer;
@@ -254,23 +255,11 @@ impl Timer for Watched {
     }
 }
 
-struct Join<T> {
-    result: RefCell<Option<Result<T, JoinError>>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl<T> Join<T> {
-    fn tell(&self, result: Result<T, JoinError>) {
-        *self.result.borrow_mut() = Some(result);
-        self.waker.take().into_iter().for_each(Waker::wake);
-    }
-}
-
 impl<F: Future<Output: 'static> + 'static> Spawner<F> for Virtual {
     type Handle = Handle<F::Output>;
 
     fn spawn(&self, future: F) -> Handle<F::Output> {
-        let join = Rc::new(Join { result: RefCell::default(), waker: RefCell::default() });
+        let join = Join::new();
         let (told, failed) = (Rc::clone(&join), Rc::clone(&join));
         let run = async move { told.tell(Ok(future.await)) };
         let task = Task::new(run, Some(Box::new(move |error| failed.tell(Err(error)))));
@@ -289,11 +278,7 @@ impl<T> Future for Handle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.join.result.take() {
-            return Poll::Ready(result);
-        }
-        *self.join.waker.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
+        self.join.poll(cx)
     }
 }
 

@@ -22,6 +22,8 @@ mod beside;
 mod clock;
 mod executor;
 mod jobs;
+#[path = "../common/join.rs"]
+mod join;
 mod life;
 mod model;
 mod plan;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use inflight_core::JoinError;
 
+use crate::join::{Join, TaskEnd};
 use crate::run::Planned;
 
 /// Whether a task, or the consumer, has been woken.
@@ -76,7 +77,7 @@ impl Executor {
     where
         F: Future + 'static,
     {
-        let join = Rc::new(Join { result: RefCell::new(None), waker: RefCell::default() });
+        let join = Join::new();
         let (end, surprise) = (TaskEnd(Rc::clone(&join)), Rc::clone(&self.surprise));
         let run = async move {
             // Behind the future, and so dropped after it.
@@ -92,7 +93,7 @@ impl Executor {
                 })
                 .await;
             drop(future);
-            *end.0.result.borrow_mut() = Some(result);
+            end.0.tell(result);
         };
         let task = Rc::new(Task {
             role,
@@ -164,23 +165,6 @@ impl Task {
     }
 }
 
-struct Join<T> {
-    result: RefCell<Option<Result<T, JoinError>>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// Tells the handle, however the task ends (rule 3 of spawners).
-struct TaskEnd<T>(Rc<Join<T>>);
-
-impl<T> Drop for TaskEnd<T> {
-    fn drop(&mut self) {
-        self.0.result.borrow_mut().get_or_insert(Err(JoinError::Cancelled));
-        if let Some(waker) = self.0.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
 /// Awaits a task; dropping it cancels the task (rule 2).
 pub(crate) struct Handle<T> {
     join: Rc<Join<T>>,
@@ -189,7 +173,7 @@ pub(crate) struct Handle<T> {
 
 impl<T> Handle<T> {
     pub(crate) fn is_finished(&self) -> bool {
-        self.join.result.borrow().is_some()
+        self.join.is_told()
     }
 
     pub(crate) fn task(&self) -> Rc<Task> {
@@ -201,17 +185,13 @@ impl<T> Future for Handle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.join.result.take() {
-            return Poll::Ready(result);
-        }
-        *self.join.waker.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
+        self.join.poll(cx)
     }
 }
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        self.join.waker.take();
+        self.join.forget_waker();
         self.task.cancelled.set(true);
     }
 }

@@ -11,6 +11,8 @@
 #[allow(dead_code)] // what only the operator's simulation asks for
 #[path = "../simulation/features.rs"]
 mod features;
+#[path = "../common/join.rs"]
+mod join;
 #[path = "../simulation/ledger.rs"]
 mod ledger;
 #[allow(dead_code)] // what only the operator's simulation asks for

@@ -18,9 +18,7 @@ use crate::{
 
 /// All interleavings with at most two preemptions, which suffice to lose a wake-up; more take hours.
 fn model(run: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(run);
+    crate::sync::model(2, run);
 }
 
 type Stage<M> = SpawnedStage<Outcome<u32, (), ()>, (), M, Task<Result<(), StageError<()>>>>;
