@@ -109,6 +109,12 @@ pub trait ReplayableSource {
     /// The point after everything that was handed out.
     fn position(&self) -> Self::Position;
 
+    /// The number of records that the source knows to lie behind its position, for people who watch a job; `None` if it does not
+    /// know. It need not be exact, and must be cheap.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+
     /// Makes the receiver of acknowledgements. Called once, after [`open`](Self::open) and before the first
     /// [`poll_next`](Self::poll_next), because the source itself moves into the first stage.
     fn acknowledger(&mut self) -> Self::Acknowledger;
