@@ -5,16 +5,19 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::Either;
 use inflight::lines::{Line, LineError, LineSink, LineSource};
 use inflight::pipeline::{
     self, Ended, MemorySink, MemorySource, Pipeline, PipelineError, ReplayableSource, Report,
 };
 use inflight::prelude::*;
-use inflight::{CheckpointError, LoadError, LoadedInto};
+use inflight::{BarrierMode, CheckpointError, LoadError, LoadedInto};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -402,6 +405,62 @@ fn a_stage_that_ends_early_is_an_error() {
                 numbers.async_wait_with(AsyncWait::ordered(4), Closed).spawn(Tokio)
             });
         assert!(matches!(ended.await, Err(PipelineError::EndedEarly)));
+    });
+}
+
+/// An adapter that drops some of the control elements.
+async fn with_adapter(
+    interval: Duration,
+    keeps: fn(&StreamElement<Outcome<u32, u32, &'static str>>) -> bool,
+) -> (Result<Ended, String>, usize) {
+    let (source, mut sink) = (MemorySource::new(1..=9), Sink::new());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::clone(&taken);
+    let pipeline = Pipeline::new(source, &mut sink, MemoryStore::new()).interval(interval);
+    let ended = pipeline.run(Tokio, |numbers, recovery| {
+        let function = move |n: &u32| {
+            let (n, _) = (*n, calls.fetch_add(1, Ordering::Relaxed));
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(n)
+            }
+        };
+        let stage = numbers.async_wait(AsyncWait::ordered(1), function);
+        let stage = stage.checkpointed("numbers", 1).restore(recovery).spawn(Tokio)?;
+        Ok(stage.filter(move |element| std::future::ready(keeps(element))))
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends");
+    (ended.map_err(|error| error.to_string()), taken.load(Ordering::Relaxed))
+}
+
+#[test] // K17: an adapter that drops barriers is found out before anything is taken from the source.
+fn an_adapter_that_drops_barriers_is_an_error() {
+    run(async {
+        let (ended, taken) = with_adapter(Duration::from_secs(1), StreamElement::is_record).await;
+        let error = ended.unwrap_err();
+        assert!(
+            error.contains("a barrier was dropped") && error.contains("filter_records"),
+            "{error}"
+        );
+        assert_eq!(taken, 0);
+    });
+}
+
+#[test] // K17
+fn an_adapter_that_drops_a_later_barrier_is_an_error_too() {
+    run(async {
+        // The barrier of a checkpoint after the first one, or the one that ends the records.
+        for interval in [Duration::from_secs(2), Duration::from_secs(1_000)] {
+            let keeps_the_first = |element: &StreamElement<_>| match element {
+                StreamElement::Barrier(barrier) => {
+                    barrier.mode != BarrierMode::End && barrier.checkpoint.id() == CheckpointId(0)
+                }
+                _ => true,
+            };
+            let (ended, taken) = with_adapter(interval, keeps_the_first).await;
+            assert!(ended.unwrap_err().contains("a barrier was dropped"));
+            assert!(taken > 0);
+        }
     });
 }
 

@@ -71,6 +71,8 @@ struct Shared {
     overfull: AtomicUsize,
     /// The task that asks for room.
     source: AtomicWaker,
+    /// A barrier was dropped on its way.
+    has_lost_barrier: AtomicBool,
 }
 
 impl Default for Shared {
@@ -84,6 +86,7 @@ impl Default for Shared {
             is_held: AtomicBool::new(false),
             overfull: AtomicUsize::new(0),
             source: AtomicWaker::new(),
+            has_lost_barrier: AtomicBool::new(false),
         }
     }
 }
@@ -162,6 +165,16 @@ impl BarrierSignal {
         }
     }
 
+    /// Makes a barrier's token: the signal learns of it if it is dropped before it [arrives](OnItsWay::arrive).
+    pub(crate) fn on_its_way(&self) -> OnItsWay {
+        OnItsWay(Some(self.clone()))
+    }
+
+    /// Whether a barrier was dropped on its way: by an adapter, or with a stage that ended early.
+    pub(crate) fn has_lost_barrier(&self) -> bool {
+        self.0.has_lost_barrier.load(Ordering::Acquire)
+    }
+
     /// Barriers that were announced.
     pub(crate) fn announced(&self) -> usize {
         self.0.announced.load(Ordering::Acquire)
@@ -212,5 +225,25 @@ impl fmt::Debug for BarrierSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stages = self.0.stages.load(Ordering::Relaxed);
         f.debug_struct("BarrierSignal").field("stages", &stages).finish_non_exhaustive()
+    }
+}
+
+/// The token of a barrier that is under way between the source and the sink of a pipeline.
+#[derive(Debug)]
+pub(crate) struct OnItsWay(Option<BarrierSignal>);
+
+impl OnItsWay {
+    /// The barrier has arrived.
+    pub(crate) fn arrive(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        if let Some(signal) = &self.0 {
+            signal.0.has_lost_barrier.store(true, Ordering::Release);
+            signal.wake_observer();
+        }
     }
 }

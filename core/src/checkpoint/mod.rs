@@ -25,6 +25,8 @@ use self::sections::{split_section, write_section};
 #[cfg(feature = "alloc")]
 pub use self::store::Loaded;
 pub use self::store::{CheckpointStore, LoadError, LoadedInto};
+#[cfg(all(feature = "alloc", feature = "checkpoint"))]
+use crate::barrier_signal::OnItsWay;
 
 const MAGIC: Magic = *b"ifCK";
 
@@ -79,6 +81,9 @@ struct Inner {
     /// [`watch_restores`](Checkpoint::watch_restores).
     #[cfg(feature = "alloc")]
     restored: alloc::boxed::Box<[AtomicBool]>,
+    /// In a pipeline: tells if the barrier is dropped before it arrives.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    on_its_way: Option<OnItsWay>,
 }
 
 impl Inner {
@@ -89,6 +94,8 @@ impl Inner {
             failure: None,
             #[cfg(feature = "alloc")]
             restored: alloc::boxed::Box::default(),
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            on_its_way: None,
         }
     }
 }
@@ -148,6 +155,18 @@ impl Checkpoint {
     /// The checkpoint's number.
     pub fn id(&self) -> CheckpointId {
         self.inner.id
+    }
+
+    /// Gives the checkpoint the token of its barrier.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub(crate) fn set_out(&mut self, token: OnItsWay) {
+        self.inner.on_its_way = Some(token);
+    }
+
+    /// The barrier has arrived.
+    #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+    pub(crate) fn arrive(&mut self) {
+        self.inner.on_its_way.take().into_iter().for_each(OnItsWay::arrive);
     }
 
     /// Starts to record restored sections, for [`not_restored`](Self::not_restored).

@@ -83,6 +83,7 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
     /// Makes a barrier with the source's position. All records up to that position have been handed out.
     fn barrier(&mut self, mode: BarrierMode) -> Barrier {
         let mut checkpoint = Checkpoint::new(self.next);
+        checkpoint.set_out(self.signals.barriers.on_its_way());
         (self.next, self.records) = (self.next.next(), 0);
         if let Err(reason) = self.put_sections(&mut checkpoint) {
             checkpoint.fail(reason);
@@ -132,7 +133,9 @@ impl<S: ReplayableSource> CheckpointedSource<S> {
 
     fn end(&mut self) -> Polled<S::Record> {
         self.has_ended = true;
-        Polled::Element(StreamElement::Barrier(Barrier::end()))
+        let mut barrier = Barrier::end();
+        barrier.checkpoint.set_out(self.signals.barriers.on_its_way());
+        Polled::Element(StreamElement::Barrier(barrier))
     }
 
     /// Counts a record. Returns true if an earlier life has done with it.

@@ -22,6 +22,10 @@ use crate::element::{BarrierMode, StreamElement};
 use crate::runtime::Timer;
 use crate::time::Instant;
 
+/// A barrier that was dropped on its way is an error after this time. A stage that ends early drops its barriers too, and the end of its
+/// stream, or its panic, says more.
+const LOST_FOR: Duration = Duration::from_secs(1);
+
 /// So many elements are taken between two looks at the clock, while there are some.
 const ELEMENTS_PER_LOOK: u32 = 64;
 
@@ -42,6 +46,8 @@ pub(super) struct Committer<S: ReplayableSource, K, L> {
     /// The pipeline ends with the checkpoint that is under way: no more outputs are taken.
     end: Option<Ended>,
     elements: u32,
+    /// When this end learned that a barrier was dropped on its way.
+    lost: Option<Instant>,
     /// The instant for which the timer is armed.
     armed: Option<Instant>,
 }
@@ -74,6 +80,8 @@ enum Event<T, X, Y> {
     Element(Option<Result<StreamElement<T>, CheckpointError>>),
     /// A checkpoint is due, and none is under way.
     Due,
+    /// A barrier was dropped on its way, so no checkpoint follows (K17).
+    BarrierLost,
     Saved(X),
     Acknowledged(Y),
 }
@@ -106,6 +114,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             is_drained: false,
             end: None,
             elements: 0,
+            lost: None,
             armed: None,
         }
     }
@@ -154,9 +163,11 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             });
             match event.await {
                 Event::Due => self.begin(timer.now()),
+                Event::BarrierLost => return Err(PipelineError::BarrierLost),
                 Event::Element(None) => return Err(PipelineError::EndedEarly),
                 Event::Element(Some(Err(reason))) => return Err(PipelineError::Checkpoint(reason)),
                 Event::Element(Some(Ok(StreamElement::Barrier(mut barrier)))) => {
+                    barrier.checkpoint.arrive();
                     if barrier.mode == BarrierMode::End {
                         self.is_drained = true;
                         self.signals.0.drained();
@@ -233,7 +244,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         cx: &mut Context<'_>,
         (saving, acknowledging): (Pin<&mut Option<X>>, Pin<&mut Option<Y>>),
         mut outputs: Pin<&mut O>,
-        mut timer: Pin<&mut impl Timer>,
+        timer: Pin<&mut impl Timer>,
     ) -> Poll<Event<O::Value, X::Output, Y::Output>>
     where
         K: TransactionalSink<O::Value>,
@@ -269,22 +280,31 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
             return Poll::Ready(Event::Element(element));
         }
         self.elements = 0;
+        if self.signals.0.barriers.has_lost_barrier() {
+            let at = *self.lost.get_or_insert_with(|| timer.now()) + LOST_FOR;
+            return self.poll_at(cx, at, timer).map(|()| Event::BarrierLost);
+        }
         // The outputs may have made progress.
         match self.due(is_full) {
             None => Poll::Pending,
             Some(Due::Now) => Poll::Ready(Event::Due),
-            Some(Due::At(due)) => {
-                // Armed once: a task that is polled all the time would put the timer off again and again.
-                if self.armed != Some(due) {
-                    timer.as_mut().arm(Some(due));
-                    self.armed = Some(due);
-                }
-                timer.poll(cx).map(|()| {
-                    self.armed = None;
-                    Event::Due
-                })
-            }
+            Some(Due::At(due)) => self.poll_at(cx, due, timer).map(|()| Event::Due),
         }
+    }
+
+    /// Ready at an instant.
+    fn poll_at(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: Instant,
+        mut timer: Pin<&mut impl Timer>,
+    ) -> Poll<()> {
+        // Armed once: a task that is polled all the time would put the timer off again and again.
+        if self.armed != Some(at) {
+            timer.as_mut().arm(Some(at));
+            self.armed = Some(at);
+        }
+        timer.poll(cx).map(|()| self.armed = None)
     }
 
     /// When the next checkpoint is due; `None` while one is under way, or nothing calls for one.

@@ -59,6 +59,11 @@ pub enum PipelineError<Source, Sink, Store> {
     /// has ended with a failure that ends the job ([`fail_fast`](crate::StageBuilder::fail_fast), F6). That failure is the
     /// last outcome that the sink received; it is not committed, and the next run requests its record again.
     EndedEarly,
+    /// A barrier was dropped between source and sink a second ago, so nothing can be committed any more. An adapter between two stages must
+    /// pass every control element on: use [`filter_records`](crate::RecordsExt::filter_records) and the like, which do, in place of the
+    /// stream's own `filter`. If no adapter dropped it, it was dropped with a stage whose task was cancelled or has panicked, while later
+    /// stages still work.
+    BarrierLost,
     /// The first or the last checkpoint could not be saved, or any of them for a
     /// [final](crate::CheckpointStore::is_final) reason: another owner has the job. The output that it would have covered is not
     /// committed.
@@ -102,6 +107,10 @@ where
                 "a stage ended before its input: its function could not be opened, \
                  its task was cancelled, or a failure has ended the job",
             ),
+            Self::BarrierLost => f.write_str(
+                "a barrier was dropped between source and sink, so nothing can be committed; an adapter between the stages must \
+                 pass every control element on, as `filter_records`, `map_records` and the like do, and the task of a stage must not be cancelled",
+            ),
             Self::Save(error) => write!(f, "saving a checkpoint: {error}"),
             Self::Checkpoint(error) => write!(f, "taking a checkpoint: {error}"),
         }
@@ -128,7 +137,8 @@ where
             | Self::NotRestored { .. }
             | Self::NotConnected { .. }
             | Self::Partition { .. }
-            | Self::EndedEarly => None,
+            | Self::EndedEarly
+            | Self::BarrierLost => None,
         }
     }
 }

@@ -114,7 +114,11 @@ impl Life {
                 | PipelineError::Load(_)
                 | PipelineError::Save(_),
             ) => Ok(false),
-            Err(PipelineError::EndedEarly) if process.is_hurt.get() => Ok(false),
+            Err(PipelineError::EndedEarly | PipelineError::BarrierLost)
+                if process.is_hurt.get() =>
+            {
+                Ok(false)
+            }
             // K14: there is something in flight that only the other mode can go on with.
             Err(PipelineError::NotRestored { .. })
                 if process.keeps == Keeps::Positions && !is_drained(&process.world) =>
