@@ -152,7 +152,7 @@ pub use operator::{
 };
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use operator::{merge_snapshots, split_snapshot};
-pub use outcome::{Failure, Outcome};
+pub use outcome::{DeadLetter, Failure, Outcome};
 #[cfg(feature = "alloc")]
 pub use parallel::{
     InParallel, InstanceFunctions, InstanceTask, Instances, OnInstance, OnInstances, ParallelExt,
@@ -166,8 +166,8 @@ pub use policy::{
     Pausable, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
 };
 pub use records::{
-    DeadLetter, EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords,
-    OutcomesExt, RecordsExt, SplitOutcomes,
+    EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords, OutcomesExt,
+    RecordsExt, SplitOutcomes,
 };
 pub use requests::{StageStorage, WakeTable};
 pub use retry::{

@@ -1,7 +1,11 @@
 //! The outcome of a call.
 
+#[cfg(feature = "alloc")]
+use alloc::boxed::Box;
 use core::fmt;
 use core::time::Duration;
+
+use crate::time::Timestamp;
 
 /// The outcome of one record's call: the input, and the output or the failure.
 ///
@@ -32,6 +36,76 @@ pub struct Outcome<In, Out, E> {
     /// counts; the time between the two lives of the process does not (K5). Zero for a request that was
     /// ready at once.
     pub elapsed: Duration,
+}
+
+impl<In, Out, E> Outcome<In, Out, E> {
+    /// The output, if there is one.
+    pub fn ok(self) -> Option<Out> {
+        self.result.ok()
+    }
+
+    /// The input with its output; or the failure, with everything that is known of it, for a list of records to look after.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadLetter`], without a timestamp, which belongs to the stream's element and not to the outcome.
+    ///
+    /// ```
+    /// use inflight_core::{Failure, Outcome};
+    /// # let elapsed = core::time::Duration::from_millis(1_200);
+    /// # let done = |input, result| Outcome { input, result, attempts: 3, elapsed };
+    /// # let outcomes = [done("Lima", Ok(20)), done("Atlantis", Err(Failure::Error("no such place")))];
+    ///
+    /// let (mut found, mut letters) = (Vec::new(), Vec::new());
+    /// for outcome in outcomes {
+    ///     match outcome.into_result() {
+    ///         Ok((city, degrees)) => found.push(format!("{city}: {degrees}")),
+    ///         Err(letter) => letters.push(format!("{}: {letter}", letter.input)),
+    ///     }
+    /// }
+    /// assert_eq!(found, ["Lima: 20"]);
+    /// assert_eq!(letters, ["Atlantis: no such place (after 3 attempts in 1.200s)"]);
+    /// ```
+    pub fn into_result(self) -> Result<(In, Out), DeadLetter<In, E>> {
+        let Self { input, result, attempts, elapsed } = self;
+        match result {
+            Ok(output) => Ok((input, output)),
+            Err(failure) => Err(DeadLetter { input, timestamp: None, failure, attempts, elapsed }),
+        }
+    }
+}
+
+/// A record whose call has failed: from [`Outcome::into_result`], or from [`split_outcomes`](crate::OutcomesExt::split_outcomes).
+///
+/// It displays the reason, the number of attempts and the time.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "checkpoint", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct DeadLetter<In, E> {
+    /// The input, as it went in.
+    pub input: In,
+    /// Its event time; `None` in a stream without event time.
+    pub timestamp: Option<Timestamp>,
+    /// The reason of the failure.
+    pub failure: Failure<E>,
+    /// The number of attempts, including the first.
+    pub attempts: u32,
+    /// The time from the first invocation to the outcome.
+    pub elapsed: Duration,
+}
+
+impl<In, E> DeadLetter<In, E> {
+    pub(crate) fn at(self, timestamp: Option<Timestamp>) -> Self {
+        Self { timestamp, ..self }
+    }
+}
+
+impl<In, E: fmt::Display> fmt::Display for DeadLetter<In, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { failure, attempts, elapsed, .. } = self;
+        let s = if *attempts == 1 { "" } else { "s" };
+        write!(f, "{failure} (after {attempts} attempt{s} in {elapsed:.3?})")
+    }
 }
 
 /// The reason why a call failed (F2).
@@ -87,6 +161,41 @@ impl<E> Failure<E> {
     /// Returns true if the call or its last attempt timed out.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut | Self::AttemptTimedOut)
+    }
+
+    /// The failure as an error of any program: the function's own error, with its causes, or one of the operator's.
+    ///
+    /// ```
+    /// # use std::error::Error;
+    /// use inflight_core::Outcome;
+    ///
+    /// fn answer(
+    ///     done: Outcome<&str, u32, std::num::ParseIntError>,
+    /// ) -> Result<u32, Box<dyn Error + Send + Sync>> {
+    ///     done.result.map_err(|failure| failure.into_boxed())
+    /// }
+    /// # let result = Err("x".parse::<u32>().unwrap_err().into());
+    /// # let done = Outcome { input: "x", result, attempts: 1, elapsed: core::time::Duration::ZERO };
+    /// # assert!(answer(done).unwrap_err().is::<std::num::ParseIntError>());
+    /// # let done = Outcome { input: "x", result: Err(inflight_core::Failure::TimedOut), attempts: 1, elapsed: core::time::Duration::ZERO };
+    /// # assert_eq!(answer(done).unwrap_err().to_string(), "the call timed out");
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn into_boxed(self) -> Box<dyn core::error::Error + Send + Sync>
+    where
+        E: Into<Box<dyn core::error::Error + Send + Sync>>,
+    {
+        // Every other failure says it without the function's error.
+        let of_operator = |failure: Failure<core::convert::Infallible>| failure.into();
+        match self {
+            Self::Error(error) => error.into(),
+            Self::TimedOut => of_operator(Failure::TimedOut),
+            Self::AttemptTimedOut => of_operator(Failure::AttemptTimedOut),
+            Self::Panicked => of_operator(Failure::Panicked),
+            Self::Cancelled => of_operator(Failure::Cancelled),
+            Self::ShutDown => of_operator(Failure::ShutDown),
+            Self::WrongAnswers => of_operator(Failure::WrongAnswers),
+        }
     }
 }
 

@@ -3,13 +3,12 @@
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use core::time::Duration;
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use crate::element::{Status, StreamElement};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{DeadLetter, Outcome};
 use crate::time::Timestamp;
 
 /// Adapters that change the records of a stream of [`StreamElement`]s, for instance between two stages. Control elements
@@ -139,22 +138,6 @@ impl<In, Out, E, St> OutcomesExt<In, Out, E> for St where
 {
 }
 
-/// A record whose call has failed, as [`split_outcomes`](OutcomesExt::split_outcomes) hands it over.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct DeadLetter<In, E> {
-    /// The input, as it went in.
-    pub input: In,
-    /// Its event time; `None` in a stream without event time.
-    pub timestamp: Option<Timestamp>,
-    /// The reason of the failure.
-    pub failure: Failure<E>,
-    /// The number of attempts, including the first.
-    pub attempts: u32,
-    /// The time from the first invocation to the outcome.
-    pub elapsed: Duration,
-}
-
 /// Defines an adapter's struct, and a `Debug` that prints its name only: sources and closures need not be `Debug`.
 macro_rules! adapter {
     ($(#[$doc:meta])* $name:ident<St $(, $param:ident)*> { $($field:ident: $of:ty),* }) => {
@@ -264,16 +247,10 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         poll_filter_map(this.source.as_mut(), cx, |done, timestamp| {
-            let Outcome { input, result, attempts, elapsed } = done;
-            match result {
-                Ok(output) => Some((input, output)),
-                Err(failure) => {
-                    // F1: everything of the outcome, and the timestamp that its element had.
-                    let letter = DeadLetter { input, timestamp, failure, attempts, elapsed };
-                    (this.dead_letters)(letter);
-                    None
-                }
-            }
+            // F1: everything of the outcome, and the timestamp that its element had.
+            let dead_letters =
+                |letter: DeadLetter<In, E>| (this.dead_letters)(letter.at(timestamp));
+            done.into_result().map_err(dead_letters).ok()
         })
     }
 }
