@@ -34,13 +34,15 @@ pub trait Assignment {
     fn number(&self, partition: &Self::Partition) -> u16;
 
     /// Gives back a partition that was [revoked](Change::Revoked), or that this worker leaves: its last checkpoint is
-    /// committed, or it never will be, and nothing of it runs here any more.
+    /// committed, or it never will be, and nothing of it runs here any more. It also answers a partition that is revoked and was
+    /// not here, and one that is assigned while this worker leaves.
     fn released(&mut self, partition: &Self::Partition);
 
     /// Tells that the partition's source has ended, and that everything of it is committed.
     fn finished(&mut self, partition: &Self::Partition);
 
-    /// Leaves: from now on this worker need not be seen alive. It comes last, when each partition was
+    /// Leaves: from now on this worker need not be seen alive. The job calls it at its end, except after an error of
+    /// [`poll_change`](Self::poll_change). It comes last, when each partition has [finished](Self::finished) or was
     /// [released](Self::released), because an engine that misses a worker gives its partitions to others, which then fence it.
     fn leave(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
 }
@@ -49,7 +51,8 @@ pub trait Assignment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change<P> {
-    /// The partition belongs to this worker.
+    /// The partition belongs to this worker. If it was revoked and not released yet, the revocation is taken back: it starts again when
+    /// it is handed over, and is not released.
     Assigned(P),
     /// The partition is to go to another worker. The engine waits until it is [released](Assignment::released), or for as long as it
     /// likes.
