@@ -14,7 +14,8 @@ pub enum Event<'a, P> {
         /// The number of the start since it was assigned, from 1.
         life: u32,
     },
-    /// It was revoked, or this worker leaves: its last checkpoint is committed, or it had not begun. Nothing of it runs here any more.
+    /// It was revoked, or this worker leaves: its last checkpoint is committed, or its pipeline was not running. Nothing of it
+    /// runs here any more.
     HandedOver {
         /// The partition.
         partition: &'a P,

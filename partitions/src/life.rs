@@ -66,3 +66,41 @@ impl<P: Clone, F: Future> Future for Life<P, F> {
 fn lock<F>(inner: &Mutex<Inner<F>>) -> MutexGuard<'_, Inner<F>> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_life_that_is_cut_off_is_dropped_at_once_and_wakes_the_task_that_polls_it() {
+        let held = Arc::new(());
+        let inside = Arc::clone(&held);
+        let future = poll_fn(move |_| {
+            let _held = &inside;
+            Poll::<()>::Pending
+        });
+        let (mut life, line) = begin("partition", 7, future);
+        let flag = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&flag));
+        let cx = &mut Context::from_waker(&waker);
+        assert!(Pin::new(&mut life).poll(cx).is_pending());
+        assert!(!flag.0.load(Ordering::Relaxed));
+        line.cut();
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(flag.0.load(Ordering::Relaxed));
+        assert_eq!(Pin::new(&mut life).poll(cx), Poll::Ready(("partition", 7, None)));
+    }
+}

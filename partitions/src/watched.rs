@@ -199,3 +199,41 @@ impl<C: fmt::Debug> fmt::Debug for WatchedStore<C> {
         f.debug_tuple("WatchedStore").field(&self.store).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use inflight_core::pipeline::MemorySink;
+
+    use super::*;
+
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done,
+            Poll::Pending => panic!("nothing here waits"),
+        }
+    }
+
+    #[test] // P3
+    fn a_watermark_is_seen_when_the_output_before_it_is_committed() {
+        let watch = Arc::new(Watch::new(0));
+        let seen = || watch.view(()).watermark;
+        let mut sink = WatchedSink::new(MemorySink::<u32>::new(), Arc::clone(&watch));
+        let ends = |sink: &mut WatchedSink<_>, millis| {
+            TransactionalSink::<u32>::watermark(sink, Timestamp::from_millis(millis));
+        };
+        ends(&mut sink, 5);
+        let prepared = ready(sink.pre_commit(CheckpointId(1))).expect("it is in memory");
+        ends(&mut sink, 9); // of the next checkpoint
+        assert_eq!(seen(), None);
+        ready(sink.commit(CheckpointId(1), &prepared)).expect("it is in memory");
+        assert_eq!(seen(), Some(Timestamp::from_millis(5)));
+        // The next life commits once more what this one has committed, and begins without a watermark.
+        let mut sink = WatchedSink::new(MemorySink::<u32>::new(), Arc::clone(&watch));
+        ready(sink.commit(CheckpointId(1), &0)).expect("it is in memory");
+        assert_eq!(seen(), Some(Timestamp::from_millis(5)));
+    }
+}

@@ -24,6 +24,7 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     pub(super) fn change(&mut self, change: Change<A::Partition>) {
+        self.has_changed = true;
         match change {
             // A worker that leaves takes nothing more.
             Change::Assigned(partition) if self.end.is_some() => self.revoked(partition),
@@ -101,7 +102,7 @@ where
         if self.end.is_some() {
             return;
         }
-        self.end = Some(end);
+        (self.end, self.has_changed) = (Some(end), true);
         let is_live = |slot: &Slot<F>| !matches!(slot.state, State::Finished);
         let live = self.slots.iter().filter(|(_, slot)| is_live(slot));
         let live: Vec<_> = live.map(|(partition, _)| partition.clone()).collect();

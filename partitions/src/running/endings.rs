@@ -41,6 +41,7 @@ where
             return;
         };
         let Some(slot) = self.slots.remove(partition) else { return };
+        self.has_changed = true;
         let slot = match (result, &slot.state) {
             (Ok(Ended::Finished), _) => self.finished(partition, slot),
             (Ok(_), State::HandsOver { .. }) => {

@@ -42,6 +42,9 @@ pub(crate) struct Running<A: Assignment, R, L, G, F> {
     /// More changes may follow.
     has_changes: bool,
     now: Instant,
+    /// The next deadline of a partition, which is looked for again when something has changed: a job has up to 1,024 of them.
+    next: Option<Instant>,
+    has_changed: bool,
     /// The instant for which the timer is armed.
     armed: Option<Instant>,
 }
@@ -125,6 +128,8 @@ where
             end: None,
             has_changes: true,
             now: Instant::ZERO,
+            next: None,
+            has_changed: false,
             armed: None,
         }
     }
@@ -174,6 +179,10 @@ where
 
     /// Starts the partitions that have waited long enough, and drops those that have taken too long to hand over.
     fn meet_deadlines(&mut self) {
+        if self.next_deadline().is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.has_changed = true;
         let is_due = |slot: &Slot<F>| slot.state.deadline().is_some_and(|at| at <= self.now);
         let due = self.slots.iter().filter(|(_, slot)| is_due(slot));
         let due: Vec<_> = due.map(|(partition, _)| partition.clone()).collect();
@@ -192,8 +201,15 @@ where
         }
     }
 
+    fn next_deadline(&mut self) -> Option<Instant> {
+        if std::mem::take(&mut self.has_changed) {
+            self.next = self.slots.values().filter_map(|slot| slot.state.deadline()).min();
+        }
+        self.next
+    }
+
     fn poll_timer<Tm: Timer>(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Tm>) {
-        let next = self.slots.values().filter_map(|slot| slot.state.deadline()).min();
+        let next = self.next_deadline();
         // Armed once: a task that is polled all the time would put the timer off again and again.
         if next != self.armed {
             timer.as_mut().arm(next);

@@ -1,5 +1,9 @@
 //! How a partition leaves this worker, and this worker the job.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use inflight_partitions::{JobError, Partitions};
@@ -86,8 +90,9 @@ async fn a_hand_over_that_takes_too_long_is_a_crash() {
         worker.engine.assigns(1);
         pass(100).await;
         worker.engine.revokes(1);
+        pass(300).await;
         worker.engine.revokes(1); // twice does not prolong it
-        pass(499).await;
+        pass(199).await;
         assert_eq!(worker.engine.log(), ["started 1: life 1"]);
         pass(2).await;
         assert_eq!(worker.engine.log(), ["gone 1", "timed out 1", "released 1"]);
@@ -184,6 +189,21 @@ async fn a_job_that_was_told_to_leave_before_it_runs_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_wakes_the_task_of_the_job() {
+    let worker = Worker::new();
+    let job = worker.job();
+    let handle = job.handle();
+    let mut run = pin!(job.run(Tokio, async |partition| worker.live(partition).await));
+    let (waker, wakes) = counting_waker();
+    let cx = &mut Context::from_waker(&waker);
+    assert!(run.as_mut().poll(cx).is_pending());
+    assert_eq!(wakes.load(Ordering::Relaxed), 0);
+    handle.leave();
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    assert!(matches!(run.poll(cx), Poll::Ready(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_engine_that_tells_nothing_more_ends_the_job_when_all_is_handed_over() {
     let worker = Worker::new();
     worker.latency.set(Duration::from_secs(60));
@@ -195,6 +215,21 @@ async fn an_engine_that_tells_nothing_more_ends_the_job_when_all_is_handed_over(
     });
     assert!(matches!(ended.await, Err(JobError::Assignment(Gone))));
     assert_eq!(worker.engine.log(), ["gone 1", "handed over 1", "released 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_reason_to_end_counts() {
+    let worker = Worker::new();
+    worker.lingers.set(true);
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.fails();
+        pass(100).await;
+        handle.leave(); // while it hands over
+    });
+    assert!(matches!(ended.await, Err(JobError::Assignment(Gone))));
+    assert!(!worker.engine.log().contains(&"left".into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,4 +252,17 @@ async fn a_job_ends_when_the_engine_has_no_more_and_all_partitions_have_ended() 
     ended.await.unwrap();
     assert_eq!(worker.engine.log(), ["left"]);
     assert_eq!(worker.committed(2), (0..10).collect::<Vec<_>>());
+}
+
+fn counting_waker() -> (Waker, Arc<AtomicUsize>) {
+    struct Counter(Arc<AtomicUsize>);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let wakes = Arc::new(AtomicUsize::new(0));
+    (Waker::from(Arc::new(Counter(Arc::clone(&wakes)))), wakes)
 }

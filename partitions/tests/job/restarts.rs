@@ -7,7 +7,7 @@ use inflight_core::{ConfigError, ExponentialBackoff, FixedDelay};
 use inflight_partitions::{JobError, PartitionState};
 use inflight_tokio::Tokio;
 
-use crate::worker::{Worker, pass};
+use crate::worker::{LONGEST, Worker, pass};
 
 fn delays(log: &[String]) -> Vec<u64> {
     let delays = log.iter().filter_map(|entry| entry.split_once("again in ")?.1.parse().ok());
@@ -149,7 +149,8 @@ async fn a_strategy_that_gives_a_partition_up_ends_the_job() {
         worker.stop.borrow().as_ref().unwrap().drain();
         pass(100_000).await;
     };
-    let (ended, ()) = tokio::join!(run, script);
+    let both = async { tokio::join!(run, script) };
+    let (ended, ()) = tokio::time::timeout(LONGEST, both).await.expect("the job ends");
     let Err(JobError::Partition { partition, error }) = ended else { panic!("{ended:?}") };
     assert_eq!((&*partition, &*error.to_string()), ("2", "opening the source: broken"));
     let log = worker.engine.log();
@@ -163,6 +164,7 @@ async fn a_strategy_that_makes_no_sense_is_refused() {
     let worker = Worker::new();
     let strategy = ExponentialBackoff::new(Duration::from_secs(1)).factor(0.5);
     let job = worker.job().restart_after(strategy);
+    worker.engine.has_no_more();
     let ended = job.run(Tokio, async |partition| worker.live(partition).await).await;
     assert!(matches!(ended, Err(JobError::Config(ConfigError::BackoffFactor))), "{ended:?}");
 }

@@ -82,6 +82,9 @@ pub(crate) type Answer = Outcome<u64, u64, ()>;
 pub(crate) type Failed =
     PipelineError<Broken, SinkHalfError, StoreHalfError<inflight_core::pipeline::Fenced>>;
 
+/// No job of these tests takes longer.
+pub(crate) const LONGEST: Duration = Duration::from_secs(3_600);
+
 /// What the test decides, and what it sees.
 pub(crate) struct Worker {
     pub(crate) engine: Engine,
@@ -231,7 +234,8 @@ impl Worker {
         let job = settings(self.job()).on_event(|event| self.note(event));
         let handle = job.handle();
         let run = job.run(Tokio, async |partition| self.live(partition).await);
-        let (ended, ()) = tokio::join!(run, script(handle));
+        let both = async { tokio::join!(run, script(handle)) };
+        let (ended, ()) = tokio::time::timeout(LONGEST, both).await.expect("the job ends");
         ended
     }
 }

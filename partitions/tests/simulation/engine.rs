@@ -229,8 +229,8 @@ impl Assignment for Seat {
     ) -> Poll<Option<Result<Change<u16>, Infallible>>> {
         let engine = &mut *self.world.engine.borrow_mut();
         let changes = &mut engine.workers[self.worker].changes;
-        if let Some((_, change)) = changes.pop_front_if(|(at, _)| *at <= self.clock.now()) {
-            return Poll::Ready(Some(Ok(change)));
+        if changes.front().is_some_and(|(at, _)| *at <= self.clock.now()) {
+            return Poll::Ready(changes.pop_front().map(|(_, change)| Ok(change)));
         }
         self.alarm.set(changes.front().map(|(at, _)| *at));
         if engine.is_all_finished() {

@@ -30,9 +30,10 @@ mod world;
 
 use crate::plan::{Event, Flaw, Plan};
 use crate::seeds::{every_event, of_all_seeds};
+use crate::world::run;
 
 /// The number of seeds that a plain `cargo test` runs.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 4;
 
 #[test] // P3, P4, K10, K15, K17, C9
 fn workers_that_are_killed_or_frozen_at_any_step_lose_nothing_and_double_nothing() {
@@ -67,12 +68,15 @@ fn a_worker_that_is_seen_dead_before_it_has_handed_over_is_fenced() {
     assert!(tally.fenced > 0, "{tally:?}");
 }
 
-/// The controls: the simulation must find each fault that is planted.
-#[test]
+/// The controls: each fault that is planted shows as a record that is lost, doubled or out of order, and only when something happens.
+#[test] // P3, P4
 fn planted_faults_are_found() {
     let all = [Event::Kill, Event::Freeze, Event::Move, Event::AssignTwice, Event::Forget];
     for flaw in [Flaw::NoFence, Flaw::OutputsFirst, Flaw::AcknowledgesFirst] {
-        let is_found = |seed| every_event(&Plan::random(seed).with(flaw), &all).is_err();
-        assert!((0..10).any(is_found), "{flaw:?}");
+        let plan = |seed| Plan::random(seed).calm().with(flaw);
+        assert!((0..5).all(|seed| run(&plan(seed), &[]).is_ok()), "{flaw:?} shows without that");
+        let is_found =
+            |seed| every_event(&plan(seed), &all).is_err_and(|error| error.contains("P3"));
+        assert!((0..5).any(is_found), "{flaw:?}");
     }
 }
