@@ -1,2 +1,13 @@
+//! `async_wait` as an operator of timely dataflow.
 #![forbid(unsafe_code)]
-//! Under construction.
+
+mod activation;
+mod event_time;
+mod operator;
+mod records;
+mod throttle;
+
+pub use event_time::EventTime;
+pub use operator::AsyncWaitOperator;
+pub use records::Records;
+pub use throttle::Throttle;
