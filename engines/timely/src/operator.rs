@@ -30,8 +30,9 @@ pub trait AsyncWaitOperator<'scope, T: EventTime, V: 'static>: Sized {
     /// Calls `function` for each record, many at a time, and sends the outcomes at the times of their records, in the order of `policy`.
     ///
     /// The future must own what it needs of the record: copy values before the `async move` block. The worker's thread polls it, so
-    /// it need not be `Send`; what it waits for (timers, sockets) belongs to a runtime that other threads drive, and that the worker has
-    /// entered.
+    /// it need not be `Send`; what it waits for (timers, sockets) belongs to a runtime that other threads drive. The worker has to be
+    /// inside of that runtime whenever it steps. So step it to the end before the closure that timely was given returns: afterwards
+    /// timely goes on stepping, and the guard that holds the worker inside is gone.
     ///
     /// The frontier of the outcomes follows that of the records, and never passes the time of a record in flight.
     ///
@@ -48,7 +49,7 @@ pub trait AsyncWaitOperator<'scope, T: EventTime, V: 'static>: Sized {
     /// let handle = runtime.handle().clone();
     /// let squares = timely::execute_directly(move |worker| {
     ///     let _inside = handle.enter();
-    ///     worker.dataflow::<u64, _, _>(|scope| {
+    ///     let squares = worker.dataflow::<u64, _, _>(|scope| {
     ///         let policy = AsyncWait::ordered(100).timeout(Duration::from_secs(5));
     ///         let square = |n: &u64| {
     ///             let n = *n;
@@ -59,7 +60,9 @@ pub trait AsyncWaitOperator<'scope, T: EventTime, V: 'static>: Sized {
     ///         };
     ///         let squares = (1..=5).to_stream(scope).async_wait(policy, square, Tokio)?;
     ///         Ok::<_, inflight_core::StartError>(squares.map(|done| done.result.ok()).capture())
-    ///     })
+    ///     })?;
+    ///     while worker.step_or_park(None) {} // while it is inside of the runtime
+    ///     Ok::<_, inflight_core::StartError>(squares)
     /// })?;
     /// let squares = squares.extract().remove(0).1;
     /// assert_eq!(squares, [1, 4, 9, 16, 25].map(Some));

@@ -169,7 +169,7 @@ fn answer_one(random: &mut SmallRng, service: &Service) {
     let asked = service.asked();
     if !asked.is_empty() {
         let number = asked[random.random_range(0..asked.len())];
-        service.answer(number, if number % 7 == 0 { Err("seven") } else { Ok(number) });
+        service.answer(number, if number.is_multiple_of(7) { Err("seven") } else { Ok(number) });
     }
 }
 
