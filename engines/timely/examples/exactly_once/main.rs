@@ -65,7 +65,7 @@ fn cluster(options: &Options) -> CommunicationConfig {
     }
 }
 
-/// A panic of any thread ends the process. timely's own threads panic when another process has gone, and its workers would wait on.
+/// A panic of any thread ends the process, since the other workers would wait for one that has panicked.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
