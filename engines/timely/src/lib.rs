@@ -49,9 +49,9 @@
 //!
 //! # When a worker dies
 //!
-//! *All stop.* When a process dies, timely's threads in the others panic, and these processes end: within 0.1 s in our runs. But when a
-//! worker panics, the other workers of its process wait for it for ever. So let a panic end the process, with a panic hook as in the
-//! example below, or with `panic = "abort"`. Something has to start all processes again.
+//! *All stop.* When a process dies, timely's threads in the others panic, and these processes end: within 0.1 s with a panic hook
+//! as below, in seconds without. But when a worker panics, the other workers of its process wait for it for ever. So let a panic end the process, with the
+//! hook of the example below, or with `panic = "abort"`. Something has to start all processes again.
 //!
 //! *What was in memory is gone*: records in flight, in queues, in stages. What goes on is what the program has saved, and timely's frontier says
 //! when to save: **a time that the frontier has passed is complete on all workers**, so it is a checkpoint, without barriers
