@@ -7,6 +7,7 @@
 //! | choose the order in which outcomes leave | [Ordered, unordered, by key](order) |
 //! | choose the number of records in flight | [Capacity and backpressure](capacity) |
 //! | use all cores | [A function in several instances](parallel) |
+//! | use many machines, or live on when one fails | [One process, all cores, many machines](machines) |
 //! | make one request for several records | [Batches](batches) |
 //! | handle a service that is slow or fails | [Timeouts and retries](retries) |
 //! | follow what a service can take | [Adaptive limits](limits) |
@@ -32,6 +33,9 @@ pub mod capacity {}
 
 #[doc = include_str!("../docs/guide/parallel.md")]
 pub mod parallel {}
+
+#[doc = include_str!("../docs/guide/machines.md")]
+pub mod machines {}
 
 #[doc = include_str!("../docs/guide/batches.md")]
 pub mod batches {}

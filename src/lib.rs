@@ -28,6 +28,8 @@ pub use inflight_core::*;
 pub use inflight_embassy::{Embassy, EmbassyAnyWaker, EmbassyTimer};
 #[cfg(feature = "lines")]
 pub use inflight_lines as lines;
+#[cfg(feature = "partitions")]
+pub use inflight_partitions as partitions;
 #[cfg(feature = "smol")]
 pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
 #[cfg(feature = "file-store")]
