@@ -18,11 +18,11 @@ pub enum JobError<A> {
     Assignment(A),
     /// The engine was not told that this worker has left; its partitions were handed over and given back.
     Leave(A),
-    /// The retry strategy has given a partition up. All partitions were handed over, and this worker has left.
+    /// The retry strategy has given a partition up, or its number is not below 1,024. All partitions were handed over, and this worker has left.
     Partition {
         /// The partition, as its `Debug` shows it.
         partition: String,
-        /// The error of its last life.
+        /// The error of its last life, or the reason why it has none.
         error: Box<dyn Error + Send + Sync>,
     },
 }

@@ -14,6 +14,9 @@ use crate::partition::Partition;
 use crate::view::PartitionState;
 use crate::watch::Watch;
 
+/// A request id has 10 bits for the number of a partition (K17).
+const MOST_PARTITIONS: u16 = 1_024;
+
 impl<A, R, L, G, F, E> Running<A, R, L, G, F>
 where
     A: Assignment,
@@ -42,12 +45,23 @@ where
             Some(State::Runs { .. } | State::Waits { .. }) => {}
             Some(State::HandsOver { starts_again, .. }) => *starts_again = true,
             Some(State::Finished) | None => {
-                let watch = Arc::new(Watch::new(self.assignment.number(&partition)));
+                let number = self.assignment.number(&partition);
+                if number >= MOST_PARTITIONS {
+                    return self.refuse(&partition, number);
+                }
+                let watch = Arc::new(Watch::new(number));
                 self.shared.watches().insert(partition.clone(), Arc::clone(&watch));
                 let state = self.begin_life(&partition, &watch);
                 self.slots.insert(partition, Slot { state, watch, failures: 0 });
             }
         }
+    }
+
+    /// The engine has more partitions than a job: that would fail again and again, so the job ends at the first one.
+    fn refuse(&mut self, partition: &A::Partition, number: u16) {
+        self.assignment.released(partition);
+        let error = format!("number {number}: a job has at most {MOST_PARTITIONS} partitions");
+        self.end_with(End::GaveUp { partition: format!("{partition:?}"), error: error.into() });
     }
 
     /// Hands a partition over and gives it back. Nothing is to be handed over while it waits to start again, or has no pipeline yet.

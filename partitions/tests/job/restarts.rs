@@ -168,3 +168,18 @@ async fn a_strategy_that_makes_no_sense_is_refused() {
     let ended = job.run(Tokio, async |partition| worker.live(partition).await).await;
     assert!(matches!(ended, Err(JobError::Config(ConfigError::BackoffFactor))), "{ended:?}");
 }
+
+#[tokio::test(start_paused = true)] // K17
+async fn a_partition_with_too_high_a_number_ends_the_job() {
+    let worker = Worker::new();
+    worker.engine.assigns(1);
+    worker.engine.assigns(1_024);
+    let run = worker.job().run(Tokio, async |partition| worker.live(partition).await);
+    let ended = tokio::time::timeout(LONGEST, run).await.expect("the job ends");
+    let Err(JobError::Partition { partition, error }) = ended else { panic!("{ended:?}") };
+    assert_eq!(partition, "1024");
+    assert_eq!(error.to_string(), "number 1024: a job has at most 1024 partitions");
+    let log = worker.engine.log();
+    assert!(log.contains(&"released 1024".into()) && log.contains(&"released 1".into()), "{log:?}");
+    assert_eq!(log.last().unwrap(), "left");
+}
