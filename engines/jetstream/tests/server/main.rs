@@ -6,6 +6,7 @@
 
 mod assignment;
 mod calls;
+mod cluster;
 mod conformance;
 mod numbers;
 mod owners;

@@ -19,11 +19,12 @@ use crate::server::{Server, context};
 
 const NUMBERS: u64 = 500;
 
-type Done = Outcome<u64, u64, std::convert::Infallible>;
-type Error = PipelineError<MemorySourceError, SinkHalfError, StoreHalfError<JetStreamError>>;
+pub(crate) type Done = Outcome<u64, u64, std::convert::Infallible>;
+pub(crate) type Error =
+    PipelineError<MemorySourceError, SinkHalfError, StoreHalfError<JetStreamError>>;
 
 /// A transaction that publishes the numbers under `<stream>.out`.
-fn transaction(
+pub(crate) fn transaction(
     context: &Context,
     stream: &str,
 ) -> JetStreamTransaction<impl FnMut(&Output<Done>) -> Result<Message, BoxError> + use<>> {
@@ -60,7 +61,7 @@ async fn run<X: Transaction<Done, Error = JetStreamError>>(
         .await
 }
 
-async fn own(
+pub(crate) async fn own(
     numbers: u64,
     transaction: impl Transaction<Done, Error = JetStreamError>,
 ) -> Result<Ended, Error> {
@@ -68,7 +69,7 @@ async fn own(
     run(numbers, &mut sink.limit(50), &mut store).await
 }
 
-fn all(numbers: u64) -> Vec<u64> {
+pub(crate) fn all(numbers: u64) -> Vec<u64> {
     (0..numbers).collect()
 }
 
