@@ -1,0 +1,116 @@
+//! What a worker knows of the bucket, and the share that follows from it.
+
+use std::collections::BTreeMap;
+
+use inflight_partitions::Change;
+
+use super::bucket::{Entry, Key, News};
+
+/// The keys of a job, as far as this worker has been told.
+#[derive(Debug)]
+pub(super) struct View {
+    /// All partitions, in the job's order.
+    partitions: Vec<String>,
+    /// The workers that live, by session, and whether they leave.
+    workers: BTreeMap<String, bool>,
+    leases: BTreeMap<String, Lease>,
+}
+
+/// The state of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lease {
+    Of { session: String, worker: String },
+    Finished,
+}
+
+impl View {
+    pub(super) fn new(partitions: Vec<String>) -> Self {
+        Self { partitions, workers: BTreeMap::new(), leases: BTreeMap::new() }
+    }
+
+    /// Takes notice of a change. Returns what there is to tell about a partition's owner.
+    pub(super) fn note(&mut self, news: News) -> Option<Change<String>> {
+        match (news.key, news.entry) {
+            (Key::Worker(session), Some(Entry::Worker { leaves, .. })) => {
+                self.workers.insert(session, leaves);
+                None
+            }
+            (Key::Worker(session), _) => {
+                self.workers.remove(&session);
+                None
+            }
+            (Key::Partition(name), entry) => self.note_lease(name, entry),
+        }
+    }
+
+    fn note_lease(&mut self, partition: String, entry: Option<Entry>) -> Option<Change<String>> {
+        let before = self.owner(&partition).map(str::to_owned);
+        match entry {
+            Some(Entry::Lease { session, worker }) => {
+                self.leases.insert(partition.clone(), Lease::Of { session, worker })
+            }
+            Some(Entry::Finished) => self.leases.insert(partition.clone(), Lease::Finished),
+            Some(Entry::Worker { .. }) | None => self.leases.remove(&partition),
+        };
+        let worker = self.owner(&partition).map(str::to_owned);
+        (worker != before).then_some(Change::Owner { partition, worker })
+    }
+
+    fn owner(&self, partition: &str) -> Option<&str> {
+        match self.leases.get(partition)? {
+            Lease::Of { worker, .. } => Some(worker),
+            Lease::Finished => None,
+        }
+    }
+
+    /// Whether the partition's lease is that of another session.
+    pub(super) fn is_of_another(&self, partition: &str, mine: &str) -> bool {
+        match self.leases.get(partition) {
+            Some(Lease::Of { session, .. }) => session != mine,
+            Some(Lease::Finished) => true,
+            None => false,
+        }
+    }
+
+    /// The number of partitions that this worker should have. All workers compute it from the same list, so that the sum is right.
+    pub(super) fn share(&self, mine: &str) -> usize {
+        let staying = self.workers.iter().filter(|(session, leaves)| !**leaves || *session == mine);
+        let mut sessions: Vec<_> = staying.map(|(session, _)| &**session).collect();
+        if let Err(place) = sessions.binary_search(&mine) {
+            sessions.insert(place, mine);
+        }
+        let rank = sessions.iter().position(|session| *session == mine).unwrap_or(0);
+        let open = self.open().count();
+        open / sessions.len() + usize::from(rank < open % sessions.len())
+    }
+
+    /// The partitions that nobody living has, beginning somewhere else for each worker, so that two rarely want the same one.
+    pub(super) fn free(&self, mine: &str) -> Vec<String> {
+        let before = self.workers.keys().filter(|session| session.as_str() < mine).count();
+        let start = before * self.partitions.len() / self.workers.len().max(1);
+        let (front, back) = self.partitions.split_at(start.min(self.partitions.len()));
+        let is_free = |name: &&String| match self.leases.get(*name) {
+            None => true,
+            Some(Lease::Of { session, .. }) => {
+                session != mine && !self.workers.contains_key(session)
+            }
+            Some(Lease::Finished) => false,
+        };
+        back.iter().chain(front).filter(is_free).cloned().collect()
+    }
+
+    /// Whether a lease of this session holds: whether another worker would leave it alone.
+    pub(super) fn lives(&self, session: &str) -> bool {
+        self.workers.contains_key(session)
+    }
+
+    /// Whether there is no partition that anybody has to work on.
+    pub(super) fn is_finished(&self) -> bool {
+        self.open().next().is_none()
+    }
+
+    fn open(&self) -> impl Iterator<Item = &String> {
+        let is_open = |name: &&String| self.leases.get(*name) != Some(&Lease::Finished);
+        self.partitions.iter().filter(is_open)
+    }
+}
