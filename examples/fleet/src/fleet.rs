@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -40,6 +40,8 @@ pub struct Worker {
     name: String,
     log: PathBuf,
     child: Child,
+    /// The worker ends when this is closed, which waiting for the child would do if the child had it.
+    _input: ChildStdin,
     is_frozen: bool,
     told: Arc<Mutex<Told>>,
 }
@@ -86,10 +88,11 @@ impl Fleet {
         command.args(self.template.arguments(&name)).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = command.spawn().context("a worker")?;
+        let input = child.stdin.take().context("the worker's input")?;
         let told = Arc::default();
         let lines = child.stdout.take().context("the worker's output")?;
         tokio::spawn(listen(lines, Arc::clone(&told), Arc::clone(&self.fenced)));
-        self.workers.push(Worker { name, log, child, is_frozen: false, told });
+        self.workers.push(Worker { name, log, child, _input: input, is_frozen: false, told });
         Ok(())
     }
 
@@ -145,16 +148,10 @@ impl Fleet {
 
     /// Asks a worker to leave, and does not wait until it has.
     pub async fn leave(&mut self, place: usize) -> anyhow::Result<String> {
-        let mut worker = self.workers.swap_remove(place);
+        let worker = self.workers.swap_remove(place);
         worker.signal("TERM").await?;
         let name = worker.name.clone();
-        self.leaving.spawn(async move {
-            let Ok(status) = timeout(PATIENCE, worker.child.wait()).await else {
-                bail!("{} does not leave, see {}", worker.name, worker.log.display());
-            };
-            ensure!(status?.success(), "{} has failed, see {}", worker.name, worker.log.display());
-            Ok(())
-        });
+        self.leaving.spawn(worker.gone());
         Ok(name)
     }
 
@@ -171,6 +168,17 @@ impl Fleet {
 }
 
 impl Worker {
+    /// Waits for its end, which has to come soon and without a failure.
+    async fn gone(mut self) -> anyhow::Result<()> {
+        let Self { name, log, child, .. } = &mut self;
+        let Ok(status) = timeout(PATIENCE, child.wait()).await else {
+            bail!("{name} does not leave, see {}", log.display());
+        };
+        let status = status?;
+        ensure!(status.success(), "{name} has failed ({status}), see {}", log.display());
+        Ok(())
+    }
+
     async fn signal(&self, name: &str) -> anyhow::Result<()> {
         signal(name, self.child.id().context("it has ended")?).await
     }

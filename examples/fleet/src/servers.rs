@@ -53,6 +53,8 @@ impl Servers {
         let file = self.folder.join(format!("nats{number}.pid"));
         let id = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         signal("KILL", id.trim().parse()?).await?;
+        // Its process may be there for a while yet, as one that nobody has waited for.
+        std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
         tokio::time::sleep(after).await;
         match self.start().await? {
             Some(0) => Ok(()),

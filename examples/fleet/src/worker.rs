@@ -1,6 +1,8 @@
 //! A worker: a process with a pipeline for each partition that is assigned to it.
 
+use std::error::Error;
 use std::io::Write;
+use std::iter::successors;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,12 +10,14 @@ use async_nats::jetstream::Context;
 use inflight::pipeline::{Ended, Transaction, one_transaction};
 use inflight::{AsyncWait, AsyncWaitExt, ExponentialBackoff, Permits, Tokio};
 use inflight_jetstream::{
-    BoxError, JetStreamJob, JetStreamLeases, JetStreamSource, JetStreamTransaction, Message, Record,
+    BoxError, JetStreamAssignment, JetStreamError, JetStreamJob, JetStreamLeases, JetStreamSource,
+    JetStreamTransaction, Message, Record,
 };
 use inflight_partitions::{Event, JobHandle, Partition, Partitions};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
 
 use crate::broken::{NoFence, OutputsFirst};
 use crate::log::{DONE, ORDERS, WORKERS, connect, partitions};
@@ -29,6 +33,9 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_millis(200);
 
 /// The most time for the commits of a partition that goes to another worker.
 const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// The servers have to answer a worker that joins after that.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const BETWEEN_VIEWS: Duration = Duration::from_secs(5);
 
@@ -56,13 +63,7 @@ struct Needs {
 /// Works until SIGTERM, then hands over its partitions, and only then stops being seen alive.
 pub async fn work(options: &WorkerOptions) -> anyhow::Result<()> {
     let context = connect(&options.servers, &options.name).await?;
-    let leases = JetStreamLeases::new(
-        context.clone(),
-        WORKERS,
-        &options.name,
-        partitions(options.partitions),
-    );
-    let assignment = leases.ttl(options.lease).replicas(options.replicas).join().await?;
+    let assignment = join(&context, options).await?;
     let needs = Needs {
         service: Client::new(options.service),
         permits: Permits::new(options.permits)?,
@@ -82,6 +83,23 @@ pub async fn work(options: &WorkerOptions) -> anyhow::Result<()> {
     tokio::spawn(end_with_controller());
     job.run(Tokio, async |partition: Partition<String>| run(&needs, partition).await).await?;
     Ok(())
+}
+
+/// Joins the workers. Just now the servers may choose another leader, and do not answer.
+async fn join(context: &Context, options: &WorkerOptions) -> anyhow::Result<JetStreamAssignment> {
+    let began = Instant::now();
+    loop {
+        let names = partitions(options.partitions);
+        let leases = JetStreamLeases::new(context.clone(), WORKERS, &options.name, names);
+        match leases.ttl(options.lease).replicas(options.replicas).join().await {
+            Err(JetStreamError::Request(_) | JetStreamError::Server(_))
+                if began.elapsed() < PATIENCE =>
+            {
+                sleep(Duration::from_millis(250)).await;
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 /// Runs a partition's pipeline with the transaction that was asked for.
@@ -165,17 +183,23 @@ fn tell(event: &Event<'_, String>) {
         Event::HandOverTimedOut { partition } => ("timed-out", partition),
         Event::Lost { partition } => ("lost", partition),
         Event::Fenced { partition, error, .. } => {
-            eprintln!("partition {partition} is fenced: {error}");
+            eprintln!("partition {partition} is fenced: {}", causes(error));
             ("fenced", partition)
         }
         Event::Failed { partition, error, .. } => {
-            eprintln!("partition {partition} has failed: {error}");
+            eprintln!("partition {partition} has failed: {}", causes(error));
             ("failed", partition)
         }
         _ => return,
     };
     // The controller may be gone.
     _ = writeln!(std::io::stdout(), "{word} {partition}");
+}
+
+/// An error and what has caused it, in a line.
+fn causes(error: &dyn Error) -> String {
+    let causes = successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 async fn leave_when_asked(job: JobHandle<String>) -> anyhow::Result<()> {
@@ -188,7 +212,7 @@ async fn leave_when_asked(job: JobHandle<String>) -> anyhow::Result<()> {
 /// A line about the job now and then.
 async fn show(job: JobHandle<String>) {
     loop {
-        tokio::time::sleep(BETWEEN_VIEWS).await;
+        sleep(BETWEEN_VIEWS).await;
         let view = job.view();
         let mine: Vec<_> = view.partitions.iter().map(|partition| &*partition.partition).collect();
         let outputs: u64 = view.partitions.iter().map(|partition| partition.outputs).sum();
