@@ -73,6 +73,7 @@ impl Fleet {
             partitions: options.partitions,
             permits: options.permits.into(),
             lease: options.lease,
+            late: options.late,
             broken: options.broken(),
         };
         let (workers, leaving, fenced) = (Vec::new(), JoinSet::new(), Arc::default());

@@ -11,7 +11,7 @@
 //! * `options`: the command line.
 //! * `order`, `log`, `publisher`: the records, the streams on the servers, and the orders' way into them.
 //! * `service`: what is asked for each record.
-//! * `worker`, `broken`: a worker, and two ways to break its promises, which the check must find.
+//! * `worker`, `late`, `broken`: a worker, the engine as the trial makes it, and two ways to break promises, which the check must find.
 //! * `servers`, `fleet`, `faults`: the servers and the workers as processes, and what is done to them.
 //! * `check`, `trial`, `scale`: the comparison of all records, `--try`, and `--scale`.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod broken;
 mod check;
 mod faults;
 mod fleet;
+mod late;
 mod log;
 mod options;
 mod order;

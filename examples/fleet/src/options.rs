@@ -78,6 +78,10 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     pub lease: Duration,
 
+    /// --try: the time by which a worker hears late that it has lost a partition, so that the fence has something to do
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub late: Duration,
+
     /// The folder of the servers, and of the workers' logs
     #[arg(long, value_name = "FOLDER", default_value = "target/fleet")]
     pub data: PathBuf,
@@ -120,6 +124,10 @@ pub struct WorkerOptions {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub lease: Duration,
 
+    /// The time by which it hears late that it has lost a partition
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub late: Duration,
+
     /// A promise to break
     #[arg(long, value_name = "WHICH")]
     pub broken: Option<Broken>,
@@ -143,7 +151,8 @@ impl WorkerOptions {
         add("--service", self.service.to_string());
         add("--partitions", self.partitions.to_string());
         add("--permits", self.permits.to_string());
-        add("--lease", humantime::format_duration(self.lease).to_string().replace(' ', ""));
+        add("--lease", format!("{}ms", self.lease.as_millis()));
+        add("--late", format!("{}ms", self.late.as_millis()));
         if let Some(broken) = self.broken.and_then(|broken| broken.to_possible_value()) {
             add("--broken", broken.get_name().to_owned());
         }

@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::broken::{NoFence, OutputsFirst};
+use crate::late::Late;
 use crate::log::{DONE, ORDERS, WORKERS, connect, partitions};
 use crate::options::{Broken, WorkerOptions};
 use crate::order::{Done, Order};
@@ -70,7 +71,7 @@ pub async fn work(options: &WorkerOptions) -> anyhow::Result<()> {
         options: options.clone(),
         context,
     };
-    let job = Partitions::new(assignment)
+    let job = Partitions::new(Late::new(assignment, options.late))
         .hand_over_within(HAND_OVER)
         .restart_after(
             ExponentialBackoff::new(Duration::from_millis(100))
@@ -197,8 +198,8 @@ fn tell(event: &Event<'_, String>) {
 }
 
 /// An error and what has caused it, in a line.
-fn causes(error: &dyn Error) -> String {
-    let causes = successors(Some(error), |error| error.source());
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let causes = successors(Some(error), |error: &&dyn Error| (*error).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
