@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -85,8 +85,10 @@ impl<'a> Faults<'a> {
         for (number, (at, fault)) in plan.into_iter().enumerate() {
             self.wake_until(began + at).await?;
             let what = match fault {
+                Fault::Kill => self.kill().await?,
+                Fault::Freeze => self.freeze().await?,
+                Fault::Move => self.replace().await?,
                 Fault::BrokerKill => self.kill_server().await?,
-                fault => self.strike(fault).await?,
             };
             eprintln!(
                 "fleet: {:>5.1} s  {:>3}/{count}  {what}",
@@ -115,32 +117,36 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 
-    /// Does a fault to one of the workers that are neither frozen nor leaving.
-    async fn strike(&mut self, fault: Fault) -> anyhow::Result<String> {
-        let place = loop {
+    /// The place of one of the workers that are neither frozen nor leaving. If there is none, it waits for one.
+    async fn worker(&mut self) -> anyhow::Result<usize> {
+        loop {
             if let Some(place) = self.fleet.steady()?.choose(&mut self.dice) {
-                break *place;
+                return Ok(*place);
             }
-            let (at, _) = self.frozen[0]; // all are
-            self.wake_until(at).await?;
-        };
-        Ok(match fault {
-            Fault::Kill => {
-                let name = self.fleet.kill(place).await?;
-                self.fleet.start()?;
-                format!("{name} is killed, another one is started")
-            }
-            Fault::Move => {
-                self.fleet.start()?;
-                format!("{} is asked to leave, another one joins", self.fleet.leave(place).await?)
-            }
-            Fault::Freeze | Fault::BrokerKill => {
-                let name = self.fleet.freeze(place).await?;
-                let time = self.lease + FROZEN;
-                self.frozen.push((Instant::now() + time, name.clone()));
-                format!("{name} is frozen for {time:?}")
-            }
-        })
+            let (at, _) = self.frozen.first().context("there are no workers")?;
+            self.wake_until(*at).await?;
+        }
+    }
+
+    async fn kill(&mut self) -> anyhow::Result<String> {
+        let place = self.worker().await?;
+        let name = self.fleet.kill(place).await?;
+        self.fleet.start()?;
+        Ok(format!("{name} is killed, another one is started"))
+    }
+
+    async fn freeze(&mut self) -> anyhow::Result<String> {
+        let place = self.worker().await?;
+        let (name, time) = (self.fleet.freeze(place).await?, self.lease + FROZEN);
+        self.frozen.push((Instant::now() + time, name.clone()));
+        Ok(format!("{name} is frozen for {time:?}"))
+    }
+
+    async fn replace(&mut self) -> anyhow::Result<String> {
+        let place = self.worker().await?;
+        let name = self.fleet.leave(place).await?;
+        self.fleet.start()?;
+        Ok(format!("{name} is asked to leave, another one joins"))
     }
 
     /// Kills a server and starts it again, beside everything else. One at a time, because two of three are needed.
