@@ -80,7 +80,7 @@ pub async fn work(options: &WorkerOptions) -> anyhow::Result<()> {
         )
         .on_event(|event| tell(&event));
     tokio::spawn(leave_when_asked(job.handle()));
-    tokio::spawn(show(job.handle()));
+    tokio::spawn(show(job.handle(), needs.permits.clone()));
     tokio::spawn(end_with_controller());
     job.run(Tokio, async |partition: Partition<String>| run(&needs, partition).await).await?;
     Ok(())
@@ -211,18 +211,21 @@ async fn leave_when_asked(job: JobHandle<String>) -> anyhow::Result<()> {
 }
 
 /// A line about the job now and then.
-async fn show(job: JobHandle<String>) {
+async fn show(job: JobHandle<String>, permits: Permits) {
     loop {
         sleep(BETWEEN_VIEWS).await;
         let view = job.view();
-        let mine: Vec<_> = view.partitions.iter().map(|partition| &*partition.partition).collect();
-        let outputs: u64 = view.partitions.iter().map(|partition| partition.outputs).sum();
-        let lag = view.lag.map_or_else(|| "unknown".into(), |lag| lag.to_string());
-        eprintln!(
-            "partitions {}, lag {lag}, outputs {outputs}, owners {:?}",
-            mine.join(" "),
-            view.owners
-        );
+        let number =
+            |number: Option<u64>| number.map_or_else(|| "?".into(), |number| number.to_string());
+        let partitions = view.partitions.iter().map(|one| {
+            let (name, state, life) = (&one.partition, one.state, one.lives);
+            let (lag, checkpoint) = (number(one.lag), number(one.checkpoint.map(|id| id.0)));
+            let (records, outputs) = (one.records, one.outputs);
+            format!("{name}: {state:?}, life {life}, {records} records, {outputs} outputs, checkpoint {checkpoint}, lag {lag}")
+        });
+        let partitions: Vec<_> = partitions.collect();
+        let (lag, asked) = (number(view.lag), permits.in_use());
+        eprintln!("lag {lag}, {asked} requests; {}", partitions.join("; "));
     }
 }
 
