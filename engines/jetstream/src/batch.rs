@@ -7,7 +7,7 @@ use async_nats::{Client, HeaderMap, HeaderValue, Request, header};
 use bytes::Bytes;
 
 use crate::error::JetStreamError;
-use crate::server::answer;
+use crate::server::{self, answer};
 
 /// The most messages in a batch, as the server's limit is unless it was set lower.
 pub(crate) const MOST_MESSAGES: usize = 1000;
@@ -50,6 +50,7 @@ pub(crate) async fn publish(
     limit: Duration,
     mut messages: Vec<Message>,
 ) -> Result<u64, JetStreamError> {
+    server::require_connection(client)?;
     let Some(mut last) = messages.pop() else { return Err(JetStreamError::NotClaimed) };
     if messages.is_empty() {
         return Ok(ask(client, limit, last)

@@ -17,6 +17,9 @@ use crate::subject;
 const OWNER: &str = "Inflight-Owner";
 const CHECKPOINT: &str = "Inflight-Checkpoint";
 
+/// More bytes than the headers of a checkpoint ever have, so that its longest length does not depend on its id.
+const HEADERS: usize = 512;
+
 /// The stream of a job's outputs and checkpoints, as far as commits must know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -111,7 +114,10 @@ impl Place {
         messages: Vec<Message>,
     ) -> Result<u64, JetStreamError> {
         for message in &messages {
-            let bytes = message.len();
+            let bytes = match message.subject == self.checkpoint {
+                true => message.payload.len() + HEADERS,
+                false => message.len(),
+            };
             if bytes > self.longest {
                 let (subject, limit) = (message.subject.clone(), self.longest);
                 return Err(JetStreamError::TooLarge { subject, bytes, limit });

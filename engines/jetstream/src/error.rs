@@ -15,7 +15,7 @@ pub enum JetStreamError {
         /// The server's version.
         version: String,
     },
-    /// There is no connection yet, so the server's version is unknown. It passes.
+    /// There is no connection to the server, and nothing was sent. It passes.
     NotConnected,
     /// The settings of the stream, or of the bucket, would break a promise.
     Unsuitable {
@@ -108,7 +108,7 @@ impl fmt::Display for JetStreamError {
                 f,
                 "the NATS server has version {version:?}, and atomic batches need 2.12 or later"
             ),
-            Self::NotConnected => f.write_str("there is no connection to the NATS server yet"),
+            Self::NotConnected => f.write_str("there is no connection to the NATS server"),
             Self::Unsuitable { stream, why } => {
                 write!(f, "the stream {stream:?} cannot be used: {why}")
             }

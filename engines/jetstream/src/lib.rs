@@ -8,6 +8,7 @@ mod error;
 mod reader;
 mod server;
 mod source;
+mod stream;
 mod subject;
 mod transaction;
 
@@ -15,4 +16,5 @@ pub use assignment::{JetStreamAssignment, JetStreamLeases};
 pub use batch::Message;
 pub use error::{BoxError, JetStreamError};
 pub use source::{JetStreamSource, Record};
+pub use stream::output_stream;
 pub use transaction::{JetStreamJob, JetStreamTransaction};

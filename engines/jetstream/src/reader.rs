@@ -72,7 +72,7 @@ impl Reader {
             .stream()
             .max_messages_per_batch(self.prefetch)
             .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
+            .heartbeat(Duration::from_secs(2))
             .messages();
         let messages = messages.await.map_err(JetStreamError::request)?;
         Ok(Consumer { messages, pending, number: 0 })

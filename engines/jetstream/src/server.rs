@@ -1,5 +1,7 @@
 //! What a server must be able to do, and its answers.
 
+use async_nats::Client;
+use async_nats::connection::State;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Info, Stream};
@@ -15,6 +17,14 @@ pub(crate) fn require_version(context: &Context) -> Result<(), JetStreamError> {
     match client.is_server_compatible(2, 12, 0) {
         true => Ok(()),
         false => Err(JetStreamError::TooOld { version: info.version }),
+    }
+}
+
+/// Refuses to send anything while the connection is down: the client would keep it and send it later, when nobody waits for it any more.
+pub(crate) fn require_connection(client: &Client) -> Result<(), JetStreamError> {
+    match client.connection_state() {
+        State::Connected => Ok(()),
+        State::Pending | State::Disconnected => Err(JetStreamError::NotConnected),
     }
 }
 

@@ -178,9 +178,11 @@ where
                 pause(attempt).await;
                 continue;
             };
-            if latest.sequence > owner.sequence {
+            let is_committed = latest.checkpoint.as_ref().is_some_and(|(latest, _)| *latest == id);
+            // The fence has moved: by the commit, or by an earlier answer that was lost.
+            if is_committed || latest.sequence > owner.sequence {
                 owner.sequence = latest.sequence;
-                return Ok(latest.checkpoint.is_some_and(|(latest, _)| latest == id));
+                return Ok(is_committed);
             }
             let fence = owner.place.message(owner.sequence, &owner.token, latest.checkpoint);
             match owner.place.publish(&job.context, job.limit, vec![fence]).await {
