@@ -14,6 +14,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ use crate::error::KafkaJobError;
 
 /// A partition's records.
 pub(crate) type Queue = PartitionQueue<Context>;
+
+const UNKNOWN: ClientError = ClientError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
 
 /// How often the client's logs, errors and statistics are taken.
 const SERVICE: Duration = Duration::from_millis(100);
@@ -75,9 +78,30 @@ impl Fetcher {
         partition: i32,
         limit: Duration,
     ) -> Result<(u64, u64), KafkaJobError> {
-        let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, limit)?;
+        let low = self.look_up(partition, Offset::Beginning, limit)?;
+        let high = self.look_up(partition, Offset::End, limit)?;
         self.consumer.context().note_end(partition, high);
-        Ok((low.max(0).cast_unsigned(), high.max(0).cast_unsigned()))
+        Ok((low.cast_unsigned(), high.cast_unsigned()))
+    }
+
+    /// One offset. `fetch_watermarks` asks for two at once, and takes the end for the beginning when the answer about the beginning
+    /// is an error.
+    fn look_up(
+        &self,
+        partition: i32,
+        which: Offset,
+        limit: Duration,
+    ) -> Result<i64, KafkaJobError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, which)?;
+        let found = self.consumer.offsets_for_times(list, limit)?;
+        let elements = found.elements();
+        let element = elements.first().ok_or(UNKNOWN)?;
+        element.error()?;
+        match element.offset() {
+            Offset::Offset(offset) => Ok(offset),
+            _ => Err(UNKNOWN.into()),
+        }
     }
 
     /// The group's committed offset. It blocks.
@@ -153,8 +177,9 @@ impl Service {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // Logs, statistics and errors of the connections, after which the client goes on by itself. Records come by the queues.
-            while self.consumer.poll(Duration::ZERO).is_some() {}
+            // Logs, statistics and errors of the connections, after which the client goes on by itself. Records come by the queues. The
+            // time is not zero, because a log entry would end a poll without time.
+            while self.consumer.poll(Duration::from_millis(1)).is_some() {}
         }
     }
 

@@ -73,8 +73,8 @@ async fn a_record_has_its_key_its_headers_and_its_time() {
         let headers = OwnedHeaders::new().insert(Header { key: "a", value: Some("1") });
         let headers = headers.insert(Header { key: "b", value: None::<&str> });
         let record = BaseRecord::to("parts").key("key").payload("value");
-        producer.send(record.headers(headers).timestamp(7)).unwrap();
-        producer.send(BaseRecord::<str, str>::to("parts").key("gone").timestamp(8)).unwrap();
+        producer.send(record.headers(headers).timestamp(4_000_000_000_000)).unwrap();
+        producer.send(BaseRecord::<str, str>::to("parts").key("gone")).unwrap();
         producer.flush(PATIENCE).unwrap();
     })
     .await
@@ -89,7 +89,7 @@ async fn a_record_has_its_key_its_headers_and_its_time() {
         value: Some(b"value".to_vec()),
         headers: vec![("a".into(), Some(b"1".to_vec())), ("b".into(), None)],
     };
-    let timestamp = Some(Timestamp::from_millis(7));
+    let timestamp = Some(Timestamp::from_millis(4_000_000_000_000));
     assert_eq!(first, StreamElement::Record { value: expected, timestamp });
     let deleted = next(&mut source).await;
     assert_eq!((deleted.key.as_deref(), deleted.value), (Some(&b"gone"[..]), None));

@@ -1,6 +1,7 @@
 //! Topics, written and read without the crate.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -26,9 +27,13 @@ pub(crate) fn append(
     partition: i32,
     numbers: impl IntoIterator<Item = u64>,
 ) {
+    // Brokers delete what is old.
+    static NOW: OnceLock<SystemTime> = OnceLock::new();
+    let now = NOW.get_or_init(SystemTime::now).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let first = i64::try_from(now.as_millis()).unwrap();
     let producer: BaseProducer = config.create().unwrap();
     for number in numbers {
-        let (text, time) = (number.to_string(), 1_000_000_000_000 + number as i64);
+        let (text, time) = (number.to_string(), first + number as i64);
         let record = BaseRecord::to(topic).partition(partition).key(&text).payload(&text);
         producer.send(record.timestamp(time)).unwrap();
     }
