@@ -7,5 +7,6 @@
 mod broker;
 mod calls;
 mod conformance;
+mod group;
 mod source;
 mod topic;
