@@ -1,0 +1,220 @@
+//! How a partition leaves this worker, and this worker the job.
+
+use std::time::Duration;
+
+use inflight_partitions::{JobError, Partitions};
+use inflight_tokio::Tokio;
+
+use crate::engine::{Engine, Gone};
+use crate::worker::{Worker, pass};
+
+#[tokio::test(start_paused = true)] // P3, K16
+async fn a_revoked_partition_is_handed_over_with_its_records_in_flight_and_then_given_back() {
+    let worker = Worker::new();
+    worker.latency.set(Duration::from_secs(60));
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.revokes(1);
+        pass(100).await; // nobody waits for a call
+        let log = ["started 1: life 1", "gone 1", "handed over 1", "released 1"];
+        assert_eq!(worker.engine.log(), log);
+        // The next owner goes on with the records that were in flight, which were asked for with these ids before.
+        let asked: Vec<_> = worker.ids.take();
+        worker.latency.set(Duration::from_millis(1));
+        worker.engine.assigns(1);
+        pass(100).await;
+        assert_eq!(*worker.ids.borrow(), asked);
+        assert_eq!(worker.committed(1), (0..10).collect::<Vec<_>>());
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_partition_without_a_pipeline_is_dropped() {
+    let worker = Worker::new();
+    worker.prepares_for.set(Duration::from_secs(60));
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(1).await;
+        worker.engine.revokes(1);
+        pass(1).await;
+        let log = ["started 1: life 1", "gone 1", "handed over 1", "released 1"];
+        assert_eq!(worker.engine.log(), log);
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_partition_that_waits_to_start_again_is_given_back_at_once() {
+    let worker = Worker::new();
+    worker.fails.set(true);
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(1).await;
+        worker.engine.log();
+        worker.engine.revokes(1);
+        pass(1_000).await;
+        assert_eq!(worker.engine.log(), ["handed over 1", "released 1"]);
+        assert_eq!(handle.view().partitions, []);
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_that_are_not_here_are_given_back_and_lost_without_a_word() {
+    let worker = Worker::new();
+    let ended = worker.run(async |handle| {
+        worker.engine.revokes(1);
+        worker.engine.takes_away(2);
+        pass(1).await;
+        assert_eq!(worker.engine.log(), ["released 1"]);
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // K10, K16
+async fn a_hand_over_that_takes_too_long_is_a_crash() {
+    let worker = Worker::new();
+    worker.lingers.set(true);
+    let settings = |job: Partitions<_>| job.hand_over_within(Duration::from_millis(500));
+    let ended = worker.run_with(settings, async |handle| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.revokes(1);
+        worker.engine.revokes(1); // twice does not prolong it
+        pass(499).await;
+        assert_eq!(worker.engine.log(), ["started 1: life 1"]);
+        pass(2).await;
+        assert_eq!(worker.engine.log(), ["gone 1", "timed out 1", "released 1"]);
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // P4
+async fn a_partition_that_is_lost_is_dropped_at_once_and_not_given_back() {
+    let worker = Worker::new();
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.takes_away(1);
+        pass(1).await;
+        assert_eq!(worker.engine.log(), ["started 1: life 1", "gone 1", "lost 1"]);
+        // Also in the middle of a hand-over, and while it waits to start again.
+        worker.lingers.set(true);
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.revokes(1);
+        pass(100).await;
+        worker.engine.takes_away(1);
+        pass(1).await;
+        assert_eq!(worker.engine.log(), ["started 1: life 1", "gone 1", "lost 1"]);
+        worker.lingers.set(false);
+        worker.fails.set(true);
+        worker.engine.assigns(1);
+        pass(1).await;
+        worker.engine.log();
+        worker.engine.takes_away(1);
+        pass(100_000).await;
+        assert_eq!(worker.engine.log(), ["lost 1"]);
+        handle.leave();
+    });
+    ended.await.unwrap();
+    assert_eq!(worker.engine.log(), ["left"]);
+}
+
+#[tokio::test(start_paused = true)] // P4
+async fn a_partition_that_is_assigned_again_while_it_is_handed_over_starts_again_and_is_not_given_back()
+ {
+    let worker = Worker::new();
+    worker.latency.set(Duration::from_secs(60));
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.log();
+        worker.engine.revokes(1);
+        worker.engine.assigns(1);
+        pass(100).await;
+        assert_eq!(worker.engine.log(), ["gone 1", "handed over 1", "started 1: life 2"]);
+        // The engine may change its mind twice.
+        for change in [Engine::revokes, Engine::assigns, Engine::revokes] {
+            change(&worker.engine, 1);
+        }
+        pass(100).await;
+        assert_eq!(worker.engine.log(), ["gone 1", "handed over 1", "released 1"]);
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // P4
+async fn a_worker_that_leaves_gives_all_back_before_it_is_gone() {
+    let worker = Worker::new();
+    worker.latency.set(Duration::from_secs(60));
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        worker.engine.assigns(2);
+        pass(100).await;
+        worker.engine.log();
+        handle.leave();
+        worker.engine.assigns(3); // it takes nothing more
+    });
+    ended.await.unwrap();
+    let mut log = worker.engine.log();
+    assert_eq!(log.pop().as_deref(), Some("left"));
+    log.sort();
+    let each = ["gone 1", "gone 2", "handed over 1", "handed over 2"];
+    assert_eq!(log[..4], each);
+    assert_eq!(log[4..], ["released 1", "released 2", "released 3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_told_to_leave_before_it_runs_starts_nothing() {
+    let worker = Worker::new();
+    worker.engine.assigns(1);
+    let job = worker.job();
+    job.handle().leave();
+    job.run(Tokio, async |partition| worker.live(partition).await).await.unwrap();
+    assert_eq!(worker.engine.log(), ["released 1", "left"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_tells_nothing_more_ends_the_job_when_all_is_handed_over() {
+    let worker = Worker::new();
+    worker.latency.set(Duration::from_secs(60));
+    let ended = worker.run(async |_| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.log();
+        worker.engine.fails();
+    });
+    assert!(matches!(ended.await, Err(JobError::Assignment(Gone))));
+    assert_eq!(worker.engine.log(), ["gone 1", "handed over 1", "released 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_ends_when_the_engine_has_no_more_and_all_partitions_have_ended() {
+    let worker = Worker::new();
+    worker.ends.set(true);
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        worker.engine.assigns(2);
+        pass(1_000).await;
+        let mut log = worker.engine.log();
+        log.retain(|entry| entry.starts_with("all") || entry.starts_with("finished"));
+        assert_eq!(log, ["all of 1", "finished 1", "all of 2", "finished 2"]);
+        assert_eq!(handle.view().partitions.len(), 2);
+        worker.engine.revokes(1); // the engine waits for an answer all the same
+        pass(1).await;
+        assert_eq!(worker.engine.log(), ["released 1"]);
+        worker.engine.has_no_more();
+    });
+    ended.await.unwrap();
+    assert_eq!(worker.engine.log(), ["left"]);
+    assert_eq!(worker.committed(2), (0..10).collect::<Vec<_>>());
+}
