@@ -3,8 +3,28 @@ use std::fmt;
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
-/// The error of a function that makes messages of outputs.
-pub type WriteError = Box<dyn Error + Send + Sync>;
+/// The error of a function that makes messages of outputs. Each error becomes one by `?`.
+#[derive(Debug)]
+pub struct WriteError(Box<dyn Error + Send + Sync>);
+
+impl WriteError {
+    /// Makes one from an error or from a text.
+    pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The reason why a call of this crate failed.
 #[derive(Debug)]
@@ -136,7 +156,7 @@ impl Error for KafkaJobError {
             Self::Fenced { source, .. } | Self::ProducerEnded(source) | Self::Client(source) => {
                 Some(source)
             }
-            Self::Write(source) => Some(&**source),
+            Self::Write(source) => Some(&*source.0),
             Self::Thread(source) => Some(source),
             _ => None,
         }

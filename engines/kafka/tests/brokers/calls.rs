@@ -27,7 +27,7 @@ pub(crate) fn numbers(
 ) -> impl Transaction<u64, Error = KafkaJobError> + use<> {
     let topic = format!("{job}-out");
     client.transaction(0, move |output: &Number| match output.value {
-        666 => Err(WriteError::from("a bad number")),
+        666 => Err(WriteError::new("a bad number")),
         value => Ok([Message::new(&topic, value.to_string()).key(value.to_string())]),
     })
 }
@@ -76,7 +76,7 @@ async fn a_commit_that_fails_commits_nothing() {
     let client = job(broker, "fails").await;
     let mut owner = client.transaction(0, |output: &Number| {
         let value = match output.value {
-            666 => return Err(WriteError::from("a bad number")),
+            666 => return Err(WriteError::new("a bad number")),
             // Longer than a message may be.
             0 => "0".repeat(2_000_000),
             value => value.to_string(),

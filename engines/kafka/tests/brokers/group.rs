@@ -75,7 +75,7 @@ impl Worker {
 }
 
 /// Short times, so that the tests are.
-fn quick(mut config: ClientConfig) -> ClientConfig {
+pub(crate) fn quick(mut config: ClientConfig) -> ClientConfig {
     config.set("session.timeout.ms", "6000").set("heartbeat.interval.ms", "200");
     config.set("topic.metadata.refresh.interval.ms", "500");
     config
