@@ -45,7 +45,7 @@ pub enum KafkaJobError {
     /// A later call has taken the place of this one, whose future was dropped. Nothing of it has taken place.
     Superseded,
     /// The checkpoint is too long for the metadata of a committed offset. Checkpoints with positions only are short:
-    /// `Pipeline::positions_only`.
+    /// `Pipeline::run_positions_only`.
     CheckpointTooLarge {
         /// The length of the metadata with this checkpoint, in bytes.
         len: usize,

@@ -189,7 +189,11 @@ async fn a_commit_that_is_dropped_does_not_come_after_a_claim() {
         {
             let outputs = [number(id)];
             let mut commit = pin!(owner.commit(CheckpointId(id), b"bytes", &outputs));
-            poll_fn(|cx| Poll::Ready(assert!(commit.as_mut().poll(cx).is_pending()))).await;
+            poll_fn(|cx| {
+                assert!(commit.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
         }
         let claimed = owner.claim().await.unwrap();
         assert!(claimed == latest || claimed == loaded(id, b"bytes"), "{claimed:?}");
