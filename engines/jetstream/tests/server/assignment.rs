@@ -296,6 +296,8 @@ async fn a_server_that_crashes_takes_no_partition_away() {
     }
     tokio::task::block_in_place(|| {
         server.tell("down");
+        // The worker tries to write its key meanwhile.
+        std::thread::sleep(ttl / 2);
         server.tell("up");
     });
     let quiet = tokio::time::timeout(2 * ttl, decision(&mut assignment)).await;

@@ -1,8 +1,9 @@
 //! Three servers that keep each message on all of them, and that crash in turn.
 
 use std::io::{self, Write};
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use async_nats::jetstream::{Context, context::ContextBuilder, stream};
@@ -18,13 +19,19 @@ struct Cluster {
     folder: tempfile::TempDir,
     ports: [u16; 3],
     routes: [u16; 3],
+    /// Stops the servers when its standard input ends, so also when the tests are killed.
+    guard: Option<Child>,
 }
 
 impl Cluster {
     /// `None`, with a message, if the servers cannot be had.
     fn start() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
-        let cluster = Self { folder, ports: free_ports(), routes: free_ports() };
+        let mut cluster = Self { folder, ports: free_ports(), routes: free_ports(), guard: None };
+        let mut guard = Command::new("sh");
+        guard.args(["-c", "cat >/dev/null; exec \"$0\" \"$1\""]);
+        guard.arg(scripts().join("down")).arg(cluster.folder.path()).stdin(Stdio::piped());
+        cluster.guard = Some(guard.process_group(0).spawn().expect("a shell"));
         if cluster.script("up") {
             return Some(cluster);
         }
@@ -42,8 +49,7 @@ impl Cluster {
     }
 
     fn command(&self, name: &str) -> Command {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
-        let mut command = Command::new(path.join(name));
+        let mut command = Command::new(scripts().join(name));
         let words = |ports: &[u16; 3]| ports.map(|port| port.to_string()).join(" ");
         command.env("FLEET_PORTS", words(&self.ports));
         command.env("FLEET_CLUSTER_PORTS", words(&self.routes));
@@ -70,8 +76,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let _ = self.command("down").arg(self.folder.path()).status();
+        if let Some(mut guard) = self.guard.take() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
     }
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet")
 }
 
 fn free_ports() -> [u16; 3] {
