@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::{Client, HeaderMap, HeaderValue, Request, header};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::error::JetStreamError;
 use crate::server::{self, answer};
@@ -77,15 +79,32 @@ pub(crate) async fn publish(
     Ok(ack.sequence)
 }
 
-/// Sends the first message. Its answer tells why the server does not take the batch, and comes at once.
+/// Sends the first message. Its answer tells why the server does not take the batch, and comes at once. If too many batches are under way,
+/// waits for the end of one.
 async fn begin(client: &Client, limit: Duration, first: Message) -> Result<(), JetStreamError> {
-    let payload = ask(client, limit, first).await?;
-    if payload.is_empty() {
-        return Ok(());
+    let start = Instant::now();
+    loop {
+        let payload = ask(client, limit, first.clone()).await?;
+        if payload.is_empty() {
+            return Ok(());
+        }
+        match answer::<PublishAck>(&payload) {
+            // A stream's leader may be older than the server to which the client is connected: it has stored the message alone.
+            Ok(_) => {
+                let version = "of the stream's leader".to_owned();
+                return Err(JetStreamError::TooOld { version });
+            }
+            Err(error) if !is_one_too_many(&error) || start.elapsed() >= limit => {
+                return Err(error);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
     }
-    // A stream's leader may be older than the server to which the client is connected: it has stored the message alone.
-    answer::<PublishAck>(&payload)?;
-    Err(JetStreamError::TooOld { version: "of the stream's leader".to_owned() })
+}
+
+fn is_one_too_many(error: &JetStreamError) -> bool {
+    let JetStreamError::Server(error) = error else { return false };
+    error.error_code() == ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT
 }
 
 async fn ask(client: &Client, limit: Duration, message: Message) -> Result<Bytes, JetStreamError> {

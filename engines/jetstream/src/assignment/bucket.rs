@@ -16,7 +16,7 @@ use crate::error::JetStreamError;
 use crate::reader::Reader;
 use crate::server;
 
-/// The content of a key. A deleted key has none.
+/// The content of a key. A deleted key has none; only those of workers are deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Entry {
     /// A worker that lives.
@@ -27,6 +27,8 @@ pub(super) enum Entry {
     },
     /// A worker has the partition, as long as its session lives.
     Lease { session: String, worker: String },
+    /// The worker that had the partition has given it back.
+    Free,
     /// Nobody needs the partition any more.
     Finished,
 }

@@ -56,7 +56,7 @@ enum State {
     Held,
     /// The job is to hand it over.
     Revoked,
-    /// The job has handed it over; the lease is to be deleted.
+    /// The job has handed it over; the lease is to be given back.
     Released,
     /// The lease is to become a note that nobody needs the partition any more.
     Finished,
@@ -191,6 +191,17 @@ impl Keeper {
             _ if self.is_over() => self.begin_again(),
             _ => {}
         }
+        self.look_after_the_silent().await;
+    }
+
+    /// Asks the server about workers of which nothing was heard for longer than they may be silent.
+    async fn look_after_the_silent(&mut self) {
+        for session in self.view.silent(self.bucket.ttl * 2) {
+            let key = Key::Worker(session);
+            // An error passes: there is another try with the next tick.
+            let Ok((revision, entry)) = self.bucket.read(&key).await else { return };
+            self.note(News { key, revision, entry });
+        }
     }
 
     /// Whether others may believe that this worker is dead, by its own clock.
@@ -264,7 +275,7 @@ impl Keeper {
         let key = Key::Partition(name.to_owned());
         let (revision, entry) = self.bucket.read(&key).await?;
         let is_free = match &entry {
-            None => true,
+            None | Some(Entry::Free) => true,
             // The answer to an earlier try was lost.
             Some(Entry::Lease { session, .. }) => {
                 *session == self.session.id || !self.view.lives(session)
@@ -287,20 +298,20 @@ impl Keeper {
         }
     }
 
-    /// Deletes the leases of partitions that were handed over, and notes those that are finished.
+    /// Gives back the leases of partitions that were handed over, and notes those that are finished.
     async fn settle(&mut self) {
         let is_due = |(name, lease): (&String, &Lease)| {
             let entry = match lease.state {
                 State::Held | State::Revoked => return None,
-                State::Released => None,
-                State::Finished => Some(Entry::Finished),
+                State::Released => Entry::Free,
+                State::Finished => Entry::Finished,
             };
             Some((name.clone(), lease.revision, entry))
         };
         let due: Vec<_> = self.mine.iter().filter_map(is_due).collect();
         for (name, revision, entry) in due {
             let key = Key::Partition(name.clone());
-            match self.bucket.write(&key, revision, entry.as_ref()).await {
+            match self.bucket.write(&key, revision, Some(&entry)).await {
                 Ok(_) => drop(self.mine.remove(&name)),
                 // The answer to an earlier try was lost, or another worker has it.
                 Err(error) if is_wrong_sequence(&error) => drop(self.mine.remove(&name)),

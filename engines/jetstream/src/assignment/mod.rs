@@ -136,7 +136,7 @@ impl Assignment for JetStreamAssignment {
         let _ = self.orders.send(Order::Finished(partition.clone()));
     }
 
-    /// Deletes the leases that are left, and then the worker's key. It takes at most the time to live: after that all of them are gone anyway.
+    /// Gives back the leases that are left, and then deletes the worker's key. It takes at most the time to live: after that all of them are gone anyway.
     ///
     /// # Errors
     ///

@@ -1,8 +1,10 @@
 //! What a worker knows of the bucket, and the share that follows from it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use inflight_partitions::Change;
+use tokio::time::Instant;
 
 use super::bucket::{Entry, Key, News};
 
@@ -11,9 +13,17 @@ use super::bucket::{Entry, Key, News};
 pub(super) struct View {
     /// All partitions, in the job's order.
     partitions: Vec<String>,
-    /// The workers that live, by session, and whether they leave.
-    workers: BTreeMap<String, bool>,
+    /// The workers that live, by session.
+    workers: BTreeMap<String, Worker>,
     leases: BTreeMap<String, Lease>,
+}
+
+/// A worker that lives.
+#[derive(Clone, Copy, Debug)]
+struct Worker {
+    leaves: bool,
+    /// When its key was last written, as far as this worker has been told.
+    heard: Instant,
 }
 
 /// The state of a partition.
@@ -32,7 +42,7 @@ impl View {
     pub(super) fn note(&mut self, news: News) -> Option<Change<String>> {
         match (news.key, news.entry) {
             (Key::Worker(session), Some(Entry::Worker { leaves, .. })) => {
-                self.workers.insert(session, leaves);
+                self.workers.insert(session, Worker { leaves, heard: Instant::now() });
                 None
             }
             (Key::Worker(session), _) => {
@@ -50,7 +60,7 @@ impl View {
                 self.leases.insert(partition.clone(), Lease::Of { session, worker })
             }
             Some(Entry::Finished) => self.leases.insert(partition.clone(), Lease::Finished),
-            Some(Entry::Worker { .. }) | None => self.leases.remove(&partition),
+            Some(Entry::Free | Entry::Worker { .. }) | None => self.leases.remove(&partition),
         };
         let worker = self.owner(&partition).map(str::to_owned);
         (worker != before).then_some(Change::Owner { partition, worker })
@@ -74,7 +84,8 @@ impl View {
 
     /// The number of partitions that this worker should have. All workers compute it from the same list, so that the sum is right.
     pub(super) fn share(&self, mine: &str) -> usize {
-        let staying = self.workers.iter().filter(|(session, leaves)| !**leaves || *session == mine);
+        let staying =
+            self.workers.iter().filter(|(session, worker)| !worker.leaves || *session == mine);
         let mut sessions: Vec<_> = staying.map(|(session, _)| &**session).collect();
         if let Err(place) = sessions.binary_search(&mine) {
             sessions.insert(place, mine);
@@ -102,6 +113,13 @@ impl View {
     /// Whether a lease of this session holds: whether another worker would leave it alone.
     pub(super) fn lives(&self, session: &str) -> bool {
         self.workers.contains_key(session)
+    }
+
+    /// The workers that were not heard of for so long. The server deletes their keys, and what it tells about that is deleted too after a
+    /// while, so this worker may have missed it.
+    pub(super) fn silent(&self, since: Duration) -> Vec<String> {
+        let silent = self.workers.iter().filter(|(_, worker)| worker.heard.elapsed() > since);
+        silent.map(|(session, _)| session.clone()).collect()
     }
 
     /// Whether there is no partition that anybody has to work on.

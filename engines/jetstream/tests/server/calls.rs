@@ -140,6 +140,32 @@ async fn outputs_that_cannot_be_in_a_batch_are_refused() {
     assert_eq!(latest(&context, "limits").await, loaded(1, b""));
 }
 
+// Rule 3 of `Transaction`: a commit for which there is no place at the moment waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_batch_too_many_waits() {
+    let Some(server) = Server::start() else { return };
+    let context = server.stream("batches").await;
+    let client = context.client();
+    let part = async |id: u64, number: &str, commit: Option<&str>| {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Batch-Id", id.to_string());
+        headers.insert("Nats-Batch-Sequence", number);
+        commit.into_iter().for_each(|commit| headers.insert("Nats-Batch-Commit", commit));
+        client.request_with_headers("batches.out", headers, id.to_string().into()).await.unwrap()
+    };
+    for id in 0..50 {
+        assert!(part(id, "1", None).await.payload.is_empty());
+    }
+    let mut owner = owner(&context, "batches").await;
+    let outputs = [number(50)];
+    let mut commit = std::pin::pin!(owner.commit(CheckpointId(1), b"", &outputs));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut commit).await;
+    assert!(early.is_err(), "{early:?}");
+    part(0, "2", Some("eob")).await;
+    commit.await.unwrap();
+    assert_eq!(read(&context, "batches").await, [0, 50]);
+}
+
 // K15: without a claim, and without the stream's settings, nothing is committed.
 #[tokio::test]
 async fn a_stream_that_would_break_a_promise_is_refused() {
@@ -197,6 +223,30 @@ async fn a_foreign_message_is_not_a_checkpoint() {
     context.publish("foreign.checkpoint", "hello".into()).await.unwrap().await.unwrap();
     let refused = numbers(&context, "foreign").claim().await.unwrap_err();
     assert!(matches!(refused, JetStreamError::Unreadable { sequence: 1, .. }), "{refused}");
+}
+
+// K10: a position of another stream is refused, as one whose messages are deleted.
+#[tokio::test]
+async fn a_source_refuses_positions_that_it_cannot_go_to() {
+    let Some(server) = Server::shared() else { return };
+    let context = server.stream("positions").await;
+    for _ in 0..4 {
+        context.publish("positions.in", "".into()).await.unwrap().await.unwrap();
+    }
+    let open = async |position| {
+        let mut source = JetStreamSource::new(context.clone(), "positions");
+        source.open(Some(position)).await
+    };
+    assert!(open(5).await.is_ok());
+    let refused = open(6).await.unwrap_err();
+    assert!(matches!(refused, JetStreamError::Ahead { position: 6, last: 4 }), "{refused}");
+    context.get_stream("positions").await.unwrap().purge().sequence(3).await.unwrap();
+    assert!(open(3).await.is_ok());
+    let refused = open(2).await.unwrap_err();
+    assert!(matches!(refused, JetStreamError::Deleted { position: 2, first: 3 }), "{refused}");
+    let mut forgiving = JetStreamSource::new(context.clone(), "positions").past_deleted();
+    forgiving.open(Some(2)).await.unwrap();
+    assert_eq!((forgiving.position(), forgiving.lag()), (3, Some(2)));
 }
 
 // A server before 2.12 ignores the fence without an error.

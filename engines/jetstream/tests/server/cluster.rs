@@ -107,7 +107,9 @@ async fn read(mut source: JetStreamSource, numbers: u64, cluster: &Cluster) -> V
     while (found.len() as u64) < numbers {
         match std::future::poll_fn(|cx| source.poll_next(cx)).await {
             Some(Ok(StreamElement::Record { value, .. })) => {
-                found.push(String::from_utf8(value.payload).unwrap().parse().unwrap());
+                let number = String::from_utf8(value.payload).unwrap().parse().unwrap();
+                assert_eq!(number, found.len() as u64);
+                found.push(number);
             }
             other => panic!("{other:?}"),
         }

@@ -167,31 +167,59 @@ async fn without_the_question_a_lost_answer_doubles_outputs() {
     assert!(found.len() as u64 > NUMBERS, "no doubled output");
 }
 
+fn output(n: u64) -> Output<Done> {
+    let value = Outcome { input: n, result: Ok(n * n), attempts: 1, elapsed: Duration::ZERO };
+    Output { value, timestamp: None }
+}
+
+/// Drops a commit of the outputs 7 and 8 when it is on its way and held.
+async fn drop_held(plan: &Plan, owner: &mut impl Transaction<Done, Error = JetStreamError>) {
+    let outputs = [output(7), output(8)];
+    tokio::select! {
+        biased;
+        done = owner.commit(CheckpointId(1), b"late", &outputs) => panic!("{done:?}"),
+        () = async { while !plan.is_done() { tokio::task::yield_now().await } } => {}
+    }
+}
+
 // K10, K15: the owner is killed or frozen in its commit, which arrives after another one has claimed the job, and changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_arrives_after_a_claim_changes_nothing() {
     let Some(server) = Server::shared() else { return };
-    let direct = server.stream("late").await;
-    let plan = Plan::new([Cut::Held]);
+    let (direct, plan) = (server.stream("late").await, Plan::new([Cut::Held]));
     let slow = context(proxy::start(server.port, &plan).await).await;
     let mut first = transaction(&slow, "late");
     first.claim().await.unwrap();
-    let output = |n: u64| Output {
-        value: Outcome { input: n, result: Ok(n * n), attempts: 1, elapsed: Duration::ZERO },
-        timestamp: None,
-    };
-    let outputs = [output(7), output(8)];
-    tokio::select! {
-        biased;
-        _ = first.commit(CheckpointId(1), b"late", &outputs) => panic!("it has not arrived"),
-        () = async { while !plan.is_done() { tokio::task::yield_now().await } } => {}
-    }
+    drop_held(&plan, &mut first).await;
     let mut second = transaction(&direct, "late");
     assert_eq!(second.claim().await.unwrap(), None);
     plan.release.notify_one();
     plan.answered.notified().await;
     second.commit(CheckpointId(1), b"new", &[output(1)]).await.unwrap();
     assert_eq!(read(&direct, "late").await, [1]);
+}
+
+// K10: what was said not to have taken place never does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_arrives_after_the_question_changes_nothing() {
+    let Some(server) = Server::shared() else { return };
+    let (direct, plan) = (server.stream("asked").await, Plan::new([Cut::Held]));
+    let slow = context(proxy::start(server.port, &plan).await).await;
+    let mut owner = transaction(&slow, "asked");
+    owner.claim().await.unwrap();
+    drop_held(&plan, &mut owner).await;
+    // The client has to connect again.
+    let is_committed = loop {
+        if let Ok(answer) = owner.is_committed(CheckpointId(1)).await {
+            break answer;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(!is_committed);
+    plan.release.notify_one();
+    plan.answered.notified().await;
+    owner.commit(CheckpointId(2), b"again", &[output(7), output(8)]).await.unwrap();
+    assert_eq!(read(&direct, "asked").await, [7, 8]);
 }
 
 // K10
