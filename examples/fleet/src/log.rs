@@ -9,6 +9,7 @@ use async_nats::jetstream::context::{Context, ContextBuilder};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, Info, SubjectTransform};
 use futures_util::StreamExt;
+use inflight_jetstream::output_stream;
 
 use crate::order::Order;
 
@@ -76,12 +77,8 @@ impl Log {
             ..Config::default()
         };
         let done = Config {
-            name: DONE.into(),
-            subjects: vec!["done.>".into(), "checkpoint.*".into()],
-            allow_atomic_publish: true,
-            allow_rollup: true,
             num_replicas: self.replicas,
-            ..Config::default()
+            ..output_stream(DONE, ["done.>", "checkpoint.*"])
         };
         for config in [orders, done] {
             let name = config.name.clone();
