@@ -110,7 +110,8 @@
 //! | the fence: zombies, frozen and killed owners, with the control without it | no fence | yes | |
 //! | hand-over before the group goes on, leaving | yes | | yes |
 //! | hand-over that takes too long, members that are given up, that are dropped | yes | | |
-//! | whole jobs whose partitions move | the group, with noida's log | yes, without kills | |
+//! | whole jobs whose partitions move: each record once, in order | the group, with noida's log | yes, without kills | |
+//! | whole jobs whose workers are killed: each record once, in order | | the log, with tansu's group | the group |
 //!
 //! What none of them proves: a coordinator that moves to another broker in the middle of a transaction, replicas that fail, lost answers of an `EndTxn`.
 //!
