@@ -50,7 +50,7 @@
 //!
 //! In the metadata of the partition's committed offset, in the group whose name is the job's. There is no other store. Brokers take
 //! 4,096 bytes there (`offset.metadata.max.bytes`), so the checkpoints must be short: those of
-//! [`run_positions_only`](inflight_core::pipeline::Pipeline::run_positions_only) are, in an ordered stage about a hundred bytes. A longer
+//! [`run_positions_only`](inflight_core::pipeline::Pipeline::run_positions_only) are, with an ordered stage about 200 bytes of metadata. A longer
 //! one is refused before anything is sent ([`KafkaJobError::CheckpointTooLarge`]). Checkpoints that contain records fit only if
 //! [few and short ones](KafkaJob::metadata_limit) are in flight; the crate has no topic for larger ones.
 //!
