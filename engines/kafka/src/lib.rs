@@ -50,7 +50,7 @@
 //!
 //! In the metadata of the partition's committed offset, in the group whose name is the job's. There is no other store. Brokers take
 //! 4,096 bytes there (`offset.metadata.max.bytes`), so the checkpoints must be short: those of
-//! [`run_positions_only`](inflight_core::pipeline::Pipeline::run_positions_only) are, in an ordered stage about a hundred bytes. A longer
+//! [`run_positions_only`](inflight_core::pipeline::Pipeline::run_positions_only) are, with an ordered stage about 200 bytes of metadata. A longer
 //! one is refused before anything is sent ([`KafkaJobError::CheckpointTooLarge`]). Checkpoints that contain records fit only if
 //! [few and short ones](KafkaJob::metadata_limit) are in flight; the crate has no topic for larger ones.
 //!
@@ -110,7 +110,8 @@
 //! | the fence: zombies, frozen and killed owners, with the control without it | no fence | yes | |
 //! | hand-over before the group goes on, leaving | yes | | yes |
 //! | hand-over that takes too long, members that are given up, that are dropped | yes | | |
-//! | whole jobs whose partitions move | the group, with noida's log | yes, without kills | |
+//! | whole jobs whose partitions move: each record once, in order | the group, with noida's log | yes, without kills | |
+//! | whole jobs whose workers are killed: each record once, in order | | the log, with tansu's group | the group |
 //!
 //! What none of them proves: a coordinator that moves to another broker in the middle of a transaction, replicas that fail, lost answers of an `EndTxn`.
 //!

@@ -1,6 +1,8 @@
 //! Whole jobs over a group: the partitions go from worker to worker, and each record comes out.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use tokio::task::JoinHandle;
 
-use crate::broker::{Broker, config_of};
+use crate::broker::{Broker, config, config_of};
 use crate::group::quick;
 use crate::owner::{Done, message, number, square};
 use crate::topic::{PATIENCE, append, create, read};
@@ -80,6 +82,37 @@ impl Worker {
     }
 }
 
+/// A worker in a process of its own, which is killed when this is dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(log: u16, group: u16, topic: &str) -> Self {
+        let mut command = Command::new(env::current_exe().expect("this program"));
+        command.args(["--exact", "jobs::process", "--ignored", "--test-threads=1"]);
+        command.env("WORKER", format!("{log} {group} {topic}"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Self(child.expect("this program, again"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A worker until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the other tests start it"]
+async fn process() {
+    let Ok(order) = env::var("WORKER") else { return };
+    let order: Vec<_> = order.split(' ').collect();
+    let [log, group, topic] = order[..] else { panic!("{order:?}") };
+    let of_port = |port: &str| config(port.parse().unwrap());
+    Worker::start(&of_port(log), &quick(of_port(group)), topic).job.await.unwrap().unwrap();
+}
+
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
@@ -133,4 +166,30 @@ async fn each_record_comes_out_once_while_partitions_move() {
 async fn each_record_comes_out_once_while_partitions_of_one_broker_move() {
     let Some(broker) = Broker::transactions() else { return };
     partitions_move(&broker.config(), &quick(broker.config()), "one").await;
+}
+
+// P3, P4: workers that are killed, of which the group learns only when their sessions are over.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_record_comes_out_once_while_workers_are_killed() {
+    let (Some(log), Some(group)) = (Broker::transactions(), Broker::groups()) else { return };
+    let (config, topic) = (log.config(), "killed-workers");
+    for config in [&config, &group.config()] {
+        create(config, topic, PARTITIONS).await;
+    }
+    create(&config, "killed-workers-out", PARTITIONS).await;
+    let start = || Process::start(log.port(), group.port(), topic);
+    let mut workers = [start(), start()];
+    for kill in 0..5 {
+        let numbers = RECORDS / 5 * kill..RECORDS / 5 * (kill + 1);
+        (0..PARTITIONS).for_each(|it| append(&config, topic, it, numbers.clone()));
+        // In the middle of it, as far as the worker has partitions then.
+        let some = |it: &Vec<u64>| it.len() as u64 > RECORDS / 5 * kill + 5;
+        until("some more", || output(&config, topic).values().any(some)).await;
+        workers[kill as usize % 2] = start(); // the earlier one is killed then
+    }
+    let all: Vec<_> = (0..RECORDS).collect();
+    until("all out", || output(&config, topic).values().all(|it| it.len() >= all.len())).await;
+    for (partition, numbers) in output(&config, topic) {
+        assert!(numbers == all, "partition {partition}: {numbers:?}");
+    }
 }
