@@ -95,6 +95,11 @@ pub enum JetStreamError {
 }
 
 impl JetStreamError {
+    /// Whether the same call may succeed a little later.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::NotConnected | Self::Request(_) | Self::Server(_))
+    }
+
     /// Wraps an error of the client.
     pub(crate) fn request(error: impl Into<BoxError>) -> Self {
         Self::Request(error.into())

@@ -10,14 +10,13 @@ use async_nats::jetstream::Context;
 use inflight::pipeline::{Ended, Transaction, one_transaction};
 use inflight::{AsyncWait, AsyncWaitExt, ExponentialBackoff, Permits, Tokio};
 use inflight_jetstream::{
-    BoxError, JetStreamAssignment, JetStreamError, JetStreamJob, JetStreamLeases, JetStreamSource,
-    JetStreamTransaction, Message, Record,
+    BoxError, JetStreamJob, JetStreamLeases, JetStreamSource, JetStreamTransaction, Message, Record,
 };
 use inflight_partitions::{Event, JobHandle, Partition, Partitions};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::broken::{NoFence, OutputsFirst};
 use crate::late::Late;
@@ -34,9 +33,6 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_millis(200);
 
 /// The most time for the commits of a partition that goes to another worker.
 const HAND_OVER: Duration = Duration::from_secs(10);
-
-/// The servers have to answer a worker that joins after that.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const BETWEEN_VIEWS: Duration = Duration::from_secs(5);
 
@@ -64,7 +60,9 @@ struct Needs {
 /// Works until SIGTERM, then hands over its partitions, and only then stops being seen alive.
 pub async fn work(options: &WorkerOptions) -> anyhow::Result<()> {
     let context = connect(&options.servers, &options.name).await?;
-    let assignment = join(&context, options).await?;
+    let names = partitions(options.partitions);
+    let leases = JetStreamLeases::new(context.clone(), WORKERS, &options.name, names);
+    let assignment = leases.ttl(options.lease).replicas(options.replicas).join().await?;
     let needs = Needs {
         service: Client::new(options.service),
         permits: Permits::new(options.permits)?,
@@ -84,23 +82,6 @@ pub async fn work(options: &WorkerOptions) -> anyhow::Result<()> {
     tokio::spawn(end_with_controller());
     job.run(Tokio, async |partition: Partition<String>| run(&needs, partition).await).await?;
     Ok(())
-}
-
-/// Joins the workers. Just now the servers may choose another leader, and do not answer.
-async fn join(context: &Context, options: &WorkerOptions) -> anyhow::Result<JetStreamAssignment> {
-    let began = Instant::now();
-    loop {
-        let names = partitions(options.partitions);
-        let leases = JetStreamLeases::new(context.clone(), WORKERS, &options.name, names);
-        match leases.ttl(options.lease).replicas(options.replicas).join().await {
-            Err(JetStreamError::Request(_) | JetStreamError::Server(_))
-                if began.elapsed() < PATIENCE =>
-            {
-                sleep(Duration::from_millis(250)).await;
-            }
-            result => return Ok(result?),
-        }
-    }
 }
 
 /// Runs a partition's pipeline with the transaction that was asked for.

@@ -13,6 +13,7 @@ use async_nats::jetstream::Context;
 use inflight_partitions::{Assignment, Change};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::error::JetStreamError;
 use bucket::Bucket;
@@ -69,7 +70,8 @@ impl JetStreamLeases {
         self
     }
 
-    /// Joins the job's workers: creates the bucket if it is missing, and starts the task that keeps this worker alive.
+    /// Joins the job's workers: creates the bucket if it is missing, and starts the task that keeps this worker alive. Where servers do not
+    /// answer, because they choose a leader just now for instance, it tries again for 30 seconds.
     ///
     /// # Errors
     ///
@@ -86,12 +88,31 @@ impl JetStreamLeases {
             return Err(JetStreamError::Partitions);
         }
         let tasks = tokio::runtime::Handle::try_current().map_err(|_| JetStreamError::NoRuntime)?;
-        let bucket = Bucket::open(self.context, self.bucket, self.ttl, self.replicas).await?;
         let (orders, received) = mpsc::unbounded_channel();
-        let (tell, changes) = mpsc::unbounded_channel();
-        let keeper = Keeper::join(bucket, self.worker, self.partitions.clone(), tell).await?;
+        let (keeper, changes) = self.keeper().await?;
         let task = tasks.spawn(keeper.run(received));
         Ok(JetStreamAssignment { partitions: self.partitions, changes, orders, task })
+    }
+
+    /// The worker's key is in the bucket, and what happens from then on is in the changes.
+    async fn keeper(&self) -> Result<(Keeper, Changes), JetStreamError> {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        const PAUSE: Duration = Duration::from_millis(250);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.try_keeper().await {
+                Err(error) if error.passes() && Instant::now() < end => sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_keeper(&self) -> Result<(Keeper, Changes), JetStreamError> {
+        let Self { context, bucket, worker, partitions, ttl, replicas } = self;
+        let bucket = Bucket::open(context.clone(), bucket.clone(), *ttl, *replicas).await?;
+        let (tell, changes) = mpsc::unbounded_channel();
+        let keeper = Keeper::join(bucket, worker.clone(), partitions.clone(), tell).await?;
+        Ok((keeper, changes))
     }
 }
 
@@ -107,10 +128,12 @@ impl fmt::Debug for JetStreamLeases {
 /// live for its time to live, as after a crash.
 pub struct JetStreamAssignment {
     partitions: Vec<String>,
-    changes: mpsc::UnboundedReceiver<Result<Change<String>, JetStreamError>>,
+    changes: Changes,
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
+
+type Changes = mpsc::UnboundedReceiver<Result<Change<String>, JetStreamError>>;
 
 impl Assignment for JetStreamAssignment {
     type Partition = String;
