@@ -11,6 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::causes::with_causes;
 use crate::record::Record;
 
 /// The most bytes of an answer.
@@ -77,10 +78,3 @@ impl fmt::Display for AskError {
 }
 
 impl Error for AskError {}
-
-fn with_causes(error: &dyn Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
-    }
-}

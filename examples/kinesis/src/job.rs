@@ -51,7 +51,7 @@ pub async fn run(
     Ok(job.run(Tokio, pipeline).await?)
 }
 
-/// Calls overlap, also those of one key, and the answers of a key leave in order. The most seconds are those of the sample application.
+/// Calls overlap, also those of one key, and the answers of a key leave in order. The timeout is the sample application's.
 fn policy(
     capacity: usize,
 ) -> AsyncWait<

@@ -13,11 +13,12 @@
 //! * `reader`, `source`: a shard, read from any point; the pipeline's source.
 //! * `sink`, `record`: the pipeline's sink; records, answers, and how a reader recognises one that comes again.
 //! * `ask`, `service`: the client of the endpoint, and an endpoint to try it with.
-//! * `patience`: calls of Kinesis that are made again.
+//! * `patience`, `causes`: calls of Kinesis that are made again; errors for people.
 //! * `rehearsal`: `--try`.
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod causes;
 pub mod client;
 pub mod graph;
 pub mod job;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_kinesis::config::http::HttpResponse;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+
+use crate::causes::with_causes;
 
 /// The errors in a row after which a call has failed: with the delays, half a minute.
 const TRIES: u32 = 12;
@@ -85,7 +87,7 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.call, DisplayErrorContext(&*self.error))
+        write!(f, "{}: {}", self.call, with_causes(&*self.error))
     }
 }
 
