@@ -209,6 +209,11 @@ impl Keeper {
         self.session.seen.is_some_and(|seen| seen.elapsed() >= self.bucket.ttl)
     }
 
+    /// Whether the worker's key is to be written, before anything else: each lease takes its time, and there may be many.
+    fn is_due(&self) -> bool {
+        self.session.seen.is_none_or(|seen| seen.elapsed() >= self.bucket.ttl / 3)
+    }
+
     fn begin_again(&mut self) {
         let names: Vec<_> = self.mine.keys().cloned().collect();
         for name in names {
@@ -260,7 +265,7 @@ impl Keeper {
         }
         let mut wanted = share - held;
         for name in self.view.free(&self.session.id) {
-            if wanted == 0 || self.is_over() {
+            if wanted == 0 || self.is_due() {
                 break;
             }
             // An error passes: there is another try with the next tick.
@@ -310,6 +315,9 @@ impl Keeper {
         };
         let due: Vec<_> = self.mine.iter().filter_map(is_due).collect();
         for (name, revision, entry) in due {
+            if self.is_due() && !self.leaves {
+                return;
+            }
             let key = Key::Partition(name.clone());
             match self.bucket.write(&key, revision, Some(&entry)).await {
                 Ok(_) => drop(self.mine.remove(&name)),

@@ -11,6 +11,7 @@ use inflight_partitions::{Assignment, Change};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::proxy::{Plan, start};
 use crate::server::Server;
 
 /// The shortest one.
@@ -317,6 +318,20 @@ async fn a_worker_that_cannot_be_seen_loses_its_partitions() {
     tokio::task::block_in_place(|| server.tell("up"));
     for _ in 0..8 {
         let Some(Change::Assigned(_)) = decision(&mut assignment).await else { panic!() };
+    }
+}
+
+// P4: a worker stays alive while it takes more partitions than it can in its time to live.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_are_taken_behind_a_slow_connection() {
+    let Some(server) = Server::shared() else { return };
+    let port = start(server.port, &Plan::slow(Duration::from_millis(10))).await;
+    let (context, names) = (crate::server::context(port).await, partitions(100));
+    let leases = JetStreamLeases::new(context, "many", "first", names).ttl(TTL);
+    let mut assignment = leases.join().await.unwrap();
+    for _ in 0..100 {
+        let decision = decision(&mut assignment).await;
+        assert!(matches!(decision, Some(Change::Assigned(_))), "{decision:?}");
     }
 }
 
