@@ -36,7 +36,8 @@ impl<P> Partition<P> {
     /// The store has to be one that fences, and should be one transaction with the sink
     /// ([`one_transaction`](inflight_core::pipeline::one_transaction)): then an engine's wrong decision delays and does not damage (P3, P4).
     ///
-    /// A partition whose function runs several pipelines, one after the other, makes each of them here. The job hands over the latest one.
+    /// A partition whose function runs several pipelines, one after the other, makes each of them here. The job hands over the latest one,
+    /// and those that are made afterwards.
     pub fn pipeline<S, K, C>(
         &self,
         source: S,
@@ -47,7 +48,7 @@ impl<P> Partition<P> {
         let sink = WatchedSink::new(sink, Arc::clone(&self.watch));
         let store = WatchedStore::new(store, Arc::clone(&self.watch));
         let pipeline = Pipeline::new(source, sink, store).partition(self.number);
-        self.watch.set_stop(Some(pipeline.stop_handle()));
+        self.watch.set_stop(pipeline.stop_handle());
         pipeline
     }
 }

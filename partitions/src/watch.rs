@@ -23,7 +23,16 @@ pub(crate) struct Watch {
     is_idle: AtomicBool,
     checkpoint: AtomicU64,
     is_fenced: AtomicBool,
-    stop: Mutex<Option<StopHandle>>,
+    stop: Mutex<Stop>,
+}
+
+/// How the life of a partition is stopped.
+#[derive(Debug, Default)]
+struct Stop {
+    /// Of the latest pipeline.
+    handle: Option<StopHandle>,
+    /// A pipeline that is made from now on is handed over too.
+    is_to_hand_over: bool,
 }
 
 /// No number: not known, or not yet.
@@ -42,7 +51,7 @@ impl Watch {
             is_idle: AtomicBool::new(false),
             checkpoint: AtomicU64::new(NONE),
             is_fenced: AtomicBool::new(false),
-            stop: Mutex::new(None),
+            stop: Mutex::default(),
         }
     }
 
@@ -53,24 +62,29 @@ impl Watch {
     /// Begins a life, and returns its number since the partition was assigned, from 1.
     pub(crate) fn begin_life(&self) -> u32 {
         self.set_state(PartitionState::Running);
-        self.set_stop(None);
+        *self.stop() = Stop::default();
         self.is_fenced.store(false, Ordering::Relaxed);
         self.is_idle.store(false, Ordering::Relaxed);
         self.lives.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    pub(crate) fn set_stop(&self, stop: Option<StopHandle>) {
-        *self.stop() = stop;
+    pub(crate) fn set_stop(&self, handle: StopHandle) {
+        let mut stop = self.stop();
+        if stop.is_to_hand_over {
+            handle.hand_over();
+        }
+        stop.handle = Some(handle);
     }
 
     /// Asks the pipeline to hand over. Returns false if there is no pipeline yet.
     pub(crate) fn hand_over(&self) -> bool {
-        let stop = self.stop();
-        stop.as_ref().map(StopHandle::hand_over).is_some()
+        let mut stop = self.stop();
+        stop.is_to_hand_over = true;
+        stop.handle.as_ref().map(StopHandle::hand_over).is_some()
     }
 
     /// Nothing panics while it is locked, so it is never poisoned.
-    fn stop(&self) -> MutexGuard<'_, Option<StopHandle>> {
+    fn stop(&self) -> MutexGuard<'_, Stop> {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use inflight_partitions::{JobError, Partitions};
+use inflight_core::pipeline::{MemorySource, MemoryTransaction, one_transaction};
+use inflight_partitions::{JobError, Partition, Partitions};
 use inflight_tokio::Tokio;
 
 use crate::engine::{Engine, Gone};
@@ -79,6 +80,31 @@ async fn partitions_that_are_not_here_are_given_back_and_lost_without_a_word() {
         handle.leave();
     });
     ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // K16
+async fn a_pipeline_that_is_made_while_its_partition_is_to_be_handed_over_is_handed_over() {
+    let worker = Worker::new();
+    let live = async |partition: Partition<u16>| {
+        let (sink, store) = one_transaction(MemoryTransaction::<u64>::new());
+        // A pipeline that never runs: the function has something else to do, and makes another one.
+        let first = partition.pipeline(MemorySource::new(0..0_u64), sink, store);
+        pass(200).await;
+        drop(first);
+        worker.live(partition).await
+    };
+    let job = worker.job().on_event(|event| worker.note(event));
+    let handle = job.handle();
+    let script = async {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.revokes(1);
+        pass(200).await;
+        let log = ["started 1: life 1", "gone 1", "handed over 1", "released 1"];
+        assert_eq!(worker.engine.log(), log);
+        handle.leave();
+    };
+    tokio::join!(job.run(Tokio, live), script).0.unwrap();
 }
 
 #[tokio::test(start_paused = true)] // K10, K16

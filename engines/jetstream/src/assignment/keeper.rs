@@ -14,15 +14,19 @@ use super::view::View;
 use crate::error::JetStreamError;
 use crate::server::is_wrong_sequence;
 
-/// What the job tells.
+/// What the job tells. A partition comes with the revision of the lease that the job knows of: the worker may have lost that one since,
+/// and have another.
 #[derive(Debug)]
 pub(super) enum Order {
-    Released(String),
-    Finished(String),
+    Released(String, u64),
+    Finished(String, u64),
     Leave(oneshot::Sender<()>),
 }
 
-type Tell = mpsc::UnboundedSender<Result<Change<String>, JetStreamError>>;
+/// What the job is told: a change and, if it assigns a partition, the revision of the lease.
+pub(super) type Told = (Change<String>, Option<u64>);
+
+type Tell = mpsc::UnboundedSender<Result<Told, JetStreamError>>;
 
 pub(super) struct Keeper {
     bucket: Bucket,
@@ -136,24 +140,33 @@ impl Keeper {
 
     fn tell(&self, change: Change<String>) {
         // Nobody listens any more if the job was dropped: this task ends then.
-        let _ = self.tell.send(Ok(change));
+        let _ = self.tell.send(Ok((change, None)));
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Released(name) => {
-                let Some(lease) = self.mine.get_mut(&name) else { return };
+            Order::Released(name, revision) => {
+                let Some(lease) = self.lease(&name, revision) else { return };
+                let state = lease.state;
+                // A job that has finished a partition releases it too, if it was revoked.
+                if state != State::Finished {
+                    lease.state = State::Released;
+                }
                 // Not asked for: the worker is about to leave.
-                self.leaves |= lease.state == State::Held;
-                lease.state = State::Released;
+                self.leaves |= state == State::Held;
             }
-            Order::Finished(name) => {
-                if let Some(lease) = self.mine.get_mut(&name) {
+            Order::Finished(name, revision) => {
+                if let Some(lease) = self.lease(&name, revision) {
                     lease.state = State::Finished;
                 }
             }
             Order::Leave(_) => {}
         }
+    }
+
+    /// This lease, if the worker still has it.
+    fn lease(&mut self, name: &str, revision: u64) -> Option<&mut Lease> {
+        self.mine.get_mut(name).filter(|lease| lease.revision == revision)
     }
 
     /// Takes notice of a change in the bucket. A partition that another one has now is lost.
@@ -209,6 +222,11 @@ impl Keeper {
         self.session.seen.is_some_and(|seen| seen.elapsed() >= self.bucket.ttl)
     }
 
+    /// Whether the worker's key is to be written, before anything else: each lease takes its time, and there may be many.
+    fn is_due(&self) -> bool {
+        self.session.seen.is_none_or(|seen| seen.elapsed() >= self.bucket.ttl / 3)
+    }
+
     fn begin_again(&mut self) {
         let names: Vec<_> = self.mine.keys().cloned().collect();
         for name in names {
@@ -254,13 +272,13 @@ impl Keeper {
             let excess = self.mine.iter_mut().rev().filter(|(_, lease)| lease.state == State::Held);
             for (name, lease) in excess.take(held - share) {
                 lease.state = State::Revoked;
-                let _ = self.tell.send(Ok(Change::Revoked(name.clone())));
+                let _ = self.tell.send(Ok((Change::Revoked(name.clone()), None)));
             }
             return;
         }
         let mut wanted = share - held;
         for name in self.view.free(&self.session.id) {
-            if wanted == 0 || self.is_over() {
+            if wanted == 0 || self.is_due() {
                 break;
             }
             // An error passes: there is another try with the next tick.
@@ -290,7 +308,7 @@ impl Keeper {
         match self.bucket.write(&key, revision, Some(&lease)).await {
             Ok(revision) => {
                 self.mine.insert(name.to_owned(), Lease { revision, state: State::Held });
-                self.tell(Change::Assigned(name.to_owned()));
+                let _ = self.tell.send(Ok((Change::Assigned(name.to_owned()), Some(revision))));
                 Ok(true)
             }
             Err(error) if is_wrong_sequence(&error) => Ok(false),
@@ -310,6 +328,9 @@ impl Keeper {
         };
         let due: Vec<_> = self.mine.iter().filter_map(is_due).collect();
         for (name, revision, entry) in due {
+            if self.is_due() && !self.leaves {
+                return;
+            }
             let key = Key::Partition(name.clone());
             match self.bucket.write(&key, revision, Some(&entry)).await {
                 Ok(_) => drop(self.mine.remove(&name)),

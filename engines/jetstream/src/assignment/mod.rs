@@ -4,7 +4,7 @@ mod bucket;
 mod keeper;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::JetStreamError;
 use bucket::Bucket;
-use keeper::{Keeper, Order};
+use keeper::{Keeper, Order, Told};
 
 /// The partitions of a job and the bucket in which its workers keep their leases.
 ///
@@ -91,7 +91,8 @@ impl JetStreamLeases {
         let (orders, received) = mpsc::unbounded_channel();
         let (keeper, changes) = self.keeper().await?;
         let task = tasks.spawn(keeper.run(received));
-        Ok(JetStreamAssignment { partitions: self.partitions, changes, orders, task })
+        let leases = BTreeMap::new();
+        Ok(JetStreamAssignment { partitions: self.partitions, leases, changes, orders, task })
     }
 
     /// The worker's key is in the bucket, and what happens from then on is in the changes.
@@ -128,12 +129,14 @@ impl fmt::Debug for JetStreamLeases {
 /// live for its time to live, as after a crash.
 pub struct JetStreamAssignment {
     partitions: Vec<String>,
+    /// The lease of each partition that the job has been told of last.
+    leases: BTreeMap<String, u64>,
     changes: Changes,
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
 
-type Changes = mpsc::UnboundedReceiver<Result<Change<String>, JetStreamError>>;
+type Changes = mpsc::UnboundedReceiver<Result<Told, JetStreamError>>;
 
 impl Assignment for JetStreamAssignment {
     type Partition = String;
@@ -143,7 +146,12 @@ impl Assignment for JetStreamAssignment {
         &mut self,
         cx: &mut Task<'_>,
     ) -> Poll<Option<Result<Change<String>, JetStreamError>>> {
-        self.changes.poll_recv(cx)
+        self.changes.poll_recv(cx).map_ok(|(change, lease)| {
+            if let (Change::Assigned(partition), Some(lease)) = (&change, lease) {
+                self.leases.insert(partition.clone(), lease);
+            }
+            change
+        })
     }
 
     fn number(&self, partition: &String) -> u16 {
@@ -152,11 +160,15 @@ impl Assignment for JetStreamAssignment {
     }
 
     fn released(&mut self, partition: &String) {
-        let _ = self.orders.send(Order::Released(partition.clone()));
+        if let Some(lease) = self.leases.get(partition) {
+            let _ = self.orders.send(Order::Released(partition.clone(), *lease));
+        }
     }
 
     fn finished(&mut self, partition: &String) {
-        let _ = self.orders.send(Order::Finished(partition.clone()));
+        if let Some(lease) = self.leases.get(partition) {
+            let _ = self.orders.send(Order::Finished(partition.clone(), *lease));
+        }
     }
 
     /// Gives back the leases that are left, and then deletes the worker's key. It takes at most the time to live: after that all of them are gone anyway.

@@ -95,15 +95,16 @@ impl View {
         open / sessions.len() + usize::from(rank < open % sessions.len())
     }
 
-    /// The partitions that nobody living has, beginning somewhere else for each worker, so that two rarely want the same one.
+    /// The partitions that nobody else living has, beginning somewhere else for each worker, so that two rarely want the same one.
     pub(super) fn free(&self, mine: &str) -> Vec<String> {
         let before = self.workers.keys().filter(|session| session.as_str() < mine).count();
         let start = before * self.partitions.len() / self.workers.len().max(1);
         let (front, back) = self.partitions.split_at(start.min(self.partitions.len()));
         let is_free = |name: &&String| match self.leases.get(*name) {
             None => true,
+            // Also one of this worker's: if the answer to its try was lost, nobody else takes it.
             Some(Lease::Of { session, .. }) => {
-                session != mine && !self.workers.contains_key(session)
+                session == mine || !self.workers.contains_key(session)
             }
             Some(Lease::Finished) => false,
         };
@@ -130,5 +131,26 @@ impl View {
     fn open(&self) -> impl Iterator<Item = &String> {
         let is_open = |name: &&String| self.leases.get(*name) != Some(&Lease::Finished);
         self.partitions.iter().filter(is_open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // P4: a worker may have a lease and not know of it, because the answer of its try was lost. All others leave it alone.
+    #[test]
+    fn a_lease_of_the_worker_itself_can_be_taken_by_it() {
+        let mut view = View::new(vec!["a".to_owned(), "b".to_owned()]);
+        for (revision, session) in [(1, "mine"), (2, "other")] {
+            let (name, session) = (session.to_owned(), session.to_owned());
+            let key = Key::Worker(session);
+            view.note(News { key, revision, entry: Some(Entry::Worker { name, leaves: false }) });
+        }
+        let lease = Entry::Lease { session: "mine".to_owned(), worker: "mine".to_owned() };
+        let key = Key::Partition("a".to_owned());
+        view.note(News { key, revision: 3, entry: Some(lease) });
+        assert!(view.free("mine").contains(&"a".to_owned()));
+        assert_eq!(view.free("other"), ["b"]);
     }
 }

@@ -11,6 +11,7 @@ use inflight_partitions::{Assignment, Change};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::proxy::{Plan, start};
 use crate::server::Server;
 
 /// The shortest one.
@@ -320,6 +321,87 @@ async fn a_worker_that_cannot_be_seen_loses_its_partitions() {
     for _ in 0..8 {
         let Some(Change::Assigned(_)) = decision(&mut assignment).await else { panic!() };
     }
+}
+
+// P4: a worker stays alive while it takes more partitions than it can in its time to live.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_are_taken_behind_a_slow_connection() {
+    let Some(server) = Server::shared() else { return };
+    let port = start(server.port, &Plan::slow(Duration::from_millis(10))).await;
+    let (context, names) = (crate::server::context(port).await, partitions(100));
+    let leases = JetStreamLeases::new(context, "many", "first", names).ttl(TTL);
+    let mut assignment = leases.join().await.unwrap();
+    for _ in 0..100 {
+        let decision = decision(&mut assignment).await;
+        assert!(matches!(decision, Some(Change::Assigned(_))), "{decision:?}");
+    }
+}
+
+// P4: the job may release a partition before it hears that the worker has lost it, and has it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_of_an_earlier_lease_gives_nothing_back() {
+    let Some(server) = Server::start() else { return };
+    let context = server.context().await;
+    let mut assignment = leases(&context, "earlier", "first").join().await.unwrap();
+    for _ in 0..8 {
+        let Some(Change::Assigned(_)) = decision(&mut assignment).await else { panic!() };
+    }
+    let before = last_lease(&context, "earlier", 7).await;
+    tokio::task::block_in_place(|| {
+        server.tell("down");
+        std::thread::sleep(2 * TTL); // it loses everything
+        server.tell("up");
+    });
+    while last_lease(&context, "earlier", 7).await <= before {
+        tokio::task::yield_now().await;
+    }
+    assignment.released(&"p7".to_owned());
+    let mut other = leases(&context, "earlier", "other").join().await.unwrap();
+    // What was lost and taken again is shared, so this worker does not leave.
+    let (mut mine, mut others) = (0, 0);
+    while others < 4 {
+        tokio::select! {
+            mine_next = decision(&mut assignment) => match mine_next {
+                Some(Change::Assigned(_)) => mine += 1,
+                Some(Change::Revoked(partition)) => assignment.released(&partition),
+                Some(Change::Lost(_)) => {}
+                other => panic!("{other:?}"),
+            },
+            theirs = decision(&mut other) => match theirs {
+                Some(Change::Assigned(_)) => others += 1,
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+    assert_eq!(mine, 8);
+}
+
+/// The sequence of a partition's last message; `None` if the server does not answer.
+async fn last_lease(context: &Context, bucket: &str, partition: usize) -> Option<u64> {
+    let stream = context.get_stream(format!("KV_{bucket}")).await.ok()?;
+    let subject = format!("$KV.{bucket}.partition.p{partition}");
+    Some(stream.get_last_raw_message_by_subject(&subject).await.ok()?.sequence)
+}
+
+// P4: a partition that has finished while it was to be handed over is told both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_partition_that_is_released_stays_finished() {
+    let Some(server) = Server::start() else { return };
+    let (context, ttl) = (server.context().await, Duration::from_secs(6));
+    let mut assignment = leases(&context, "both", "first").ttl(ttl).join().await.unwrap();
+    for _ in 0..8 {
+        let Some(Change::Assigned(_)) = decision(&mut assignment).await else { panic!() };
+    }
+    tokio::task::block_in_place(|| server.tell("down"));
+    while context.client().connection_state() == async_nats::connection::State::Connected {
+        tokio::task::yield_now().await;
+    }
+    for partition in partitions(8) {
+        assignment.finished(&partition);
+        assignment.released(&partition);
+    }
+    tokio::task::block_in_place(|| server.tell("up"));
+    assert_eq!(decision(&mut assignment).await, None);
 }
 
 // P4: everybody sees who has which partition.

@@ -28,6 +28,8 @@ pub(crate) enum Cut {
 /// The plan for the commits to come; after them each passes.
 pub(crate) struct Plan {
     cuts: Mutex<VecDeque<Cut>>,
+    /// The time that the way to the server takes.
+    delay: Duration,
     /// Lets a commit go that is held.
     pub(crate) release: Notify,
     /// That commit has reached the server, which has answered.
@@ -36,8 +38,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(cuts: impl IntoIterator<Item = Cut>) -> Arc<Self> {
+        Arc::new(Self::of(cuts, Duration::ZERO))
+    }
+
+    /// Everything passes, and takes so long.
+    pub(crate) fn slow(delay: Duration) -> Arc<Self> {
+        Arc::new(Self::of([], delay))
+    }
+
+    fn of(cuts: impl IntoIterator<Item = Cut>, delay: Duration) -> Self {
         let cuts = Mutex::new(cuts.into_iter().collect());
-        Arc::new(Self { cuts, release: Notify::new(), answered: Notify::new() })
+        Self { cuts, delay, release: Notify::new(), answered: Notify::new() }
     }
 
     /// Whether all cuts were made.
@@ -78,6 +89,9 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, plan: &Plan) -> std:
         tokio::select! {
             read = client.read(&mut asked) => {
                 let bytes = &asked[..read?];
+                if !plan.delay.is_zero() {
+                    tokio::time::sleep(plan.delay).await;
+                }
                 // In the last message of a batch, which is small here and is not torn.
                 let is_commit = bytes.windows(18).any(|word| word == b"Nats-Batch-Commit:");
                 match plan.next(is_commit) {
