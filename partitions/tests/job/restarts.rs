@@ -103,6 +103,24 @@ async fn a_partition_that_is_fenced_starts_again_while_the_engine_says_that_it_i
 }
 
 #[tokio::test(start_paused = true)] // K15
+async fn a_life_after_a_fence_that_fails_for_another_reason_is_not_fenced() {
+    let worker = Worker::new();
+    worker.latency.set(Duration::from_millis(50));
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(20).await;
+        worker.database(1).claim().await.unwrap();
+        worker.fails.set(true); // from the next life on
+        pass(200).await;
+        let log = worker.engine.log();
+        assert!(log[2].starts_with("fenced 1: "), "{log:?}");
+        assert!(log[5].starts_with("failed 1: "), "{log:?}");
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // K15
 async fn a_partition_that_is_fenced_during_its_hand_over_is_given_back() {
     let worker = Worker::new();
     let ended = worker.run(async |handle| {
