@@ -57,6 +57,10 @@ impl Watch {
         }
     }
 
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
     pub(crate) fn set_state(&self, state: PartitionState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }

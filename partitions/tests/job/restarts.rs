@@ -201,3 +201,16 @@ async fn a_partition_with_too_high_a_number_ends_the_job() {
     assert!(log.contains(&"released 1024".into()) && log.contains(&"released 1".into()), "{log:?}");
     assert_eq!(log.last().unwrap(), "left");
 }
+
+#[tokio::test(start_paused = true)] // K17
+async fn two_partitions_with_one_number_end_the_job() {
+    let worker = Worker::new();
+    worker.engine.assigns(1);
+    worker.engine.assigns(2_001);
+    let ended = worker.run(async |_| {}).await;
+    let Err(JobError::Partition { partition, error }) = ended else { panic!("{ended:?}") };
+    assert_eq!(partition, "2001");
+    assert_eq!(error.to_string(), "number 1: partition 1 has it too");
+    let log = worker.engine.log();
+    assert!(log.contains(&"released 2001".into()) && log.contains(&"released 1".into()), "{log:?}");
+}
