@@ -18,7 +18,7 @@ pub enum JobError<A> {
     Assignment(A),
     /// The engine was not told that this worker has left; its partitions were handed over and given back.
     Leave(A),
-    /// The retry strategy has given a partition up, or its number is not below 1,024. All partitions were handed over, and this worker has left.
+    /// The retry strategy has given a partition up, or its number is not below 1,024, or that of another one here. All partitions were handed over, and this worker has left.
     Partition {
         /// The partition, as its `Debug` shows it.
         partition: String,

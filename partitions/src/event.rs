@@ -40,8 +40,9 @@ pub enum Event<'a, P> {
         /// The time until it starts again; `None` if this worker does not start it again.
         retry_in: Option<Duration>,
     },
-    /// Its pipeline found that another worker has claimed the partition since (K15). While the engine says that the partition is this
-    /// worker's, it starts again.
+    /// Its pipeline has ended with an error that is [final](inflight_core::CheckpointStore::is_final) for its store: another worker has
+    /// claimed the partition since (K15), or this life can commit nothing more for a reason that the error tells. While the engine says
+    /// that the partition is this worker's, it starts again.
     Fenced {
         /// The partition.
         partition: &'a P,

@@ -93,6 +93,9 @@ pub struct PartitionView<P> {
     pub outputs: u64,
     /// The latest checkpoint that was saved or loaded.
     pub checkpoint: Option<CheckpointId>,
+    /// The number of checkpoints in a row that could not be saved. A pipeline goes on after such an error, since it may pass; a partition
+    /// whose number grows commits nothing. A [report](inflight_core::pipeline::Pipeline::on_report) has the error.
+    pub failed_checkpoints: u64,
 }
 
 /// What a partition of this worker does.

@@ -22,6 +22,7 @@ pub(crate) struct Watch {
     watermark: AtomicI64,
     is_idle: AtomicBool,
     checkpoint: AtomicU64,
+    failed_checkpoints: AtomicU64,
     is_fenced: AtomicBool,
     stop: Mutex<Stop>,
 }
@@ -50,9 +51,14 @@ impl Watch {
             watermark: AtomicI64::new(i64::MIN),
             is_idle: AtomicBool::new(false),
             checkpoint: AtomicU64::new(NONE),
+            failed_checkpoints: AtomicU64::new(0),
             is_fenced: AtomicBool::new(false),
             stop: Mutex::default(),
         }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
     }
 
     pub(crate) fn set_state(&self, state: PartitionState) {
@@ -113,6 +119,15 @@ impl Watch {
         self.checkpoint.store(id.0, Ordering::Relaxed);
     }
 
+    pub(crate) fn note_saved(&self, id: CheckpointId) {
+        self.note_checkpoint(id);
+        self.failed_checkpoints.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_failed_checkpoint(&self) {
+        self.failed_checkpoints.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn note_fenced(&self) {
         self.is_fenced.store(true, Ordering::Relaxed);
     }
@@ -136,6 +151,7 @@ impl Watch {
             records: self.records.load(Ordering::Relaxed),
             outputs: self.outputs.load(Ordering::Relaxed),
             checkpoint: known(&self.checkpoint).map(CheckpointId),
+            failed_checkpoints: self.failed_checkpoints.load(Ordering::Relaxed),
         }
     }
 }

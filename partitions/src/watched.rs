@@ -160,8 +160,11 @@ impl<C: CheckpointStore> CheckpointStore for WatchedStore<C> {
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), C::Error> {
         let saved = self.store.save(id, bytes).await;
         match &saved {
-            Ok(()) => self.watch.note_checkpoint(id),
-            Err(error) => self.note_error(error),
+            Ok(()) => self.watch.note_saved(id),
+            Err(error) => {
+                self.watch.note_failed_checkpoint();
+                self.note_error(error);
+            }
         }
         saved
     }
@@ -206,7 +209,7 @@ mod tests {
     use std::pin::pin;
     use std::task::Waker;
 
-    use inflight_core::pipeline::MemorySink;
+    use inflight_core::pipeline::{MemorySink, MemoryTransaction, one_transaction};
 
     use super::*;
 
@@ -235,5 +238,20 @@ mod tests {
         let mut sink = WatchedSink::new(MemorySink::<u32>::new(), Arc::clone(&watch));
         ready(sink.commit(CheckpointId(1), &0)).expect("it is in memory");
         assert_eq!(seen(), Some(Timestamp::from_millis(5)));
+    }
+
+    #[test] // P3
+    fn checkpoints_that_fail_are_counted_until_one_is_saved() {
+        let watch = Arc::new(Watch::new(0));
+        let seen = || (watch.view(()).checkpoint, watch.view(()).failed_checkpoints);
+        let (_sink, store) = one_transaction(MemoryTransaction::<u32>::new());
+        let mut store = WatchedStore::new(store, Arc::clone(&watch));
+        for failed in 1..=2 {
+            assert!(ready(store.save(CheckpointId(1), b"")).is_err(), "nothing was claimed");
+            assert_eq!(seen(), (None, failed));
+        }
+        ready(store.load_latest()).expect("it is in memory");
+        ready(store.save(CheckpointId(1), b"")).expect("it is in memory");
+        assert_eq!(seen(), (Some(CheckpointId(1)), 0));
     }
 }

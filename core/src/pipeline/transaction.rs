@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 /// 4. never fall back to an older checkpoint: a job that went on from there would write the output committed since a second time. A
 ///    latest checkpoint that cannot be read is an error;
 /// 5. return an error, not a panic, when the system fails, and stay usable afterwards;
-/// 6. name the errors that are [final](Self::is_final): the job has another owner.
+/// 6. name the errors that are [final](Self::is_final): the job has another owner, or this life can commit nothing more.
 pub trait Transaction<T> {
     /// The error of the system.
     type Error: Error + 'static;
@@ -57,8 +57,8 @@ pub trait Transaction<T> {
     fn is_committed(&mut self, id: CheckpointId)
     -> impl Future<Output = Result<bool, Self::Error>>;
 
-    /// Returns true if this owner can never commit again after this error: another one has claimed the job (K15). The
-    /// pipeline ends at once.
+    /// Returns true if this owner can never commit again after this error, unless it claims the job once more: another one has claimed
+    /// it (K15), or nothing else helps. The pipeline ends at once.
     fn is_final(&self, error: &Self::Error) -> bool;
 }
 

@@ -3,8 +3,33 @@ use std::fmt;
 
 use async_nats::jetstream;
 
-/// An error of the client, or of a function of the user's.
+/// An error of the client.
 pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The error of a function that makes messages of outputs. Each error becomes one by `?`.
+// A type of its own, because the future of a job with a boxed error in the function's type cannot be spawned: the compiler finds
+// the lifetime of the box too general.
+#[derive(Debug)]
+pub struct WriteError(BoxError);
+
+impl WriteError {
+    /// Makes one from an error or from a text.
+    pub fn new(reason: impl Into<BoxError>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The reason why something of this crate failed.
 #[derive(Debug)]
@@ -56,7 +81,7 @@ pub enum JetStreamError {
         stream: String,
     },
     /// The function that makes a message of an output failed; the [`source`](Error::source). Nothing of this commit has taken place.
-    Write(BoxError),
+    Write(WriteError),
     /// The last message on the checkpoint's subject is not one of this crate.
     Unreadable {
         /// The checkpoint's subject.
@@ -159,7 +184,7 @@ impl Error for JetStreamError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Server(source) => Some(source),
-            Self::Write(source) | Self::Request(source) => Some(&**source),
+            Self::Write(WriteError(source)) | Self::Request(source) => Some(&**source),
             _ => None,
         }
     }

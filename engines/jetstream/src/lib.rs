@@ -124,7 +124,7 @@ mod transaction;
 
 pub use assignment::{JetStreamAssignment, JetStreamLeases};
 pub use batch::Message;
-pub use error::{BoxError, JetStreamError};
+pub use error::{BoxError, JetStreamError, WriteError};
 pub use source::{JetStreamSource, Record};
 pub use stream::output_stream;
 pub use transaction::{JetStreamJob, JetStreamTransaction};

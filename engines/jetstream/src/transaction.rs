@@ -10,7 +10,7 @@ use inflight_core::{CheckpointId, Loaded};
 
 use crate::batch::{MOST_MESSAGES, Message};
 use crate::checkpoint::{Latest, Place};
-use crate::error::{BoxError, JetStreamError};
+use crate::error::{JetStreamError, WriteError};
 use crate::server::is_wrong_sequence;
 
 /// A job's place in a stream: the subject of its checkpoints. See the [crate's page](crate).
@@ -51,7 +51,7 @@ impl JetStreamJob {
     /// checkpoint's commit has the same outputs first.
     pub fn writing<T, W>(self, write: W) -> JetStreamTransaction<W>
     where
-        W: FnMut(&Output<T>) -> Result<Message, BoxError>,
+        W: FnMut(&Output<T>) -> Result<Message, WriteError>,
     {
         JetStreamTransaction { job: self, write, owner: None }
     }
@@ -94,7 +94,7 @@ impl<W> JetStreamTransaction<W> {
     /// come before the next barrier: those that the stages have done, at most the capacity of the last stage.
     pub fn sink_and_store<T>(self) -> (SinkHalf<T>, StoreHalf<T, Self>)
     where
-        W: FnMut(&Output<T>) -> Result<Message, BoxError>,
+        W: FnMut(&Output<T>) -> Result<Message, WriteError>,
     {
         let (sink, store) = one_transaction(self);
         (sink.limit(Self::MOST_OUTPUTS.div_ceil(2)), store)
@@ -103,7 +103,7 @@ impl<W> JetStreamTransaction<W> {
 
 impl<T, W> Transaction<T> for JetStreamTransaction<W>
 where
-    W: FnMut(&Output<T>) -> Result<Message, BoxError>,
+    W: FnMut(&Output<T>) -> Result<Message, WriteError>,
 {
     type Error = JetStreamError;
 

@@ -85,7 +85,10 @@
 //!
 //! A job reads one topic: the partition's number is its number in the job (K17), and there are at most 1,024. A second topic is a second job.
 //!
-//! Each partition costs a producer, which has threads of its own: one, and one for each broker that it talks to.
+//! Each partition costs a producer, which has threads of its own: one, and one for each broker that it talks to. And it costs memory when
+//! its pipeline is slower than its log: records that were read ahead, up to `queued.max.messages.kbytes` of librdkafka **for each
+//! partition**, 64 MiB if the configuration does not say less. Let `fetch.queue.backoff.ms` be shorter than its second then, since a
+//! partition whose queue is full is read again only after that time.
 //!
 //! # Assumptions
 //!

@@ -10,7 +10,8 @@ use async_nats::jetstream::Context;
 use inflight::pipeline::{Ended, Transaction, one_transaction};
 use inflight::{AsyncWait, AsyncWaitExt, ExponentialBackoff, Permits, Tokio};
 use inflight_jetstream::{
-    BoxError, JetStreamJob, JetStreamLeases, JetStreamSource, JetStreamTransaction, Message, Record,
+    JetStreamJob, JetStreamLeases, JetStreamSource, JetStreamTransaction, Message, Record,
+    WriteError,
 };
 use inflight_partitions::{Event, JobHandle, Partition, Partitions};
 use serde::{Deserialize, Serialize};
@@ -150,8 +151,9 @@ async fn ask(service: Client, order: Result<Order, AskError>) -> Result<u64, Ask
 }
 
 /// The message of an output.
-pub fn message(partition: &str, outcome: &Outcome) -> Result<Message, BoxError> {
-    let answer = outcome.result.as_ref().map_err(|failure| format!("{failure:?}"))?;
+pub fn message(partition: &str, outcome: &Outcome) -> Result<Message, WriteError> {
+    let answer =
+        outcome.result.as_ref().map_err(|failure| WriteError::new(format!("{failure:?}")))?;
     let order: Order = serde_json::from_slice(&outcome.input.payload)?;
     let done = serde_json::to_vec(&Done { order, answer: *answer })?;
     Ok(Message::new(format!("done.{partition}.{}", order.key), done))

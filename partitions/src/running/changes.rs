@@ -46,8 +46,8 @@ where
             Some(State::HandsOver { starts_again, .. }) => *starts_again = true,
             Some(State::Finished) | None => {
                 let number = self.assignment.number(&partition);
-                if number >= MOST_PARTITIONS {
-                    return self.refuse(&partition, number);
+                if let Some(why) = self.why_not(number) {
+                    return self.refuse(&partition, why);
                 }
                 let watch = Arc::new(Watch::new(number));
                 self.shared.watches().insert(partition.clone(), Arc::clone(&watch));
@@ -57,11 +57,24 @@ where
         }
     }
 
-    /// The engine has more partitions than a job: that would fail again and again, so the job ends at the first one.
-    fn refuse(&mut self, partition: &A::Partition, number: u16) {
+    /// Why no partition can run with this number: a service would take its calls for those of another partition.
+    fn why_not(&self, number: u16) -> Option<String> {
+        if number >= MOST_PARTITIONS {
+            return Some(format!(
+                "number {number}: a job has at most {MOST_PARTITIONS} partitions"
+            ));
+        }
+        let has_it = |slot: &Slot<F>| {
+            slot.watch.number() == number && !matches!(slot.state, State::Finished)
+        };
+        let (other, _) = self.slots.iter().find(|(_, slot)| has_it(slot))?;
+        Some(format!("number {number}: partition {other:?} has it too"))
+    }
+
+    /// That would fail again and again, so the job ends.
+    fn refuse(&mut self, partition: &A::Partition, why: String) {
         self.assignment.released(partition);
-        let error = format!("number {number}: a job has at most {MOST_PARTITIONS} partitions");
-        self.end_with(End::GaveUp { partition: format!("{partition:?}"), error: error.into() });
+        self.end_with(End::GaveUp { partition: format!("{partition:?}"), error: why.into() });
     }
 
     /// Hands a partition over and gives it back. Nothing is to be handed over while it waits to start again, or has no pipeline yet.

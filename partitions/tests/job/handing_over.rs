@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use inflight_core::pipeline::{MemorySource, MemoryTransaction, one_transaction};
+use inflight_core::pipeline::{Ended, MemorySource, MemoryTransaction, one_transaction};
 use inflight_partitions::{JobError, Partition, Partitions};
 use inflight_tokio::Tokio;
 
 use crate::engine::{Engine, Gone};
-use crate::worker::{Worker, pass};
+use crate::worker::{Failed, Worker, pass};
 
 #[tokio::test(start_paused = true)] // P3, K16
 async fn a_revoked_partition_is_handed_over_with_its_records_in_flight_and_then_given_back() {
@@ -125,6 +125,61 @@ async fn a_hand_over_that_takes_too_long_is_a_crash() {
         handle.leave();
     });
     ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // P4
+async fn a_hand_over_that_takes_too_long_starts_again_if_the_partition_was_assigned_since() {
+    let worker = Worker::new();
+    worker.lingers.set(true);
+    let settings = |job: Partitions<_>| job.hand_over_within(Duration::from_millis(500));
+    let ended = worker.run_with(settings, async |handle| {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.revokes(1);
+        worker.engine.assigns(1);
+        pass(502).await;
+        let log = ["started 1: life 1", "gone 1", "timed out 1", "started 1: life 2"];
+        assert_eq!(worker.engine.log(), log);
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // P4
+async fn a_partition_that_finishes_while_it_is_handed_over_is_given_back_too() {
+    let worker = Worker::new();
+    let live = async |partition: Partition<u16>| {
+        let (sink, store) = one_transaction(MemoryTransaction::<u64>::new());
+        let _pipeline = partition.pipeline(MemorySource::new(0..0_u64), sink, store);
+        pass(200).await; // the last records come just now
+        Ok::<_, Failed>(Ended::Finished)
+    };
+    let job = worker.job().on_event(|event| worker.note(event));
+    let script = async {
+        worker.engine.assigns(1);
+        pass(100).await;
+        worker.engine.revokes(1);
+        worker.engine.has_no_more();
+    };
+    tokio::join!(job.run(Tokio, live), script).0.unwrap();
+    let log = ["started 1: life 1", "all of 1", "finished 1", "released 1", "left"];
+    assert_eq!(worker.engine.log(), log);
+}
+
+#[tokio::test(start_paused = true)] // L5
+async fn many_changes_at_once_are_all_heard() {
+    let worker = Worker::new();
+    (0..100).for_each(|partition| worker.engine.tells_owner(partition, None));
+    let job = worker.job();
+    let handle = job.handle();
+    let mut run = pin!(job.run(Tokio, async |partition| worker.live(partition).await));
+    let (waker, wakes) = counting_waker();
+    let cx = &mut Context::from_waker(&waker);
+    assert!(run.as_mut().poll(cx).is_pending());
+    assert!(handle.view().owners.len() < 100); // partitions have their turn
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    assert!(run.as_mut().poll(cx).is_pending());
+    assert_eq!(handle.view().owners.len(), 100);
 }
 
 #[tokio::test(start_paused = true)] // P4

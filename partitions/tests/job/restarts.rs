@@ -103,6 +103,24 @@ async fn a_partition_that_is_fenced_starts_again_while_the_engine_says_that_it_i
 }
 
 #[tokio::test(start_paused = true)] // K15
+async fn a_life_after_a_fence_that_fails_for_another_reason_is_not_fenced() {
+    let worker = Worker::new();
+    worker.latency.set(Duration::from_millis(50));
+    let ended = worker.run(async |handle| {
+        worker.engine.assigns(1);
+        pass(20).await;
+        worker.database(1).claim().await.unwrap();
+        worker.fails.set(true); // from the next life on
+        pass(200).await;
+        let log = worker.engine.log();
+        assert!(log[2].starts_with("fenced 1: "), "{log:?}");
+        assert!(log[5].starts_with("failed 1: "), "{log:?}");
+        handle.leave();
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)] // K15
 async fn a_partition_that_is_fenced_during_its_hand_over_is_given_back() {
     let worker = Worker::new();
     let ended = worker.run(async |handle| {
@@ -182,4 +200,17 @@ async fn a_partition_with_too_high_a_number_ends_the_job() {
     let log = worker.engine.log();
     assert!(log.contains(&"released 1024".into()) && log.contains(&"released 1".into()), "{log:?}");
     assert_eq!(log.last().unwrap(), "left");
+}
+
+#[tokio::test(start_paused = true)] // K17
+async fn two_partitions_with_one_number_end_the_job() {
+    let worker = Worker::new();
+    worker.engine.assigns(1);
+    worker.engine.assigns(2_001);
+    let ended = worker.run(async |_| {}).await;
+    let Err(JobError::Partition { partition, error }) = ended else { panic!("{ended:?}") };
+    assert_eq!(partition, "2001");
+    assert_eq!(error.to_string(), "number 1: partition 1 has it too");
+    let log = worker.engine.log();
+    assert!(log.contains(&"released 2001".into()) && log.contains(&"released 1".into()), "{log:?}");
 }

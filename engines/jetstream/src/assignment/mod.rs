@@ -73,6 +73,9 @@ impl JetStreamLeases {
     /// Joins the job's workers: creates the bucket if it is missing, and starts the task that keeps this worker alive. Where servers do not
     /// answer, because they choose a leader just now for instance, it tries again for 30 seconds.
     ///
+    /// The task runs on the runtime of this call. So take one with several threads if something in the job keeps a thread busy for a third of
+    /// the time to live; on a single thread the worker would be believed dead.
+    ///
     /// # Errors
     ///
     /// [`Partitions`](JetStreamError::Partitions), [`TooOld`](JetStreamError::TooOld), [`Unsuitable`](JetStreamError::Unsuitable),

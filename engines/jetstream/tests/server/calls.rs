@@ -4,7 +4,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use inflight_core::pipeline::{ReplayableSource, Transaction};
 use inflight_core::{CheckpointId, Loaded};
-use inflight_jetstream::{JetStreamError, JetStreamSource, Message, output_stream};
+use inflight_jetstream::{JetStreamError, JetStreamSource, Message, WriteError, output_stream};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -132,7 +132,7 @@ async fn outputs_that_cannot_be_in_a_batch_are_refused() {
         foreign.claim().await.unwrap();
         let refused = foreign.commit(CheckpointId(2), b"", &[number(7)]).await.unwrap_err();
         assert!(matches!(refused, JetStreamError::ForeignSubject { .. }), "{subject}: {refused}");
-        let mut failing = job(&context, "limits").writing(|_: &Number| Err("no".into()));
+        let mut failing = job(&context, "limits").writing(|_: &Number| Err(WriteError::new("no")));
         failing.claim().await.unwrap();
         let refused = failing.commit(CheckpointId(2), b"", &[number(7)]).await.unwrap_err();
         assert!(matches!(refused, JetStreamError::Write(_)), "{refused}");

@@ -11,7 +11,7 @@ use inflight_core::pipeline::{
 };
 use inflight_core::{CheckpointStore, StreamElement};
 use inflight_jetstream::{
-    BoxError, JetStreamError, JetStreamJob, JetStreamSource, JetStreamTransaction, Message,
+    JetStreamError, JetStreamJob, JetStreamSource, JetStreamTransaction, Message, WriteError,
 };
 use inflight_pipeline_conformance::source;
 use inflight_store_conformance::{Capabilities, Check, Medium, Owners, check};
@@ -31,7 +31,7 @@ struct OwnStream {
     name: String,
 }
 
-type Write = fn(&Output<()>) -> Result<Message, BoxError>;
+type Write = fn(&Output<()>) -> Result<Message, WriteError>;
 
 impl Medium for OwnStream {
     type Store = StoreHalf<(), JetStreamTransaction<Write>>;
@@ -50,7 +50,7 @@ impl Medium for OwnStream {
     fn open(&mut self) -> Result<Self::Store, StoreHalfError<JetStreamError>> {
         let checkpoint = format!("{}.checkpoint", self.name);
         let job = JetStreamJob::new(self.context.clone(), &self.name, checkpoint).limit(LIMIT);
-        let write: Write = |_| Err("there are no outputs".into());
+        let write: Write = |_| Err(WriteError::new("there are no outputs"));
         let (_, mut store) = one_transaction(job.writing(write));
         Handle::current().block_on(store.load_latest())?;
         Ok(store)

@@ -8,6 +8,7 @@ mod assignment;
 mod calls;
 mod cluster;
 mod conformance;
+mod job;
 mod numbers;
 mod owners;
 mod proxy;

@@ -5,7 +5,7 @@ use inflight_core::StreamElement;
 use inflight_core::pipeline::ReplayableSource;
 use inflight_core::pipeline::{Output, Transaction};
 use inflight_jetstream::{
-    BoxError, JetStreamError, JetStreamJob, JetStreamSource, JetStreamTransaction, Message,
+    JetStreamError, JetStreamJob, JetStreamSource, JetStreamTransaction, Message, WriteError,
 };
 
 use crate::server::LIMIT;
@@ -24,7 +24,7 @@ pub(crate) fn job(context: &Context, stream: &str) -> JetStreamJob {
 pub(crate) fn numbers(
     context: &Context,
     stream: &str,
-) -> JetStreamTransaction<impl FnMut(&Number) -> Result<Message, BoxError> + use<>> {
+) -> JetStreamTransaction<impl FnMut(&Number) -> Result<Message, WriteError> + use<>> {
     let subject = format!("{stream}.out");
     job(context, stream)
         .writing(move |output: &Number| Ok(Message::new(subject.clone(), output.value.to_string())))

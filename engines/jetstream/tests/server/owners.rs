@@ -9,7 +9,7 @@ use inflight_core::pipeline::{
     SinkHalfError, StoreHalf, StoreHalfError, Transaction, one_transaction,
 };
 use inflight_core::{AsyncWait, AsyncWaitExt, CheckpointId, Loaded, Outcome};
-use inflight_jetstream::{BoxError, JetStreamError, JetStreamTransaction, Message};
+use inflight_jetstream::{JetStreamError, JetStreamTransaction, Message, WriteError};
 use inflight_tokio::Tokio;
 use rand::RngExt;
 
@@ -27,7 +27,7 @@ pub(crate) type Error =
 pub(crate) fn transaction(
     context: &Context,
     stream: &str,
-) -> JetStreamTransaction<impl FnMut(&Output<Done>) -> Result<Message, BoxError> + use<>> {
+) -> JetStreamTransaction<impl FnMut(&Output<Done>) -> Result<Message, WriteError> + use<>> {
     let subject = format!("{stream}.out");
     job(context, stream).writing(move |output: &Output<Done>| {
         assert_eq!(output.value.result, Ok(output.value.input.pow(2)));
