@@ -5,18 +5,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// A life as the job polls it. Ready with the partition, the number of the life, and its result; `None` if it was cut off.
+/// A life as the job polls it. Ready with the partition and the life's result; `None` if it was cut off.
 pub(crate) struct Life<P, F> {
     partition: P,
-    number: u64,
     inner: Arc<Mutex<Inner<F>>>,
 }
 
 /// The job's hold on a life.
-pub(crate) struct LifeLine<F> {
-    pub(crate) number: u64,
-    inner: Arc<Mutex<Inner<F>>>,
-}
+pub(crate) struct LifeLine<F>(Arc<Mutex<Inner<F>>>);
 
 struct Inner<F> {
     /// `None` when it has ended, or was cut off.
@@ -25,16 +21,16 @@ struct Inner<F> {
     waker: Option<Waker>,
 }
 
-pub(crate) fn begin<P, F>(partition: P, number: u64, future: F) -> (Life<P, F>, LifeLine<F>) {
+pub(crate) fn begin<P, F>(partition: P, future: F) -> (Life<P, F>, LifeLine<F>) {
     let inner = Inner { future: Some(Box::pin(future)), waker: None };
     let inner = Arc::new(Mutex::new(inner));
-    (Life { partition, number, inner: Arc::clone(&inner) }, LifeLine { number, inner })
+    (Life { partition, inner: Arc::clone(&inner) }, LifeLine(inner))
 }
 
 impl<F> LifeLine<F> {
     /// Drops the life's future. When this returns, nothing of it is left.
     pub(crate) fn cut(self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = lock(&self.0);
         let (future, waker) = (inner.future.take(), inner.waker.take());
         drop(inner);
         drop(future);
@@ -44,16 +40,16 @@ impl<F> LifeLine<F> {
 }
 
 impl<P: Clone, F: Future> Future for Life<P, F> {
-    type Output = (P, u64, Option<F::Output>);
+    type Output = (P, Option<F::Output>);
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut inner = lock(&self.inner);
         let Some(future) = &mut inner.future else {
-            return Poll::Ready((self.partition.clone(), self.number, None));
+            return Poll::Ready((self.partition.clone(), None));
         };
         if let Poll::Ready(result) = future.as_mut().poll(cx) {
             inner.future = None;
-            return Poll::Ready((self.partition.clone(), self.number, Some(result)));
+            return Poll::Ready((self.partition.clone(), Some(result)));
         }
         if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             inner.waker = Some(cx.waker().clone());
@@ -92,7 +88,7 @@ mod tests {
             let _held = &inside;
             Poll::<()>::Pending
         });
-        let (mut life, line) = begin("partition", 7, future);
+        let (mut life, line) = begin("partition", future);
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(Arc::clone(&flag));
         let cx = &mut Context::from_waker(&waker);
@@ -101,6 +97,6 @@ mod tests {
         line.cut();
         assert_eq!(Arc::strong_count(&held), 1);
         assert!(flag.0.load(Ordering::Relaxed));
-        assert_eq!(Pin::new(&mut life).poll(cx), Poll::Ready(("partition", 7, None)));
+        assert_eq!(Pin::new(&mut life).poll(cx), Poll::Ready(("partition", None)));
     }
 }

@@ -28,18 +28,8 @@ where
     F: Future<Output = Result<Ended, E>>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// A life has ended; `None` if it was cut off, and the partition is somewhere else by now.
-    pub(super) fn life_ended(
-        &mut self,
-        partition: &A::Partition,
-        life: u64,
-        result: Option<Result<Ended, E>>,
-    ) {
-        let is_current = |slot: &Slot<F>| slot.state.life() == Some(life);
-        let (Some(result), true) = (result, self.slots.get(partition).is_some_and(is_current))
-        else {
-            return;
-        };
+    /// A life has ended.
+    pub(super) fn life_ended(&mut self, partition: &A::Partition, result: Result<Ended, E>) {
         let Some(slot) = self.slots.remove(partition) else { return };
         self.has_changed = true;
         let slot = match (result, &slot.state) {

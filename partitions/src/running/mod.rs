@@ -35,8 +35,6 @@ pub(crate) struct Running<A: Assignment, R, L, G, F> {
     shared: Arc<Shared<A::Partition>>,
     slots: BTreeMap<A::Partition, Slot<F>>,
     lives: FuturesUnordered<Life<A::Partition, F>>,
-    /// The number of the next life. It tells a life from an earlier one of the same partition, which was cut off.
-    next_life: u64,
     /// Why the job ends; `None` while it goes on.
     end: Option<End<A::Error>>,
     /// More changes may follow.
@@ -82,13 +80,6 @@ enum State<F> {
 }
 
 impl<F> State<F> {
-    fn life(&self) -> Option<u64> {
-        match self {
-            Self::Runs { life, .. } | Self::HandsOver { life, .. } => Some(life.number),
-            Self::Waits { .. } | Self::Finished => None,
-        }
-    }
-
     /// The instant at which something is to be done.
     fn deadline(&self) -> Option<Instant> {
         match self {
@@ -124,7 +115,6 @@ where
             shared,
             slots: BTreeMap::new(),
             lives: FuturesUnordered::new(),
-            next_life: 0,
             end: None,
             has_changes: true,
             now: Instant::ZERO,
@@ -148,8 +138,11 @@ where
         }
         self.poll_changes(cx);
         self.meet_deadlines();
-        while let Poll::Ready(Some((partition, life, result))) = self.lives.poll_next_unpin(cx) {
-            self.life_ended(&partition, life, result);
+        while let Poll::Ready(Some((partition, result))) = self.lives.poll_next_unpin(cx) {
+            // One that was cut off has no result, and its partition is somewhere else by now.
+            if let Some(result) = result {
+                self.life_ended(&partition, result);
+            }
         }
         let is_over = self.end.is_some() || !self.has_changes;
         if is_over && self.slots.values().all(|slot| matches!(slot.state, State::Finished)) {
@@ -227,8 +220,7 @@ where
         self.tell(Event::Started { partition, life });
         let argument = Partition::new(partition.clone(), number, Arc::clone(watch));
         let future = (self.start)(argument);
-        self.next_life += 1;
-        let (life, line) = begin(partition.clone(), self.next_life, future);
+        let (life, line) = begin(partition.clone(), future);
         self.lives.push(life);
         State::Runs { life: line, since: self.now }
     }
