@@ -11,13 +11,12 @@ use crate::watched::{Watched, WatchedSink, WatchedStore};
 /// A partition that is to run: the argument of the function that [`Partitions::run`](crate::Partitions::run) calls.
 pub struct Partition<P> {
     id: P,
-    number: u16,
     watch: Arc<Watch>,
 }
 
 impl<P> Partition<P> {
-    pub(crate) fn new(id: P, number: u16, watch: Arc<Watch>) -> Self {
-        Self { id, number, watch }
+    pub(crate) fn new(id: P, watch: Arc<Watch>) -> Self {
+        Self { id, watch }
     }
 
     /// The partition's name, from the engine.
@@ -27,7 +26,7 @@ impl<P> Partition<P> {
 
     /// The partition's number in the job, below 1,024. The pipeline's request ids contain it (K17).
     pub fn number(&self) -> u16 {
-        self.number
+        self.watch.number()
     }
 
     /// Makes the partition's pipeline, which has this partition's number, can be handed over by the job, and is seen in its
@@ -47,7 +46,7 @@ impl<P> Partition<P> {
         let source = Watched::new(source, Arc::clone(&self.watch));
         let sink = WatchedSink::new(sink, Arc::clone(&self.watch));
         let store = WatchedStore::new(store, Arc::clone(&self.watch));
-        let pipeline = Pipeline::new(source, sink, store).partition(self.number);
+        let pipeline = Pipeline::new(source, sink, store).partition(self.number());
         self.watch.set_stop(pipeline.stop_handle());
         pipeline
     }
@@ -56,6 +55,6 @@ impl<P> Partition<P> {
 impl<P: fmt::Debug> fmt::Debug for Partition<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Partition");
-        shown.field("id", &self.id).field("number", &self.number).finish_non_exhaustive()
+        shown.field("id", &self.id).field("number", &self.number()).finish_non_exhaustive()
     }
 }

@@ -86,7 +86,7 @@ where
         let attempt = AttemptInfo {
             number: slot.failures.saturating_add(1),
             retry: slot.failures,
-            request_id: u64::from(self.assignment.number(partition)),
+            request_id: u64::from(slot.watch.number()),
             time_left: None,
         };
         let result = Err(Failure::Error(error));

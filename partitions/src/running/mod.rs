@@ -215,10 +215,9 @@ where
     }
 
     fn begin_life(&mut self, partition: &A::Partition, watch: &Arc<Watch>) -> State<F> {
-        let number = self.assignment.number(partition);
         let life = watch.begin_life();
         self.tell(Event::Started { partition, life });
-        let argument = Partition::new(partition.clone(), number, Arc::clone(watch));
+        let argument = Partition::new(partition.clone(), Arc::clone(watch));
         let future = (self.start)(argument);
         let (life, line) = begin(partition.clone(), future);
         self.lives.push(life);
