@@ -54,7 +54,7 @@ pub mod prelude {
         Fixed, FixedDelay, Gradient, LimitStrategy, Metrics, NoRetry, Outcome, OutcomesExt as _,
         Rate, RecordsExt as _, RetryBudget, RetryStrategy, Sample, Stage, StageError, StartError,
         Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, Verdict, WakeTable,
-        with_attempt, with_timeout_action,
+        with_attempt, with_owned, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{

@@ -5,7 +5,7 @@ use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -443,6 +443,27 @@ fn retries_follow_the_backoff() {
 }
 
 // ---- panics --------------------------------------------------------------------------------------
+
+#[test] // R6
+fn a_function_that_takes_its_record_gets_a_clone_for_each_attempt() {
+    async fn greet(mut name: String) -> Result<String, String> {
+        let is_first = name == "Ada" && !ASKED.swap(true, SeqCst);
+        name.push('!'); // its own clone: the next attempt does not see it
+        if is_first { Err(name) } else { Ok(name) }
+    }
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    let outcomes = run(async {
+        let policy = AsyncWait::ordered(4).retry(FixedDelay::new(MS));
+        let names = stream::iter(["Ada", "Bob"].map(String::from));
+        let stage = names.async_wait_owned(policy, greet).spawn(Tokio).unwrap();
+        stage
+            .map(|done| (done.input, done.result.unwrap(), done.attempts))
+            .collect::<Vec<_>>()
+            .await
+    });
+    let done = |name: &str, attempts| (name.to_owned(), format!("{name}!"), attempts);
+    assert_eq!(outcomes, [done("Ada", 2), done("Bob", 1)]);
+}
 
 async fn explode(n: u32) -> Result<u32, ()> {
     assert!(n != 3, "three");

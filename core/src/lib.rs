@@ -143,8 +143,8 @@ pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Status, StreamElement, StreamKind, Values,
 };
 pub use function::{
-    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithTimeoutAction,
-    with_attempt, with_timeout_action,
+    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithOwned,
+    WithTimeoutAction, with_attempt, with_owned, with_timeout_action,
 };
 pub use operator::{
     Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Checkpointing, Completion, Expired,

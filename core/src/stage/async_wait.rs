@@ -8,12 +8,13 @@ use super::job::InBatches;
 use super::start::StageBuilder;
 use crate::batch_function::AsyncBatchFunction;
 use crate::element::{IntoElement, StreamKind};
-use crate::function::AsyncFunction;
+use crate::function::{AsyncFunction, WithOwned, with_owned};
 use crate::policy::{AsyncWait, Extras, KeySelector};
 use crate::retry::RetryStrategy;
 use crate::runtime::InPlace;
 
-/// Adds [`async_wait`](Self::async_wait) and [`async_wait_batch`](Self::async_wait_batch) to every stream.
+/// Adds [`async_wait`](Self::async_wait), [`async_wait_owned`](Self::async_wait_owned) and
+/// [`async_wait_batch`](Self::async_wait_batch) to every stream.
 pub trait AsyncWaitExt: Stream + Sized {
     /// Asks `function` for each record, many at a time, as `policy` says.
     ///
@@ -23,6 +24,41 @@ pub trait AsyncWaitExt: Stream + Sized {
     /// Works on streams of plain values, and on streams of [`StreamElement`]s (annotate the
     /// closure's parameter there); outcomes come in the same kind of stream. Nothing runs until the result is
     /// given a runtime: `.spawn(..)`, `.in_place(..)`.
+    ///
+    /// ```
+    /// # fn stage<Rt: inflight_core::Runtime<Timer: Unpin>>(
+    /// #     orders: impl futures_core::Stream<Item = Order> + Unpin,
+    /// #     runtime: Rt,
+    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, AsyncWaitExt, ExponentialBackoff};
+    ///
+    /// struct Order {
+    ///     customer: u64,
+    ///     items: Vec<String>, // not cloned: the request does not need them
+    /// }
+    ///
+    /// # #[derive(Clone)] struct Client;
+    /// # impl Client { async fn name(&self, customer: u64) -> Result<String, std::io::Error> { Ok(String::new()) } }
+    /// # let client = Client;
+    /// let policy = AsyncWait::ordered(100)
+    ///     .timeout(Duration::from_secs(5))
+    ///     .retry(ExponentialBackoff::new(Duration::from_millis(50)).max_retries(3));
+    ///
+    /// let stage = orders.async_wait(policy, move |order| {
+    ///     let (client, customer) = (client.clone(), order.customer);
+    ///     async move { client.name(customer).await }
+    /// });
+    /// # #[cfg(feature = "alloc")]
+    /// let stage = stage.in_place(runtime)?; // or, with a runtime that has tasks, `.spawn(Tokio)?`
+    /// # #[cfg(not(feature = "alloc"))]
+    /// # let stage = stage.in_place_over(runtime, inflight_core::Fixed::<100>)?;
+    /// # Ok(stage)
+    /// # }
+    /// ```
+    ///
+    /// An async closure cannot be the function, since its future borrows from the closure. See
+    /// [`async_wait_owned`](Self::async_wait_owned) for a function that takes its record by value.
     ///
     /// [`StreamElement`]: crate::StreamElement
     fn async_wait<'c, V, M, F, Fut, Out, E, R, K, X>(
@@ -40,6 +76,50 @@ pub trait AsyncWaitExt: Stream + Sized {
         X: Extras<V, Out, E>,
     {
         StageBuilder::new(self, policy, function)
+    }
+
+    /// The same for a function that takes its record by value: each attempt gets a clone of its own, and the record itself comes back
+    /// with the outcome. So an `async fn` can be named as it is, and a closure needs no clone of its record before its `async` block.
+    ///
+    /// ```
+    /// # fn stage(
+    /// #     places: impl futures_core::Stream<Item = String> + Unpin,
+    /// #     runtime: impl inflight_core::Runtime<Timer: Unpin>,
+    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
+    /// use inflight_core::{AsyncWait, AsyncWaitExt};
+    ///
+    /// async fn temperature_at(place: String) -> Result<f64, std::io::Error> {
+    ///     # let _ = place;
+    ///     // ... asks a service
+    ///     Ok(20.5)
+    /// }
+    ///
+    /// let stage = places.async_wait_owned(AsyncWait::ordered(100), temperature_at);
+    /// # #[cfg(feature = "alloc")]
+    /// let stage = stage.in_place(runtime)?;
+    /// # #[cfg(not(feature = "alloc"))]
+    /// # let stage = stage.in_place_over(runtime, inflight_core::Fixed::<100>)?;
+    /// # Ok(stage)
+    /// # }
+    /// ```
+    ///
+    /// Where a clone of the whole record is dear, clone what the request needs in [`async_wait`](Self::async_wait).
+    fn async_wait_owned<'c, V, M, F, Fut, Out, E, R, K, X>(
+        self,
+        policy: AsyncWait<R, K, X>,
+        function: F,
+    ) -> StageBuilder<'c, (Self, V, M, WithOwned<F>, R, K, X, InPlace)>
+    where
+        Self::Item: IntoElement<V, M>,
+        V: Clone,
+        M: StreamKind,
+        F: FnMut(V) -> Fut,
+        Fut: Future<Output = Result<Out, E>>,
+        R: RetryStrategy<V, Out, E>,
+        K: KeySelector<V>,
+        X: Extras<V, Out, E>,
+    {
+        StageBuilder::new(self, policy, with_owned(function))
     }
 
     /// The same for a type that implements [`AsyncFunction`], or a closure that is told its attempt
