@@ -31,7 +31,7 @@ pub use inflight_lines as lines;
 #[cfg(feature = "partitions")]
 pub use inflight_partitions as partitions;
 #[cfg(feature = "smol")]
-pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
+pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolStage, SmolTimer};
 #[cfg(feature = "file-store")]
 pub use inflight_store_file::{FileStore, FileStoreError};
 #[cfg(feature = "flash-store")]
@@ -43,7 +43,7 @@ pub use inflight_store_postgres::{PostgresError, PostgresJob, PostgresTransactio
 #[cfg(feature = "redb-store")]
 pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]
-pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
+pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioStage, TokioTimer};
 
 /// The types and traits of most programs: `use inflight::prelude::*`.
 pub mod prelude {
@@ -65,9 +65,9 @@ pub mod prelude {
     #[cfg(feature = "embassy")]
     pub use inflight_embassy::{Embassy, EmbassyAnyWaker};
     #[cfg(feature = "smol")]
-    pub use inflight_smol::{Smol, SmolLocal};
+    pub use inflight_smol::{Smol, SmolLocal, SmolStage};
     #[cfg(feature = "tokio")]
-    pub use inflight_tokio::{Tokio, TokioLocal};
+    pub use inflight_tokio::{Tokio, TokioLocal, TokioStage};
 }
 
 // The guide consists of pages alone, so only rustdoc compiles it.
