@@ -69,6 +69,17 @@ pub struct AsyncWait<R = NoRetry, K = Unkeyed, X = ()> {
     pub(crate) extras: X,
 }
 
+/// The retry strategy of a policy that has been given none. It makes the compiler say in these words that there is one.
+#[allow(unreachable_pub)] // in a bound of a public method
+#[diagnostic::on_unimplemented(
+    message = "this policy has a retry strategy already: say `.retry(..)` once",
+    label = "a second strategy",
+    note = "`when_error` and `when_output` of a strategy choose the results that are retried"
+)]
+pub trait NoRetryYet {}
+
+impl NoRetryYet for NoRetry {}
+
 /// The settings that have no type parameter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -240,14 +251,15 @@ impl<R, X> AsyncWait<R, GivenKey, X> {
     }
 }
 
-impl<K, X> AsyncWait<NoRetry, K, X> {
+impl<R, K, X> AsyncWait<R, K, X> {
     /// Sets the retry strategy. It can be set once only, because it is part of the type.
-    pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K, X> {
+    pub fn retry<S>(self, strategy: S) -> AsyncWait<S, K, X>
+    where
+        R: NoRetryYet,
+    {
         AsyncWait { settings: self.settings, retry: strategy, key: self.key, extras: self.extras }
     }
-}
 
-impl<R, K, X> AsyncWait<R, K, X> {
     /// The order in which outcomes leave.
     pub const fn order(&self) -> Order {
         self.settings.order

@@ -69,7 +69,8 @@ pub trait AsyncWaitExt: Stream + Sized {
     where
         Self::Item: IntoElement<V, M>,
         M: StreamKind,
-        F: FnMut(&V) -> Fut,
+        // The compiler shows this line where the function is an async closure, or a method that borrows its argument.
+        F: FnMut(&V) -> Fut, // not `async |x| ..`: the future owns its data, `|x| { let x = x.clone(); async move { .. } }`
         Fut: Future<Output = Result<Out, E>>,
         R: RetryStrategy<V, Out, E>,
         K: KeySelector<V>,
@@ -113,7 +114,8 @@ pub trait AsyncWaitExt: Stream + Sized {
         Self::Item: IntoElement<V, M>,
         V: Clone,
         M: StreamKind,
-        F: FnMut(V) -> Fut,
+        // As above, for an async closure that owns what it captures: its future would borrow that.
+        F: FnMut(V) -> Fut, // not `async move |x| ..`: `move |x| { let client = client.clone(); async move { .. } }`
         Fut: Future<Output = Result<Out, E>>,
         R: RetryStrategy<V, Out, E>,
         K: KeySelector<V>,
