@@ -106,6 +106,8 @@ mod checkpoint;
 mod config_error;
 mod element;
 mod function;
+#[cfg(feature = "alloc")]
+mod lent;
 mod operator;
 mod outcome;
 #[cfg(feature = "alloc")]
@@ -146,6 +148,8 @@ pub use function::{
     AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithOwned,
     WithTimeoutAction, with_attempt, with_owned, with_timeout_action,
 };
+#[cfg(feature = "alloc")]
+pub use lent::{Lender, Lent};
 pub use operator::{
     Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Checkpointing, Completion, Expired,
     Histogram, Metrics, Operator, PushError, RestoreError,

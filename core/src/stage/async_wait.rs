@@ -9,6 +9,8 @@ use super::start::StageBuilder;
 use crate::batch_function::AsyncBatchFunction;
 use crate::element::{IntoElement, StreamKind};
 use crate::function::{AsyncFunction, WithOwned, with_owned};
+#[cfg(feature = "alloc")]
+use crate::lent::{Lender, Lent, lend};
 use crate::policy::{AsyncWait, Extras, KeySelector};
 use crate::retry::RetryStrategy;
 use crate::runtime::InPlace;
@@ -193,6 +195,45 @@ pub trait AsyncWaitExt: Stream + Sized {
         X: Extras<V, F::Output, F::Error>,
     {
         StageBuilder::new(self, policy, function)
+    }
+
+    /// Lends the stream to a stage, and takes it back from the [`Lender`] when the stage is done with it (L3).
+    ///
+    /// A stage that is [stopped](crate::StageHandle::stop) finishes what is in flight and drops its source. A channel may have accepted
+    /// more than the stage had taken by then, and nothing would tell of those records. They come back with the channel:
+    ///
+    /// ```
+    /// # use inflight_core::{Runtime, StartError};
+    /// # async fn enrich<Rt: Runtime<Timer: Unpin>>(
+    /// #     receiver: impl futures_core::Stream<Item = u64> + Unpin,
+    /// #     runtime: Rt,
+    /// # ) -> Result<(), StartError> {
+    /// use std::pin::Pin;
+    /// use inflight_core::{AsyncWait, AsyncWaitExt};
+    ///
+    /// # async fn ask(id: u64) -> Result<u64, ()> { Ok(id) }
+    /// # let has_to_end = || true;
+    /// let (ids, mut lender) = receiver.lend();
+    /// let mut stage = ids.async_wait_owned(AsyncWait::ordered(100), ask).in_place(runtime)?;
+    /// # let mut stage = std::pin::pin!(stage);
+    /// while let Some(done) = stage.as_mut().next_pinned().await {
+    ///     if has_to_end() {
+    ///         stage.as_mut().stop(); // or, on a task of its own, `handle.stop()`
+    ///     }
+    /// }
+    /// if let Some(mut rest) = lender.take_back() {
+    ///     // Close it, so that nobody sends any more, and put what it still holds where the next run finds it.
+    ///     # let _ = &mut rest;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "alloc")]
+    fn lend(self) -> (Lent<Self>, Lender<Self>)
+    where
+        Self: Unpin,
+    {
+        lend(self)
     }
 }
 
