@@ -52,9 +52,9 @@ pub mod prelude {
         Barrier, BarrierMode, Batch, BatchSize, Checkpoint, CheckpointError, CheckpointId,
         CheckpointStore, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
         Fixed, FixedDelay, Gradient, LimitStrategy, Metrics, NoRetry, Outcome, OutcomesExt as _,
-        Rate, RecordsExt as _, RetryBudget, RetryStrategy, Sample, Stage, StageError, StartError,
-        Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, Verdict, WakeTable,
-        with_attempt, with_owned, with_timeout_action,
+        Rate, RecordsExt as _, RetriedCall, RetryBudget, RetryStrategy, Sample, Stage, StageError,
+        StartError, Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, Verdict,
+        WakeTable, with_attempt, with_owned, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{

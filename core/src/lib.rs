@@ -166,8 +166,9 @@ pub use parallel::{
 pub use permits::Permits;
 pub use policy::{
     AdaptiveLimit, Aimd, AnyFailure, AsyncWait, BatchSize, Count, Extras, FinishPolicy, GivenKey,
-    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order,
-    Pausable, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
+    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OnRetry, OneAttemptPerKey,
+    Order, Pausable, PauseOn, Rate, RateLimit, RetriedCall, Sample, TimeoutBy, Unkeyed, Verdict,
+    WeighBy, hash_key,
 };
 pub use records::{
     EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords, OutcomesExt,

@@ -4,6 +4,7 @@ mod batch;
 pub(crate) mod extras;
 mod key;
 mod limit;
+mod on_retry;
 mod one_per_key;
 mod order;
 mod parts;
@@ -20,6 +21,7 @@ pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::limit::{
     AdaptiveLimit, Aimd, AnyFailure, Gradient, JudgeBy, LimitStrategy, Sample, Verdict,
 };
+pub use self::on_retry::{OnRetry, RetriedCall};
 pub use self::one_per_key::OneAttemptPerKey;
 pub use self::order::Order;
 pub use self::pause::{Pausable, PauseOn};
@@ -46,7 +48,7 @@ use crate::storage::Storage;
 ///
 /// Some parts are optional, and a program pays for those that it names: [`batch`](Self::batch), an adaptive [`limit`](Self::limit), a
 /// [`rate`](Self::rate), pauses that errors ask for ([`pause_on`](Self::pause_on)), a timeout for each record
-/// ([`timeout_by`](Self::timeout_by)) and one attempt at a time for each key of an ordered stage
+/// ([`timeout_by`](Self::timeout_by)), a look at each retry ([`on_retry`](Self::on_retry)) and one attempt at a time for each key of an ordered stage
 /// ([`one_attempt_per_key`](AsyncWait::one_attempt_per_key)). Say the key first ([`with_key`](AsyncWait::with_key)), then the retry strategy
 /// and these parts.
 ///
