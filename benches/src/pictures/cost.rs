@@ -63,3 +63,28 @@ pub(super) fn draw() -> Result<String> {
     }
     Ok(svg.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each contender's row in the docs, from its beginning.
+    const DOCS: [&str; 5] = [
+        "| **inflight**, in place, ordered |",
+        "| **inflight**, on a task of its own, ordered |",
+        "| `futures-buffered`, ordered |",
+        "| `futures`, `buffered` |",
+        "| a `tokio::spawn` for each request, and a `VecDeque` |",
+    ];
+
+    #[test]
+    fn the_bars_are_the_last_column_of_the_docs() {
+        let run: Run = serde_json::from_str(RUN).expect("a run");
+        let docs = include_str!("../../../docs/performance.md");
+        for ((contender, ..), row) in ROWS.into_iter().zip(DOCS) {
+            let row = docs.lines().find(|line| line.starts_with(row)).expect("a row");
+            let last = row.trim_end_matches(" |").rsplit(' ').next();
+            assert_eq!(last, Some(&*run.ns_per_record[contender].to_string()), "{contender}");
+        }
+    }
+}
