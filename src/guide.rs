@@ -45,6 +45,9 @@
 //! | look up an exact guarantee | [The contract](contract) |
 //! | know whether it is fast enough for your job | `docs/performance.md` in the repository |
 
+// A page names its picture by a label. Rustdoc copies no files, so the label is defined here as the picture itself; in a page that is
+// read in the repository it is the path of the file. The first definition of a label is the one that counts.
+#[doc = include_str!("../docs/pictures/rustdoc/window.md")]
 #[doc = include_str!("../docs/guide/start.md")]
 pub mod start {}
 
@@ -54,9 +57,12 @@ pub mod from_buffered {}
 #[doc = include_str!("../docs/guide/from_flink.md")]
 pub mod from_flink {}
 
+#[doc = include_str!("../docs/pictures/rustdoc/orders.md")]
 #[doc = include_str!("../docs/guide/order.md")]
 pub mod order {}
 
+#[doc = include_str!("../docs/pictures/rustdoc/throughput.md")]
+#[doc = include_str!("../docs/pictures/rustdoc/window.md")]
 #[doc = include_str!("../docs/guide/capacity.md")]
 pub mod capacity {}
 
@@ -75,6 +81,7 @@ pub mod batches {}
 #[doc = include_str!("../docs/guide/recipes.md")]
 pub mod recipes {}
 
+#[doc = include_str!("../docs/pictures/rustdoc/commit.md")]
 #[doc = include_str!("../docs/checkpoints.md")]
 pub mod checkpoints {}
 

@@ -1,3 +1,5 @@
+// The picture that README.md names by its label: rustdoc copies no files, and the first definition of a label is the one that counts.
+#![cfg_attr(doc, doc = include_str!("../docs/pictures/rustdoc/window.md"))]
 #![doc = include_str!("../README.md")]
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
