@@ -183,7 +183,7 @@ fn a_keyboard_reaches_each_record_and_a_screen_reader_has_names() {
     scene.open();
     records.send(0..3);
     let page = &mut scene.browser;
-    page.until("legend('airport', 'running') === 3");
+    page.until("cells('airport') === 'running running running'");
     page.press("Tab");
     page.press("ArrowRight");
     page.until("named('airport').querySelector('[aria-live]').textContent.startsWith('Record 1 of 3, the oldest: running, attempt 1')");

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 
-use futures::StreamExt as _;
 use futures::channel::mpsc::{self, UnboundedSender};
 use inflight_console::Console;
 use inflight_core::{AsyncWait, AsyncWaitExt as _, RetryStrategy};
