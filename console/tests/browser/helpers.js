@@ -18,4 +18,4 @@ const now = (name, label) =>
 
 const lamp = (name) => [...document.querySelectorAll("#lamps li")].find((lamp) => lamp.textContent.startsWith(name));
 
-const connection = () => document.body.dataset.connection;
+const connected = () => document.body.dataset.connection;

@@ -66,7 +66,7 @@ fn an_outage_is_seen_as_backoff_failures_and_a_lamp_that_is_down() {
     let page = &mut scene.browser;
     page.until("lamp('PostgreSQL').textContent === 'PostgreSQL down: connection refused'");
     page.until("cells('patient') === Array(8).fill('backoff').join(' ')");
-    page.until("/retry/.test(named('patient').querySelector('.why').textContent)");
+    page.until("/backoff/.test(named('patient').querySelector('.why').textContent)");
     page.until("now('hasty', 'failures') > 1");
     page.assert_no_errors();
 }
@@ -111,17 +111,17 @@ fn a_process_that_is_gone_is_said_to_be_and_found_again() {
     let Some(mut scene) = Scene::start() else { return };
     let _records = scene.stage("airport", AsyncWait::unordered(8), |_: &u32| pending());
     scene.open();
-    scene.browser.until("connection() === 'live' && named('airport')");
+    scene.browser.until("connected() === 'live' && named('airport')");
 
     let address = scene.address();
     let Scene { console: first, browser: mut page, runtime: _runtime } = scene;
     drop(first);
-    page.until("connection() === 'gone'");
+    page.until("connected() === 'gone'");
     page.until("document.querySelector('#status').textContent === 'The process does not answer'");
     assert_eq!(page.value("named('airport') !== undefined"), true, "its last state stays");
 
     let _another = console("another", &address);
-    page.until("connection() === 'live' && document.title === 'another' && !named('airport')");
+    page.until("connected() === 'live' && document.title === 'another' && !named('airport')");
     page.assert_no_errors();
 }
 

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use futures::channel::mpsc::{self, UnboundedSender};
-use inflight_console::Console;
+use futures_channel::mpsc::{self, UnboundedSender};
+use inflight_console::{Console, ServedConsole};
 use inflight_core::{AsyncWait, AsyncWaitExt as _, RetryStrategy};
 use inflight_tokio::Tokio;
 use tokio::runtime::{Builder, Runtime};
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::chromium::Browser;
 
 pub(crate) struct Scene {
-    pub(crate) console: Console,
+    pub(crate) console: ServedConsole,
     pub(crate) browser: Browser,
     pub(crate) runtime: Runtime,
 }
@@ -54,17 +54,16 @@ impl Scene {
 
     /// The console's host and port.
     pub(crate) fn address(&self) -> String {
-        let url = self.console.url();
-        url.trim_start_matches("http://").trim_end_matches('/').to_owned()
+        self.console.address().to_string()
     }
 
     /// Opens the page, once.
     pub(crate) fn open(&mut self) {
         self.browser.open(&self.console.url());
-        self.browser.until("connection() === 'live'");
+        self.browser.until("connected() === 'live'");
     }
 }
 
-pub(crate) fn console(title: &str, address: &str) -> Console {
+pub(crate) fn console(title: &str, address: &str) -> ServedConsole {
     Console::new(title).serve(address).expect("the address is free")
 }
