@@ -105,7 +105,7 @@ impl PublishedWindow {
             let version = self.version.load(Ordering::Acquire);
             let window = self.read_once();
             fence(Ordering::Acquire);
-            if version % 2 == 0 && version == self.version.load(Ordering::Relaxed) {
+            if version.is_multiple_of(2) && version == self.version.load(Ordering::Relaxed) {
                 return window;
             }
             core::hint::spin_loop();
