@@ -1,7 +1,8 @@
 //! The steps of a checkpoint, and where a crash after each of them leads.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
+use super::crash::resumes_from_this;
 use super::svg::{Anchor, Svg, WIDTH};
 
 /// A step of a checkpoint, in the order in which the pipeline takes them.
@@ -13,7 +14,7 @@ struct Step {
     after: &'static [&'static str],
 }
 
-/// As in `docs/checkpoints.md`.
+/// In the words of `docs/checkpoints.md`. Where a new life resumes from comes from crashes of a pipeline.
 const STEPS: [Step; 5] = [
     Step {
         name: "barrier",
@@ -42,9 +43,6 @@ const STEPS: [Step; 5] = [
     },
 ];
 
-/// The steps after which a new life resumes from the checkpoint before.
-const BEFORE: usize = 2;
-
 const LEFT: f64 = 24.0;
 const BOX: (f64, f64) = (120.0, 74.0);
 const GAP: f64 = 18.0;
@@ -60,8 +58,15 @@ pub(super) fn draw() -> Result<String> {
     for (number, step) in STEPS.iter().enumerate() {
         draw_step(&mut svg, number, step);
     }
-    draw_halves(&mut svg);
+    draw_halves(&mut svg, before()?);
     Ok(svg.finish())
+}
+
+/// The number of steps after which a new life resumes from the checkpoint before, as crashes of a pipeline show.
+fn before() -> Result<usize> {
+    let resumes = (0..STEPS.len()).map(resumes_from_this).collect::<Result<Vec<_>>>()?;
+    ensure!(resumes.is_sorted(), "the save is the one step that decides: {resumes:?}");
+    Ok(resumes.iter().filter(|is_this| !**is_this).count())
 }
 
 fn draw_step(svg: &mut Svg, number: usize, step: &Step) {
@@ -85,8 +90,8 @@ fn draw_step(svg: &mut Svg, number: usize, step: &Step) {
 }
 
 /// The two checkpoints from which a job resumes.
-fn draw_halves(svg: &mut Svg) {
-    let split = LEFT + BEFORE as f64 * (BOX.0 + GAP) - GAP / 2.0;
+fn draw_halves(svg: &mut Svg, before: usize) {
+    let split = LEFT + before as f64 * (BOX.0 + GAP) - GAP / 2.0;
     let halves = [
         ("backoff tint", LEFT, split - 4.0, "back to the checkpoint before"),
         ("done tint", split + 4.0, WIDTH - LEFT, "on from this checkpoint"),

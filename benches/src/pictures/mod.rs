@@ -4,6 +4,7 @@
 
 mod commit;
 mod cost;
+mod crash;
 mod orders;
 mod rustdoc;
 mod svg;
