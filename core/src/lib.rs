@@ -106,6 +106,8 @@ mod checkpoint;
 mod config_error;
 mod element;
 mod function;
+#[cfg(feature = "alloc")]
+mod lent;
 mod operator;
 mod outcome;
 #[cfg(feature = "alloc")]
@@ -143,9 +145,11 @@ pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Status, StreamElement, StreamKind, Values,
 };
 pub use function::{
-    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithTimeoutAction,
-    with_attempt, with_timeout_action,
+    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithOwned,
+    WithTimeoutAction, with_attempt, with_owned, with_timeout_action,
 };
+#[cfg(feature = "alloc")]
+pub use lent::{Lender, Lent};
 pub use operator::{
     Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Checkpointing, Completion, Expired,
     Histogram, Metrics, Operator, PushError, RestoreError,
@@ -162,8 +166,9 @@ pub use parallel::{
 pub use permits::Permits;
 pub use policy::{
     AdaptiveLimit, Aimd, AnyFailure, AsyncWait, BatchSize, Count, Extras, FinishPolicy, GivenKey,
-    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order,
-    Pausable, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
+    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OnRetry, OneAttemptPerKey,
+    Order, Pausable, PauseOn, Rate, RateLimit, RetriedCall, Sample, TimeoutBy, Unkeyed, Verdict,
+    WeighBy, hash_key,
 };
 pub use records::{
     EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords, OutcomesExt,
