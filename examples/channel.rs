@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The end begins at the producers: they stop, and the last one drops its sender. The channel then ends behind its last
-//! record, so the stage takes in what is left, finishes it and ends. Telling the *stage* to stop would be faster, but
-//! the records that still wait in the channel would never be asked about.
+//! record, so the stage takes in the records that are left, finishes them and ends. If the *stage* were told to stop, the records
+//! in the channel would be dropped with it, unless the program lends the receiver to the stage and takes it back (`lend`).
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The timeout also bounds the end: no record in flight takes longer.
     let policy = AsyncWait::ordered(16).timeout(Duration::from_secs(10));
     let mut answers =
-        ReceiverStream::new(receiver).async_wait(policy, |n| square(*n)).spawn(Tokio)?;
+        ReceiverStream::new(receiver).async_wait_owned(policy, square).spawn(Tokio)?;
 
     let mut received = 0;
     while let Some(done) = answers.next().await {

@@ -51,7 +51,7 @@ async fn run(
         .timeout(Duration::from_secs(5))
         .retry(retries.when_error(|error: &TaxError| *error == TaxError::Busy));
     let mut outcomes = stream::iter(orders)
-        .async_wait(policy, move |order: &Order| tax(order.clone(), is_repaired))
+        .async_wait_owned(policy, move |order| tax(order, is_repaired))
         .spawn(Tokio)?;
 
     let (mut taxed, mut dead) = (Vec::new(), File::create(dead)?);

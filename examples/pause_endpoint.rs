@@ -67,7 +67,7 @@ async fn look_up(n: u64) -> Result<u64, Infallible> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut squares =
-        stream::iter(0..).async_wait(AsyncWait::ordered(8), |n| look_up(*n)).spawn(Tokio)?;
+        stream::iter(0..).async_wait_owned(AsyncWait::ordered(8), look_up).spawn(Tokio)?;
 
     let port = std::env::args().nth(1).map(|port| port.parse()).transpose()?;
     let listener = TcpListener::bind(("127.0.0.1", port.unwrap_or(0))).await?;

@@ -20,8 +20,8 @@ async fn main() -> Result<(), StartError> {
         .attempt_timeout(Duration::from_millis(500))
         .retry(ExponentialBackoff::new(Duration::from_millis(50)).max_retries(3));
 
-    let mut answers =
-        places.async_wait(policy, |place| temperature_at(place.clone())).spawn(Tokio)?; // on a task of its own
+    // On a task of its own: requests make progress while this task does something else.
+    let mut answers = places.async_wait_owned(policy, temperature_at).spawn(Tokio)?;
 
     while let Some(done) = answers.next().await {
         match done.result {

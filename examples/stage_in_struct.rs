@@ -10,7 +10,6 @@
 use std::time::Duration;
 
 use inflight::prelude::*;
-use inflight::{TokioHandle, Values};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -26,7 +25,7 @@ type Named = Outcome<Order, String, Unknown>;
 
 struct Enricher {
     orders: mpsc::Sender<Order>,
-    names: SpawnedStage<Named, Unknown, Values, TokioHandle<Result<(), StageError<Unknown>>>>,
+    names: TokioStage<Order, String, Unknown>,
 }
 
 impl Enricher {

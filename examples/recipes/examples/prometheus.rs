@@ -53,9 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let prometheus = PrometheusBuilder::new().install_recorder()?;
     let port = std::env::args().nth(1).map(|port| port.parse()).transpose()?;
     let records = if port.is_some() { u64::MAX } else { 1_000 };
-    let mut squares = stream::iter(0..records)
-        .async_wait(AsyncWait::ordered(100), |n| look_up(*n))
-        .spawn(Tokio)?;
+    let mut squares =
+        stream::iter(0..records).async_wait_owned(AsyncWait::ordered(100), look_up).spawn(Tokio)?;
 
     let listener = TcpListener::bind(("127.0.0.1", port.unwrap_or(0))).await?;
     let url = format!("http://{}/metrics", listener.local_addr()?);
