@@ -86,7 +86,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         StatusCode::ACCEPTED
     );
     // Outcomes that are under way come out, and then nothing does.
-    while let Ok(Some(_)) = timeout(Duration::from_millis(200), squares.next()).await {}
+    let mut late = 0;
+    while let Ok(Some(_)) = timeout(Duration::from_millis(200), squares.next()).await {
+        late += 1;
+        assert!(late < 100, "it is not paused");
+    }
     let (_, status) = ask(Method::GET, &format!("http://{address}/status")).await?;
     assert_eq!(status, "paused 8 of 8\n", "the window is full, and the source waits");
 
