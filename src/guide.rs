@@ -1,11 +1,12 @@
 //! The guide has a page for each problem, in the order in which most people need them. `cargo test` compiles and runs every snippet; the
-//! snippets of [recipes] with other crates are the tests of `examples/recipes`.
+//! snippets of [recipes] with other crates are the programs and tests of `examples/recipes`.
 //!
 //! **Begin here**
 //!
 //! | you want to | page |
 //! | --- | --- |
 //! | write a first program | [Ten minutes to a first stage](start) |
+//! | find a whole program by the words that people search for | [Cookbook](cookbook) |
 //! | replace `StreamExt::buffered` | [Coming from `buffered`](from_buffered) |
 //! | move a Flink job | [Coming from Flink](from_flink) |
 //!
@@ -50,6 +51,9 @@
 #[doc = include_str!("../docs/pictures/rustdoc/window.md")]
 #[doc = include_str!("../docs/guide/start.md")]
 pub mod start {}
+
+#[doc = include_str!("../docs/guide/cookbook.md")]
+pub mod cookbook {}
 
 #[doc = include_str!("../docs/guide/from_buffered.md")]
 pub mod from_buffered {}

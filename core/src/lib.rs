@@ -1,9 +1,10 @@
-//! Asynchronous I/O for streams: many requests in flight, their outcomes in a chosen order, with timeouts, retries and
-//! checkpoints. This crate is the core: it is `no_std`, needs no allocator unless asked to, and names no runtime.
+//! The operator of `inflight`, for authors of stream engines, runtime adapters and stores: many requests in flight for the records of a
+//! stream, outcomes in a chosen order, timeouts, retries and checkpoints. This crate is `no_std`, needs no allocator unless asked to, and
+//! names no runtime.
 //!
-//! **Applications use the crate `inflight`**, which re-exports everything here and adds the adapters for tokio, smol and
-//! embassy, the stores and the guide. Depend on `inflight-core` alone if you write a stream engine, a runtime adapter, a
-//! store, or a library of your own on top.
+//! **If you write an application, use the crate [`inflight`](https://docs.rs/inflight).** It re-exports everything here and adds the
+//! runtimes tokio, smol and embassy, the stores, and [the guide](https://docs.rs/inflight/latest/inflight/guide/). Depend on
+//! `inflight-core` alone if you write an engine, a runtime adapter, a store, or a library of your own on top.
 //!
 //! # Two doors
 //!
