@@ -3,17 +3,18 @@
 //!
 //! ```
 //! use inflight_console::{Console, Lamp};
-//! # use inflight_core::{AsyncWait, AsyncWaitExt, StartError};
-//! # use inflight_smol::Smol;
+//! # use inflight_core::{AsyncWait, AsyncWaitExt};
+//! # use inflight_tokio::Tokio;
 //! # fn is_connected() -> bool { true }
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!
 //! let console = Console::new("my program").serve("127.0.0.1:0")?; // 0: any port that is free
 //! println!("look at {}", console.url());
 //!
 //! let lookups = futures_lite::stream::iter(0..100_u64)
 //!     .async_wait(AsyncWait::ordered(10), |n| std::future::ready(Ok::<_, ()>(n * n)))
-//!     .spawn(Smol)?;
+//!     .spawn(Tokio)?;
 //! console.stage("lookups", lookups.handle());
 //! console.lamp("database", || if is_connected() { Lamp::Up } else { Lamp::Down("no answer".into()) });
 //! # Ok(())

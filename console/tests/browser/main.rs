@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inflight_console::Lamp;
-use inflight_core::{AsyncWait, FixedDelay};
+use inflight_core::pipeline::{MemorySink, MemorySource, Pipeline};
+use inflight_core::{AsyncWait, AsyncWaitExt as _, FixedDelay, MemoryStore};
+use inflight_tokio::Tokio;
 use scene::{Scene, console};
 use tokio::sync::watch;
 
@@ -134,6 +136,41 @@ fn a_stage_that_has_ended_is_said_to_have() {
     drop(records);
     scene.browser.until("named('airport').querySelector('.badge.ended:not([hidden])') && total('airport', 'out') === '3'");
     scene.browser.assert_no_errors();
+}
+
+#[test]
+fn a_pipelines_checkpoints_are_counted_until_it_ends() {
+    let Some(mut scene) = Scene::start() else { return };
+    let (release, released) = watch::channel(false);
+    let reports = scene.console.pipeline("job");
+    scene.runtime.spawn(async move {
+        Pipeline::new(MemorySource::new(0..3_u32), MemorySink::new(), MemoryStore::new())
+            .on_report(move |report| reports.record(&report))
+            .run(Tokio, |numbers, recovery| {
+                let held_up = move |n: &u32| {
+                    let (n, mut released) = (*n, released.clone());
+                    async move {
+                        let _ = released.wait_for(|is_released| *is_released).await;
+                        Ok::<_, String>(n)
+                    }
+                };
+                let stage = numbers.async_wait(AsyncWait::ordered(8), held_up);
+                stage.checkpointed("stage", 1).restore(recovery).spawn(Tokio)
+            })
+            .await
+            .map_err(|error| error.to_string())
+    });
+    scene.open();
+    let page = &mut scene.browser;
+    page.until(
+        "Number(total('job', 'checkpoints')) > 0 && total('job', 'last one').endsWith(' ago')",
+    );
+    page.until("/B$/.test(total('job', 'its size')) && total('job', 'failed') === '0'");
+    assert_eq!(page.value("named('job').querySelector('.badge.ended').hidden"), true);
+
+    release.send_replace(true);
+    page.until("!named('job').querySelector('.badge.ended').hidden");
+    page.assert_no_errors();
 }
 
 #[test]
