@@ -21,10 +21,9 @@ pub enum ConsoleError {
 impl fmt::Display for ConsoleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLoopback(address) => write!(
-                f,
-                "other machines could reach {address}; permit it with `anyone`, or use 127.0.0.1"
-            ),
+            Self::NotLoopback(address) => {
+                write!(f, "other machines could reach it: {address} is no address of loopback")
+            }
             Self::Listen(_) => f.write_str("the console cannot listen on its address"),
             Self::Start(_) => f.write_str("the console's thread cannot be started"),
         }
