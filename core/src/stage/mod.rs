@@ -208,7 +208,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// The stage's numbers (M1). O(n) in the records in flight, for the age of the oldest.
     pub fn metrics(&self) -> Metrics {
-        self.operator.metrics(self.alarm.now())
+        let metrics = self.operator.metrics(self.alarm.now());
+        #[cfg(feature = "alloc")]
+        let metrics = Metrics { slow_turns: self.pace.slow_turns(), ..metrics };
+        metrics
     }
 }
 
