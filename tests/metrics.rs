@@ -99,6 +99,7 @@ fn a_recorder_gets_what_the_stage_counts() {
         ("inflight_attempts_total", 6),
         ("inflight_retried_total", 2),
         ("inflight_late_completions_total", 0),
+        ("inflight_slow_turns_total", 0),
     ];
     for (name, expected) in counters {
         assert_eq!(counter(&after, name), expected, "{name}");

@@ -75,6 +75,28 @@ impl<In, Out, E> Outcome<In, Out, E> {
     }
 }
 
+impl<In, Out, E> Outcome<In, Option<Out>, E> {
+    /// `None` for a call that has succeeded without an output: a look-up that has found nothing. Everything else stays an outcome, so
+    /// `stage.filter_map(|done| ready(done.transpose()))` leaves those records out and no failure.
+    ///
+    /// ```
+    /// use inflight_core::{Failure, Outcome};
+    /// # let done = |input, result| Outcome { input, result, attempts: 1, elapsed: core::time::Duration::ZERO };
+    /// # let outcomes = [done("Lima", Ok(Some(20))), done("Atlantis", Ok(None)), done("Oslo", Err(Failure::Error("down")))];
+    ///
+    /// let found: Vec<Outcome<&str, i32, &str>> =
+    ///     outcomes.into_iter().filter_map(Outcome::transpose).collect();
+    /// assert_eq!(found.len(), 2);
+    /// assert_eq!((found[0].input, found[0].result), ("Lima", Ok(20)));
+    /// assert_eq!((found[1].input, found[1].result), ("Oslo", Err(Failure::Error("down"))));
+    /// ```
+    pub fn transpose(self) -> Option<Outcome<In, Out, E>> {
+        let Self { input, result, attempts, elapsed } = self;
+        let result = result.transpose()?;
+        Some(Outcome { input, result, attempts, elapsed })
+    }
+}
+
 /// A record whose call has failed: from [`Outcome::into_result`], or from [`split_outcomes`](crate::OutcomesExt::split_outcomes).
 ///
 /// It displays the reason, the number of attempts and the time.

@@ -34,6 +34,7 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// | `inflight_requests_total` | counter | count | requests started: batches, or else attempts |
 /// | `inflight_retried_total` | counter | count | attempts that were followed by another one |
 /// | `inflight_late_completions_total` | counter | count | completions that came too late to have an effect |
+/// | `inflight_slow_turns_total` | counter | count | turns of the stage that kept their thread for longer than 50 ms: a request may block it |
 /// | `inflight_blocked_milliseconds_total` | counter | milliseconds | time in which no further record had room |
 /// | `inflight_call_seconds` | histogram | seconds | from a call's first invocation to its outcome |
 /// | `inflight_ordering_delay_seconds` | histogram | seconds | how long outcomes waited for records before them, or to be taken out |

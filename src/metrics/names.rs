@@ -58,7 +58,7 @@ pub(crate) const GAUGES: [Named<fn(&Metrics) -> f64>; 10] = [
     ),
 ];
 
-pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 10] = [
+pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 11] = [
     named("inflight_records_in_total", Unit::Count, "records taken in", |m| m.records_in),
     named("inflight_emitted_total", Unit::Count, "outcomes handed on", |m| m.emitted),
     named(
@@ -97,6 +97,12 @@ pub(crate) const COUNTERS: [Named<fn(&Metrics) -> u64>; 10] = [
         Unit::Count,
         "completions that came too late to have an effect",
         |m| m.late_completions,
+    ),
+    named(
+        "inflight_slow_turns_total",
+        Unit::Count,
+        "turns of the stage that kept their thread for longer than 50 ms: a request may block it",
+        |m| m.slow_turns,
     ),
     named(
         "inflight_blocked_milliseconds_total",

@@ -62,6 +62,11 @@ pub struct Metrics {
     pub retried: u64,
     /// Completions that came too late to have an effect (T5).
     pub late_completions: u64,
+    /// Turns of a stage on a task of its own, or run with its consumer, that kept their thread for longer than 50 ms. Most likely a
+    /// request blocks, or computes between two `.await`s, which holds up everything else on its thread: run it on
+    /// [a task of its own](crate::StageBuilder::spawn_requests), or what blocks on a thread of its own. Requests on tasks of their own
+    /// do not count here. 0 for a stage in place that its consumer polls, for an operator, and without the feature `alloc`.
+    pub slow_turns: u64,
     /// The time of calls, from the first invocation to the outcome.
     pub call_time: Histogram,
     /// The time from the end of a call to its record's leaving: outcomes wait for records before them, and to be taken out.
@@ -123,6 +128,7 @@ impl Metrics {
             requests: self.requests.saturating_sub(earlier.requests),
             retried: self.retried.saturating_sub(earlier.retried),
             late_completions: self.late_completions.saturating_sub(earlier.late_completions),
+            slow_turns: self.slow_turns.saturating_sub(earlier.slow_turns),
             call_time: self.call_time.since(&earlier.call_time),
             ordering_delay: self.ordering_delay.since(&earlier.ordering_delay),
             ..*self // numbers of one moment
@@ -218,7 +224,7 @@ impl fmt::Debug for Histogram {
 impl Metrics {
     /// The number of all integers: those of [`scalars`](Self::scalars), and behind them those of [`counts`](Self::counts).
     pub(crate) const NUMBERS: usize = Self::SCALARS + 2 * Histogram::BUCKETS;
-    pub(crate) const SCALARS: usize = 19;
+    pub(crate) const SCALARS: usize = 20;
     /// The index of the age of the oldest record.
     pub(crate) const OLDEST: usize = 8;
 
@@ -248,6 +254,7 @@ impl Metrics {
             self.requests,
             self.retried,
             self.late_completions,
+            self.slow_turns,
         ]
     }
 
@@ -283,6 +290,7 @@ impl Metrics {
             requests: scalars[16],
             retried: scalars[17],
             late_completions: scalars[18],
+            slow_turns: scalars[19],
             call_time: histogram(0),
             ordering_delay: histogram(Histogram::BUCKETS),
         }
@@ -355,6 +363,7 @@ impl Counters {
             requests: self.attempts,
             retried: self.retried,
             late_completions: self.late,
+            slow_turns: 0,
             call_time: self.call_time,
             ordering_delay: self.ordering_delay,
         }

@@ -28,10 +28,6 @@ pub trait AsyncWaitExt: Stream + Sized {
     /// given a runtime: `.spawn(..)`, `.in_place(..)`.
     ///
     /// ```
-    /// # fn stage<Rt: inflight_core::Runtime<Timer: Unpin>>(
-    /// #     orders: impl futures_core::Stream<Item = Order> + Unpin,
-    /// #     runtime: Rt,
-    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
     /// use core::time::Duration;
     /// use inflight_core::{AsyncWait, AsyncWaitExt, ExponentialBackoff};
     ///
@@ -40,6 +36,10 @@ pub trait AsyncWaitExt: Stream + Sized {
     ///     items: Vec<String>, // not cloned: the request does not need them
     /// }
     ///
+    /// # fn stage<Rt: inflight_core::Runtime<Timer: Unpin>>(
+    /// #     orders: impl futures_core::Stream<Item = Order> + Unpin,
+    /// #     runtime: Rt,
+    /// # ) -> Result<impl futures_core::Stream, inflight_core::StartError> {
     /// # #[derive(Clone)] struct Client;
     /// # impl Client { async fn name(&self, customer: u64) -> Result<String, std::io::Error> { Ok(String::new()) } }
     /// # let client = Client;

@@ -110,6 +110,37 @@ pin_project! {
     /// between two outcomes holds them up, and their timeouts run: prefer a stage on a task of its
     /// own ([`spawn`](crate::StageBuilder::spawn)), or [`run`](Self::run), unless the consumer does nothing but poll.
     ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use std::future::ready;
+    ///
+    /// use futures_lite::{future::block_on, stream};
+    /// use inflight_core::{AsyncWait, AsyncWaitExt};
+    /// # use inflight_core::{Instant, NoRuntime, Runtime, Timer};
+    /// # use std::{pin::Pin, task::{Context, Poll}};
+    /// # #[derive(Clone, Copy)] struct Still;
+    /// # impl Runtime for Still { type Timer = Self; fn timer(&self) -> Result<Self, NoRuntime> { Ok(Self) } }
+    /// # impl Timer for Still {
+    /// #     fn now(&self) -> Instant { Instant::ZERO }
+    /// #     fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
+    /// #     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> { Poll::Pending }
+    /// # }
+    /// # let runtime = Still;
+    ///
+    /// let square = |number: &u32| ready(Ok::<_, ()>(number * number));
+    /// let mut stage =
+    ///     stream::iter([2, 3, 4]).async_wait(AsyncWait::ordered(8), square).in_place(runtime)?;
+    /// let mut squares = Vec::new();
+    /// while let Some(done) = block_on(stage.next()) {
+    ///     squares.extend(done.ok());
+    /// }
+    /// assert_eq!(squares, [4, 9, 16]);
+    /// assert_eq!(stage.metrics().emitted, 3);
+    /// assert_eq!(stage.end(), Some(Ok(())));
+    /// # }
+    /// # Ok::<_, inflight_core::StartError>(())
+    /// ```
+    ///
     /// Dropping it cancels everything in flight (L2). If the function's opening fails, the stream ends at once
     /// and [`end`](Self::end) says why.
     ///
@@ -212,7 +243,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// The stage's numbers (M1). O(n) in the records in flight, for the age of the oldest.
     pub fn metrics(&self) -> Metrics {
-        self.operator.metrics(self.alarm.now())
+        let metrics = self.operator.metrics(self.alarm.now());
+        #[cfg(feature = "alloc")]
+        let metrics = Metrics { slow_turns: self.pace.slow_turns(), ..metrics };
+        metrics
     }
 
     /// The stage's window (M2): the state of each record in flight, as [`Operator::window`] tells it.

@@ -1,10 +1,12 @@
 //! How much a stage does at a time: all budgets and constants, and the state that they need. Pure: no clock, no requests.
 //!
-//! A *turn* is the unit of work: the clock is read once, woken requests are polled, deadlines are handled, new
-//! requests start. Between two turns outcomes are handed out, which is cheap. A *poll* of the stage is a few turns, so that the stage's
+//! A *turn* is the unit of work: the clock is read, woken requests are polled, deadlines are handled, new requests start; on a task of
+//! its own the clock is read once more at its end, to count slow turns. Between two turns outcomes are handed out, which is cheap. A *poll* of the stage is a few turns, so that the stage's
 //! neighbours on the executor have their time (L5).
 
 use crate::requests::TURN_BUDGET;
+#[cfg(feature = "alloc")]
+use crate::time::Span;
 
 /// Turns in a poll, at most.
 const TURNS_PER_POLL: usize = 8;
@@ -26,6 +28,10 @@ const BYPASSES: usize = 32;
 /// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
 /// neighbours that compute.
 pub(super) const ONE_BY_ONE: u8 = 16;
+
+/// A turn that takes longer is slow, and counted.
+#[cfg(feature = "alloc")]
+const SLOW_TURN: Span = Span::from_nanos(50_000_000);
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub(super) struct Pace {
     /// Whether the request that was started last was ready at once, as those of records that can bypass the slots are.
     ready_at_once: bool,
     noisy_turns: usize,
+    #[cfg(feature = "alloc")] // one clock read a turn more; without a heap, flash counts for more
+    slow_turns: u64,
 }
 
 impl Pace {
@@ -69,7 +77,22 @@ impl Pace {
             bypasses_left: 0,
             ready_at_once: true, // a guess, until the first request has started
             noisy_turns: 0,
+            #[cfg(feature = "alloc")]
+            slow_turns: 0,
         }
+    }
+
+    /// A turn has ended that took this long.
+    #[cfg(feature = "alloc")]
+    #[inline(always)]
+    pub(super) fn turn_took(&mut self, time: Span) {
+        self.slow_turns += u64::from(time > SLOW_TURN);
+    }
+
+    /// How many turns were slow.
+    #[cfg(feature = "alloc")]
+    pub(super) fn slow_turns(&self) -> u64 {
+        self.slow_turns
     }
 
     /// Whether the poll may take one more turn. After it a quarter of the window, at most 32 outputs, may be handed out before the

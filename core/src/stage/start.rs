@@ -51,7 +51,38 @@ use crate::storage::Storage;
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 use crate::tracked::Tracked;
 
-/// A stage that has everything but a runtime. It is not a stream yet.
+/// A stage that has everything but a runtime: [`async_wait`](crate::AsyncWaitExt::async_wait) makes it. It is not a stream yet.
+///
+/// Settings that are not the policy's come here, and then the way in which the stage runs:
+///
+/// | it runs | as |
+/// | --- | --- |
+/// | on a task of its own | `.spawn(Tokio)?`: a `SpawnedStage` |
+/// | in the consumer's task, which polls it | `.in_place(Tokio)?`: a [`Stage`] |
+/// | the same without a heap | [`.in_place_over(Embassy, Fixed::<16>)?`](Self::in_place_over) |
+/// | in the consumer's task, as one future with the consumer | `.in_place(Tokio)?`, then [`.run(..)`](Stage::run) |
+///
+/// ```
+/// # #[cfg(feature = "alloc")]
+/// # fn stage<Rt>(
+/// #     ids: impl futures_core::Stream<Item = u64> + Unpin,
+/// #     runtime: Rt,
+/// # ) -> Result<impl futures_core::Stream, Box<dyn std::error::Error>>
+/// # where
+/// #     Rt: inflight_core::Runtime<Timer: Unpin>,
+/// # {
+/// use inflight_core::{AsyncWait, AsyncWaitExt, Failure, Permits};
+///
+/// # async fn name_of(id: u64) -> Result<String, u16> { Ok(id.to_string()) }
+/// let connections = Permits::new(20)?; // other stages share them
+/// let stage = ids
+///     .async_wait_owned(AsyncWait::ordered(100), name_of)
+///     .permits(&connections)
+///     .fail_fast(|failure| matches!(failure, Failure::Error(401)))
+///     .in_place(runtime)?;
+/// # Ok(stage)
+/// # }
+/// ```
 #[must_use = "a stage needs a runtime: say `.spawn(..)?` or `.in_place(..)?`"]
 // The compiler shows the first line when a method of streams is called on it.
 #[rustfmt::skip] // it would move the comment

@@ -113,7 +113,8 @@ impl<J: Job, T: Timer> Driver<J, T> {
     /// and less often the more slots have to be looked at for them.
     fn publish(mut self: Pin<&mut Self>, last: bool) {
         let mut this = self.as_mut().project();
-        let operator = this.stage.as_mut().project().operator;
+        let stage = this.stage.as_mut().project();
+        let (operator, slow_turns) = (stage.operator, stage.pace.slow_turns());
         let now = operator.now();
         let every = FULL_NUMBERS_EVERY * (1 + operator.in_flight() as u32 / 10_000);
         let all = last || now - *this.published >= every;
@@ -121,8 +122,8 @@ impl<J: Job, T: Timer> Driver<J, T> {
             *this.published = now;
             operator.forget_vacant();
         }
-        let numbers: Metrics =
-            if all { operator.metrics(now) } else { operator.quick_metrics(now) };
+        let numbers = if all { operator.metrics(now) } else { operator.quick_metrics(now) };
+        let numbers = Metrics { slow_turns, ..numbers };
         this.ring.outlet.controls().publish(&numbers, all);
         if last {
             this.ring.outlet.controls().end();

@@ -18,7 +18,7 @@ use crate::runtime::{RunRequest, Timer};
 use crate::time::Instant;
 
 impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
-    /// Reads the clock once, polls woken requests, handles deadlines, and starts requests. With `may_bypass` it leaves the next
+    /// Reads the clock, polls woken requests, handles deadlines, and starts requests. With `may_bypass` it leaves the next
     /// records to the [bypass](Self::bypass), if they may use it.
     ///
     /// `listen` reads what other tasks have written and announced by a wake-up of the stage. It is called after the wake-ups
@@ -35,7 +35,13 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             let mut stage = self;
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
             *stage.as_mut().project().in_turn = true; // it stays so if the turn panics
-            let turn = stage.as_mut().work(may_bypass, listen);
+            let now = stage.alarm.now();
+            let turn = stage.as_mut().work(now, may_bypass, listen);
+            // A stage that its consumer polls takes a turn for a few records, which would cost each of them 4 instructions.
+            #[cfg(feature = "alloc")]
+            if !may_bypass {
+                stage.as_mut().note_end_of_turn(now);
+            }
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             stage.as_mut().report();
             *stage.project().in_turn = false;
@@ -45,10 +51,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     fn work(
         mut self: Pin<&mut Self>,
+        now: Instant,
         may_bypass: bool,
         listen: impl FnOnce(Pin<&mut Self>),
     ) -> Turn {
-        let now = self.alarm.now();
         if cfg!(feature = "alloc") {
             // Before `listen` applies commands, and before numbers are published. Without a heap there is neither.
             self.as_mut().project().operator.advance(now);
@@ -98,6 +104,14 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             return self.open_or_close();
         }
         if polled == Polled::All && is_done { Turn::Idle } else { Turn::Busy }
+    }
+
+    /// A turn ends that began at `began`.
+    #[cfg(feature = "alloc")]
+    #[inline(always)]
+    fn note_end_of_turn(self: Pin<&mut Self>, began: Instant) {
+        let this = self.project();
+        this.pace.turn_took(this.alarm.now().since(began));
     }
 
     /// Polls woken requests and no others (L6), until none is woken or the budget for them is spent (L5).
