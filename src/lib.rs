@@ -1,3 +1,5 @@
+// The picture that README.md names by its label: rustdoc copies no files, and the first definition of a label is the one that counts.
+#![cfg_attr(doc, doc = include_str!("../docs/pictures/rustdoc/window.md"))]
 #![doc = include_str!("../README.md")]
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -33,7 +35,7 @@ pub use inflight_lines as lines;
 #[cfg(feature = "partitions")]
 pub use inflight_partitions as partitions;
 #[cfg(feature = "smol")]
-pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolTimer};
+pub use inflight_smol::{Smol, SmolHandle, SmolLocal, SmolStage, SmolTimer};
 #[cfg(feature = "file-store")]
 pub use inflight_store_file::{FileStore, FileStoreError};
 #[cfg(feature = "flash-store")]
@@ -45,7 +47,7 @@ pub use inflight_store_postgres::{PostgresError, PostgresJob, PostgresTransactio
 #[cfg(feature = "redb-store")]
 pub use inflight_store_redb::{RedbFile, RedbStore, RedbStoreError};
 #[cfg(feature = "tokio")]
-pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioTimer};
+pub use inflight_tokio::{Tokio, TokioHandle, TokioLocal, TokioStage, TokioTimer};
 
 /// The types and traits of most programs: `use inflight::prelude::*`.
 pub mod prelude {
@@ -54,9 +56,9 @@ pub mod prelude {
         Barrier, BarrierMode, Batch, BatchSize, Checkpoint, CheckpointError, CheckpointId,
         CheckpointStore, Checkpointing, ConfigError, ExponentialBackoff, Failure, FinishPolicy,
         Fixed, FixedDelay, Gradient, LimitStrategy, Metrics, NoRetry, Outcome, OutcomesExt as _,
-        Rate, RecordsExt as _, RetryBudget, RetryStrategy, Sample, Stage, StageError, StartError,
-        Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, Verdict, WakeTable,
-        with_attempt, with_timeout_action,
+        Rate, RecordsExt as _, RetriedCall, RetryBudget, RetryStrategy, Sample, Stage, StageError,
+        StartError, Status, StreamElement, TimedOutCall, TimeoutAction, Timestamp, Verdict,
+        WakeTable, with_attempt, with_owned, with_timeout_action,
     };
     #[cfg(feature = "alloc")]
     pub use inflight_core::{
@@ -67,9 +69,9 @@ pub mod prelude {
     #[cfg(feature = "embassy")]
     pub use inflight_embassy::{Embassy, EmbassyAnyWaker};
     #[cfg(feature = "smol")]
-    pub use inflight_smol::{Smol, SmolLocal};
+    pub use inflight_smol::{Smol, SmolLocal, SmolStage};
     #[cfg(feature = "tokio")]
-    pub use inflight_tokio::{Tokio, TokioLocal};
+    pub use inflight_tokio::{Tokio, TokioLocal, TokioStage};
 }
 
 // The guide consists of pages alone, so only rustdoc compiles it.

@@ -1,4 +1,5 @@
-//! The source and the sink of the example `enrich` run the suites for all sources and sinks. Its modules are compiled into this test.
+//! The source and the sink of the example `enrich` run the suites for all sources and sinks. Its modules are compiled into this test,
+//! so the tests of these modules run here too: `pace`, `screen`, `progress`, and those of `examples/terminal`.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, dead_code)]
 
 #[path = "../examples/enrich/airport.rs"]
@@ -17,16 +18,22 @@ mod line;
 mod lookup;
 #[path = "../examples/enrich/options.rs"]
 mod options;
+#[path = "../examples/enrich/pace.rs"]
+mod pace;
 #[path = "../examples/enrich/problem.rs"]
 mod problem;
 #[path = "../examples/enrich/progress.rs"]
 mod progress;
 #[path = "../examples/enrich/rehearsal.rs"]
 mod rehearsal;
+#[path = "../examples/enrich/screen.rs"]
+mod screen;
 #[path = "../examples/enrich/sink.rs"]
 mod sink;
 #[path = "../examples/enrich/source.rs"]
 mod source;
+#[path = "../examples/terminal/mod.rs"]
+mod terminal;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,12 +5,13 @@ use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::channel::mpsc;
 use futures::stream;
 use inflight::prelude::*;
 use inflight::{
@@ -444,6 +445,27 @@ fn retries_follow_the_backoff() {
 
 // ---- panics --------------------------------------------------------------------------------------
 
+#[test] // R6
+fn a_function_that_takes_its_record_gets_a_clone_for_each_attempt() {
+    async fn greet(mut name: String) -> Result<String, String> {
+        let is_first = name == "Ada" && !ASKED.swap(true, SeqCst);
+        name.push('!'); // its own clone: the next attempt does not see it
+        if is_first { Err(name) } else { Ok(name) }
+    }
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    let outcomes = run(async {
+        let policy = AsyncWait::ordered(4).retry(FixedDelay::new(MS));
+        let names = stream::iter(["Ada", "Bob"].map(String::from));
+        let stage = names.async_wait_owned(policy, greet).spawn(Tokio).unwrap();
+        stage
+            .map(|done| (done.input, done.result.unwrap(), done.attempts))
+            .collect::<Vec<_>>()
+            .await
+    });
+    let done = |name: &str, attempts| (name.to_owned(), format!("{name}!"), attempts);
+    assert_eq!(outcomes, [done("Ada", 2), done("Bob", 1)]);
+}
+
 async fn explode(n: u32) -> Result<u32, ()> {
     assert!(n != 3, "three");
     Ok(n)
@@ -854,6 +876,62 @@ fn a_stage_stops_within_a_limit() {
         std::pin::Pin::new(&mut stage).stop();
         let rest: Vec<_> = stage.collect().await;
         assert_eq!(inputs(&rest), [30, 500], "without a limit all finish");
+    });
+}
+
+/// A channel that has accepted the numbers from 1 to 9.
+fn accepted() -> mpsc::UnboundedReceiver<u32> {
+    let (sender, receiver) = mpsc::unbounded();
+    (1..10).for_each(|n| sender.unbounded_send(n).unwrap());
+    receiver
+}
+
+#[test] // L3
+fn a_stopped_stage_hands_back_what_it_has_not_taken() {
+    run(async {
+        for limit in [None, Some(MS)] {
+            let (numbers, mut lender) = accepted().lend();
+            let mut stage = numbers.async_wait(AsyncWait::ordered(3), ask).spawn(Tokio).unwrap();
+            let first = stage.next().await.unwrap().input;
+            assert!(lender.take_back().is_none(), "the stage has it");
+            match limit {
+                None => stage.handle().stop(),
+                Some(limit) => stage.handle().stop_within(limit),
+            }
+            let taken: Vec<_> = stage.by_ref().map(|done| done.input).collect().await;
+            assert_eq!((first, taken.len(), stage.end()), (1, 2, Some(Ok(()))));
+            let mut rest = lender.take_back().expect("the stage has ended");
+            rest.close();
+            assert_eq!(rest.collect::<Vec<_>>().await, [4, 5, 6, 7, 8, 9]);
+            assert!(lender.take_back().is_none(), "it was taken back");
+        }
+    });
+}
+
+#[test] // L3
+fn a_stage_that_ends_otherwise_hands_its_source_back_too() {
+    let rest = |mut lender: inflight::Lender<mpsc::UnboundedReceiver<u32>>| async move {
+        let mut rest = lender.take_back().expect("the stage is done with it");
+        rest.close();
+        rest.collect::<Vec<_>>().await
+    };
+    run(async {
+        // It cannot start.
+        let (numbers, lender) = accepted().lend();
+        assert!(numbers.async_wait(AsyncWait::ordered(0), ask).spawn(Tokio).is_err());
+        assert_eq!(rest(lender).await.len(), 9);
+        // A failure ends the job.
+        let (numbers, lender) = accepted().lend();
+        let fail = |_: &u32| ready(Err::<u32, _>("down"));
+        let stage = numbers.async_wait(AsyncWait::ordered(3), fail).fail_fast(|_| true);
+        assert_eq!(stage.spawn(Tokio).unwrap().count().await, 1);
+        assert_eq!(rest(lender).await, [2, 3, 4, 5, 6, 7, 8, 9]);
+        // It is dropped.
+        let (numbers, lender) = accepted().lend();
+        let mut stage = numbers.async_wait(AsyncWait::ordered(3), ask).in_place(Tokio).unwrap();
+        assert_eq!(stage.next().await.unwrap().input, 1);
+        drop(stage);
+        assert_eq!(rest(lender).await, [4, 5, 6, 7, 8, 9]);
     });
 }
 

@@ -176,7 +176,11 @@ fn warm_up(group: &Group, contender: Contender, effort: &Effort) -> Result<Entry
     let ns = group.sample(contender, few).with_context(about)?.ns;
     let amount = group.amount(contender, ns.max(1.0), effort.seconds);
     let polls = POLLS.load(Relaxed);
-    memory::start();
+    if group.on_one_thread() {
+        memory::start_here();
+    } else {
+        memory::start();
+    }
     let counted = group.sample(contender, amount).with_context(about)?;
     memory::stop();
     let (allocations, peak_bytes) = (counted.allocations, memory::peak_bytes());

@@ -11,6 +11,7 @@ mod machine;
 mod memory;
 mod meter;
 mod parallel;
+mod pictures;
 mod places;
 mod plot;
 mod retry;
@@ -43,7 +44,7 @@ enum Command {
     /// One record in a hundred fails once: the rate against the window.
     Retry(retry::Options),
     /// A service of 1.5 s: throughput against capacity.
-    Throughput(throughput::Options),
+    Throughput,
     /// Adaptive limits and a service whose capacity halves for a minute, on virtual time.
     Adaptive(adaptive::Options),
     /// Snapshot and restore, a durable checkpoint, and the cost of a checkpoint every 100 ms.
@@ -52,8 +53,8 @@ enum Command {
     Parallel(parallel::Options),
     /// Bytes per slot.
     Memory,
-    /// Draws cost against capacity from the rows of `compare --json`.
-    Plot(plot::Options),
+    /// Draws the pictures of the docs.
+    Pictures(pictures::Options),
     /// Instructions per record, counted by valgrind, against the committed figures.
     Instructions(instructions::Options),
     /// One contender alone, once: for profilers.
@@ -65,12 +66,12 @@ fn main() -> Result<()> {
         Command::Compare(options) => compare::compare(&options),
         Command::Flat(options) => flat::flat(&options),
         Command::Retry(options) => retry::retry(&options),
-        Command::Throughput(options) => throughput::throughput(&options),
+        Command::Throughput => throughput::throughput(),
         Command::Adaptive(options) => adaptive::adaptive(&options),
         Command::Checkpoints(options) => checkpoints::checkpoints(&options),
         Command::Parallel(options) => parallel::parallel(&options),
         Command::Memory => places::places(),
-        Command::Plot(options) => plot::cost(&options),
+        Command::Pictures(options) => pictures::pictures(&options),
         Command::Instructions(options) => instructions::check(&options),
         Command::One(one) => one.run(),
     }

@@ -1,18 +1,40 @@
-//! An allocator that counts while it is switched on, and otherwise costs one load.
+//! An allocator that counts while it is switched on, for the whole process or for one thread, and otherwise costs one load.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// The system's allocator, counted.
 pub(crate) struct Counting;
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
+/// [`NOBODY`], [`EVERYBODY`], or the thread whose allocations count ([`this_thread`]).
+static COUNTED: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = 0;
+const EVERYBODY: usize = 1;
+
+thread_local! {
+    /// Its address is the thread's name. Neither constructed nor dropped at run time, so the allocator may use it.
+    static OWN: Cell<[u8; 2]> = const { Cell::new([0; 2]) };
+}
+
+fn this_thread() -> usize {
+    OWN.with(|own| own.as_ptr() as usize)
+}
+
+fn counts() -> bool {
+    match COUNTED.load(Relaxed) {
+        NOBODY => false,
+        EVERYBODY => true,
+        thread => thread == this_thread(),
+    }
+}
+
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicI64 = AtomicI64::new(0);
 static PEAK: AtomicI64 = AtomicI64::new(0);
 
 fn grow(bytes: usize) {
-    if COUNTING.load(Relaxed) {
+    if counts() {
         ALLOCATIONS.fetch_add(1, Relaxed);
         let now = BYTES.fetch_add(bytes as i64, Relaxed) + bytes as i64;
         PEAK.fetch_max(now, Relaxed);
@@ -20,7 +42,7 @@ fn grow(bytes: usize) {
 }
 
 fn shrink(bytes: usize) {
-    if COUNTING.load(Relaxed) {
+    if counts() {
         BYTES.fetch_sub(bytes as i64, Relaxed);
     }
 }
@@ -53,17 +75,26 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Counts from zero from here on.
+/// Counts from zero from here on, in all threads.
 pub(crate) fn start() {
+    begin(EVERYBODY);
+}
+
+/// Counts from zero from here on, in the calling thread. The other threads of a program that runs tests do not disturb it.
+pub(crate) fn start_here() {
+    begin(this_thread());
+}
+
+fn begin(counted: usize) {
     ALLOCATIONS.store(0, Relaxed);
     BYTES.store(0, Relaxed);
     PEAK.store(0, Relaxed);
-    COUNTING.store(true, Relaxed);
+    COUNTED.store(counted, Relaxed);
 }
 
 /// Stops counting.
 pub(crate) fn stop() {
-    COUNTING.store(false, Relaxed);
+    COUNTED.store(NOBODY, Relaxed);
 }
 
 /// Allocations since [`start`].

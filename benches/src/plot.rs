@@ -1,15 +1,6 @@
-//! Plots as SVG, with as much as the plots of `docs/` need: one plot with two logarithmic axes, or several over one another
-//! with linear axes.
+//! Plots over one another as SVG.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, ensure};
-use clap::Args;
-
-use crate::rows::Row;
 
 /// A line of a plot.
 pub(crate) struct Series {
@@ -17,18 +8,6 @@ pub(crate) struct Series {
     pub(crate) name: String,
     /// Its points, from left to right.
     pub(crate) points: Vec<(f64, f64)>,
-}
-
-/// A plot with two logarithmic axes.
-pub(crate) struct Plot<'t> {
-    /// The title.
-    pub(crate) title: &'t str,
-    /// The x axis.
-    pub(crate) across: &'t str,
-    /// The y axis.
-    pub(crate) up: &'t str,
-    /// The lines.
-    pub(crate) series: Vec<Series>,
 }
 
 /// Plots over one another, with linear axes and one x axis for all.
@@ -46,7 +25,6 @@ pub(crate) struct Stack<'t> {
 }
 
 const WIDTH: f64 = 1010.0;
-const HEIGHT: f64 = 560.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 320.0;
 const TOP: f64 = 50.0;
@@ -60,41 +38,30 @@ const GAP: f64 = 30.0;
 const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999"];
 
-/// An axis with its ticks: between two powers of ten, or from zero.
+/// An axis from zero, with its ticks.
 struct Axis {
-    is_linear: bool,
-    from: f64,
     to: f64,
     step: f64,
     pixels: (f64, f64),
 }
 
 impl Axis {
-    fn logarithmic(values: impl Iterator<Item = f64> + Clone, pixels: (f64, f64)) -> Self {
-        let low = values.clone().fold(f64::INFINITY, f64::min).log10().floor();
-        let high = values.fold(0.0, f64::max).log10().ceil();
-        Self { is_linear: false, from: low, to: high.max(low + 1.0), step: 1.0, pixels }
-    }
-
     /// With at most so many steps.
-    fn linear(values: impl Iterator<Item = f64>, most: f64, pixels: (f64, f64)) -> Self {
+    fn new(values: impl Iterator<Item = f64>, most: f64, pixels: (f64, f64)) -> Self {
         let high = values.fold(1.0, f64::max);
         let power = 10_f64.powf(high.log10().floor());
         let step = [0.2, 0.5, 1.0, 2.0].map(|part| part * power);
         let step = step.into_iter().find(|step| high / step <= most).unwrap_or(power);
-        Self { is_linear: true, from: 0.0, to: (high / step).ceil() * step, step, pixels }
+        Self { to: (high / step).ceil() * step, step, pixels }
     }
 
     fn at(&self, value: f64) -> f64 {
-        let value = if self.is_linear { value } else { value.log10() };
-        let share = (value - self.from) / (self.to - self.from);
-        self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
+        self.pixels.0 + value / self.to * (self.pixels.1 - self.pixels.0)
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
-        let steps = ((self.to - self.from) / self.step).round() as i32;
-        let at = |number: i32| self.from + f64::from(number) * self.step;
-        (0..=steps).map(move |step| if self.is_linear { at(step) } else { 10_f64.powf(at(step)) })
+        let steps = (self.to / self.step).round() as i32;
+        (0..=steps).map(|step| f64::from(step) * self.step)
     }
 }
 
@@ -113,23 +80,6 @@ fn label(value: f64) -> String {
     grouped
 }
 
-impl Plot<'_> {
-    /// The SVG.
-    pub(crate) fn draw(&self) -> String {
-        let all = || self.series.iter().flat_map(|series| series.points.iter().copied());
-        let x = Axis::logarithmic(all().map(|point| point.0), (LEFT, WIDTH - RIGHT));
-        let y = Axis::logarithmic(all().map(|point| point.1), (HEIGHT - BOTTOM, TOP));
-        let mut svg = begin(HEIGHT, self.title);
-        draw_axes(&mut svg, &x, &y, self.across, self.up);
-        for (number, series) in self.series.iter().enumerate() {
-            draw_series(&mut svg, number, series, &x, &y);
-            draw_points(&mut svg, number, series, &x, &y);
-            draw_key(&mut svg, number, &series.name);
-        }
-        svg + "</svg>\n"
-    }
-}
-
 impl Stack<'_> {
     /// The SVG.
     pub(crate) fn draw(&self) -> String {
@@ -139,12 +89,12 @@ impl Stack<'_> {
             series.iter().flat_map(|one| one.points.clone()).collect::<Vec<_>>()
         };
         let across = self.plots.iter().flat_map(|(_, series)| points(series));
-        let x = Axis::linear(across.map(|point| point.0), 10.0, (LEFT, WIDTH - RIGHT));
+        let x = Axis::new(across.map(|point| point.0), 10.0, (LEFT, WIDTH - RIGHT));
         let mut names = Vec::new();
         for (number, (up, series)) in self.plots.iter().enumerate() {
             let top = TOP + number as f64 * (STACKED + GAP);
             let y =
-                Axis::linear(points(series).iter().map(|point| point.1), 6.0, (top + STACKED, top));
+                Axis::new(points(series).iter().map(|point| point.1), 6.0, (top + STACKED, top));
             let is_last = number + 1 == self.plots.len();
             let (from, to) = (x.at(self.shaded.0), x.at(self.shaded.1));
             let _ = writeln!(
@@ -231,18 +181,6 @@ fn draw_series(svg: &mut String, number: usize, series: &Series, x: &Axis, y: &A
     let _ = writeln!(svg, "<polyline points=\"{points}\" fill=\"none\" {style}/>");
 }
 
-fn draw_points(svg: &mut String, number: usize, series: &Series, x: &Axis, y: &Axis) {
-    let colour = COLOURS[number % COLOURS.len()];
-    for point in &series.points {
-        let _ = writeln!(
-            svg,
-            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
-            x.at(point.0),
-            y.at(point.1)
-        );
-    }
-}
-
 /// The line of a series in the legend.
 fn draw_key(svg: &mut String, number: usize, name: &str) {
     let (key, row) = (WIDTH - RIGHT + 16.0, TOP + 10.0 + 22.0 * number as f64);
@@ -253,46 +191,4 @@ fn draw_key(svg: &mut String, number: usize, name: &str) {
         key + 36.0,
         row + 4.0
     );
-}
-
-/// Options of a plot.
-#[derive(Args, Debug)]
-pub(crate) struct Options {
-    /// A file with the output of `compare --json`.
-    results: PathBuf,
-    /// The file to draw into.
-    svg: PathBuf,
-    /// The runtime.
-    #[arg(long, default_value = "tokio")]
-    runtime: String,
-    /// The workload, as in the rows.
-    #[arg(long, default_value = "pending-once")]
-    workload: String,
-}
-
-/// Draws cost against capacity, for all contenders.
-pub(crate) fn cost(options: &Options) -> Result<()> {
-    let text = fs::read_to_string(&options.results)
-        .with_context(|| format!("{}", options.results.display()))?;
-    let mut order = Vec::new();
-    let mut lines = BTreeMap::<String, Vec<(f64, f64)>>::new();
-    for line in text.lines().filter(|line| line.starts_with('{')) {
-        let row: Row = serde_json::from_str(line)?;
-        if row.runtime == options.runtime && row.workload == options.workload {
-            if !order.contains(&row.contender) {
-                order.push(row.contender.clone());
-            }
-            lines.entry(row.contender).or_default().push((row.capacity as f64, row.ns_per_record));
-        }
-    }
-    ensure!(!order.is_empty(), "there are no such rows");
-    let series = order
-        .into_iter()
-        .map(|name| Series { points: lines.remove(&name).unwrap_or_default(), name });
-    let title =
-        format!("Cost of a record against capacity: {}, {}", options.runtime, options.workload);
-    let (across, up) = ("requests in flight (capacity)", "nanoseconds per record");
-    let plot = Plot { title: &title, across, up, series: series.collect() };
-    fs::write(&options.svg, plot.draw())?;
-    Ok(())
 }

@@ -123,10 +123,15 @@ impl Group {
         Amount { around: windows((timed / 20).max(1)), timed }
     }
 
+    /// True if one thread does all the work.
+    pub(crate) fn on_one_thread(&self) -> bool {
+        self.runtime != Where::TokioMulti
+    }
+
     /// Runs one sample.
     pub(crate) fn sample(&self, contender: Contender, amount: Amount) -> Result<Measured> {
         let (capacity, timeout) = (self.capacity, self.timeout);
-        let alone = self.runtime != Where::TokioMulti && self.what != What::Sleep;
+        let alone = self.on_one_thread() && self.what != What::Sleep;
         let clock = if alone { Clock::Thread } else { Clock::Wall };
         let responder = self.what.responder();
         let task = Task { contender, capacity, amount, timeout, clock, responder };

@@ -61,7 +61,8 @@ pub enum TimeoutAction<Out, E> {
 ///
 /// Every `FnMut(&In) -> impl Future<Output = Result<Output, Error>>` implements it. Implement it for a type
 /// of your own when there is something to open or close. A closure that needs its [`AttemptInfo`] goes
-/// through [`with_attempt`], a closure with a fallback for a timeout through [`with_timeout_action`].
+/// through [`with_attempt`], one that takes its record by value through [`with_owned`], a closure with a fallback for a timeout
+/// through [`with_timeout_action`].
 ///
 /// The future must own everything it needs. It cannot borrow the input, because the operator keeps the
 /// input for the next attempt and for the outcome.
@@ -191,6 +192,57 @@ where
 
     fn invoke(&mut self, input: &In, attempt: AttemptInfo) -> Fut {
         (self.0)(input, attempt)
+    }
+}
+
+/// A function that takes its record by value: each attempt gets a clone. [`async_wait_owned`](crate::AsyncWaitExt::async_wait_owned)
+/// says the same in one word.
+///
+/// ```
+/// use inflight_core::{TimedOutCall, TimeoutAction, with_owned, with_timeout_action};
+///
+/// async fn temperature_at(place: String) -> Result<f64, &'static str> {
+///     if place == "Lima" { Ok(20.5) } else { Err("no such place") }
+/// }
+///
+/// let function = with_timeout_action(
+///     with_owned(temperature_at),
+///     |call: TimedOutCall<'_, String, f64, &str>| TimeoutAction::Output(15.0),
+/// );
+/// # let _ = function;
+/// ```
+pub fn with_owned<In, F, Fut, Output, Error>(function: F) -> WithOwned<F>
+where
+    In: Clone,
+    F: FnMut(In) -> Fut,
+    Fut: Future<Output = Result<Output, Error>>,
+{
+    WithOwned(function)
+}
+
+/// Returned by [`with_owned`].
+#[derive(Clone)]
+pub struct WithOwned<F>(F);
+
+impl<F> fmt::Debug for WithOwned<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WithOwned(..)")
+    }
+}
+
+impl<In, F, Fut, Output, Error> AsyncFunction<In> for WithOwned<F>
+where
+    In: Clone,
+    F: FnMut(In) -> Fut,
+    Fut: Future<Output = Result<Output, Error>>,
+{
+    type Output = Output;
+    type Error = Error;
+    type Future = Fut;
+
+    #[inline]
+    fn invoke(&mut self, input: &In, _attempt: AttemptInfo) -> Fut {
+        (self.0)(input.clone())
     }
 }
 

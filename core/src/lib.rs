@@ -1,9 +1,10 @@
-//! Asynchronous I/O for streams: many requests in flight, their outcomes in a chosen order, with timeouts, retries and
-//! checkpoints. This crate is the core: it is `no_std`, needs no allocator unless asked to, and names no runtime.
+//! The operator of `inflight`, for authors of stream engines, runtime adapters and stores: many requests in flight for the records of a
+//! stream, outcomes in a chosen order, timeouts, retries and checkpoints. This crate is `no_std`, needs no allocator unless asked to, and
+//! names no runtime.
 //!
-//! **Applications use the crate `inflight`**, which re-exports everything here and adds the adapters for tokio, smol and
-//! embassy, the stores and the guide. Depend on `inflight-core` alone if you write a stream engine, a runtime adapter, a
-//! store, or a library of your own on top.
+//! **If you write an application, use the crate [`inflight`](https://docs.rs/inflight).** It re-exports everything here and adds the
+//! runtimes tokio, smol and embassy, the stores, and [the guide](https://docs.rs/inflight/latest/inflight/guide/). Depend on
+//! `inflight-core` alone if you write an engine, a runtime adapter, a store, or a library of your own on top.
 //!
 //! # Two doors
 //!
@@ -106,6 +107,8 @@ mod checkpoint;
 mod config_error;
 mod element;
 mod function;
+#[cfg(feature = "alloc")]
+mod lent;
 mod operator;
 mod outcome;
 #[cfg(feature = "alloc")]
@@ -143,9 +146,11 @@ pub use element::{
     Barrier, BarrierMode, Elements, IntoElement, Status, StreamElement, StreamKind, Values,
 };
 pub use function::{
-    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithTimeoutAction,
-    with_attempt, with_timeout_action,
+    AsyncFunction, AttemptInfo, TimedOutCall, TimeoutAction, WithAttempt, WithOwned,
+    WithTimeoutAction, with_attempt, with_owned, with_timeout_action,
 };
+#[cfg(feature = "alloc")]
+pub use lent::{Lender, Lent};
 pub use operator::{
     Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Cell, CellState, Checkpointing,
     Completion, Expired, Histogram, Metrics, Operator, PushError, RestoreError,
@@ -162,8 +167,9 @@ pub use parallel::{
 pub use permits::Permits;
 pub use policy::{
     AdaptiveLimit, Aimd, AnyFailure, AsyncWait, BatchSize, Count, Extras, FinishPolicy, GivenKey,
-    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OneAttemptPerKey, Order,
-    Pausable, PauseOn, Rate, RateLimit, Sample, TimeoutBy, Unkeyed, Verdict, WeighBy, hash_key,
+    Gradient, JudgeBy, KeyBy, KeySelector, KeySource, LimitStrategy, OnRetry, OneAttemptPerKey,
+    Order, Pausable, PauseOn, Rate, RateLimit, RetriedCall, Sample, TimeoutBy, Unkeyed, Verdict,
+    WeighBy, hash_key,
 };
 pub use records::{
     EndingWithWatermark, FilterMapRecords, FilterRecords, FlatMapRecords, MapRecords, OutcomesExt,

@@ -11,10 +11,11 @@ use crate::identity::Identity;
 use crate::input::{self, InputFile};
 use crate::options::Options;
 use crate::problem::{Problem, with_causes};
-use crate::progress::{say, thousands};
+use crate::progress::say;
 use crate::sink::{self, Written};
 use crate::source::Position;
 use crate::summary::Summary;
+use crate::terminal::numbers::thousands;
 
 /// A job at the start of a run.
 pub struct Job {

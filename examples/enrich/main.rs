@@ -15,7 +15,7 @@
 //! * `input`, `line`, `source`: the lines, and the flights and days in them.
 //! * `service`, `airport`, `lookup`: the airport service, its data, and its client.
 //! * `sink`, `format`: the output and the rejected lines.
-//! * `counters`, `progress`, `live`, `summary`: the numbers for the user.
+//! * `counters`, `pace`, `screen`, `progress`, `live`, `summary`: the numbers for the user; `terminal` is shared with the gateway.
 //! * `stop`: Ctrl-C, up to three times.
 //! * `rehearsal`: hooks for the tests that kill the program.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
@@ -31,14 +31,18 @@ mod line;
 mod live;
 mod lookup;
 mod options;
+mod pace;
 mod problem;
 mod progress;
 mod rehearsal;
+mod screen;
 mod service;
 mod sink;
 mod source;
 mod stop;
 mod summary;
+#[path = "../terminal/mod.rs"]
+mod terminal;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -119,8 +123,11 @@ async fn enrich<S: CheckpointStore>(
         Mode::Positions => {
             let running = pipeline.run_positions_only(Tokio, |lines, recovery| {
                 let look_up = with_attempt(move |line: &Tracked<Line>, info| look_up(line, info));
-                let stage = lines.async_wait_with(policy, look_up).positions_only(recovery);
-                stage.spawn(Tokio).inspect(|stage| live.stage(stage.handle()))
+                let stage = lines.async_wait_with(policy, look_up);
+                let stage = stage.positions_only(recovery).spawn(Tokio)?;
+                progress.watch(stage.handle());
+                live.stage(stage.handle());
+                Ok(stage)
             });
             return running.await;
         }
@@ -129,8 +136,10 @@ async fn enrich<S: CheckpointStore>(
     };
     let running = pipeline.run(Tokio, |lines, recovery| {
         let stage = lines.async_wait_with(policy, with_attempt(look_up));
-        let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery);
-        stage.spawn(Tokio).inspect(|stage| live.stage(stage.handle()))
+        let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery).spawn(Tokio)?;
+        progress.watch(stage.handle());
+        live.stage(stage.handle());
+        Ok(stage)
     });
     running.await
 }

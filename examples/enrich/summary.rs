@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::counters::Counters;
 use crate::problem::Problem;
-use crate::progress::thousands;
 use crate::sink::Written;
 use crate::source::Position;
+use crate::terminal::numbers::thousands;
 
 /// `--help` explains each of these.
 #[derive(Clone, Debug, Serialize)]

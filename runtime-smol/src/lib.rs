@@ -18,7 +18,10 @@ use std::time::Duration;
 use async_executor::{Executor, LocalExecutor};
 use async_task::FallibleTask;
 use futures_lite::FutureExt;
-use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{
+    Instant, JoinError, NoRuntime, Outcome, Runtime, SpawnedStage, Spawner, StageError, Timer,
+    Values,
+};
 
 /// A smol executor: a reference to one, or an [`Arc`] of one.
 ///
@@ -147,6 +150,37 @@ where
         catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
+
+/// A stage that `.spawn(Smol(..))` or `.spawn(SmolLocal(..))` has started, to be named in a struct or a signature: by its record, and by
+/// the output and the error of its function. A stage over `StreamElement`s has [`Elements`](inflight_core::Elements) as the fourth.
+///
+/// ```
+/// use async_executor::Executor;
+/// use futures_lite::stream;
+/// use inflight_core::{AsyncWait, AsyncWaitExt, StartError};
+/// use inflight_smol::{Smol, SmolStage};
+///
+/// static EXECUTOR: Executor<'static> = Executor::new();
+///
+/// struct Doubler {
+///     stage: SmolStage<u32, u32, ()>,
+/// }
+///
+/// impl Doubler {
+///     fn of(numbers: Vec<u32>) -> Result<Self, StartError> {
+///         let double = async |n: u32| Ok(2 * n);
+///         let policy = AsyncWait::ordered(10);
+///         let stage = stream::iter(numbers).async_wait_owned(policy, double).spawn(Smol(&EXECUTOR))?;
+///         Ok(Self { stage })
+///     }
+/// }
+/// # let mut doubler = Doubler::of(vec![1, 2])?;
+/// # let done = futures_lite::future::block_on(EXECUTOR.run(doubler.stage.next()));
+/// # assert_eq!(done.and_then(|done| done.result.ok()), Some(2));
+/// # Ok::<(), StartError>(())
+/// ```
+pub type SmolStage<In, Out, E, M = Values> =
+    SpawnedStage<Outcome<In, Out, E>, E, M, SmolHandle<Result<(), StageError<E>>>>;
 
 /// A task that is cancelled when this is dropped. The executor drops the task's future the next time
 /// it runs.

@@ -10,7 +10,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use inflight_core::{Instant, JoinError, NoRuntime, Runtime, Spawner, Timer};
+use inflight_core::{
+    Instant, JoinError, NoRuntime, Outcome, Runtime, SpawnedStage, Spawner, StageError, Timer,
+    Values,
+};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
@@ -107,6 +110,62 @@ where
         catch_unwind(AssertUnwindSafe(make)).map_err(|_panic| JoinError::Panicked)
     }
 }
+
+/// A stage that `.spawn(Tokio)` or `.spawn(TokioLocal)` has started, to be named in a struct or a signature: by its record, and by the
+/// output and the error of its function. A stage over `StreamElement`s has [`Elements`](inflight_core::Elements) as the fourth.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use futures_core::Stream;
+/// use inflight_core::{AsyncWait, AsyncWaitExt, StageHandle, StartError};
+/// use inflight_tokio::{Tokio, TokioStage};
+///
+/// #[derive(Debug)]
+/// struct Busy;
+///
+/// async fn name_of(customer: u64) -> Result<String, Busy> {
+///     Ok(format!("customer {customer}"))
+/// }
+///
+/// /// Looks up the name of each customer.
+/// struct Names {
+///     stage: TokioStage<u64, String, Busy>,
+///     watch: StageHandle,
+/// }
+///
+/// impl Names {
+///     fn of(customers: impl Stream<Item = u64> + Send + 'static) -> Result<Self, StartError> {
+///         let policy = AsyncWait::ordered(100).timeout(Duration::from_secs(5));
+///         let stage = customers.async_wait_owned(policy, name_of).spawn(Tokio)?;
+///         Ok(Self { watch: stage.handle(), stage })
+///     }
+///
+///     async fn next(&mut self) -> Option<String> {
+///         let done = self.stage.next().await?;
+///         Some(done.result.unwrap_or_else(|failure| format!("unknown ({failure:?})")))
+///     }
+/// }
+///
+/// # struct One(bool);
+/// # impl Stream for One {
+/// #     type Item = u64;
+/// #     fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<u64>> {
+/// #         std::task::Poll::Ready((!std::mem::replace(&mut self.0, true)).then_some(7))
+/// #     }
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # let customers = One(false);
+/// let mut names = Names::of(customers)?;
+/// while let Some(name) = names.next().await {
+///     println!("{name}, {} in flight", names.watch.metrics().in_flight);
+/// #     assert_eq!(name, "customer 7");
+/// }
+/// # Ok::<(), StartError>(())
+/// # }).unwrap();
+/// ```
+pub type TokioStage<In, Out, E, M = Values> =
+    SpawnedStage<Outcome<In, Out, E>, E, M, TokioHandle<Result<(), StageError<E>>>>;
 
 /// A task that is cancelled when this is dropped.
 #[derive(Debug)]

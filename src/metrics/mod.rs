@@ -48,6 +48,9 @@ use self::names::{COUNTERS, GAUGES, HISTOGRAMS};
 /// true duration, never less, as with [`quantile`](crate::Histogram::quantile). Buckets of a recorder's own
 /// that are powers of two apart lose nothing more.
 ///
+/// **Grafana**: `docs/grafana/inflight.json` in the repository is a dashboard with all of these numbers, as `metrics-exporter-prometheus` names
+/// them. Import it, and choose the data source and the stages at its top.
+///
 /// ```
 /// use inflight::{AsyncWait, AsyncWaitExt, StageMetrics, Tokio};
 /// use std::time::Duration;

@@ -11,7 +11,7 @@ use super::metrics::Counters;
 use super::order::earlier;
 use super::record::{Link, Record, State};
 use crate::outcome::Failure;
-use crate::policy::Extras as _;
+use crate::policy::{Extras as _, RetriedCall};
 use crate::retry::{RetryBudget, RetryStrategy};
 use crate::storage::{NONE, Storage};
 use crate::time::{Instant, Span};
@@ -82,10 +82,12 @@ impl<C: Call, S: Storage> Operator<C, S> {
         result: ResultOf<C>,
         delay: Option<Duration>,
     ) -> Completion {
+        let delay = delay.filter(|_| self.may_retry());
+        if let Some(delay) = delay {
+            self.tell_of_retry(slot, &result, delay);
+        }
         self.note_end(slot, &result);
-        if let Some(delay) = delay
-            && self.may_retry()
-        {
+        if let Some(delay) = delay {
             self.back_off(slot, self.now.plus(Span::of(delay)), result);
             return Completion::Retry;
         }
@@ -109,6 +111,16 @@ impl<C: Call, S: Storage> Operator<C, S> {
         // The retry budget is asked last: it takes a token for its yes.
         self.ending.phase != Phase::LastAttempts
             && self.retry_budget.as_mut().is_none_or(RetryBudget::withdraw)
+    }
+
+    /// Tells the policy's part for it of a retry (R8). It is the user's code and may panic, so no counter has changed before it.
+    #[cfg_attr(feature = "alloc", inline(always))]
+    fn tell_of_retry(&mut self, slot: u32, result: &ResultOf<C>, delay: Duration) {
+        let record = self.records.at(slot);
+        let attempts = record.attempts();
+        if let Some(input) = &record.input {
+            self.extras.retried(RetriedCall { input, attempts, result, delay });
+        }
     }
 
     fn back_off(&mut self, slot: u32, until: Instant, result: ResultOf<C>) {

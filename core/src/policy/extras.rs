@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::on_retry::RetriedCall;
 use crate::config_error::ConfigError;
 use crate::outcome::Failure;
 use crate::storage::{AutoTraits, BatchTables, NoBatches, Nothing, PerSlot, Storage};
@@ -103,6 +104,11 @@ pub trait Extras<In, Out, E>: sealed::Sealed {
         None
     }
 
+    /// A call will be tried again.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn retried(&mut self, _call: RetriedCall<'_, In, Out, E>) {}
+
     /// How large a batch may be, and how long it waits for records.
     #[doc(hidden)]
     fn batch_limits(&self) -> BatchLimits {
@@ -202,6 +208,12 @@ where
 
     fn pause_after(&self, failure: &Failure<E>) -> Option<Duration> {
         self.0.pause_after(failure).max(self.1.pause_after(failure))
+    }
+
+    #[inline(always)]
+    fn retried(&mut self, call: RetriedCall<'_, In, Out, E>) {
+        self.0.retried(call);
+        self.1.retried(call);
     }
 
     // The part that was named last decides.

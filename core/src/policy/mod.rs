@@ -4,6 +4,7 @@ mod batch;
 pub(crate) mod extras;
 mod key;
 mod limit;
+mod on_retry;
 mod one_per_key;
 mod order;
 mod parts;
@@ -20,6 +21,7 @@ pub use self::key::{GivenKey, KeyBy, KeySelector, KeySource, Unkeyed, hash_key};
 pub use self::limit::{
     AdaptiveLimit, Aimd, AnyFailure, Gradient, JudgeBy, LimitStrategy, Sample, Verdict,
 };
+pub use self::on_retry::{OnRetry, RetriedCall};
 pub use self::one_per_key::OneAttemptPerKey;
 pub use self::order::Order;
 pub use self::pause::{Pausable, PauseOn};
@@ -46,7 +48,7 @@ use crate::storage::Storage;
 ///
 /// Some parts are optional, and a program pays for those that it names: [`batch`](Self::batch), an adaptive [`limit`](Self::limit), a
 /// [`rate`](Self::rate), pauses that errors ask for ([`pause_on`](Self::pause_on)), a timeout for each record
-/// ([`timeout_by`](Self::timeout_by)) and one attempt at a time for each key of an ordered stage
+/// ([`timeout_by`](Self::timeout_by)), a look at each retry ([`on_retry`](Self::on_retry)) and one attempt at a time for each key of an ordered stage
 /// ([`one_attempt_per_key`](AsyncWait::one_attempt_per_key)). Say the key first ([`with_key`](AsyncWait::with_key)), then the retry strategy
 /// and these parts.
 ///
@@ -68,6 +70,17 @@ pub struct AsyncWait<R = NoRetry, K = Unkeyed, X = ()> {
     /// The optional parts.
     pub(crate) extras: X,
 }
+
+/// The retry strategy of a policy that has been given none. It makes the compiler say in these words that there is one.
+#[allow(unreachable_pub)] // in a bound of a public method
+#[diagnostic::on_unimplemented(
+    message = "this policy has a retry strategy already: say `.retry(..)` once",
+    label = "a second strategy",
+    note = "`when_error` and `when_output` of a strategy choose the results that are retried"
+)]
+pub trait NoRetryYet {}
+
+impl NoRetryYet for NoRetry {}
 
 /// The settings that have no type parameter.
 #[derive(Clone, Copy, Debug)]
@@ -240,14 +253,15 @@ impl<R, X> AsyncWait<R, GivenKey, X> {
     }
 }
 
-impl<K, X> AsyncWait<NoRetry, K, X> {
+impl<R, K, X> AsyncWait<R, K, X> {
     /// Sets the retry strategy. It can be set once only, because it is part of the type.
-    pub fn retry<R>(self, strategy: R) -> AsyncWait<R, K, X> {
+    pub fn retry<S>(self, strategy: S) -> AsyncWait<S, K, X>
+    where
+        R: NoRetryYet,
+    {
         AsyncWait { settings: self.settings, retry: strategy, key: self.key, extras: self.extras }
     }
-}
 
-impl<R, K, X> AsyncWait<R, K, X> {
     /// The order in which outcomes leave.
     pub const fn order(&self) -> Order {
         self.settings.order

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    AdaptiveLimit, AsyncWait, BatchSize, GivenKey, JudgeBy, KeyBy, LimitStrategy, OneAttemptPerKey,
-    Pausable, PauseOn, Rate, RateLimit, TimeoutBy, Verdict, WeighBy,
+    AdaptiveLimit, AsyncWait, BatchSize, GivenKey, JudgeBy, KeyBy, LimitStrategy, OnRetry,
+    OneAttemptPerKey, Pausable, PauseOn, Rate, RateLimit, RetriedCall, TimeoutBy, Verdict, WeighBy,
 };
 use crate::outcome::Failure;
 
@@ -139,6 +139,32 @@ impl<R, K, X> AsyncWait<R, K, X> {
         F: Fn(&In) -> Option<Duration>,
     {
         self.with(TimeoutBy(timeout))
+    }
+
+    /// Tells a function of each retry when it is decided: for a log, or a counter of one's own (R8). The number of all retries is in
+    /// [`Metrics::retried`](crate::Metrics::retried) anyway.
+    ///
+    /// The function runs within the stage, so it must be quick and must not block. It hears nothing of a result that becomes the
+    /// outcome, and of no attempt that a crash has interrupted. If the call's timeout passes before the delay is over, the attempt
+    /// does not come.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use inflight_core::{AsyncWait, ExponentialBackoff, RetriedCall};
+    ///
+    /// let policy = AsyncWait::ordered(64)
+    ///     .retry(ExponentialBackoff::new(Duration::from_millis(50)).max_retries(4))
+    ///     .on_retry(|call: RetriedCall<'_, u64, String, std::io::Error>| {
+    ///         let RetriedCall { input, attempts, delay, .. } = call;
+    ///         eprintln!("order {input}: attempt {attempts}, {:?}, again in {delay:?}", call.error());
+    ///     });
+    /// # let _ = policy;
+    /// ```
+    pub fn on_retry<In, Out, E, F>(self, look: F) -> AsyncWait<R, K, (X, OnRetry<F>)>
+    where
+        F: FnMut(RetriedCall<'_, In, Out, E>),
+    {
+        self.with(OnRetry(look))
     }
 
     /// Makes one request for several records: for [`async_wait_batch`](crate::AsyncWaitExt::async_wait_batch), or an engine with

@@ -123,7 +123,10 @@ impl StageHandle {
         self.send(&self.controls.pause, RESUME);
     }
 
-    /// Takes no more input. Calls in flight finish, their outcomes come out, and the stream ends.
+    /// Takes no more input. Calls in flight finish, their outcomes come out, and the stream ends (L3).
+    ///
+    /// The source is dropped, and with a channel everything that it has accepted and the stage has not taken:
+    /// [`lend`](crate::AsyncWaitExt::lend) it to take it back.
     pub fn stop(&self) {
         self.send(&self.controls.stop, NO_LIMIT);
     }

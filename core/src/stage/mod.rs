@@ -247,7 +247,8 @@ impl<J: Job, T, S: StageStorage> Stage<J, T, S> {
     }
 
     /// Takes no more input from the next poll on. Calls in flight finish, their outcomes come out, and
-    /// the stream ends (L3).
+    /// the stream ends (L3). The source is dropped with what it holds, unless it was lent
+    /// (`AsyncWaitExt::lend`, feature `alloc`).
     pub fn stop(self: Pin<&mut Self>) {
         self.ask_to_stop(None);
     }

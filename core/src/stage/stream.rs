@@ -72,7 +72,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[inline]
     pub fn next(&mut self) -> Next<'_, Self>
     where
-        Self: Unpin,
+        Self: MayMove,
     {
         Next::new(self)
     }
@@ -84,6 +84,19 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         core::future::poll_fn(|cx| self.as_mut().poll_next(cx)).await
     }
 }
+
+/// A stage that needs no pinning. It makes the compiler say in these words that one does.
+#[allow(unreachable_pub)] // in a bound of a public method
+#[diagnostic::on_unimplemented(
+    message = "this stage must stay pinned, as its source or its storage must: box the source, `Box::pin(source).async_wait(..)`",
+    label = "`next` needs a stage that may be moved",
+    note = "or pin the stage, `let mut stage = pin!(stage)`, and say `stage.as_mut().next_pinned()`"
+)]
+pub trait MayMove: Unpin {}
+
+// Without the attribute the compiler would explain, type by type, why the stage is not `Unpin`.
+#[diagnostic::do_not_recommend]
+impl<J: Job, T, S: StageStorage> MayMove for Stage<J, T, S> where Self: Unpin {}
 
 /// The caller of `poll_next` takes one output at a time, when the turn is over.
 struct Caller;

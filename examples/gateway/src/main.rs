@@ -18,7 +18,7 @@
 //! * `output`, `stream`, `sink`: the outputs, the stream for them, and the pipeline's sink.
 //! * `demo`, `ledger`, `publisher`, `check`: seeded readings, the progress in publishing them, and the check
 //!   of the stream.
-//! * `status`, `prometheus`, `live`, `view`: the numbers for a person or a monitor.
+//! * `status`, `prometheus`, `live`, `view`: the numbers for a person or a monitor; `terminal` is shared with the example `enrich`.
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
@@ -42,6 +42,8 @@ mod sink;
 mod source;
 mod status;
 mod stream;
+#[path = "../../terminal/mod.rs"]
+mod terminal;
 mod view;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use inflight::console::Lamp;
 use inflight::{Metrics, StageHandle};
 
 use crate::inbox::Inbox;
+use crate::terminal::cells::Cells;
 
 /// The servers of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +125,8 @@ impl Numbers {
 }
 
 impl Status {
-    /// The number of lines of the log in the view.
-    pub const KEPT_LINES: usize = 6;
+    /// The number of lines of the log that a large terminal may show.
+    const KEPT_LINES: usize = 50;
 
     /// The log mentions a flapping server at most this often.
     const QUIET: Duration = Duration::from_secs(1);
@@ -229,6 +230,11 @@ impl Status {
     pub fn kept_lines(&self) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.kept.iter().flatten().cloned().collect()
+    }
+
+    /// The state of each reading in flight, oldest first.
+    pub fn window(&self) -> Cells {
+        Cells::default()
     }
 
     pub fn numbers(&self) -> Numbers {

@@ -187,6 +187,33 @@ impl<M: StreamKind, O> Inlet<M, O> {
 /// everything in flight. If the stream ends early, because the function could not be opened or the
 /// runtime was shut down, [`end`](Self::end) says so.
 ///
+/// In a struct or a signature it has a shorter name for each runtime: `TokioStage<In, Out, E>`, `SmolStage<In, Out, E>`. Code for
+/// every runtime takes its stream:
+///
+/// ```
+/// use std::pin::pin;
+///
+/// use futures_lite::{Stream, StreamExt};
+/// use inflight_core::{Outcome, StageHandle};
+///
+/// /// Takes outcomes until one in a thousand has failed; then it lets the stage finish what is in flight.
+/// async fn count<E>(
+///     stage: impl Stream<Item = Outcome<u64, String, E>>,
+///     handle: StageHandle, // from `stage.handle()`
+/// ) -> u64 {
+///     let (mut stage, mut answers) = (pin!(stage), 0);
+///     while let Some(done) = stage.next().await {
+///         answers += u64::from(done.result.is_ok());
+///         let now = handle.metrics();
+///         if now.failed * 1_000 > now.records_in.max(1_000) {
+///             handle.stop();
+///         }
+///     }
+///     answers
+/// }
+/// # let _ = |handle| count(futures_lite::stream::empty::<Outcome<u64, String, ()>>(), handle);
+/// ```
+///
 /// # Panics
 ///
 /// Polling panics if the stage's task has panicked (in its source, its function, or a request polled

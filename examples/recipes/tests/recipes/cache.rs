@@ -1,12 +1,4 @@
-//! A cache in front of a service, whose equal lookups join (request coalescing, single flight, no thundering herd): `moka`.
-//!
-//! Take it when many records ask the same question. The cache stands inside the function, so every record keeps its own
-//! outcome, order, timeout and retries; only the requests become fewer. Records in flight at the same time join too, which
-//! a cache alone (look, ask, store) does not do: with 100 in flight it would ask 100 times for a new key.
-//!
-//! An error is not stored. All records that have joined the request get it, in an `Arc`; each is retried by the stage, and
-//! their next attempts join again. If the record that asks times out, another one that waits asks in its place. Bound the
-//! cache (`max_capacity`), and give answers that change a `time_to_live`.
+//! What the program `cache` promises of errors and timeouts.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -18,22 +10,12 @@ use inflight::prelude::*;
 use moka::future::Cache;
 use tokio::time::{Instant, sleep_until};
 
+use self::program::{ServiceError, cached};
 use crate::clock::simulated;
 
-/// The function of a stage: asks the cache, which asks `ask` once for all records with this key.
-async fn cached<Ask>(
-    cache: Cache<u32, String>,
-    key: u32,
-    ask: Ask,
-) -> Result<String, Arc<ServiceError>>
-where
-    Ask: Future<Output = Result<String, ServiceError>>,
-{
-    cache.try_get_with(key, ask).await
-}
-
-#[derive(Debug)]
-struct ServiceError;
+#[path = "../../examples/cache.rs"]
+#[allow(dead_code, reason = "it is a program")]
+mod program;
 
 /// Has a name for each key, after 20 ms.
 #[derive(Clone, Default)]
@@ -52,29 +34,6 @@ impl Service {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if number < self.fail_first { Err(ServiceError) } else { Ok(format!("name {key}")) }
     }
-}
-
-#[test]
-fn a_thousand_records_over_ten_keys_make_ten_requests() {
-    simulated(async {
-        let (cache, service) = (Cache::new(1_000), Service::default());
-        let asked = service.asked.clone();
-        let mut names = stream::iter(0..1_000_u32)
-            .async_wait(AsyncWait::ordered(100), move |record| {
-                let key = *record % 10;
-                cached(cache.clone(), key, service.clone().name(key))
-            })
-            .spawn(Tokio)
-            .expect("a stage");
-
-        let mut expected = 0..1_000;
-        while let Some(done) = names.next().await {
-            assert_eq!(Some(done.input), expected.next(), "each record has its own outcome");
-            assert_eq!(done.result.expect("a name"), format!("name {}", done.input % 10));
-        }
-        assert_eq!(expected.len(), 0);
-        assert_eq!(asked.load(Relaxed), 10);
-    });
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Recipes: what other crates do well, as the function, the client or the source of a stage.
 //!
-//! Each file begins with the words of its problem and says when to take the recipe. The recipe itself comes first, and the
-//! tests that it keeps its promise behind it. The guide has a page about them: docs/guide/recipes.md.
+//! Recipes that run by themselves are programs, in `examples/`; `programs.rs` runs them, and the tests of the same name check
+//! what a program does not show. The others have the recipe at the beginning of their file, and behind it the tests that
+//! it keeps its promise. The guide has a page about them: docs/guide/recipes.md.
 #![allow(missing_docs, unreachable_pub)]
 
 #[cfg(target_os = "linux")] // as the server's script
 mod batch_lookup;
-mod blocking_client;
 mod cache;
 mod clock;
 mod computation;
@@ -21,6 +21,8 @@ mod model_service;
 #[cfg(target_os = "linux")]
 mod network;
 mod priority;
+mod programs;
+mod sqlite;
 
 #[allow(dead_code, reason = "they need less of it")]
 #[cfg(target_os = "linux")]
