@@ -127,8 +127,16 @@ async fn enrich<S: CheckpointStore>(
         Mode::Positions => {
             let running = pipeline.run_positions_only(Tokio, |lines, recovery| {
                 let look_up = with_attempt(move |line: &Tracked<Line>, info| look_up(line, info));
+<<<<<<< HEAD
                 let stage = lines.async_wait_with(policy, look_up).positions_only(recovery);
                 stage.spawn(Tokio).inspect(|stage| watch(stage.handle()))
+=======
+                let stage = lines.async_wait_with(policy, look_up);
+                let stage = stage.positions_only(recovery).spawn(Tokio)?;
+                progress.watch(stage.handle());
+                live.stage(stage.handle());
+                Ok(stage)
+>>>>>>> wt/window
             });
             return running.await;
         }
@@ -137,8 +145,15 @@ async fn enrich<S: CheckpointStore>(
     };
     let running = pipeline.run(Tokio, |lines, recovery| {
         let stage = lines.async_wait_with(policy, with_attempt(look_up));
+<<<<<<< HEAD
         let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery);
         stage.spawn(Tokio).inspect(|stage| watch(stage.handle()))
+=======
+        let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery).spawn(Tokio)?;
+        progress.watch(stage.handle());
+        live.stage(stage.handle());
+        Ok(stage)
+>>>>>>> wt/window
     });
     running.await
 }
