@@ -23,6 +23,8 @@ pub use self::metrics::StageMetrics;
 pub use self::tower::{FromService, ServiceCall, from_service};
 #[cfg(feature = "tracing")]
 pub use self::tracing::{TraceMetrics, Traced, TracedRequest, trace_outcome, traced};
+#[cfg(feature = "console")]
+pub use inflight_console as console;
 pub use inflight_core::*;
 #[cfg(feature = "embassy")]
 pub use inflight_embassy::{Embassy, EmbassyAnyWaker, EmbassyTimer};

@@ -19,6 +19,8 @@ mod judge;
 #[cfg(unix)]
 #[path = "enrich/kills.rs"]
 mod kills;
+#[path = "enrich/live_page.rs"]
+mod live_page;
 #[path = "enrich/lives.rs"]
 mod lives;
 #[path = "enrich/refusals.rs"]

@@ -147,8 +147,8 @@ pub use function::{
     with_attempt, with_timeout_action,
 };
 pub use operator::{
-    Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Checkpointing, Completion, Expired,
-    Histogram, Metrics, Operator, PushError, RestoreError,
+    Attempt, AttemptId, Batch, BatchAttempts, BatchId, Call, Cell, CellState, Checkpointing,
+    Completion, Expired, Histogram, Metrics, Operator, PushError, RestoreError,
 };
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use operator::{merge_snapshots, split_snapshot};
@@ -183,7 +183,7 @@ pub use sizing::CapacityEstimate;
 pub use stage::Restore;
 pub use stage::{AsyncWaitExt, InBatches, Job, Next, SpawningRequests, StageBuilder, StartError};
 #[cfg(feature = "alloc")]
-pub use stage::{Driver, SpawnedStage, StageHandle};
+pub use stage::{Driver, SpawnedStage, StageHandle, Window};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use stage::{PositionsOnly, Recovery, WithPositionIds};
 pub use stage::{Run, Stage, StageError};

@@ -150,6 +150,49 @@ fn blocked_is_exact_when_the_capacity_is_raised() {
     assert_eq!(stage.metrics().blocked.as_secs(), 10);
 }
 
+#[test] // M2, L6: asking wakes the stage, and the turn that follows shows what it does
+fn a_handle_sees_the_window_of_the_turn_after_it_has_asked() {
+    let local = Local::new();
+    let ask = |_: &u32| pending::<Result<u32, ()>>();
+    let policy = AsyncWait::ordered(4).max_running(2);
+    let stage = Iter(0..3).async_wait(policy, ask).spawn(local.clone()).expect("a stage");
+    let (handle, woken) = (stage.handle(), Arc::new(Flag(AtomicBool::new(false))));
+    let waker = Waker::from(Arc::clone(&woken));
+    let states = || handle.window().cells.iter().map(|cell| cell.state).collect::<Vec<_>>();
+    local.poll(&waker);
+    while woken.0.swap(false, Relaxed) {
+        local.poll(&waker);
+    }
+    assert_eq!((states(), handle.window().omitted()), (vec![], 0)); // nobody had asked
+    assert!(woken.0.load(Relaxed), "asking wakes the stage");
+    local.runtime.0.advance_to(SECOND);
+    local.poll(&waker);
+    let running = CellState::Running;
+    assert_eq!(states(), [running, running, CellState::Waiting]);
+    assert_eq!(handle.window().cells[0].age.as_nanos(), SECOND as u128);
+}
+
+#[test] // M2: a handle knows of the end, also of one that no turn has seen
+fn a_handle_knows_that_its_stage_has_ended() {
+    let local = Local::new();
+    let ask = |value: &u32| ready(Ok::<u32, ()>(*value));
+    let stage = Iter(0..1).async_wait(AsyncWait::ordered(4), ask).spawn(local.clone());
+    let handle = stage.expect("a stage").handle();
+    assert!(!handle.has_ended());
+    local.poll(Waker::noop()); // the consumer is gone
+    assert!(handle.has_ended());
+
+    let local = Local::new();
+    let ask = |_: &u32| pending::<Result<u32, ()>>();
+    let stage = Iter(0..1).async_wait(AsyncWait::ordered(4), ask).spawn(local.clone());
+    let handle = stage.as_ref().expect("a stage").handle();
+    let _ = handle.window();
+    local.poll(Waker::noop());
+    assert_eq!((handle.window().cells.len(), handle.has_ended()), (1, false));
+    local.task.take(); // cancelled
+    assert_eq!((handle.window().cells.len(), handle.has_ended()), (0, true));
+}
+
 /// A function that is never open.
 struct Never;
 

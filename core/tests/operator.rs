@@ -1374,6 +1374,69 @@ fn the_numbers_add_up() {
     assert!(waited >= 10 * MS && waited < 40 * MS, "record 2 waited 10 ms: {waited:?}");
 }
 
+/// A letter and the number of attempts for each record in flight.
+fn window<R: RetryStrategy<u32, u32, &'static str>, K>(b: &Bench<R, K>) -> String {
+    let cells = b.op.window(b.now).map(|cell| {
+        let state = match cell.state {
+            CellState::Waiting => 'w',
+            CellState::Running => 'r',
+            CellState::Backoff => 'b',
+            CellState::Done => 'd',
+        };
+        format!("{state}{}", cell.attempts)
+    });
+    cells.collect::<Vec<_>>().join(" ")
+}
+
+#[test] // M2
+fn the_window_shows_each_record_in_the_order_in_which_they_came() {
+    let mut b = bench(AsyncWait::ordered(9).max_running(4).retry(patient(1)));
+    b.push_all([1, 2, 3, 4, 5]);
+    b.pass(3 * MS);
+    let _ = (b.fail(2), b.ok(3));
+    assert_eq!(window(&b), "r1 b1 d1 r1 r1");
+    b.push_all([6, 7]);
+    b.pass(10 * MS); // 2 waits to be tried again, behind 7
+    assert_eq!(window(&b), "r1 w1 d1 r1 r1 r1 w0");
+    let _ = b.ok(6);
+    assert_eq!(window(&b), "r1 w1 d1 r1 r1 d1 r1");
+    let ages: Vec<_> = b.op.window(b.now + MS).map(|cell| cell.age).collect();
+    assert_eq!(ages, [14 * MS, 14 * MS, 14 * MS, 14 * MS, 11 * MS, 11 * MS, MS]);
+    assert_eq!(b.op.metrics(b.now + MS).oldest, Some(14 * MS));
+}
+
+#[test] // M2, O4: slots that are used again are in the window's order all the same, and so are segments
+fn the_window_has_no_order_of_slots() {
+    let mut b = bench(AsyncWait::unordered(4));
+    b.push_all([1, 2, 3]);
+    let _ = b.ok(2);
+    assert_eq!(b.out(), "20");
+    b.pass(MS);
+    assert!(b.mark(5));
+    b.push_all([4]); // in the slot of 2
+    let _ = (b.ok(1), b.ok(4));
+    assert_eq!(window(&b), "d1 r1 d1");
+    let ages: Vec<_> = b.op.window(b.now).map(|cell| cell.age).collect();
+    assert_eq!(ages, [MS, MS, Duration::ZERO]);
+}
+
+#[test] // M2: the oldest records are found among many
+fn a_window_shows_the_oldest_records() {
+    for policy in [AsyncWait::ordered(10_000), AsyncWait::unordered(10_000)] {
+        let mut b = bench(policy);
+        // Later records get lower slots, since the slots of the first ones are used again from the last one on.
+        b.push_all(0..5000);
+        (0..5000).for_each(|record| _ = b.ok(record));
+        while b.op.poll_output().is_some() {}
+        for age in 0..5000 {
+            b.push_all([age]);
+            b.now = b.now + MS;
+        }
+        let ages: Vec<_> = b.op.window(b.now).map(|cell| cell.age).collect();
+        assert!(ages.into_iter().eq((0..1024).map(|record| (5000 - record) * MS)));
+    }
+}
+
 #[test] // M1, T3: a failure counts when the call ends, not when its outcome leaves
 fn a_failure_behind_a_slow_head_is_counted_at_once() {
     let failures = |b: &Bench<NoRetry>| {

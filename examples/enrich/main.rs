@@ -15,7 +15,8 @@
 //! * `input`, `line`, `source`: the lines, and the flights and days in them.
 //! * `service`, `airport`, `lookup`: the airport service, its data, and its client.
 //! * `sink`, `format`: the output and the rejected lines.
-//! * `counters`, `pace`, `screen`, `progress`, `summary`: the numbers for the user; `terminal` is shared with the gateway.
+//! * `counters`, `pace`, `screen`, `progress`, `live`, `summary`: the numbers for the user; `terminal` is shared with the
+//!   gateway.
 //! * `stop`: Ctrl-C, up to three times.
 //! * `rehearsal`: hooks for the tests that kill the program.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
@@ -28,6 +29,7 @@ mod identity;
 mod input;
 mod job;
 mod line;
+mod live;
 mod lookup;
 mod options;
 mod pace;
@@ -49,14 +51,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use inflight::NullStore;
 use inflight::lines::LinesError;
 use inflight::pipeline::{Ended, Pipeline, PipelineError, Report};
 use inflight::prelude::*;
+use inflight::{NullStore, StageHandle};
 
 use crate::counters::Counters;
 use crate::job::{Job, Start};
 use crate::line::Line;
+use crate::live::Live;
 use crate::lookup::{Airports, LookupError};
 use crate::options::{Mode, Options, Order};
 use crate::problem::Problem;
@@ -87,6 +90,7 @@ async fn enrich<S: CheckpointStore>(
     sink: Sink,
     store: S,
     progress: &Progress,
+    live: &Live,
 ) -> Result<Ended, PipelineError<LinesError, LinesError, S::Error>> {
     let queue = match options.order {
         Order::Ordered => AsyncWait::ordered,
@@ -110,17 +114,22 @@ async fn enrich<S: CheckpointStore>(
     let counters = sink.counters.clone();
     let pipeline = Pipeline::new(source, sink, store)
         .interval(options.checkpoint_interval)
-        .on_report(|report| tell_of(report, &counters, progress));
+        .on_report(|report| {
+            live.report(&report);
+            tell_of(report, &counters, progress);
+        });
+    let watch = |stage: StageHandle| {
+        progress.watch(stage.clone());
+        live.stage(stage);
+    };
     let patience = options.timeout.saturating_add(GRACE);
     stop::on_ctrl_c(pipeline.stop_handle(), patience, counters.clone(), progress.clone());
     let pipeline = match options.checkpoint {
         Mode::Positions => {
             let running = pipeline.run_positions_only(Tokio, |lines, recovery| {
                 let look_up = with_attempt(move |line: &Tracked<Line>, info| look_up(line, info));
-                let stage = lines.async_wait_with(policy, look_up);
-                let stage = stage.positions_only(recovery).spawn(Tokio)?;
-                progress.watch(stage.handle());
-                Ok(stage)
+                let stage = lines.async_wait_with(policy, look_up).positions_only(recovery);
+                stage.spawn(Tokio).inspect(|stage| watch(stage.handle()))
             });
             return running.await;
         }
@@ -129,9 +138,8 @@ async fn enrich<S: CheckpointStore>(
     };
     let running = pipeline.run(Tokio, |lines, recovery| {
         let stage = lines.async_wait_with(policy, with_attempt(look_up));
-        let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery).spawn(Tokio)?;
-        progress.watch(stage.handle());
-        Ok(stage)
+        let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery);
+        stage.spawn(Tokio).inspect(|stage| watch(stage.handle()))
     });
     running.await
 }
@@ -184,6 +192,7 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
         Some(url) => url.clone(),
         None => service::start(options)?,
     };
+    let live = Live::serve(options.serve)?;
     let airports = Airports::new(service, counters.clone());
     let progress = Progress::start(counters.clone(), length);
     let source = Source::new(lines, counters.clone());
@@ -195,11 +204,15 @@ async fn run(options: &Options) -> Result<ExitCode, Problem> {
     let ended: Result<_, Problem> = match checkpoints {
         Some(checkpoints) => {
             let store = checkpoints.store;
-            enrich(options, airports, source, sink, store, &progress).await.map_err(Problem::from)
+            enrich(options, airports, source, sink, store, &progress, &live)
+                .await
+                .map_err(Problem::from)
         }
         None => {
             let store = NullStore;
-            enrich(options, airports, source, sink, store, &progress).await.map_err(Problem::from)
+            enrich(options, airports, source, sink, store, &progress, &live)
+                .await
+                .map_err(Problem::from)
         }
     };
     progress.end();

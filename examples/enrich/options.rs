@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +88,10 @@ pub struct Options {
     /// One flight at a time, for comparison: like --capacity 1
     #[arg(long, conflicts_with = "capacity")]
     pub sequential: bool,
+
+    /// Serve a live page on this address of this machine while the job runs
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:9090")]
+    pub serve: Option<SocketAddr>,
 
     /// Also write the summary to this file, as one JSON object
     #[arg(long, value_name = "FILE")]

@@ -163,8 +163,8 @@ impl Running {
         is_done
     }
 
-    /// Waits until it prints `words` on standard error.
-    pub fn wait_for(&mut self, words: &str) {
+    /// Waits until it prints `words` on standard error, and returns the line.
+    pub fn wait_for(&mut self, words: &str) -> String {
         let mut stderr = BufReader::new(self.child().stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains(words) {
@@ -172,6 +172,7 @@ impl Running {
             assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended and did not say {words:?}");
         }
         self.child().stderr = Some(stderr.into_inner());
+        line
     }
 
     /// `kill -9`

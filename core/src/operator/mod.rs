@@ -21,6 +21,7 @@ mod snapshot;
 mod starts;
 mod steps;
 mod timeouts;
+mod window;
 
 use core::fmt;
 
@@ -46,6 +47,9 @@ pub(crate) use self::snapshot::holds_anything;
 pub use self::snapshot::{Checkpointing, RestoreError};
 #[cfg(all(feature = "alloc", feature = "checkpoint"))]
 pub use self::snapshot::{merge_snapshots, split_snapshot};
+#[cfg(feature = "alloc")]
+pub(crate) use self::window::CELLS;
+pub use self::window::{Cell, CellState};
 use crate::config_error::ConfigError;
 use crate::policy::{Extras, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};

@@ -92,19 +92,44 @@ impl<C: Call, S: Storage> Slab<C, S> {
     }
 
     /// The slots in the order in which their records came. `front` is the number of the first segment.
-    ///
-    /// Request ids alone would not do: those of a merged checkpoint are not in order. Segments always are.
     pub(super) fn in_order(&self, front: u32) -> S::Table<u32> {
         let mut slots = S::Table::EMPTY;
         for (slot, _) in self.occupied() {
             let _ = slots.push(slot as u32); // the table has as much room as the slab
         }
-        sort::by_key(&mut slots, |slot| {
-            let record = &self.all()[slot as usize];
-            (record.segment.wrapping_sub(front), record.request_id())
-        });
+        sort::by_key(&mut slots, |slot| came(&self.all()[slot as usize], front));
         slots
     }
+
+    /// The first slots of [`in_order`](Self::in_order): `most` of them, or all, and perhaps some more. It holds at most twice as many
+    /// at a time.
+    pub(super) fn oldest(&self, front: u32, most: usize) -> S::Table<u32> {
+        let mut slots = S::Table::EMPTY;
+        let mut bound = None; // `most` records came before it
+        for (slot, record) in self.occupied() {
+            if bound.is_some_and(|bound| came(record, front) > bound) {
+                continue;
+            }
+            let _ = slots.push(slot as u32); // the table has as much room as the slab
+            if slots.as_ref().len() == 2 * most {
+                sort::by_key(&mut slots, |slot| came(&self.all()[slot as usize], front));
+                while slots.as_ref().len() > most {
+                    let _ = slots.pop();
+                }
+                let last = slots.as_ref().last();
+                bound = last.map(|last| came(&self.all()[*last as usize], front));
+            }
+        }
+        sort::by_key(&mut slots, |slot| came(&self.all()[slot as usize], front));
+        slots
+    }
+}
+
+/// A number for each record that is the smaller, the earlier the record came. `front` is the number of the first segment.
+///
+/// Request ids alone would not do: those of a merged checkpoint are not in order. Segments always are.
+fn came<C: Call>(record: &Record<C>, front: u32) -> (u32, u64) {
+    (record.segment.wrapping_sub(front), record.request_id())
 }
 
 /// A list that is linked through the slots. A record is in at most one list, so one link serves them all. In an empty list `last` is

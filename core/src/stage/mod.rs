@@ -44,6 +44,8 @@ mod tables;
 #[cfg(feature = "alloc")]
 mod task;
 mod turn;
+#[cfg(feature = "alloc")]
+mod window;
 
 use core::fmt;
 use core::pin::Pin;
@@ -82,8 +84,10 @@ pub use self::stream::Next;
 use self::tables::StageTables;
 #[cfg(feature = "alloc")]
 pub use self::task::Driver;
+#[cfg(feature = "alloc")]
+pub use self::window::Window;
 use crate::config_error::ConfigError;
-use crate::operator::{Call, Metrics, Operator};
+use crate::operator::{Call, Cell, Metrics, Operator};
 use crate::requests::StageStorage;
 use crate::runtime::Timer;
 use crate::time::Instant;
@@ -209,6 +213,11 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     /// The stage's numbers (M1). O(n) in the records in flight, for the age of the oldest.
     pub fn metrics(&self) -> Metrics {
         self.operator.metrics(self.alarm.now())
+    }
+
+    /// The stage's window (M2): the state of each record in flight, as [`Operator::window`] tells it.
+    pub fn window(&self) -> impl Iterator<Item = Cell> {
+        self.operator.window(self.alarm.now())
     }
 }
 

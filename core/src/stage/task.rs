@@ -21,6 +21,9 @@ use crate::time::Instant;
 /// How often the histograms and the age of the oldest record are published.
 const FULL_NUMBERS_EVERY: Duration = Duration::from_millis(50);
 
+/// With more records in flight a window takes too long to be published in any turn: it comes with the histograms.
+const MANY_RECORDS: usize = 10_000;
+
 pin_project! {
     /// Drives a stage and hands over its outputs: the future that is spawned.
     pub struct Driver<J, T>
@@ -40,6 +43,13 @@ struct RingSink<J: Job> {
     outlet: Outlet<J::Kind, OutcomeOf<J>>,
     /// The capacity has changed in this turn.
     was_resized: bool,
+}
+
+/// However the task ends: at the end of the stage, by a panic, or cancelled.
+impl<J: Job> Drop for RingSink<J> {
+    fn drop(&mut self) {
+        self.outlet.controls().end();
+    }
 }
 
 impl<J: Job, T: Timer> Sink<J, T, Heap> for RingSink<J> {
@@ -101,8 +111,8 @@ impl<J: Job, T: Timer> Driver<J, T> {
 
     /// Publishes the stage's numbers: the quick ones after every poll, all of them now and then,
     /// and less often the more slots have to be looked at for them.
-    fn publish(self: Pin<&mut Self>, last: bool) {
-        let mut this = self.project();
+    fn publish(mut self: Pin<&mut Self>, last: bool) {
+        let mut this = self.as_mut().project();
         let operator = this.stage.as_mut().project().operator;
         let now = operator.now();
         let every = FULL_NUMBERS_EVERY * (1 + operator.in_flight() as u32 / 10_000);
@@ -114,6 +124,22 @@ impl<J: Job, T: Timer> Driver<J, T> {
         let numbers: Metrics =
             if all { operator.metrics(now) } else { operator.quick_metrics(now) };
         this.ring.outlet.controls().publish(&numbers, all);
+        if last {
+            this.ring.outlet.controls().end();
+        } else if this.ring.outlet.controls().window.is_wanted() {
+            self.publish_window(all);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish_window(self: Pin<&mut Self>, all: bool) {
+        let this = self.project();
+        let operator = this.stage.project().operator;
+        if all || operator.is_ordered() || operator.in_flight() <= MANY_RECORDS {
+            let cells = operator.window(operator.now());
+            this.ring.outlet.controls().window.publish(operator.in_flight(), cells);
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 //! Only this file calls the operator's methods.
 
 use inflight_core::{
-    AsyncWait, Attempt, AttemptId, BatchId, Checkpoint, CheckpointError, Checkpointing, Completion,
-    ConfigError, Expired, Extras, Failure, Fixed, Heap, Instant, KeyBy, NoRetry, OneAttemptPerKey,
-    Operator, Outcome, PushError, RestoreError, StreamElement, TimedOutCall, TimeoutAction,
+    AsyncWait, Attempt, AttemptId, BatchId, CellState, Checkpoint, CheckpointError, Checkpointing,
+    Completion, ConfigError, Expired, Extras, Failure, Fixed, Heap, Instant, KeyBy, NoRetry,
+    OneAttemptPerKey, Operator, Outcome, PushError, RestoreError, StreamElement, TimedOutCall,
+    TimeoutAction,
 };
 
 use crate::model;
@@ -227,6 +228,13 @@ impl Subject {
     /// M1
     pub(crate) fn in_backoff(&self) -> usize {
         operator!(self, operator => operator.quick_metrics(Instant::ZERO).in_backoff as usize)
+    }
+
+    /// M2: the states and the attempts of the records in flight.
+    pub(crate) fn window(&self) -> Vec<(CellState, u32)> {
+        operator!(self, operator => {
+            operator.window(Instant::ZERO).map(|cell| (cell.state, cell.attempts)).collect()
+        })
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -155,6 +155,7 @@ impl World {
         same("failures", &subject.failures(), &model.failures())?;
         same("capacity", &subject.capacity(), &model.capacity())?;
         same("in_backoff", &subject.in_backoff(), &model.in_backoff())?;
+        same("window", &subject.window(), &model.window())?;
         same("is_paused", &subject.is_paused(), &model.is_paused())?;
         let (deadline, deadlines) = (subject.poll_deadline(), model.poll_deadlines());
         if !deadlines.contains(&deadline) && !model.knows_no_front() {

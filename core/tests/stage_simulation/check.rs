@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use inflight_core::Metrics;
+use inflight_core::{CellState, Metrics, Window};
 
 use crate::script::Step;
 use crate::values::{End, Record};
@@ -43,6 +43,10 @@ impl World {
             return Err("an output is not handed on (O4, L6)".into());
         }
         let metrics = self.subject.as_mut().map(|subject| subject.metrics());
+        let window = self.subject.as_mut().and_then(|subject| subject.window());
+        if let (Some(metrics), Some(window)) = (&metrics, &window) {
+            shows_all(metrics, window)?;
+        }
         watch.rests();
         metrics.map_or(Ok(()), |metrics| watch.adds_up(&metrics, waits))
     }
@@ -260,4 +264,22 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// M2: the window's cells are the records that the numbers count.
+fn shows_all(metrics: &Metrics, window: &[CellState]) -> Result<(), String> {
+    let states = [
+        (CellState::Waiting, metrics.waiting()),
+        (CellState::Running, metrics.running),
+        (CellState::Backoff, metrics.in_backoff),
+        (CellState::Done, metrics.done),
+    ];
+    for (state, expected) in states {
+        let shown = window.iter().filter(|cell| **cell == state).count() as u64;
+        // A window ends after so many cells.
+        if shown != expected && (window.len() < Window::CELLS || shown > expected) {
+            return Err(format!("{shown} cells are {state:?}, of {expected} records (M2)"));
+        }
+    }
+    Ok(())
 }

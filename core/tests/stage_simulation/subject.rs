@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use inflight_core::{
-    AsyncWait, AsyncWaitExt, Checkpoint, Checkpointing, Elements, Extras, Fixed, Heap, Instant,
-    IntoElement, Job, JoinError, KeySelector, Metrics, NoRetry, Outcome, Permits, Run,
+    AsyncWait, AsyncWaitExt, CellState, Checkpoint, Checkpointing, Elements, Extras, Fixed, Heap,
+    Instant, IntoElement, Job, JoinError, KeySelector, Metrics, NoRetry, Outcome, Permits, Run,
     SpawnedStage, Stage, StageBuilder, StageError, StageStorage, StreamElement, StreamKind, Values,
     WakeTable,
 };
@@ -49,6 +49,8 @@ pub(crate) trait Subject {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Element>>;
     fn end(&self) -> Option<Result<(), StageError<u32>>>;
     fn metrics(&mut self) -> Metrics;
+    /// The states of the records in flight, unless the stage has a task of its own: asking wakes that.
+    fn window(&mut self) -> Option<Vec<CellState>>;
     fn change(&mut self, capacity: usize, running: usize);
     fn pause(&mut self);
     fn resume(&mut self);
@@ -237,6 +239,10 @@ where
         Stage::metrics(&self.run.as_mut().stage())
     }
 
+    fn window(&mut self) -> Option<Vec<CellState>> {
+        Some(Stage::window(&self.run.as_mut().stage()).map(|cell| cell.state).collect())
+    }
+
     fn change(&mut self, capacity: usize, running: usize) {
         self.run.as_mut().stage().set_capacity(capacity).expect("it makes sense");
         self.run.as_mut().stage().set_max_running(running).expect("it makes sense");
@@ -275,6 +281,10 @@ where
         Stage::metrics(self)
     }
 
+    fn window(&mut self) -> Option<Vec<CellState>> {
+        Some(Stage::window(self).map(|cell| cell.state).collect())
+    }
+
     fn change(&mut self, capacity: usize, running: usize) {
         self.as_mut().set_capacity(capacity).expect("it makes sense");
         self.as_mut().set_max_running(running).expect("it makes sense");
@@ -311,6 +321,10 @@ where
 
     fn metrics(&mut self) -> Metrics {
         self.handle().metrics()
+    }
+
+    fn window(&mut self) -> Option<Vec<CellState>> {
+        None
     }
 
     fn change(&mut self, capacity: usize, running: usize) {

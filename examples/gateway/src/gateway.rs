@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use inflight::console::ServedConsole;
 use inflight::pipeline::{Ended, Pipeline, Report};
 use inflight::prelude::*;
 use inflight::{FileStore, hash_key};
@@ -21,7 +22,7 @@ use crate::source::MqttSource;
 use crate::status::Status;
 use crate::stream::Outlet;
 use crate::view::View;
-use crate::{prometheus, publisher};
+use crate::{live, prometheus, publisher};
 
 /// The stage's name in a checkpoint, and the version of [`Message`] there.
 const STAGE: (&str, u32) = ("enrich", 1);
@@ -39,9 +40,10 @@ pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
         Some(address) => Some(Aborted(prometheus::serve(address, Arc::clone(&status)).await?)),
         None => None,
     };
+    let live = options.serve.map(|address| live::serve(address, &status)).transpose()?;
     let _log = (!options.view).then(|| Aborted(log(&status)));
     let _demo = options.demo.then(|| Aborted(demo(options, &status)));
-    let ended = enrich(options, &status).await;
+    let ended = enrich(options, &status, live.as_ref()).await;
     drop(view);
     let ended = ended?;
     println!("in {:.1} s: {}", status.numbers().up_for.as_secs_f64(), status.summary());
@@ -58,7 +60,11 @@ pub async fn gateway(options: &Arc<Options>) -> anyhow::Result<ExitCode> {
 
 /// The heart: messages go in, at most `--capacity` of them are in flight, outcomes come out, in order for
 /// each device. `None`: the records in flight at Ctrl-C took too long.
-async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Option<Ended>> {
+async fn enrich(
+    options: &Options,
+    status: &Arc<Status>,
+    live: Option<&ServedConsole>,
+) -> anyhow::Result<Option<Ended>> {
     let store = FileStore::open(options.checkpoints()).context("the checkpoints")?;
     let outlet = Outlet::open(options, Arc::clone(status)).await?;
     let sink = StreamSink::new(outlet, &options.name, Arc::clone(status));
@@ -82,11 +88,15 @@ async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Optio
                     .when_error(|error: &EnrichError| error.is_transient()),
             );
 
+    let reports = live.map(|console| console.pipeline("checkpoints"));
     let pipeline = Pipeline::new(source, sink, store)
         .interval(options.checkpoint_interval)
         // Otherwise the window would be used up before the interval is over.
         .every_records(u64::from(options.window / 2).max(1))
-        .on_report(|report| tell_of(report, status));
+        .on_report(|report| {
+            reports.iter().for_each(|reports| reports.record(&report));
+            tell_of(report, status);
+        });
     let stop = pipeline.stop_handle();
     let ended = pipeline.run(Tokio, |messages, checkpoint| {
         let stage = messages
@@ -103,6 +113,7 @@ async fn enrich(options: &Options, status: &Arc<Status>) -> anyhow::Result<Optio
             .restore(checkpoint)
             .spawn(Tokio)?;
         status.watch_stage(stage.handle());
+        live.inspect(|console| console.stage(STAGE.0, stage.handle()));
         Ok(stage)
     });
     let ended = tokio::select! {

@@ -44,6 +44,10 @@ pub struct Options {
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<SocketAddr>,
 
+    /// Serve a live page on this address of this machine, with the numbers for Prometheus beside it
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:9090")]
+    pub serve: Option<SocketAddr>,
+
     /// The name of this gateway, used for its MQTT session, its topics (NAME/readings/..), its stream and its
     /// subjects (NAME.enriched.DEVICE, NAME.dead)
     #[arg(long, value_name = "NAME", default_value = "gateway", value_parser = name)]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use inflight::console::Lamp;
 use inflight::{Metrics, StageHandle};
 
 use crate::inbox::Inbox;
@@ -86,6 +87,8 @@ pub struct Status {
 struct Link {
     is_up: AtomicBool,
     told: Mutex<Option<(bool, Instant)>>,
+    /// Why the last operation that has failed did so.
+    reason: Mutex<String>,
 }
 
 #[derive(Debug, Default)]
@@ -168,6 +171,9 @@ impl Status {
 
     fn set(&self, server: Server, is_up: bool, reason: &dyn Display) {
         let link = &self.links[server as usize];
+        if !is_up {
+            *link.reason.lock().unwrap_or_else(PoisonError::into_inner) = format!("{reason:#}");
+        }
         link.is_up.store(is_up, Ordering::Relaxed);
         let mut told = link.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = told.is_none_or(|(was_up, at)| was_up != is_up && at.elapsed() > Self::QUIET);
@@ -177,6 +183,19 @@ impl Status {
             match is_up {
                 true => self.say(&format!("{}: up", server.name())),
                 false => self.say(&format!("{}: down: {reason:#}", server.name())),
+            }
+        }
+    }
+
+    /// Whether a server is up, for the live page.
+    pub fn lamp(&self, server: Server) -> Lamp {
+        let link = &self.links[server as usize];
+        match link.is_up() {
+            None => Lamp::Unknown,
+            Some(true) => Lamp::Up,
+            Some(false) => {
+                let reason = link.reason.lock().unwrap_or_else(PoisonError::into_inner);
+                Lamp::Down(reason.clone())
             }
         }
     }

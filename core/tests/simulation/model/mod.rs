@@ -11,7 +11,7 @@ mod time;
 
 use std::collections::VecDeque;
 
-use inflight_core::{Completion, Failure, Status};
+use inflight_core::{CellState, Completion, Failure, Status};
 
 use self::batches::Running;
 pub(crate) use self::saved::{Saved, SavedElement};
@@ -483,6 +483,17 @@ impl Model {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.calls().count()
+    }
+
+    /// M2: the oldest first.
+    pub(crate) fn window(&self) -> Vec<(CellState, u32)> {
+        let state = |call: &Call| match call.state {
+            State::Waiting { .. } => CellState::Waiting,
+            State::Running { .. } => CellState::Running,
+            State::Backoff(_) => CellState::Backoff,
+            State::Done { .. } => CellState::Done,
+        };
+        self.calls().map(|call| (state(call), call.attempts)).collect()
     }
 
     pub(crate) fn running(&self) -> usize {
