@@ -15,7 +15,8 @@
 //! * `input`, `line`, `source`: the lines, and the flights and days in them.
 //! * `service`, `airport`, `lookup`: the airport service, its data, and its client.
 //! * `sink`, `format`: the output and the rejected lines.
-//! * `counters`, `pace`, `screen`, `progress`, `live`, `summary`: the numbers for the user; `terminal` is shared with the gateway.
+//! * `counters`, `pace`, `screen`, `progress`, `live`, `summary`: the numbers for the user; `terminal` is shared with the
+//!   gateway.
 //! * `stop`: Ctrl-C, up to three times.
 //! * `rehearsal`: hooks for the tests that kill the program.
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
@@ -50,10 +51,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use inflight::NullStore;
 use inflight::lines::LinesError;
 use inflight::pipeline::{Ended, Pipeline, PipelineError, Report};
 use inflight::prelude::*;
+use inflight::{NullStore, StageHandle};
 
 use crate::counters::Counters;
 use crate::job::{Job, Start};
@@ -127,16 +128,8 @@ async fn enrich<S: CheckpointStore>(
         Mode::Positions => {
             let running = pipeline.run_positions_only(Tokio, |lines, recovery| {
                 let look_up = with_attempt(move |line: &Tracked<Line>, info| look_up(line, info));
-<<<<<<< HEAD
                 let stage = lines.async_wait_with(policy, look_up).positions_only(recovery);
                 stage.spawn(Tokio).inspect(|stage| watch(stage.handle()))
-=======
-                let stage = lines.async_wait_with(policy, look_up);
-                let stage = stage.positions_only(recovery).spawn(Tokio)?;
-                progress.watch(stage.handle());
-                live.stage(stage.handle());
-                Ok(stage)
->>>>>>> wt/window
             });
             return running.await;
         }
@@ -145,15 +138,8 @@ async fn enrich<S: CheckpointStore>(
     };
     let running = pipeline.run(Tokio, |lines, recovery| {
         let stage = lines.async_wait_with(policy, with_attempt(look_up));
-<<<<<<< HEAD
         let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery);
         stage.spawn(Tokio).inspect(|stage| watch(stage.handle()))
-=======
-        let stage = stage.checkpointed(STAGE, LINE_VERSION).restore(recovery).spawn(Tokio)?;
-        progress.watch(stage.handle());
-        live.stage(stage.handle());
-        Ok(stage)
->>>>>>> wt/window
     });
     running.await
 }

@@ -131,8 +131,9 @@ fn minute(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use inflight::CellState;
+
     use super::*;
-    use crate::terminal::cells::CellState;
     use crate::terminal::ink::Palette;
 
     fn moment() -> Moment {

@@ -18,7 +18,8 @@
 //! * `output`, `stream`, `sink`: the outputs, the stream for them, and the pipeline's sink.
 //! * `demo`, `ledger`, `publisher`, `check`: seeded readings, the progress in publishing them, and the check
 //!   of the stream.
-//! * `status`, `prometheus`, `live`, `view`: the numbers for a person or a monitor; `terminal` is shared with the example `enrich`.
+//! * `status`, `prometheus`, `live`, `view`: the numbers for a person or a monitor; `terminal` is shared with the example
+//!   `enrich`.
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "in a program, `pub` is for its other modules")]
 
