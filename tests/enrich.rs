@@ -30,3 +30,6 @@ mod service;
 #[cfg(unix)]
 #[path = "enrich/signals.rs"]
 mod signals;
+#[cfg(unix)]
+#[path = "enrich/terminal.rs"]
+mod terminal;

@@ -13,7 +13,6 @@ use inflight::StageHandle;
 use crate::counters::Counters;
 use crate::pace::Pace;
 use crate::screen::Moment;
-use crate::terminal::cells::Cells;
 use crate::terminal::ink::Palette;
 
 /// The time between two pictures on a terminal.
@@ -104,7 +103,7 @@ impl Progress {
     fn show(&self, now: Duration) -> bool {
         let Shown { counters, length, stage, .. } = &*self.0;
         let mut moment = Moment::new(counters, *length);
-        moment.stage = stage.get().map(|stage| (stage.metrics(), Cells::default()));
+        moment.stage = stage.get().map(|stage| (stage.metrics(), stage.window().into()));
         let mut board = self.board();
         if board.is_over {
             return false;

@@ -1,17 +1,9 @@
 //! A stage's window as a line: a cell for each record, or for several of them.
 
-use inflight::Metrics;
+use inflight::{CellState, Metrics, Window};
 
 use super::ink::{Ink, Line};
 use super::numbers::{seconds, thousands};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CellState {
-    Waiting,
-    Running,
-    Backoff,
-    Done,
-}
 
 /// The records in flight.
 #[derive(Clone, Debug, Default)]
@@ -19,13 +11,10 @@ pub struct Cells {
     /// Oldest first.
     pub states: Vec<CellState>,
     /// The number of younger ones, whose state is not known.
-    pub omitted: usize,
+    pub omitted: u64,
 }
 
 impl Cells {
-    /// The most states that a window has.
-    const MOST: usize = 1024;
-
     /// The window between brackets, the oldest record on the left; free places are blank. The line is never longer than `width`,
     /// if that is three or more. If there are more places than columns, a cell stands for several records, and shows the state that
     /// most needs attention.
@@ -49,7 +38,7 @@ impl Cells {
         let oldest = stage.oldest.filter(|_| stage.in_flight > 0);
         let oldest = oldest.map(|age| format!("oldest {}", seconds(age)));
         let scale = (each > 1).then(|| format!("1 cell = {each} records"));
-        let omitted = thousands(self.omitted as u64);
+        let omitted = thousands(self.omitted);
         let omitted = (self.omitted > 0).then(|| format!("{omitted} younger not shown"));
         [oldest, scale, omitted].into_iter().flatten().map(Line::new).collect()
     }
@@ -62,7 +51,14 @@ impl Cells {
     /// Places that can never have a cell would only be blanks.
     fn places(&self, stage: &Metrics) -> usize {
         let capacity = usize::try_from(stage.capacity).unwrap_or(usize::MAX);
-        self.states.len().max(capacity.min(Self::MOST))
+        self.states.len().max(capacity.min(Window::CELLS))
+    }
+}
+
+impl From<Window> for Cells {
+    fn from(window: Window) -> Self {
+        let states = window.cells.iter().map(|cell| cell.state).collect();
+        Self { states, omitted: window.omitted() }
     }
 }
 

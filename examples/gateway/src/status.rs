@@ -234,7 +234,7 @@ impl Status {
 
     /// The state of each reading in flight, oldest first.
     pub fn window(&self) -> Cells {
-        Cells::default()
+        self.stage.get().map(StageHandle::window).map_or_else(Cells::default, Cells::from)
     }
 
     pub fn numbers(&self) -> Numbers {

@@ -199,9 +199,10 @@ fn round(rate: f64) -> String {
 mod tests {
     use std::time::Duration;
 
+    use inflight::CellState;
+
     use super::*;
     use crate::status::Status;
-    use crate::terminal::cells::CellState;
     use crate::terminal::ink::Palette;
 
     /// An outage of the database, after five minutes of work.
