@@ -171,7 +171,7 @@ mod tests {
         let lines = [
             "[==========              ] 43%   ETA 1m 12s   event time 2001-01-02 23:59",
             "43,000 lines done   1,480/s   3 rejected   1,097 retries   12 timeouts",
-            "[██████████████████████████████▒▒▒▒▒▒▒▒▒▒▪▪▪··     ]",
+            "[██████████████████████████████▒▒▒▒▒▒▒▒▒▒▪▪···     ]",
             "█ 60 running   ▒ 20 in backoff   · 5 waiting   ▪ 5 done   oldest 2.1 s",
             "1 cell = 2 records",
         ];
