@@ -27,6 +27,11 @@ async fn country(address: &str) -> Result<&'static str, LineError> {
     Ok(if address.starts_with("10.") { "NO" } else { "PE" })
 }
 
+/// A line of the output, or of `countries.txt.rejected`.
+fn line(done: Outcome<Line, String, LineError>) -> Result<String, String> {
+    done.result.map_err(|failure| format!("line {}: {failure}", done.input.number))
+}
+
 /// Follows `access.log` in the folder until `stop` says so, and writes `countries.txt` there.
 async fn follow(
     folder: &Path,
@@ -34,13 +39,7 @@ async fn follow(
 ) -> Result<Ended, Box<dyn Error>> {
     let every = Duration::from_millis(10); // a real program looks for new lines once or twice a second
     let source = LineSource::follow(folder.join("access.log"), Tokio, every)?;
-    let sink =
-        LineSink::open(folder.join("countries.txt"), |done: Outcome<Line, String, LineError>| {
-            match done.result {
-                Ok(line) => Ok(line),
-                Err(failure) => Err(format!("line {}: {failure}", done.input.number)), // to countries.txt.rejected
-            }
-        })?;
+    let sink = LineSink::open(folder.join("countries.txt"), line)?;
     let pipeline = Pipeline::new(source, sink, FileStore::open(folder.join("checkpoints"))?)
         .interval(Duration::from_millis(20)) // a second is usual
         .on_report(|report| {
@@ -107,6 +106,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         _ = has_third.wait_for(|has| *has) => {}
     }
 
+    // A file operation of the second life may still run on another thread and own its file. After a real kill nothing does.
+    let owned = || {
+        LineSink::open(folder.join("countries.txt"), line).is_err()
+            || FileStore::open(folder.join("checkpoints")).is_err()
+    };
+    while owned() {
+        sleep(Duration::from_millis(5)).await;
+    }
     log.write_all(b"200.9.9.9 GET /c\n")?;
     let ended = follow(folder, async |stop| {
         written(folder, 4).await;
