@@ -17,22 +17,21 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 /// The capacity of every storage in place.
 pub(crate) const SLOTS: usize = 12;
 
-/// Runs tests in every storage: `all` in each of them, and `with_the_tasks_waker` in the one storage in which
-/// every request is polled with the task's waker.
+/// Runs tests in every storage: `with_any_waker` in those that poll each request with a waker of its own, and
+/// `with_the_tasks_waker` in the one that polls every request with the task's waker.
 macro_rules! in_every_storage {
     ($($test:ident),+) => {
-        pub(crate) fn all<H: crate::Harness>(harness: &H) {
+        pub(crate) fn with_any_waker(harness: &crate::erased::AnyHarness<'_, true>) {
             $(crate::kit::run(harness, stringify!($test), async |runtime| {
                 $test(harness, runtime, inflight_core::Heap).await;
             });)+
-            with_the_tasks_waker(harness);
             $(crate::kit::run(harness, stringify!($test), async |runtime| {
                 let table = Box::leak(Box::<inflight_core::WakeTable<{ crate::kit::SLOTS }>>::default());
                 $test(harness, runtime, &*table).await;
             });)+
         }
 
-        pub(crate) fn with_the_tasks_waker<H: crate::Harness>(harness: &H) {
+        pub(crate) fn with_the_tasks_waker(harness: &crate::erased::AnyHarness<'_, false>) {
             $(crate::kit::run(harness, stringify!($test), async |runtime| {
                 $test(harness, runtime, inflight_core::Fixed::<{ crate::kit::SLOTS }>).await;
             });)+

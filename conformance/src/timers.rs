@@ -9,14 +9,14 @@ use std::time::Duration;
 use inflight_core::Timer;
 
 use crate::Harness;
+use crate::erased::AnyHarness;
 use crate::kit::{MS, Wakes, assert_took, run, sleep, timer};
 
-pub(crate) fn all<H: Harness>(harness: &H) {
-    with_the_tasks_waker(harness);
+pub(crate) fn with_any_waker(harness: &AnyHarness<'_, true>) {
     the_latest_waker_is_woken(harness);
 }
 
-pub(crate) fn with_the_tasks_waker<H: Harness>(harness: &H) {
+pub(crate) fn with_the_tasks_waker(harness: &AnyHarness<'_, false>) {
     the_clock_goes_on(harness);
     it_is_never_early(harness);
     what_has_passed_is_ready(harness);
