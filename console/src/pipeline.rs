@@ -53,6 +53,10 @@ impl PipelineReports {
         }
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended
+    }
+
     pub(crate) fn state<'a>(&self, name: &'a str) -> state::Pipeline<'a> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state::Pipeline {
