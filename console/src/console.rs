@@ -162,10 +162,11 @@ impl Shared {
         }
     }
 
-    /// Takes note of the numbers of all stages, once a second.
+    /// Takes note of the numbers of all stages and pipelines, once a second.
     pub(crate) fn sample(&self) {
         let now = Instant::now();
         lock(&self.stages).iter_mut().for_each(|stage| stage.sample(now));
+        lock(&self.pipelines).iter().for_each(|(_, reports)| reports.sample());
     }
 
     /// Asks all stages for their windows, which are there a little later, unless a stage is held up.

@@ -178,7 +178,8 @@ fn a_stage_that_has_ended_stays() {
 fn pipelines_and_lamps_are_shown() {
     let console = served();
     let reports = console.pipeline("job");
-    let no_checkpoint = json!({"name": "job", "ended": false, "checkpoints": 0, "failed": 0, "last_ago": null, "took": null, "bytes": null});
+    let no_checkpoint = json!({"name": "job", "ended": false, "checkpoints": 0, "failed": 0, "last_ago": null, "took": null, "bytes": null,
+        "history": {"step": 1.0, "took": []}});
     assert_eq!(state(&console)["pipelines"], json!([no_checkpoint]));
     let failed = Report::Failed { id: CheckpointId(1), reason: &std::fmt::Error };
     reports.record(&failed);
@@ -198,7 +199,8 @@ fn pipelines_and_lamps_are_shown() {
     let pipeline = &state["pipelines"][0];
     assert!(
         pipeline["checkpoints"].as_u64() > Some(0)
-            && pipeline["bytes"].as_u64() > Some(0),
+            && pipeline["bytes"].as_u64() > Some(0)
+            && pipeline["took"].as_f64() > Some(0.0),
         "{pipeline}"
     );
     assert!(pipeline["last_ago"].as_f64().is_some_and(|seconds| seconds < 30.0));
