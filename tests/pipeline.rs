@@ -100,6 +100,7 @@ struct Watched {
     store: Rc<RefCell<MemoryStore>>,
     saves: Rc<RefCell<u32>>,
     fails: Rc<RefCell<VecDeque<bool>>>,
+    takes: Duration,
 }
 
 impl Watched {
@@ -117,6 +118,7 @@ impl CheckpointStore for Watched {
 
     async fn save(&mut self, id: CheckpointId, bytes: &[u8]) -> Result<(), Broken> {
         *self.saves.borrow_mut() += 1;
+        sleep(self.takes).await;
         if self.fails.borrow_mut().pop_front() == Some(true) {
             return Err(Broken);
         }
@@ -206,6 +208,37 @@ fn a_quiet_source_is_committed_after_the_interval() {
             Either::Right(((), running)) => drop(running), // a crash
         }
         assert_eq!(committed(&sink), [150, 1]);
+    });
+}
+
+#[test] // K10: the clock is the runtime's. The time of a checkpoint that drains is also that of its calls.
+fn a_report_tells_how_long_a_checkpoint_took() {
+    run(async {
+        let ((sender, source), mut sink) = (live(), Sink::new());
+        let store = Watched { takes: 30 * MS, ..Watched::default() };
+        let mut took = Vec::new();
+        let running = Pipeline::new(source, &mut sink, store)
+            .interval(100 * MS)
+            .draining(None)
+            .on_report(|report| {
+                if let Report::Saved { took: time, .. } = report {
+                    took.push(time);
+                }
+            })
+            .run(Tokio, |numbers, checkpoint| {
+                let stage = numbers.async_wait(AsyncWait::ordered(4), |n: &u32| ask(n));
+                stage.checkpointed("stage", 1).restore(checkpoint).spawn(Tokio)
+            });
+        let script = async {
+            sleep(1000 * MS).await;
+            sender.send(Ok(150)).unwrap();
+            sleep(1000 * MS).await;
+        };
+        let first = futures::future::select(Box::pin(running), Box::pin(script)).await;
+        assert!(matches!(first, Either::Right(_)));
+        drop(first);
+        // The last one has the outcome, which was written behind the barrier before.
+        assert_eq!(took, [30 * MS, 180 * MS, 30 * MS]);
     });
 }
 

@@ -1,7 +1,9 @@
 //! The console: what it is told, and its life.
 
 use std::fmt;
+use std::mem;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +18,9 @@ use crate::pipeline::PipelineReports;
 use crate::stage::WatchedStage;
 use crate::state::{LampState, State};
 use crate::{server, state};
+
+/// The most stages, and the most pipelines, that have ended and are still shown.
+const ENDED: usize = 20;
 
 /// A console that is not served yet.
 #[derive(Clone, Debug)]
@@ -55,9 +60,7 @@ impl Console {
         let address = listener.local_addr().map_err(ConsoleError::Listen)?;
         let shared = Arc::new(Shared::new(self.title, self.anyone));
         let (stop, stopped) = oneshot::channel();
-        let run =
-            server::start(listener, Arc::clone(&shared), stopped).map_err(ConsoleError::Start)?;
-        let thread = thread::Builder::new().name("inflight-console".into()).spawn(run);
+        let thread = server::start(listener, Arc::clone(&shared), stopped);
         let thread = Some(thread.map_err(ConsoleError::Start)?);
         Ok(ServedConsole { address, shared, stop: Some(stop), thread })
     }
@@ -85,29 +88,33 @@ impl ServedConsole {
         format!("http://{}/", self.address)
     }
 
-    /// Shows a stage. It stays, with its last numbers, when it has ended.
+    /// Shows a stage. It stays, with its last numbers, when it has ended, until 20 stages have ended that were added after it.
     pub fn stage(&self, name: impl Into<String>, stage: StageHandle) {
         let stage = WatchedStage::new(name.into(), stage);
-        put(&mut lock(&self.shared.stages), stage, |stage| &stage.name);
+        put(&self.shared.stages, stage, |stage| &stage.name);
+        forget(&self.shared.stages, |stage| stage.handle.has_ended());
     }
 
-    /// Shows a pipeline's checkpoints, as the reports that are recorded tell of them.
+    /// Shows a pipeline's checkpoints, as the reports that are recorded tell of them. Like a stage it stays when it has ended.
     pub fn pipeline(&self, name: impl Into<String>) -> PipelineReports {
         let reports = PipelineReports::default();
-        put(&mut lock(&self.shared.pipelines), (name.into(), reports.clone()), |entry| &entry.0);
+        put(&self.shared.pipelines, (name.into(), reports.clone()), |entry| &entry.0);
+        forget(&self.shared.pipelines, |entry| entry.1.has_ended());
         reports
     }
 
     /// Shows the state of something that the program depends on. `look` is called on the console's thread each time that somebody looks,
-    /// so it must not block.
+    /// so it must not block. One that panics is shown as down.
     pub fn lamp(&self, name: impl Into<String>, look: impl Fn() -> Lamp + Send + Sync + 'static) {
         let look: Arc<dyn Fn() -> Lamp + Send + Sync> = Arc::new(look);
-        put(&mut lock(&self.shared.lamps), (name.into(), look), |entry| &entry.0);
+        put(&self.shared.lamps, (name.into(), look), |entry| &entry.0);
     }
 
     /// The text for `/metrics`, in Prometheus' format. `render` is called on the console's thread for each request, so it must not block.
+    /// A request whose call panics is answered with status 500.
     pub fn metrics(&self, render: impl Fn() -> String + Send + Sync + 'static) {
-        *lock(&self.shared.metrics) = Some(Arc::new(render));
+        let old = lock(&self.shared.metrics).replace(Arc::new(render));
+        drop(old); // not under the lock: it may own something that calls this console as it is dropped
     }
 }
 
@@ -143,7 +150,7 @@ pub(crate) struct Shared {
 type Look = Arc<dyn Fn() -> Lamp + Send + Sync>;
 
 impl Shared {
-    fn new(title: String, anyone: bool) -> Self {
+    pub(crate) fn new(title: String, anyone: bool) -> Self {
         Self {
             title,
             anyone,
@@ -155,10 +162,11 @@ impl Shared {
         }
     }
 
-    /// Takes note of the numbers of all stages, once a second.
+    /// Takes note of the numbers of all stages and pipelines, once a second.
     pub(crate) fn sample(&self) {
         let now = Instant::now();
         lock(&self.stages).iter_mut().for_each(|stage| stage.sample(now));
+        lock(&self.pipelines).iter().for_each(|(_, reports)| reports.sample());
     }
 
     /// Asks all stages for their windows, which are there a little later, unless a stage is held up.
@@ -172,7 +180,7 @@ impl Shared {
     pub(crate) fn state(&self) -> serde_json::Result<Vec<u8>> {
         // Not under a lock: a lamp may tell the console something.
         let lamps = lock(&self.lamps).clone();
-        let lamps = lamps.iter().map(|(name, look)| lamp_state(name, look())).collect();
+        let lamps = lamps.iter().map(|(name, look)| lamp_state(name, call(&**look))).collect();
         let (stages, pipelines) = (lock(&self.stages), lock(&self.pipelines));
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         serde_json::to_vec(&State {
@@ -186,26 +194,54 @@ impl Shared {
     }
 
     /// The text for `/metrics`, if there is any.
-    pub(crate) fn metrics(&self) -> Option<String> {
+    pub(crate) fn metrics(&self) -> Option<Result<String, Panicked>> {
         let render = lock(&self.metrics).clone();
-        render.map(|render| render())
+        render.map(|render| call(&*render))
     }
 }
 
-fn lamp_state(name: &str, lamp: Lamp) -> LampState<'_> {
+/// A function of the program has panicked.
+#[derive(Debug)]
+pub(crate) struct Panicked;
+
+/// Calls a function of the program, which may panic. The program's panic hook tells why.
+fn call<T>(function: &(impl Fn() -> T + ?Sized)) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(function)).map_err(|_| Panicked)
+}
+
+fn lamp_state(name: &str, lamp: Result<Lamp, Panicked>) -> LampState<'_> {
     let (state, note) = match lamp {
-        Lamp::Up => ("up", String::new()),
-        Lamp::Down(note) => ("down", note),
-        Lamp::Unknown => ("unknown", String::new()),
+        Ok(Lamp::Up) => ("up", String::new()),
+        Ok(Lamp::Down(note)) => ("down", note),
+        Ok(Lamp::Unknown) => ("unknown", String::new()),
+        Err(Panicked) => ("down", "its function has panicked".into()),
     };
     state::LampState { name, state, note }
 }
 
 /// Adds an entry, in the place of the one with the same name, if there is one.
-fn put<T>(entries: &mut Vec<T>, entry: T, name: impl Fn(&T) -> &String) {
-    match entries.iter_mut().find(|old| name(old) == name(&entry)) {
-        Some(old) => *old = entry,
-        None => entries.push(entry),
+fn put<T>(entries: &Mutex<Vec<T>>, entry: T, name: impl Fn(&T) -> &String) {
+    let mut entries = lock(entries);
+    let old = match entries.iter_mut().find(|old| name(old) == name(&entry)) {
+        Some(old) => Some(mem::replace(old, entry)),
+        None => {
+            entries.push(entry);
+            None
+        }
+    };
+    drop(entries);
+    drop(old); // not under the lock: it may own something that calls this console as it is dropped
+}
+
+/// Forgets the first ones that have ended, if too many have: a program may make new ones for as long as it runs.
+fn forget<T>(entries: &Mutex<Vec<T>>, has_ended: impl Fn(&T) -> bool) {
+    let mut forgotten = Vec::new(); // dropped after the lock
+    let mut entries = lock(entries);
+    let ended = entries.iter().filter(|entry| has_ended(entry)).count();
+    for _ in ENDED..ended {
+        if let Some(first) = entries.iter().position(&has_ended) {
+            forgotten.push(entries.remove(first));
+        }
     }
 }
 

@@ -66,12 +66,12 @@ pub(crate) fn rounded(number: f64) -> f64 {
 }
 
 /// The last values of a number.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
-struct Samples<T>(VecDeque<T>);
+pub(crate) struct Samples<T>(VecDeque<T>);
 
 impl<T> Samples<T> {
-    fn push(&mut self, sample: T) {
+    pub(crate) fn push(&mut self, sample: T) {
         if self.0.len() == SAMPLES {
             self.0.pop_front();
         }

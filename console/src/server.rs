@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -13,11 +15,12 @@ use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::console::Shared;
+use crate::console::{Panicked, Shared};
 use crate::history::STEP;
 use crate::host;
 
@@ -29,31 +32,51 @@ const CLIENTS: usize = 64;
 /// A client has to send the head of its next request within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A connection ends after this time, and a browser makes another one. So a client that does not read its answers gives its place back.
+const LIFE: Duration = Duration::from_secs(60);
+
 /// A stage has this long to take a turn and publish its window. One that is held up is shown as it was before.
 const TURN: Duration = Duration::from_millis(10);
 
 /// After a client could not be accepted, for example because there were too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The work of the console's thread, until `stopped` ends.
+/// Starts the console's thread, which works until `stopped` ends.
 pub(crate) fn start(
     listener: TcpListener,
     shared: Arc<Shared>,
     stopped: oneshot::Receiver<()>,
-) -> io::Result<impl FnOnce() + Send + 'static> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    listener.set_nonblocking(true)?;
-    let listener = {
-        let _inside = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
-    };
-    Ok(move || {
+) -> io::Result<JoinHandle<()>> {
+    let (tell, told) = mpsc::channel();
+    // The runtime lives and ends on this thread, whatever fails: where it is called, the program may be in a runtime of its own, in
+    // which no other can be dropped.
+    let thread = thread::Builder::new().name("inflight-console".into()).spawn(move || {
+        let (runtime, listener) = match prepare(listener) {
+            Ok(ready) => ready,
+            Err(reason) => {
+                let _ = tell.send(reason);
+                return;
+            }
+        };
+        drop(tell);
         runtime.spawn(sample(Arc::clone(&shared)));
         runtime.spawn(accept(listener, shared));
         let _ = runtime.block_on(stopped);
         // Dropping the runtime ends all connections.
-    })
+    })?;
+    match told.recv() {
+        Ok(reason) => Err(reason),
+        Err(mpsc::RecvError) => Ok(thread), // it has begun
+    }
+}
+
+fn prepare(listener: TcpListener) -> io::Result<(Runtime, tokio::net::TcpListener)> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    listener.set_nonblocking(true)?;
+    let inside = runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    drop(inside);
+    Ok((runtime, listener))
 }
 
 async fn sample(shared: Arc<Shared>) {
@@ -82,15 +105,19 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
     let answer = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&request, &shared).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), answer));
     // An error is the client's: it has gone, or has sent something else than HTTP.
-    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+    if timeout(LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown(); // an answer that is under way still arrives
+        let _ = timeout(PATIENCE, connection).await;
+    }
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -119,9 +146,13 @@ async fn answer<B>(request: &Request<B>, shared: &Shared) -> Answer {
             }
         }
         "/metrics" => match shared.metrics() {
-            Some(metrics) => {
+            Some(Ok(metrics)) => {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
+            Some(Err(Panicked)) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The program's function for its metrics has panicked.\n",
+            ),
             None => text(StatusCode::NOT_FOUND, "This program shows no metrics here.\n"),
         },
         _ => text(StatusCode::NOT_FOUND, "There is /, /state.json and perhaps /metrics.\n"),
@@ -162,4 +193,55 @@ fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answ
         .headers_mut()
         .extend(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    async fn served<const N: usize>(requests: [&str; N]) -> Duration {
+        let (mut client, stream) = duplex(512);
+        let shared = Arc::new(Shared::new("test".into(), false));
+        let began = tokio::time::Instant::now();
+        let server = tokio::spawn(async move {
+            serve(stream, shared).await;
+            began.elapsed()
+        });
+        for request in requests {
+            client.write_all(request.as_bytes()).await.expect("there is room");
+        }
+        // The client stays, and reads nothing.
+        let life = server.await.expect("it has not panicked");
+        drop(client);
+        life
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_nothing_gives_its_place_back() {
+        assert_eq!(served([]).await, PATIENCE);
+        assert_eq!(served(["GET / HTTP/1.1\r\nHost: loc"]).await, PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_gives_its_place_back() {
+        assert_eq!(served(["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]).await, LIFE + PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_asks_no_more_gives_its_place_back() {
+        let (mut client, stream) = duplex(512);
+        let server = tokio::spawn(serve(stream, Arc::new(Shared::new("test".into(), false))));
+        client
+            .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .expect("there is room");
+        let began = tokio::time::Instant::now();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("text, until the server ends it");
+        server.await.expect("it has not panicked");
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        assert_eq!(began.elapsed(), PATIENCE);
+    }
 }

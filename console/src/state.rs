@@ -4,6 +4,7 @@ use inflight_core::{CellState, Metrics};
 use serde::Serialize;
 
 use crate::history::{History, STEP, Span, quantile, rounded};
+use crate::pipeline::PipelineHistory;
 use crate::why::why;
 
 #[derive(Serialize)]
@@ -24,7 +25,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) numbers: Numbers,
     pub(crate) window: Window,
     pub(crate) oldest: Option<Oldest>,
-    pub(crate) history: Stepped<'a>,
+    pub(crate) history: Stepped<&'a History>,
 }
 
 #[derive(Serialize)]
@@ -132,14 +133,14 @@ impl Oldest {
 
 /// A history with the time between its samples.
 #[derive(Serialize)]
-pub(crate) struct Stepped<'a> {
+pub(crate) struct Stepped<H> {
     step: f64,
     #[serde(flatten)]
-    history: &'a History,
+    history: H,
 }
 
-impl<'a> Stepped<'a> {
-    pub(crate) fn new(history: &'a History) -> Self {
+impl<H> Stepped<H> {
+    pub(crate) fn new(history: H) -> Self {
         Self { step: STEP.as_secs_f64(), history }
     }
 }
@@ -152,9 +153,10 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) failed: u64,
     /// The time since the last checkpoint.
     pub(crate) last_ago: Option<f64>,
-    /// A report does not tell how long a checkpoint has taken.
+    /// The time that the last one took.
     pub(crate) took: Option<f64>,
     pub(crate) bytes: Option<u64>,
+    pub(crate) history: Stepped<PipelineHistory>,
 }
 
 #[derive(Serialize)]

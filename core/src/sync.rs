@@ -11,7 +11,7 @@ pub(crate) use self::model::*;
 mod real {
     pub(crate) use atomic_waker::AtomicWaker;
     use concurrent_queue::ConcurrentQueue;
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
     pub(crate) use rtrb::{Consumer, Producer, RingBuffer};
 
     #[inline(always)]
@@ -36,8 +36,7 @@ mod model {
     use alloc::sync::Arc;
 
     use concurrent_queue::ConcurrentQueue;
-    use loom::sync::atomic::fence;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 
     // loom treats a sequentially consistent load as an acquire load, and would report lost wake-ups that
     // cannot happen. It models a read-modify-write in full, so these loads write back the value they read.

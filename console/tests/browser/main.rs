@@ -166,6 +166,9 @@ fn a_pipelines_checkpoints_are_counted_until_it_ends() {
         "Number(total('job', 'checkpoints')) > 0 && total('job', 'last one').endsWith(' ago')",
     );
     page.until("/B$/.test(total('job', 'its size')) && total('job', 'failed') === '0'");
+    page.until("/s$/.test(total('job', 'it took'))");
+    // The chart comes with the first sample.
+    page.until("named('job').querySelector('.charts figure').checkVisibility()");
     assert_eq!(page.value("named('job').querySelector('.badge.ended').hidden"), true);
 
     release.send_replace(true);

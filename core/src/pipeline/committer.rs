@@ -487,7 +487,7 @@ impl<S: ReplayableSource, K, L: FnMut(Report<'_>)> Committer<S, K, L> {
         if let Err(reason) = result {
             (self.listener)(Report::Unacknowledged { id, reason: &reason });
         }
-        (self.listener)(Report::Saved { id, bytes });
+        (self.listener)(Report::Saved { id, bytes, took: now - self.last.begun });
         self.under_way = None;
         (self.last.ended, self.last.has_failed) = (now, false);
         if core::mem::replace(&mut self.is_first, false) {

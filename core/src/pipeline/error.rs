@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::error::Error;
 use core::fmt;
+use core::time::Duration;
 
 use super::sections::Ended;
 use crate::checkpoint::envelope::FormatError;
@@ -178,6 +179,8 @@ pub enum Report<'a> {
         id: CheckpointId,
         /// Its size in bytes.
         bytes: usize,
+        /// The time from the ask for its barrier until it was committed and acknowledged.
+        took: Duration,
     },
     /// A checkpoint could not be taken or saved. Nothing is lost: the next one covers the same output, and until
     /// then nothing is committed.

@@ -59,7 +59,8 @@ impl StageHandle {
     }
 
     /// The stage's numbers as of its last turn, which may be long ago if the stage sleeps; the histograms and the age of the oldest
-    /// record may be some 50 ms older. Reads memory and nothing else.
+    /// record may be some 50 ms older, and the more, the more records are in flight: half a second with 100,000, five seconds with a
+    /// million and more. Reads memory and nothing else.
     pub fn metrics(&self) -> Metrics {
         self.controls.metrics()
     }
@@ -68,8 +69,8 @@ impl StageHandle {
     /// window and wakes the stage, and the first call returns an empty one. So a program that draws windows calls it as often as it
     /// draws. Nobody pays for windows that nobody asks for.
     ///
-    /// With more than 10,000 records in flight, a stage that is not ordered publishes windows as often as histograms (some 50 ms apart,
-    /// longer with more records), since it has to look at each record for one. Nothing is in the window of a stage that has ended.
+    /// With more than 10,000 records in flight, a stage that is not ordered publishes windows as often as histograms
+    /// ([`metrics`](Self::metrics)), since it has to look at each record for one. Nothing is in the window of a stage that has ended.
     pub fn window(&self) -> Window {
         if self.has_ended() {
             return Window::default();

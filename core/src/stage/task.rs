@@ -18,8 +18,12 @@ use crate::runtime::Timer;
 use crate::storage::Heap;
 use crate::time::Instant;
 
-/// How often the histograms and the age of the oldest record are published.
+/// How often the histograms and the age of the oldest record are published, with few records in flight.
 const FULL_NUMBERS_EVERY: Duration = Duration::from_millis(50);
+
+/// With very many the time between is longer by this factor at most. Without a bound a stage that takes in records fast would never
+/// publish them while its window fills, since the time would grow faster than it passes.
+const RARELY: usize = 100;
 
 /// With more records in flight a window takes too long to be published in any turn: it comes with the histograms.
 const MANY_RECORDS: usize = 10_000;
@@ -116,8 +120,7 @@ impl<J: Job, T: Timer> Driver<J, T> {
         let stage = this.stage.as_mut().project();
         let (operator, slow_turns) = (stage.operator, stage.pace.slow_turns());
         let now = operator.now();
-        let every = FULL_NUMBERS_EVERY * (1 + operator.in_flight() as u32 / 10_000);
-        let all = last || now - *this.published >= every;
+        let all = last || now - *this.published >= full_numbers_every(operator.in_flight());
         if all {
             *this.published = now;
             operator.forget_vacant();
@@ -144,6 +147,11 @@ impl<J: Job, T: Timer> Driver<J, T> {
     }
 }
 
+/// The time between two publications of all numbers.
+fn full_numbers_every(in_flight: usize) -> Duration {
+    FULL_NUMBERS_EVERY * (1 + in_flight / MANY_RECORDS).min(RARELY) as u32
+}
+
 impl<J: Job, T: Timer> Stage<J, T, Heap> {
     /// A waker that gives the stage another turn.
     pub(super) fn consumer_waker(&self) -> Waker {
@@ -166,5 +174,18 @@ impl<J: Job, T: Timer> Stage<J, T, Heap> {
 impl<J: Job, T> fmt::Debug for Driver<J, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // M1, M2: all numbers and windows come within five seconds, however many records are in flight.
+    #[test]
+    fn all_numbers_come_within_five_seconds() {
+        let times = [0, 9_999, 10_000, 990_000, 1 << 24].map(full_numbers_every);
+        assert_eq!(times.map(|time| time.as_millis()), [50, 50, 100, 5000, 5000]);
+        assert_eq!(full_numbers_every(usize::MAX), times[4]);
     }
 }
