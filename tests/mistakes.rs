@@ -8,12 +8,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each mistake, a part of the line at which the first error is, and a part of what this error says.
-const MISTAKES: [(&str, &str, &str); 8] = [
+const MISTAKES: [(&str, &str, &str); 9] = [
     ("async_closure", "async |id", "`|x| { let x = x.clone(); async move { .. } }`"),
     ("async_move_closure", "async move |id", "`|x| { let x = x.clone(); async move { .. } }`"),
     ("async_move_owned", "async move |id", "let client = client.clone(); async move { .. } }`"),
     ("in_place_unpinned", "stage.next()", "box the source, `Box::pin(source).async_wait(..)`"),
     ("retry_twice", ".retry(NoRetry)", "has a retry strategy already: say `.retry(..)` once"),
+    ("stage_in_struct", "stage: Stage<u64", "is `TokioStage<Input, Output, Error>`"),
     ("unstarted_collect", "stage.filter(", "start it with `.spawn(Tokio)?` or `.in_place(Tokio)?`"),
     ("unstarted_next", "stage.next()", "say `.spawn(Tokio)?` or `.in_place(Tokio)?` first"),
     ("unstarted_next_alone", "stage.next()", "say `.spawn(Tokio)?` or `.in_place(Tokio)?` first"),

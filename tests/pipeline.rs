@@ -285,6 +285,22 @@ fn a_last_checkpoint_that_fails_is_an_error() {
     });
 }
 
+#[test] // K13
+fn a_pipeline_without_an_interval_commits_every_second() {
+    run(async {
+        let ((sender, source), mut sink, store) = (live(), Sink::new(), Watched::default());
+        sender.send(Ok(1)).unwrap();
+        let running =
+            Pipeline::new(source, &mut sink, store.clone()).run(Tokio, |numbers, recovery| {
+                let stage = numbers.async_wait(AsyncWait::ordered(4), |n: &u32| ask(n));
+                stage.checkpointed("stage", 1).restore(recovery).spawn(Tokio)
+            });
+        // A kill, before the source has ended.
+        assert!(tokio::time::timeout(1_500 * MS, running).await.is_err());
+        assert_eq!((store.saves(), committed(&sink)), (2, vec![1]));
+    });
+}
+
 #[test] // K3: a drain past its limit fails its checkpoint and nothing else.
 fn a_drain_past_its_limit_is_reported() {
     run(async {

@@ -117,6 +117,27 @@ pub struct DeadLetter<In, E> {
 }
 
 impl<In, E> DeadLetter<In, E> {
+    /// Replaces the function's error, if there is one: by its text, to write a letter whose error does not implement serde's `Serialize`.
+    ///
+    /// ```
+    /// use inflight_core::{DeadLetter, Outcome};
+    /// # let error = "x".parse::<u32>().unwrap_err();
+    /// # let done: Outcome<_, u32, _> =
+    /// #     Outcome { input: 7, result: Err(error.into()), attempts: 3, elapsed: core::time::Duration::ZERO };
+    ///
+    /// if let Err(letter) = done.into_result() {
+    ///     let letter: DeadLetter<u64, String> = letter.map_error(|error| error.to_string());
+    ///     // .. and `serde_json::to_writer(&mut file, &letter)?`
+    /// #   assert_eq!(letter.failure, inflight_core::Failure::Error("invalid digit found in string".into()));
+    /// #   assert_eq!((letter.input, letter.attempts), (7, 3));
+    /// }
+    /// ```
+    pub fn map_error<F>(self, replace: impl FnOnce(E) -> F) -> DeadLetter<In, F> {
+        let Self { input, timestamp, failure, attempts, elapsed } = self;
+        let failure = failure.map_error(replace);
+        DeadLetter { input, timestamp, failure, attempts, elapsed }
+    }
+
     pub(crate) fn at(self, timestamp: Option<Timestamp>) -> Self {
         Self { timestamp, ..self }
     }
@@ -185,6 +206,19 @@ impl<E> Failure<E> {
         matches!(self, Self::TimedOut | Self::AttemptTimedOut)
     }
 
+    /// Replaces the function's error, if there is one: by its text, for example, where the error itself cannot be serialized or cloned.
+    pub fn map_error<F>(self, replace: impl FnOnce(E) -> F) -> Failure<F> {
+        match self {
+            Self::Error(error) => Failure::Error(replace(error)),
+            Self::TimedOut => Failure::TimedOut,
+            Self::AttemptTimedOut => Failure::AttemptTimedOut,
+            Self::Panicked => Failure::Panicked,
+            Self::Cancelled => Failure::Cancelled,
+            Self::ShutDown => Failure::ShutDown,
+            Self::WrongAnswers => Failure::WrongAnswers,
+        }
+    }
+
     /// The failure as an error of any program: the function's own error, with its causes, or one of the operator's.
     ///
     /// ```
@@ -207,16 +241,9 @@ impl<E> Failure<E> {
     where
         E: Into<Box<dyn core::error::Error + Send + Sync>>,
     {
-        // Every other failure says it without the function's error.
-        let of_operator = |failure: Failure<core::convert::Infallible>| failure.into();
-        match self {
-            Self::Error(error) => error.into(),
-            Self::TimedOut => of_operator(Failure::TimedOut),
-            Self::AttemptTimedOut => of_operator(Failure::AttemptTimedOut),
-            Self::Panicked => of_operator(Failure::Panicked),
-            Self::Cancelled => of_operator(Failure::Cancelled),
-            Self::ShutDown => of_operator(Failure::ShutDown),
-            Self::WrongAnswers => of_operator(Failure::WrongAnswers),
+        match self.map_error(E::into) {
+            Failure::Error(error) => error,
+            of_operator => of_operator.into(), // it displays no error of the function
         }
     }
 }

@@ -134,8 +134,8 @@ pub struct Pipeline<S, K, C, L = fn(Report<'_>)> {
 }
 
 impl<S, K, C> Pipeline<S, K, C> {
-    /// Makes a pipeline that takes a checkpoint at its beginning and its end. Set an
-    /// [`interval`](Self::interval) for checkpoints in between.
+    /// Makes a pipeline that takes a checkpoint at its beginning, every second, and at its end: see [`interval`](Self::interval) and
+    /// [`every_records`](Self::every_records).
     pub fn new(source: S, sink: K, store: C) -> Self {
         let (trigger, signals) = (Trigger::default(), Owner::default());
         Self { source, sink, store, trigger, partition: 0, listener: |_| {}, signals }
@@ -146,6 +146,9 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
     /// Takes a checkpoint every `interval` of processing time, if anything has changed that a restore would lose: a record was taken
     /// in, an attempt was made, an outcome was written (K13). Outputs are committed at each checkpoint. When a checkpoint
     /// takes longer than the interval, the next one begins when it has ended (K12).
+    ///
+    /// A second unless this or [`every_records`](Self::every_records) says otherwise; `every_records(u64::MAX)` leaves the
+    /// checkpoints at the beginning and the end, and those that [`StopHandle::checkpoint_now`] asks for.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.trigger.interval = Some(interval);
@@ -161,7 +164,7 @@ impl<S, K, C, L> Pipeline<S, K, C, L> {
     }
 
     /// Takes a checkpoint after every `records` records of the source (at least one). With an interval as well, the first of
-    /// the two conditions decides.
+    /// the two conditions decides; alone, it is the only one.
     #[must_use]
     pub fn every_records(mut self, records: u64) -> Self {
         self.trigger.records = Some(records.max(1));

@@ -39,6 +39,7 @@ impl<S: ReplayableSource, K, C: CheckpointStore, L: FnMut(Report<'_>)> Pipeline<
         K: TransactionalSink<T>,
     {
         let Self { mut source, sink, mut store, trigger, partition, listener, signals } = self;
+        let trigger = trigger.or_default_interval();
         let ids = RequestIdRange { partition };
         if partition >= RequestIdRange::PARTITIONS {
             return Err(PipelineError::Partition { number: partition });

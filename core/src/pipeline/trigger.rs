@@ -42,6 +42,10 @@ pub(super) struct Last {
     pub(super) has_failed: bool,
 }
 
+/// The interval of a pipeline that names neither an interval nor a number of records (K13): without any, a killed process would
+/// begin at its start again.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The pause after a checkpoint that has failed, where there is no interval.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +57,14 @@ pub(super) enum Due {
 }
 
 impl Trigger {
+    /// The same, with an interval if it has no condition.
+    pub(super) fn or_default_interval(self) -> Self {
+        match (self.interval, self.records) {
+            (None, None) => Self { interval: Some(DEFAULT_INTERVAL), ..self },
+            _ => self,
+        }
+    }
+
     /// When a checkpoint is due, if none is under way; `None` while there is no reason for one.
     pub(super) fn due(&self, last: Last, news: News) -> Option<Due> {
         if news.is_asked_for {
@@ -94,6 +106,15 @@ mod tests {
         assert_eq!(trigger().due(LAST, News::default()), None);
         let progress = News { has_progress: true, ..News::default() };
         assert_eq!(Trigger::default().due(LAST, progress), None);
+    }
+
+    // K13
+    #[test]
+    fn a_pipeline_without_a_condition_has_an_interval() {
+        let interval = |trigger: Trigger| trigger.or_default_interval().interval;
+        assert_eq!(interval(Trigger::default()), Some(Duration::from_secs(1)));
+        assert_eq!(interval(Trigger { records: Some(9), ..Trigger::default() }), None);
+        assert_eq!(interval(trigger()), trigger().interval);
     }
 
     // K12

@@ -17,11 +17,10 @@ use crate::time::{Instant, Span};
 /// the burst can pay.
 ///
 /// ```
-/// use core::time::Duration;
 /// use inflight_core::{AsyncWait, Rate};
 ///
 /// // 50 requests a second, and no more than 5 of them at once.
-/// let policy = AsyncWait::unordered(64).rate(Rate::per(Duration::from_secs(1), 50).burst(5));
+/// let policy = AsyncWait::unordered(64).rate(Rate::per_second(50).burst(5));
 /// # let _ = policy;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +35,11 @@ impl Rate {
     /// `tokens` in each `period`, and as many at once. Zero is refused when the stage is built, of either.
     pub const fn per(period: Duration, tokens: u64) -> Self {
         Self { period, tokens, burst: tokens }
+    }
+
+    /// So many tokens a second, and as many at once, as [`per`](Self::per) makes it of a second.
+    pub const fn per_second(tokens: u64) -> Self {
+        Self::per(Duration::from_secs(1), tokens)
     }
 
     /// Sets how many tokens can be had at once after a quiet time. Zero is refused when the stage is built.

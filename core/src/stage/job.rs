@@ -38,6 +38,12 @@ use crate::tracked::Tracked;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the types of a stage: the type of a stage that `.spawn(Tokio)` has started is `TokioStage<Input, Output, Error>`, \
+               and `SmolStage` with smol",
+    label = "not a stage's types",
+    note = "for a stage in place, be generic: `struct Mine<J: Job, T, S: StageStorage> {{ stage: Stage<J, T, S> }}`"
+)]
 pub trait Job: Call<Key: KeySelector<<Self as Call>::Input>> {
     /// Plain values, or elements.
     type Kind: StreamKind;

@@ -7,6 +7,7 @@ mod async_move_closure;
 mod async_move_owned;
 mod in_place_unpinned;
 mod retry_twice;
+mod stage_in_struct;
 mod unstarted_collect;
 mod unstarted_next;
 mod unstarted_next_alone;

@@ -237,6 +237,12 @@ impl<O, E, M: StreamKind, H> SpawnedStage<O, E, M, H> {
         StageHandle::new(controls, self.inlet.producer.0.clone())
     }
 
+    /// Takes no more input and finishes what is in flight, as [`StageHandle::stop`] does: go on taking outcomes until the stream
+    /// ends. The [`handle`](Self::handle) does so from elsewhere, within a time (`stop_within`), and pauses the stage.
+    pub fn stop(&self) {
+        self.handle().stop();
+    }
+
     /// The stage's numbers, as [`StageHandle::metrics`] tells them.
     pub fn metrics(&self) -> Metrics {
         self.inlet.shared.controls.metrics()

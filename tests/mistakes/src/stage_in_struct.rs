@@ -1,0 +1,6 @@
+use super::Busy;
+use inflight::prelude::*;
+
+struct Enricher {
+    stage: Stage<u64, u64, Busy>,
+}
