@@ -25,7 +25,9 @@ fn is_loopback_name(host: &str) -> bool {
         None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
     let is_address = || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    is_port(port) && (name.eq_ignore_ascii_case("localhost") || is_address())
+    // With a dot at its end a name is the same name, and complete.
+    let is_localhost = name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost");
+    is_port(port) && (is_localhost || is_address())
 }
 
 fn is_port(port: &str) -> bool {
@@ -38,9 +40,16 @@ mod tests {
 
     #[test]
     fn names_of_loopback_are_known() {
-        for host in
-            ["localhost", "LOCALHOST:80", "127.0.0.1", "127.9.9.9:9090", "[::1]", "[::1]:9090"]
-        {
+        let own = [
+            "localhost",
+            "LOCALHOST:80",
+            "localhost.:80",
+            "127.0.0.1",
+            "127.9.9.9:9090",
+            "[::1]",
+            "[::1]:9090",
+        ];
+        for host in own {
             assert!(is_loopback_name(host), "{host}");
         }
         let others = [
@@ -55,6 +64,8 @@ mod tests {
             "localhost:",
             "localhost:x",
             "localhost:1:2",
+            "localhost..",
+            "127.1",
             "[::1",
             "[::1]x",
             "[::2]:80",

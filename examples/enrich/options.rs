@@ -68,7 +68,6 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", default_value = Options::CHECKPOINTS)]
     pub checkpoint_dir: PathBuf,
 
-    /// What a checkpoint holds
     /// The contents of a checkpoint
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Positions)]
     pub checkpoint: Mode,

@@ -96,9 +96,9 @@ impl Line {
         self
     }
 
-    /// The number of columns, if each character takes one.
+    /// The number of columns.
     pub fn width(&self) -> usize {
-        self.0.iter().map(|(_, text)| text.chars().count()).sum()
+        self.0.iter().flat_map(|(_, text)| text.chars()).map(columns).sum()
     }
 
     /// The line as it is sent to the terminal: `…` stands for what has no room.
@@ -106,15 +106,37 @@ impl Line {
         if self.width() <= width {
             return self.0.iter().map(|(ink, text)| palette.paint(*ink, text)).collect();
         }
-        let mut room = width.saturating_sub(1);
+        let mut room = Some(width.saturating_sub(1));
+        let mut has_room = |character: &char| {
+            room = room.and_then(|room| room.checked_sub(columns(*character)));
+            room.is_some()
+        };
         let mut drawn = String::new();
         for (ink, text) in &self.0 {
-            let part: String = text.chars().take(room).collect();
-            room -= part.chars().count();
+            let part: String = text.chars().take_while(&mut has_room).collect();
             drawn += &palette.paint(*ink, &part);
         }
         drawn.extend((width > 0).then_some(CUT));
         drawn
+    }
+}
+
+/// The columns of a character on a terminal: none if it changes the one before it, two for those of East Asian scripts and for pictures.
+/// Blocks of Unicode suffice here, since a table of each character would be a dependency.
+fn columns(character: char) -> usize {
+    match u32::from(character) {
+        0x0300..=0x036f | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f => {
+            0
+        }
+        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff => {
+            2
+        }
+        0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
     }
 }
 
@@ -163,6 +185,16 @@ mod tests {
         assert_eq!(line.draw(7, Palette::Sixteen), "mqtt \x1b[32mu\x1b[0m…");
         assert_eq!(line.draw(1, Palette::Sixteen), "…");
         assert_eq!(line.draw(0, Palette::Sixteen), "");
+    }
+
+    #[test]
+    fn a_character_of_two_columns_takes_two() {
+        let line = Line::new("down: ").then(Ink::Red, "連線被拒絕");
+        assert_eq!(line.width(), 16);
+        assert_eq!(line.draw(16, Palette::None), "down: 連線被拒絕");
+        assert_eq!(line.draw(15, Palette::None), "down: 連線被拒…");
+        assert_eq!(line.draw(14, Palette::None), "down: 連線被…");
+        assert_eq!(Line::new("Zu\u{308}rich").draw(6, Palette::None), "Zu\u{308}rich");
     }
 
     #[test]
