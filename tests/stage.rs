@@ -935,6 +935,28 @@ fn a_stage_that_ends_otherwise_hands_its_source_back_too() {
     });
 }
 
+#[test] // L2, L3: also when a request panics, or nobody takes the stage's outcomes any more
+fn a_stage_that_breaks_off_hands_its_source_back_too() {
+    run(async {
+        let (numbers, mut lender) = accepted().lend();
+        let broken = |_: &u32| -> std::future::Ready<Result<u32, &str>> { panic!("planned") };
+        let mut stage = numbers.async_wait(AsyncWait::ordered(3), broken).spawn(Tokio).unwrap();
+        let next = std::panic::AssertUnwindSafe(async { stage.next().await });
+        let panicked = futures::FutureExt::catch_unwind(next).await;
+        assert!(panicked.is_err(), "{panicked:?}");
+        let mut rest = lender.take_back().expect("the stage is gone");
+        rest.close();
+        assert_eq!(rest.count().await, 8);
+
+        let (numbers, mut lender) = accepted().lend();
+        let mut stage = numbers.async_wait(AsyncWait::ordered(3), ask).spawn(Tokio).unwrap();
+        assert_eq!(stage.next().await.unwrap().input, 1);
+        drop(stage);
+        sleep(MS).await; // on the paused clock: the runtime drops the task
+        assert!(lender.take_back().is_some());
+    });
+}
+
 #[test] // L3, L4: an opening that never ends delays a stop only up to its limit
 fn a_stage_that_is_still_opening_stops_within_a_limit() {
     struct NeverOpen;
