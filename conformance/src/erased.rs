@@ -19,7 +19,12 @@ pub(crate) struct AnyHarness<'a, const ANY_WAKER: bool>(&'a dyn ErasedHarness);
 
 impl<'a, const ANY_WAKER: bool> AnyHarness<'a, ANY_WAKER> {
     pub(crate) fn of<H: Harness>(harness: &'a H) -> Self {
-        const { assert!(<H::Runtime as Runtime>::ANY_WAKER || !ANY_WAKER) };
+        const {
+            assert!(
+                <H::Runtime as Runtime>::ANY_WAKER || !ANY_WAKER,
+                "this runtime accepts no wakers but its own tasks': check it with `runtime_with_own_wakers`"
+            );
+        }
         Self(harness)
     }
 }
