@@ -15,9 +15,9 @@ use crate::error::ConsoleError;
 use crate::history::rounded;
 use crate::lamp::Lamp;
 use crate::pipeline::PipelineReports;
+use crate::server;
 use crate::stage::WatchedStage;
 use crate::state::{LampState, State};
-use crate::{server, state};
 
 /// The most stages, and the most pipelines, that have ended and are still shown.
 const ENDED: usize = 20;
@@ -106,7 +106,7 @@ impl ServedConsole {
     /// Shows the state of something that the program depends on. `look` is called on the console's thread each time that somebody looks,
     /// so it must not block. One that panics is shown as down.
     pub fn lamp(&self, name: impl Into<String>, look: impl Fn() -> Lamp + Send + Sync + 'static) {
-        let look: Arc<dyn Fn() -> Lamp + Send + Sync> = Arc::new(look);
+        let look: Look = Arc::new(look);
         put(&self.shared.lamps, (name.into(), look), |entry| &entry.0);
     }
 
@@ -216,7 +216,7 @@ fn lamp_state(name: &str, lamp: Result<Lamp, Panicked>) -> LampState<'_> {
         Ok(Lamp::Unknown) => ("unknown", String::new()),
         Err(Panicked) => ("down", "its function has panicked".into()),
     };
-    state::LampState { name, state, note }
+    LampState { name, state, note }
 }
 
 /// Adds an entry, in the place of the one with the same name, if there is one.

@@ -53,7 +53,12 @@ fn ordinal(attempts: u32) -> Cow<'static, str> {
     const WORDS: [&str; 6] = ["next", "first", "second", "third", "fourth", "fifth"];
     match WORDS.get(attempts as usize) {
         Some(word) => (*word).into(),
-        None => format!("{attempts}th").into(),
+        None => match (attempts % 10, attempts % 100) {
+            (1, last) if last != 11 => format!("{attempts}st").into(),
+            (2, last) if last != 12 => format!("{attempts}nd").into(),
+            (3, last) if last != 13 => format!("{attempts}rd").into(),
+            _ => format!("{attempts}th").into(),
+        },
     }
 }
 
@@ -96,5 +101,15 @@ mod tests {
             "It waits for the record before it with the same key, for a permit, or for more records of its batch.",
         ];
         assert_eq!(reasons, expected);
+    }
+
+    #[test]
+    fn attempts_are_counted_as_people_count() {
+        let words = [0, 1, 5, 6, 11, 12, 13, 21, 22, 33, 101, 111].map(ordinal);
+        let expected = [
+            "next", "first", "fifth", "6th", "11th", "12th", "13th", "21st", "22nd", "33rd",
+            "101st", "111th",
+        ];
+        assert_eq!(words, expected);
     }
 }
