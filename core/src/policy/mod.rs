@@ -48,9 +48,9 @@ use crate::storage::Storage;
 ///
 /// Some parts are optional, and a program pays for those that it names: [`batch`](Self::batch), an adaptive [`limit`](Self::limit), a
 /// [`rate`](Self::rate), pauses that errors ask for ([`pause_on`](Self::pause_on)), a timeout for each record
-/// ([`timeout_by`](Self::timeout_by)), a look at each retry ([`on_retry`](Self::on_retry)) and one attempt at a time for each key of an ordered stage
-/// ([`one_attempt_per_key`](AsyncWait::one_attempt_per_key)). Say the key first ([`with_key`](AsyncWait::with_key)), then the retry strategy
-/// and these parts.
+/// ([`timeout_by`](Self::timeout_by)), a look at each retry ([`on_retry`](Self::on_retry)) and one attempt at a time for each key of an
+/// ordered stage ([`one_attempt_per_key`](AsyncWait::one_attempt_per_key)). Say the key first ([`with_key`](AsyncWait::with_key)), then the
+/// retry strategy and these parts.
 ///
 /// ```
 /// use core::time::Duration;

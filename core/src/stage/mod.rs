@@ -44,6 +44,7 @@ mod tables;
 #[cfg(feature = "alloc")]
 mod task;
 mod turn;
+mod unstarted;
 #[cfg(feature = "alloc")]
 mod window;
 

@@ -1,8 +1,8 @@
 //! How much a stage does at a time: all budgets and constants, and the state that they need. Pure: no clock, no requests.
 //!
-//! A *turn* is the unit of work: the clock is read, woken requests are polled, deadlines are handled, new requests start; on a task of
-//! its own the clock is read once more at its end, to count slow turns. Between two turns outcomes are handed out, which is cheap. A *poll* of the stage is a few turns, so that the stage's
-//! neighbours on the executor have their time (L5).
+//! A *turn* is the unit of work: the clock is read, woken requests are polled, deadlines are handled, new requests start. A stage on a
+//! task of its own reads the clock once more at the end of a turn, to count slow ones. Between two turns outcomes are handed out, which is
+//! cheap. A *poll* of the stage is a few turns, so that the stage's neighbours on the executor have their time (L5).
 
 use crate::requests::TURN_BUDGET;
 #[cfg(feature = "alloc")]

@@ -1,8 +1,6 @@
 //! The way from a stream, a policy and a function to a stage.
 
-use super::stream::ItemOf;
 use core::fmt;
-use core::future::{Pending, pending};
 use core::marker::PhantomData;
 
 #[cfg(feature = "checkpoint")]
@@ -472,26 +470,6 @@ impl<'c, J: Job> StageBuilder<'c, J> {
         let share = Share::NONE;
         let source = Source::new(self.source, seat);
         Ok(Stage::new(source, operator, function, run_request, timer, requests, share))
-    }
-}
-
-/// No type implements this. It makes the compiler say in these words that a [`StageBuilder`] is no stream.
-#[allow(unreachable_pub)] // in a bound of a public method
-#[diagnostic::on_unimplemented(
-    message = "this stage has not been started: say `.spawn(Tokio)?` or `.in_place(Tokio)?` first, with your runtime",
-    label = "not a stream yet"
-)]
-pub trait IsStarted {}
-
-impl<J: Job> StageBuilder<'_, J> {
-    /// Never compiles, and so the compiler says why there is no next outcome. Without it, it would look for `next` elsewhere.
-    #[doc(hidden)]
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Pending<Option<ItemOf<J>>>
-    where
-        Self: IsStarted,
-    {
-        pending()
     }
 }
 

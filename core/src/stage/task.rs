@@ -128,9 +128,7 @@ impl<J: Job, T: Timer> Driver<J, T> {
         let numbers = if all { operator.metrics(now) } else { operator.quick_metrics(now) };
         let numbers = Metrics { slow_turns, ..numbers };
         this.ring.outlet.controls().publish(&numbers, all);
-        if last {
-            this.ring.outlet.controls().end();
-        } else if this.ring.outlet.controls().window.is_wanted() {
+        if !last && this.ring.outlet.controls().window.is_wanted() {
             self.publish_window(all);
         }
     }
