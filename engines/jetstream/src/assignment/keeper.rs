@@ -210,11 +210,28 @@ impl Keeper {
     /// Asks the server about workers of which nothing was heard for longer than they may be silent.
     async fn look_after_the_silent(&mut self) {
         for session in self.view.silent(self.bucket.ttl * 2) {
-            let key = Key::Worker(session);
             // An error passes: there is another try with the next tick.
-            let Ok((revision, entry)) = self.bucket.read(&key).await else { return };
-            self.note(News { key, revision, entry });
+            if self.ask_about(session).await.is_err() {
+                return;
+            }
         }
+    }
+
+    /// Whether a session that has a lease lives. This worker may not have been told yet of one that has just joined, so it asks the server
+    /// about those that it does not know.
+    async fn lives(&mut self, session: &str) -> Result<bool, JetStreamError> {
+        if !self.view.lives(session) {
+            self.ask_about(session.to_owned()).await?;
+        }
+        Ok(self.view.lives(session))
+    }
+
+    /// Takes notice of a worker's key as it is now.
+    async fn ask_about(&mut self, session: String) -> Result<(), JetStreamError> {
+        let key = Key::Worker(session);
+        let (revision, entry) = self.bucket.read(&key).await?;
+        self.note(News { key, revision, entry });
+        Ok(())
     }
 
     /// Whether others may believe that this worker is dead, by its own clock.
@@ -295,9 +312,8 @@ impl Keeper {
         let is_free = match &entry {
             None | Some(Entry::Free) => true,
             // The answer to an earlier try was lost.
-            Some(Entry::Lease { session, .. }) => {
-                *session == self.session.id || !self.view.lives(session)
-            }
+            Some(Entry::Lease { session, .. }) if *session == self.session.id => true,
+            Some(Entry::Lease { session, .. }) => !self.lives(session).await?,
             Some(_) => false,
         };
         if !is_free {

@@ -162,6 +162,31 @@ async fn workers_share_the_partitions() {
     assert!(held.counts().is_empty());
 }
 
+// P4: a worker that has just joined is left alone by one that takes partitions meanwhile, and has not been told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_worker_keeps_what_it_takes_while_another_one_takes() {
+    let Some(server) = Server::shared() else { return };
+    let (context, names) = (server.context().await, partitions(64));
+    let join = |worker| JetStreamLeases::new(context.clone(), "new", worker, names.clone()).join();
+    let mut first = join("first").await.unwrap();
+    let mut second = join("second").await.unwrap();
+    let (mut firsts, mut seconds) = (0, 0);
+    while (firsts, seconds) != (32, 32) {
+        let (assignment, held, decision) = tokio::select! {
+            next = decision(&mut first) => (&mut first, &mut firsts, next),
+            next = decision(&mut second) => (&mut second, &mut seconds, next),
+        };
+        match decision {
+            Some(Change::Assigned(_)) => *held += 1,
+            Some(Change::Revoked(partition)) => {
+                *held -= 1;
+                assignment.released(&partition);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 // P4: the partitions of a worker that has crashed go to others after its time to live, and not before.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_partitions_of_a_crashed_worker_are_taken() {
@@ -290,15 +315,16 @@ async fn finished_partitions_are_not_assigned_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_takes_no_partition_away() {
     let Some(server) = Server::start() else { return };
-    let (context, ttl) = (server.context().await, Duration::from_secs(6));
+    let (context, ttl) = (server.context().await, Duration::from_secs(9));
     let mut assignment = leases(&context, "restart", "first").ttl(ttl).join().await.unwrap();
     for _ in 0..8 {
         let Some(Change::Assigned(_)) = decision(&mut assignment).await else { panic!() };
     }
     tokio::task::block_in_place(|| {
         server.tell("down");
-        // The worker tries to write its key meanwhile.
-        std::thread::sleep(ttl / 2);
+        // The worker tries to write its key meanwhile: every third of its time to live, and a try without an answer takes as long. So
+        // there is time for one more after this.
+        std::thread::sleep(ttl / 3);
         server.tell("up");
     });
     let quiet = tokio::time::timeout(2 * ttl, decision(&mut assignment)).await;
