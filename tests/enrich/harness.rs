@@ -99,6 +99,11 @@ impl Job {
         }
     }
 
+    pub fn append_to_output(&self, bytes: &[u8]) {
+        let mut file = fs::OpenOptions::new().append(true).open(self.path("output")).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+
     pub fn output(&self) -> Vec<u8> {
         fs::read(self.path("output")).unwrap()
     }
