@@ -25,7 +25,7 @@ public final class Job {
         int capacity = Integer.parseInt(arguments[1]);
         int port = Integer.parseInt(arguments[2]);
         Path checkpoints = Path.of(arguments[3]);
-        Thread meter = new Thread(new Meter(Double.parseDouble(arguments[4]), Double.parseDouble(arguments[5])));
+        Thread meter = new Thread(new Meter(capacity, Double.parseDouble(arguments[4]), Double.parseDouble(arguments[5])));
 
         Configuration settings = new Configuration();
         settings.setString("execution.checkpointing.interval", "1 s");
@@ -97,12 +97,12 @@ public final class Job {
         }
     }
 
-    /** Waits for the first answer and through the warm-up, measures, prints, and ends the process. */
-    record Meter(double warmUp, double measured) implements Runnable {
+    /** Waits until every connection has been used, and through the warm-up, measures, prints, and ends the process. */
+    record Meter(int capacity, double warmUp, double measured) implements Runnable {
         @Override
         public void run() {
             try {
-                while (Counter.count == 0) {
+                while (Counter.count < capacity) {
                     Thread.sleep(1);
                 }
                 Thread.sleep((long) (warmUp * 1e3));

@@ -18,10 +18,17 @@ WINDOWS = {"http": (100, 1_000, 10_000), "raw": (100, 1_000, 10_000), "none": (1
 CLIENTS = {"http": "HTTP", "raw": "raw socket", "none": "none"}
 # Flink's side warms up for longer, because the JVM compiles what has run often enough.
 WARM_UP = {"flink": 10, "inflight": 2}
-# The smallest heaps that cost no speed: a window of 10,000 requests of Java's client needs the larger one.
-HEAP = {"http": "256m", "raw": "64m", "none": "64m"}
-# The JVM would write its warnings between the figures.
-JAVA = ["java", "-XX:+UseSerialGC", "-Xlog:disable", "-Xlog:all=warning:stderr"]
+# Small heaps that cost no speed, by client and, for Java's, by capacity: 10,000 of its requests keep more than 200 MB alive.
+HEAP = {"http": {100: "128m", 1_000: "256m", 10_000: "640m"}, "raw": "64m", "none": "64m"}
+JAVA = [
+    "java",
+    "-XX:+UseSerialGC",
+    # With one or two cores Java's client would start a thread for every request, at four times the CPU.
+    "-Djava.util.concurrent.ForkJoinPool.common.parallelism=2",
+    # The JVM would write its warnings between the figures.
+    "-Xlog:disable",
+    "-Xlog:all=warning:stderr",
+]
 
 
 def main():
@@ -70,20 +77,23 @@ def archive_classes(options):
     archive = options.cache / "job.jsa"
     if not archive.exists():
         report("the JVM archives the classes of the job")
-        run_job(options, [*java(options, "http"), f"-XX:ArchiveClassesAtExit={archive}"], "http", 100, 1, 1)
+        run_job(options, [*java(options, "http", 100), f"-XX:ArchiveClassesAtExit={archive}"], "http", 100, 1, 1)
 
 
 def measure(options, side, client, capacity):
     if side == "flink":
-        words = [*java(options, client), f"-XX:SharedArchiveFile={options.cache / 'job.jsa'}"]
+        words = [*java(options, client, capacity), f"-XX:SharedArchiveFile={options.cache / 'job.jsa'}"]
     else:
         words = [options.cache / "cargo/release/inflight-beside-flink"]
     return run_job(options, words, client, capacity, WARM_UP[side], options.seconds)
 
 
-def java(options, client):
+def java(options, client, capacity):
     class_path = f"{options.cache}/flink-dist-{options.flink}.jar:{options.cache}/job.jar"
-    return [*JAVA, f"-Xms{HEAP[client]}", f"-Xmx{HEAP[client]}", "-cp", class_path]
+    heap = HEAP[client]
+    if isinstance(heap, dict):
+        heap = heap.get(capacity, "640m")
+    return [*JAVA, f"-Xms{heap}", f"-Xmx{heap}", "-cp", class_path]
 
 
 def run_job(options, words, client, capacity, warm_up, seconds):
@@ -99,6 +109,8 @@ def run_job(options, words, client, capacity, warm_up, seconds):
             if job.returncode != 0:
                 sys.exit(f"{errors}\nthe job has failed: {words[0]} {client} {capacity}")
             took, records, cpu, kernel, peak = map(float, output.split())
+            if records == 0:
+                sys.exit(f"no record came out while it was measured: {words[0]} {client} {capacity}")
             first = None if client == "none" else float(service.stdout.readline()) / 1e6 - started
         finally:
             service.kill()

@@ -25,10 +25,10 @@ fn main() -> Result<()> {
     };
     let service = ([127, 0, 0, 1], port.parse()?).into();
     let (warm_up, measured) = (warm_up.parse()?, measured.parse()?);
-    let (capacity, count) = (capacity.parse()?, Rc::new(Cell::new(0)));
+    let (capacity, count) = (capacity.parse::<usize>()?, Rc::new(Cell::new(0)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = tokio::task::LocalSet::new();
-    tasks.spawn_local(measure(Rc::clone(&count), warm_up, measured));
+    tasks.spawn_local(measure(Rc::clone(&count), capacity as u64, warm_up, measured));
     match client.as_str() {
         "none" => tasks.block_on(&runtime, run(client::None, capacity, checkpoints, count)),
         "http" => {
@@ -136,9 +136,9 @@ impl TransactionalSink<Outcome<u64, u64, anyhow::Error>> for Counter {
     }
 }
 
-/// Waits for the first answer and through the warm-up, measures, prints, and ends the process.
-async fn measure(count: Rc<Cell<u64>>, warm_up: f64, measured: f64) {
-    while count.get() == 0 {
+/// Waits until every connection has been used, and through the warm-up, measures, prints, and ends the process.
+async fn measure(count: Rc<Cell<u64>>, capacity: u64, warm_up: f64, measured: f64) {
+    while count.get() < capacity {
         sleep(Duration::from_millis(1)).await;
     }
     sleep(Duration::from_secs_f64(warm_up)).await;
