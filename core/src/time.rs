@@ -73,7 +73,8 @@ impl Instant {
     }
 
     /// `self - span`, saturating.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) const fn back(self, span: Span) -> Self {
         // A branch that is never taken is cheaper than saturating arithmetic; the same holds below.
         match self.0.checked_sub(span.0) {
@@ -83,7 +84,8 @@ impl Instant {
     }
 
     /// `self + span`, saturating.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) const fn plus(self, span: Span) -> Self {
         match self.0.checked_add(span.0) {
             Some(nanos) => Self(nanos),
@@ -92,7 +94,8 @@ impl Instant {
     }
 
     /// The time that has passed since `earlier`, which must not be later than `self`.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) const fn passed_since(self, earlier: Self) -> Span {
         match self.0.checked_sub(earlier.0) {
             Some(nanos) => Span(nanos),
@@ -101,7 +104,8 @@ impl Instant {
     }
 
     /// The time from `earlier` to `self`, never negative.
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) const fn since(self, earlier: Self) -> Span {
         match self.0.checked_sub(earlier.0) {
             Some(nanos) if nanos >= 0 => Span(nanos),
@@ -159,8 +163,12 @@ impl Span {
 
     /// Converts a duration, saturating (T8: exact to the nanosecond). `From` cannot be used in `const` builders.
     pub(crate) const fn of(duration: Duration) -> Self {
-        let nanos = duration.as_nanos();
-        Self(if nanos > i64::MAX as u128 { i64::MAX } else { nanos as i64 })
+        // Without the 128 bits of `as_nanos`, which take more flash.
+        const MOST_SECONDS: u64 = i64::MAX as u64 / 1_000_000_000;
+        if duration.as_secs() > MOST_SECONDS {
+            return Self(i64::MAX);
+        }
+        Self::from_nanos(duration.as_secs() * 1_000_000_000 + duration.subsec_nanos() as u64)
     }
 
     pub(crate) const fn of_some(duration: Option<Duration>) -> Option<Self> {

@@ -23,7 +23,7 @@ const SLOT: usize = 76;
 /// Bytes that are added for keys, and for control elements.
 const KEYS: usize = 16;
 const CONTROLS: usize = if usize::BITS == 64 { 104 } else { 88 };
-const OPERATOR: usize = if usize::BITS == 64 { 1120 } else { 776 };
+const OPERATOR: usize = if usize::BITS == 64 { 1128 } else { 776 };
 const STAGE: usize = if usize::BITS == 64 { 216 } else { 128 };
 
 /// The size of an operator by the formula, with `more` bytes in each slot.

@@ -227,11 +227,17 @@ impl Checkpoint {
 
     /// The section of that name, if there is one.
     pub fn section(&self, name: &str) -> Option<&[u8]> {
-        self.sections().find(|(found, _)| *found == name).map(|(_, bytes)| bytes)
+        // Compares bytes: then a program that lists no names does not need the code that makes them a `str`.
+        self.frames().find(|(found, _)| *found == name.as_bytes()).map(|(_, bytes)| bytes)
     }
 
     /// All sections with their names, in the order in which they were put in.
     pub fn sections(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.frames().filter_map(|(name, bytes)| Some((core::str::from_utf8(name).ok()?, bytes)))
+    }
+
+    /// The same, with their names as bytes.
+    fn frames(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         // The buffer is shorter than its start if the caller's buffer was: then there are no sections.
         let mut rest = self.inner.buffer.as_slice().get(HEADER_LEN + 8..).unwrap_or(&[]);
         core::iter::from_fn(move || {

@@ -89,11 +89,69 @@ pub(super) fn write_section(
 
 /// Splits the first section off: its name, its bytes and the rest. `None` if `bytes` is no section (K6: a typed error and
 /// no panic, for any bytes).
-pub(super) fn split_section(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
+pub(super) fn split_section(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (&name_length, rest) = bytes.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(name_length))?;
     let (length, rest) = rest.split_first_chunk()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let (section, rest) = rest.split_at_checked(length)?;
-    Some((core::str::from_utf8(name).ok()?, section, rest))
+    is_utf8(name).then_some((name, section, rest))
+}
+
+/// Whether the bytes are a `str`. Without a heap, flash counts for more than speed, and the standard library's check takes 500
+/// bytes of it.
+fn is_utf8(bytes: &[u8]) -> bool {
+    match cfg!(feature = "alloc") {
+        true => core::str::from_utf8(bytes).is_ok(),
+        false => is_utf8_char_by_char(bytes),
+    }
+}
+
+fn is_utf8_char_by_char(mut bytes: &[u8]) -> bool {
+    while let Some((&first, mut rest)) = bytes.split_first() {
+        // The first byte has as many ones at its front as the character has bytes, or none if that is one.
+        let ones = first.leading_ones();
+        let mut code = u32::from(first) & (0x7f >> ones);
+        for _ in 1..ones {
+            let Some((&next, behind)) = rest.split_first() else { return false };
+            if next & 0xc0 != 0x80 {
+                return false;
+            }
+            code = code << 6 | u32::from(next & 0x3f);
+            rest = behind;
+        }
+        // Refuses surrogates, too large a number, a number in more bytes than it needs, and a byte that can only come second.
+        if char::from_u32(code).is_none_or(|char| char.len_utf8() as u32 != ones.max(1))
+            || ones == 1
+        {
+            return false;
+        }
+        bytes = rest;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // K6: the short check and the standard library's agree, on all pairs of bytes and on those behind them that matter.
+    #[test]
+    fn both_checks_of_a_name_agree() {
+        let check = |bytes: &[u8]| {
+            let expected = core::str::from_utf8(bytes).is_ok();
+            assert_eq!(is_utf8_char_by_char(bytes), expected, "{bytes:x?}");
+        };
+        check(&[]);
+        let edges = [0, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xff];
+        for pair in 0..=u16::MAX {
+            let [first, second] = pair.to_le_bytes();
+            check(&[first]);
+            check(&[first, second]);
+            for third in edges {
+                check(&[first, second, third]);
+                edges.iter().for_each(|&fourth| check(&[first, second, third, fourth]));
+            }
+        }
+    }
 }

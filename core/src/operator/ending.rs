@@ -68,13 +68,21 @@ impl<C: Call, S: Storage> Operator<C, S> {
         if self.ending.phase != Phase::Open {
             return;
         }
-        self.enter(if self.limits.last_attempt { Phase::LastAttempts } else { Phase::Finishing });
-        if self.limits.last_attempt {
-            // In the order in which the records came, since their attempts start in the order in which they join the queue.
-            for &slot in self.in_order().as_ref() {
-                if self.records.at(slot).state() == State::Backoff {
-                    self.end_backoff(slot);
-                }
+        match self.cut_backoffs_short {
+            None => self.enter(Phase::Finishing),
+            Some(cut_backoffs_short) => {
+                self.enter(Phase::LastAttempts);
+                cut_backoffs_short(self);
+            }
+        }
+    }
+
+    /// Lets the last attempt of each call in backoff start now (R5).
+    pub(super) fn end_backoffs(&mut self) {
+        // In the order in which the records came, since their attempts start in the order in which they join the queue.
+        for &slot in self.in_order().as_ref() {
+            if self.records.at(slot).state() == State::Backoff {
+                self.end_backoff(slot);
             }
         }
     }

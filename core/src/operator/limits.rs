@@ -6,7 +6,7 @@ use super::ending::Phase;
 use super::record::Record;
 use super::starts::Pause;
 use crate::config_error::ConfigError;
-use crate::policy::{Extras as _, FinishPolicy, Settings, check_capacity, check_max_running};
+use crate::policy::{Extras as _, Settings, check_capacity, check_max_running};
 use crate::retry::RetryStrategy;
 use crate::storage::{Queue as _, Storage};
 use crate::time::{Instant, Span};
@@ -31,7 +31,6 @@ pub(super) struct Limits {
     intake: usize,
     pub(super) timeout: Option<Span>,
     pub(super) attempt_timeout: Option<Span>,
-    pub(super) last_attempt: bool,
     /// Checkpoints hold nothing of this operator, because its source hands out again the records that were in flight (K14).
     pub(super) keeps_nothing: bool,
 }
@@ -54,7 +53,6 @@ impl Limits {
             intake: settings.capacity,
             timeout: Span::of_some(settings.timeout),
             attempt_timeout: Span::of_some(settings.attempt_timeout),
-            last_attempt: matches!(settings.finish_policy, FinishPolicy::LastAttempt),
             keeps_nothing: false,
         }
     }

@@ -163,7 +163,8 @@ impl Histogram {
         self.record_span(Span::of(duration));
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "alloc", inline(always))]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) fn record_span(&mut self, span: Span) {
         // `| 1` puts the shortest durations into bucket 0, and makes `ilog2` one instruction without a check for zero.
         let bits = ((span.as_nanos() >> 9) | 1).ilog2() as usize;

@@ -51,7 +51,7 @@ pub use self::snapshot::{merge_snapshots, split_snapshot};
 pub(crate) use self::window::CELLS;
 pub use self::window::{Cell, CellState};
 use crate::config_error::ConfigError;
-use crate::policy::{Extras, Settings};
+use crate::policy::{Extras, FinishPolicy, Settings};
 use crate::retry::{RetryBudget, RetryStrategy};
 pub use crate::storage::BatchId;
 use crate::storage::{BatchTables, NONE, PerSlot, Queue as _, Storage};
@@ -119,6 +119,9 @@ pub struct Operator<C: Call, S: Storage> {
     to_start: List,
     overtaking: Option<Overtaking>,
     ending: Ending<C::Error>,
+    /// For [`FinishPolicy::LastAttempt`]: [`end_backoffs`](Self::end_backoffs). A pointer, so that a program without that policy does not
+    /// pay for it in flash.
+    cut_backoffs_short: Option<fn(&mut Self)>,
     checkpointing: Option<Checkpointing<C::Input, C::Output, C::Error>>,
     /// Of the call that has timed out last: its id, and the result of its last attempt, for
     /// [`resolve_timeout`](Self::resolve_timeout).
@@ -166,6 +169,10 @@ impl<C: Call, S: Storage> Operator<C, S> {
             to_start: List::EMPTY,
             overtaking: None,
             ending: Ending::OPEN,
+            cut_backoffs_short: match settings.finish_policy {
+                FinishPolicy::LastAttempt => Some(Self::end_backoffs),
+                FinishPolicy::AllRetries => None,
+            },
             checkpointing,
             last_result: None,
             backlog: S::Backlog::EMPTY,

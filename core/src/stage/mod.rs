@@ -170,7 +170,7 @@ pin_project! {
         share: Share,
         life: Life,
         failure: Option<StageError<J::Error>>,
-        stop: Option<Stop>,
+        stop: Option<Stop<OperatorOf<J, S>>>,
         pace: Pace,
         // True during a turn. True when a turn begins: the turn before has panicked.
         in_turn: bool,
@@ -189,13 +189,15 @@ enum Life {
 }
 
 /// A stop that was asked for. The stage takes no more input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+enum Stop<O> {
     /// Calls in flight have this long to finish, from the next turn on.
-    Asked(Option<Duration>),
+    Asked(Option<(Duration, ShutDown<O>)>),
     /// They have until this instant.
-    Until(Instant),
+    Until(Instant, ShutDown<O>),
 }
+
+/// [`Operator::shut_down`], as a pointer: so a program that never says `stop_within` does not pay for it in flash.
+type ShutDown<O> = fn(&mut O, Instant);
 
 impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[inline(always)] // it has one caller, and a stage is large to be moved
@@ -290,10 +292,10 @@ impl<J: Job, T, S: StageStorage> Stage<J, T, S> {
 
     /// The same within `limit`: calls that have no outcome by then fail with [`Failure::ShutDown`](crate::Failure::ShutDown).
     pub fn stop_within(self: Pin<&mut Self>, limit: Duration) {
-        self.ask_to_stop(Some(limit));
+        self.ask_to_stop(Some((limit, Operator::shut_down)));
     }
 
-    fn ask_to_stop(self: Pin<&mut Self>, limit: Option<Duration>) {
+    fn ask_to_stop(self: Pin<&mut Self>, limit: Option<(Duration, ShutDown<OperatorOf<J, S>>)>) {
         let this = self.project();
         *this.stop = Some(Stop::Asked(limit));
         this.pace.forbid_bypass();

@@ -12,7 +12,7 @@ use super::drive::{ConsumerState, Delivered, Sink, drive};
 use super::handle::Command;
 use super::ring::Outlet;
 use super::{Job, Stage, StageError, Stop};
-use crate::operator::{Metrics, OutcomeOf};
+use crate::operator::{Metrics, Operator, OutcomeOf};
 use crate::requests::StageWaker;
 use crate::runtime::Timer;
 use crate::storage::Heap;
@@ -164,7 +164,10 @@ impl<J: Job, T: Timer> Stage<J, T, Heap> {
             Command::MaxRunning(attempts) => _ = this.operator.set_max_running(attempts),
             Command::Pause => this.operator.pause(this.alarm.now()),
             Command::Resume => this.operator.resume(this.alarm.now()),
-            Command::Stop(limit) => *this.stop = Some(Stop::Asked(limit)),
+            Command::Stop(limit) => {
+                let limit = limit.map(|limit| (limit, Operator::shut_down as _));
+                *this.stop = Some(Stop::Asked(limit));
+            }
         }
     }
 }

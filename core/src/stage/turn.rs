@@ -334,15 +334,18 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let mut this = self.project();
         this.source.as_mut().close();
         this.operator.finish(now);
-        *this.stop = match *this.stop {
-            Some(Stop::Asked(limit)) => limit.map(|limit| Stop::Until(now + limit)),
-            stop => stop,
+        let limit = match this.stop.take() {
+            Some(Stop::Asked(limit)) => limit.map(|(limit, shut_down)| (now + limit, shut_down)),
+            Some(Stop::Until(end, shut_down)) => Some((end, shut_down)),
+            None => None,
         };
+        let Some((end, shut_down)) = limit else { return };
         // Judged like the deadline of a running request: not before the runtime has delivered all answers up to it (T6).
-        if matches!(this.stop, Some(Stop::Until(end)) if *end <= this.alarm.delivered()) {
-            *this.stop = None;
+        if end > this.alarm.delivered() {
+            *this.stop = Some(Stop::Until(end, shut_down));
+        } else {
             this.requests.as_mut().clear();
-            this.operator.shut_down(now);
+            shut_down(this.operator, now);
             if *this.life == Life::Opening {
                 *this.life = Life::Running; // only to hand on restored outcomes
             }
@@ -355,7 +358,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let mut this = self.project();
         this.pace.end_poll();
         let stop = match this.stop {
-            Some(Stop::Until(end)) => Some(*end),
+            Some(Stop::Until(end, _)) => Some(*end),
             _ => None,
         };
         let deadline = match this.life {

@@ -121,6 +121,9 @@ impl<T: Send + Sync + Unpin> AutoTraits for T {}
 pub trait Table<T>: AsRef<[T]> + AsMut<[T]> {
     const EMPTY: Self;
     const ON_HEAP: bool;
+    /// True if it can have few entries only, so that an algorithm with a step for each of them takes a bounded number of steps, and
+    /// one that does better is not worth its flash.
+    const IS_SMALL: bool;
     /// Refuses when the storage's capacity is used up.
     fn push(&mut self, item: T) -> Result<(), T>;
     fn pop(&mut self) -> Option<T>;
@@ -160,6 +163,7 @@ pub trait Queue<T> {
 impl<T> Table<T> for alloc::vec::Vec<T> {
     const EMPTY: Self = Self::new();
     const ON_HEAP: bool = true;
+    const IS_SMALL: bool = false;
 
     fn push(&mut self, item: T) -> Result<(), T> {
         self.push(item); // the inherent method, here and below: no recursion
@@ -174,6 +178,7 @@ impl<T> Table<T> for alloc::vec::Vec<T> {
 impl<T, const N: usize> Table<T> for heapless::Vec<T, N> {
     const EMPTY: Self = Self::new();
     const ON_HEAP: bool = false;
+    const IS_SMALL: bool = N <= 32;
 
     fn push(&mut self, item: T) -> Result<(), T> {
         self.push(item)

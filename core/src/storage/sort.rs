@@ -7,6 +7,10 @@ use super::Table;
 /// order. O(n) for a table on the heap, O(n log n) for one in place.
 pub(crate) fn by_key<T: Table<u32>>(indices: &mut T, key: impl Fn(u32) -> (u32, u64)) {
     let indices = indices.as_mut();
+    #[cfg(not(feature = "alloc"))]
+    if T::IS_SMALL {
+        return insertion_sort(indices, key);
+    }
     #[cfg(feature = "alloc")]
     match T::ON_HEAP {
         true => radix_sort(indices, key),
@@ -58,6 +62,18 @@ fn sort_by_byte(from: &[u128], to: &mut [u128], bit: u32) {
     }
 }
 
+/// For few indices: half the code of the heap sort.
+#[cfg(any(test, not(feature = "alloc")))]
+fn insertion_sort<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
+    for end in 1..indices.len() {
+        let mut at = end;
+        while at > 0 && key(indices[at - 1]) > key(indices[at]) {
+            indices.swap(at - 1, at);
+            at -= 1;
+        }
+    }
+}
+
 #[cfg(any(test, not(feature = "alloc")))]
 fn heap_sort<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
     let length = indices.len();
@@ -95,6 +111,20 @@ fn sift_down<K: Ord>(heap: &mut [u32], mut parent: usize, key: &impl Fn(u32) -> 
 mod tests {
     use super::*;
 
+    fn key(index: u32) -> u32 {
+        100 - index / 2
+    }
+
+    fn check(indices: &[u32], sort: impl Fn(&mut [u32])) {
+        let mut sorted = [0; 8];
+        let sorted = &mut sorted[..indices.len()];
+        sorted.copy_from_slice(indices);
+        sort(sorted);
+        assert!(sorted.is_sorted_by_key(|index| key(*index)), "{sorted:?}");
+        let all = sorted.iter().fold(0_u32, |all, index| all | 1 << index);
+        assert_eq!(all, (1 << indices.len()) - 1);
+    }
+
     // All orders of up to eight indices, some with equal keys.
     #[test]
     fn every_order_of_up_to_eight_is_sorted() {
@@ -110,11 +140,9 @@ mod tests {
                     indices[at as usize] = left[choice];
                     left.copy_within(choice + 1.., choice);
                 }
-                let indices = &mut indices[..length as usize];
-                heap_sort(indices, |index| 100 - index / 2);
-                assert!(indices.is_sorted_by_key(|index| 100 - index / 2), "{indices:?}");
-                let all = indices.iter().fold(0_u32, |all, index| all | 1 << index);
-                assert_eq!(all, (1 << length) - 1);
+                let indices = &indices[..length as usize];
+                check(indices, |indices| heap_sort(indices, key));
+                check(indices, |indices| insertion_sort(indices, key));
             }
         }
     }

@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_millis(50);
 
 /// Checks on this machine the memory of an operator that docs/bare-metal.md states.
 const _: () = {
-    let (fixed, slot) = if usize::BITS == 64 { (1120, 196) } else { (776, 180) };
+    let (fixed, slot) = if usize::BITS == 64 { (1128, 196) } else { (776, 180) };
     let result = size_of::<Option<Result<i32, Failure<Refused>>>>().next_multiple_of(8);
     let values = size_of::<Option<Reading>>() + size_of::<Option<Result<i32, Failure<Refused>>>>();
     let slots = CAPACITY * (values.next_multiple_of(8) + slot);
