@@ -96,14 +96,11 @@ pub(crate) struct Asked {
 
 const NO_CELL: u32 = u32::MAX;
 
-/// In place of a cell: the answer is there already.
-const HIT: u32 = u32::MAX - 1;
-
 impl Asked {
-    /// The first poll of a request that waits takes a cell. The first poll of another one is ready.
+    /// The first poll takes a cell.
     #[inline(always)]
-    pub(crate) fn new(value: u64, waits: bool) -> Self {
-        Self { value, cell: if waits { NO_CELL } else { HIT } }
+    pub(crate) fn new(value: u64) -> Self {
+        Self { value, cell: NO_CELL }
     }
 }
 
@@ -123,9 +120,6 @@ impl Future for Asked {
                 responder.wake();
             }
             return Poll::Pending;
-        }
-        if self.cell == HIT {
-            return Poll::Ready(Ok(self.value));
         }
         let cell = &TABLE[self.cell as usize];
         if cell.load(Ordering::Acquire) != DONE {
