@@ -98,8 +98,8 @@ pub(super) fn split_section(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     is_utf8(name).then_some((name, section, rest))
 }
 
-/// Whether the bytes are a `str`. Without a heap, flash counts for more than speed, and the standard library's check takes 500
-/// bytes of it.
+/// Whether the bytes are a `str`. Without a heap, flash counts for more than speed, and the standard library's check takes 400
+/// bytes more of it.
 fn is_utf8(bytes: &[u8]) -> bool {
     match cfg!(feature = "alloc") {
         true => core::str::from_utf8(bytes).is_ok(),

@@ -5,7 +5,7 @@
 //! call's time) go to a binary heap. Both are intrusive: a slot's node is in at most one of them, at most once,
 //! and a cancelled deadline is removed at once; so nothing stale accumulates, and the earliest deadline
 //! is exact. A [small](Table::IS_SMALL) storage has no use for the heap: a walk along its list to the right place
-//! takes a bounded number of steps and 500 bytes of flash less.
+//! takes a bounded number of steps and 800 bytes of flash less.
 //!
 //! A deadline that is due but must not be judged yet (T6: the runtime may not have delivered the answer)
 //! moves to a second list, so that it does not delay the deadlines after it.

@@ -1,6 +1,6 @@
 //! The service that both jobs ask: HTTP/1.1 with keep-alive, an answer after 20 ms, as cheap as it can be on one core.
 //!
-//! `GET /17` is answered with `0000000000000017`. It prints its port, and the time of its first request in microseconds
+//! `GET /17` is answered with `0000000000000017`. It prints its port, and the time of its first connection in microseconds
 //! of Unix time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
