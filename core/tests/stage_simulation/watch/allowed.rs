@@ -299,7 +299,9 @@ impl Model {
         let of_call = |call: &Call| {
             let own = match call.state {
                 State::Running { deadline } => deadline,
-                State::Backoff(end) => Some(end).filter(|end| *end > now),
+                // The stage may have noticed its end already. Then the call's time stands still until its attempt starts (C5).
+                State::Backoff(end) if end <= now => return [None, None],
+                State::Backoff(end) => Some(end),
                 State::Waiting { .. } | State::Done { .. } => None,
             };
             [own, call.deadline]

@@ -91,6 +91,9 @@ impl Inner {
             self.shut_down();
         }
         self.let_out();
+        if self.life == Life::Running && !self.may_have_let_all_out() {
+            self.must_have_let_out(); // restored elements may have got slots by a capacity that was only just set
+        }
         let is_through = match self.life {
             Life::Failed => true,
             Life::Running => (self.stopped || self.feed.has_ended) && self.may_have_let_all_out(),
