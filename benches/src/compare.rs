@@ -58,7 +58,7 @@ impl Options {
             for &what in workloads {
                 let usual: &[usize] = match (self.quick, what) {
                     (true, What::Sleep) => &[10_000],
-                    (true, _) => &[100, 1_000],
+                    (true, _) | (false, What::Mix10 | What::Mix1) => &[100, 1_000],
                     (false, What::Sleep) => &[1, 16, 100, 1_000, 10_000],
                     (false, _) => &[1, 16, 100, 1_000, 10_000, 1_000_000],
                 };
@@ -66,7 +66,8 @@ impl Options {
                     for timeout in [false, true] {
                         // So many in flight take minutes: on one runtime only, and without timeouts.
                         let many = capacity >= 1_000_000 && self.capacity.is_empty();
-                        if !many || (runtime == Where::Tokio && !timeout) {
+                        // What a cache in front costs is no matter of the runtime or of timers.
+                        if !(many || what.is_mix()) || (runtime == Where::Tokio && !timeout) {
                             groups.push(Group { runtime, what, timeout, capacity });
                         }
                     }

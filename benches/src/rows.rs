@@ -11,7 +11,7 @@ use crate::cells::Pick;
 use crate::contenders::{Contender, Task};
 use crate::meter::{Amount, Clock, Measured};
 use crate::runtimes::{Rt, Smol, Tokio};
-use crate::workloads::{Elsewhere, NAP, PendingOnce, Polled, ReadyAtOnce, Sleeping};
+use crate::workloads::{BehindCache, Elsewhere, NAP, PendingOnce, Polled, ReadyAtOnce, Sleeping};
 
 /// The runtime of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +48,12 @@ pub(crate) enum What {
     PendingOnce,
     /// Completed by another task in random order.
     Random,
+    /// A cache in front: 10 % of the requests are as in `random`, the others are ready at once.
+    #[value(name = "mix-10")]
+    Mix10,
+    /// The same with 1 %.
+    #[value(name = "mix-1")]
+    Mix1,
     /// Completed by another task, the latest first.
     Reverse,
     /// Completed by another task in random order, when the window is full.
@@ -59,11 +65,17 @@ pub(crate) enum What {
 
 impl What {
     /// The workloads of a comparison.
-    pub(crate) const ALL: &[Self] = &[Self::Ready, Self::PendingOnce, Self::Random, Self::Sleep];
+    pub(crate) const ALL: &[Self] =
+        &[Self::Ready, Self::PendingOnce, Self::Random, Self::Mix10, Self::Mix1, Self::Sleep];
+
+    /// True if there is a cache in front.
+    pub(crate) fn is_mix(self) -> bool {
+        matches!(self, Self::Mix10 | Self::Mix1)
+    }
 
     fn responder(self) -> Option<Pick> {
         match self {
-            Self::Random => Some(Pick::Random),
+            Self::Random | Self::Mix10 | Self::Mix1 => Some(Pick::Random),
             Self::Reverse => Some(Pick::Reverse),
             Self::Shuffled => Some(Pick::Shuffled),
             _ => None,
@@ -77,6 +89,8 @@ impl fmt::Display for What {
             Self::Ready => "ready",
             Self::PendingOnce => "pending-once",
             Self::Random => "random",
+            Self::Mix10 => "mix-10",
+            Self::Mix1 => "mix-1",
             Self::Reverse => "reverse",
             Self::Shuffled => "shuffled",
             Self::Sleep => "sleep-10ms",
@@ -147,6 +161,8 @@ impl Group {
             What::Ready => task.run(runtime, ReadyAtOnce),
             What::PendingOnce => task.run(runtime, PendingOnce),
             What::Random | What::Reverse | What::Shuffled => task.run(runtime, Elsewhere),
+            What::Mix10 => task.run(runtime, BehindCache { misses_of_100: 10 }),
+            What::Mix1 => task.run(runtime, BehindCache { misses_of_100: 1 }),
             What::Sleep => task.run(runtime, Polled(Sleeping(PhantomData::<R>))),
         }
     }

@@ -89,6 +89,46 @@ impl Workload for Elsewhere {
     }
 }
 
+/// A cache in front of [`Elsewhere`]: it answers most requests at once.
+#[derive(Clone, Copy)]
+pub(crate) struct BehindCache {
+    /// How many of 100 requests wait for the other task.
+    pub(crate) misses_of_100: u64,
+}
+
+/// See [`BehindCache`].
+pub(crate) enum Cached {
+    Hit(u64),
+    Miss(Asked),
+}
+
+impl Workload for BehindCache {
+    type Answer = Plain;
+    type Request = Cached;
+
+    #[inline(always)]
+    fn request(self, value: u64) -> Cached {
+        // The misses come at irregular distances, and at the same records for every contender.
+        let scattered = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        match (scattered * 100) >> 32 < self.misses_of_100 {
+            true => Cached::Miss(Asked::new(value)),
+            false => Cached::Hit(value),
+        }
+    }
+}
+
+impl Future for Cached {
+    type Output = Plain;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Plain> {
+        match self.get_mut() {
+            Self::Hit(value) => Poll::Ready(Ok(*value)),
+            Self::Miss(asked) => Pin::new(asked).poll(cx),
+        }
+    }
+}
+
 /// Sleeps for a while on the runtime's timer.
 #[derive(Clone, Copy)]
 pub(crate) struct Sleeping<R>(pub(crate) PhantomData<R>);
