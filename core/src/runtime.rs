@@ -76,7 +76,7 @@ pub trait Timer {
     }
 
     /// Returns true if a future that is polled outside of a [`turn`](Self::turn) may now answer `Pending` although it is
-    /// ready, because the task's budget is spent. While nothing is in flight, a stage in place polls its source, and the
+    /// ready, because the task's budget is spent. A stage in place may poll its source, and the
     /// request for the record that it has pulled, between two turns; if the budget is spent, the stage polls the request once more
     /// in a turn. A runtime that suspends a budget in `turn` must implement this.
     fn is_budget_spent() -> bool {

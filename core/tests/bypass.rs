@@ -1,10 +1,10 @@
-//! Records that bypass the slots, because nothing is in flight and their requests are ready as soon as they are
-//! started. They count in everything in which other records count.
+//! Records that bypass the slots, because their requests are ready as soon as they are
+//! started, and nothing in flight has to leave before them. They count in everything in which other records count.
 
 #![cfg(feature = "alloc")]
 
-use std::cell::Cell;
-use std::future::{pending, poll_fn, ready};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -204,4 +204,72 @@ fn a_request_that_wakes_itself_once_bypasses_the_slots() {
         assert!(stage.as_mut().poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
     }
     assert_eq!(polls.get(), 208, "the window is full");
+}
+
+/// Asks a cache that misses every tenth number. A miss is answered when the test says so.
+#[derive(Default)]
+struct Cache {
+    asked: Cell<u32>,
+    answered: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Cache {
+    fn ask(&self, number: u32) -> impl Future<Output = Result<u32, ()>> {
+        self.asked.set(self.asked.get() + 1);
+        poll_fn(move |cx| {
+            if number.is_multiple_of(10) && !self.answered.get() {
+                self.waiting.borrow_mut().push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(number))
+        })
+    }
+
+    fn answer(&self) {
+        self.answered.set(true);
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+}
+
+#[test] // C2, O2
+fn a_hit_bypasses_the_misses_in_flight() {
+    let cache = Cache::default();
+    let ask = |number: &u32| cache.ask(*number);
+    let stage = Down(100).async_wait(AsyncWait::unordered(8), ask).in_place(Still);
+    let mut stage = pin!(stage.expect("it makes sense"));
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut take = || loop {
+        match stage.as_mut().poll_next(cx) {
+            Poll::Ready(outcome) => return outcome.map(|outcome| outcome.input),
+            // A turn without an output ends the poll.
+            Poll::Pending => assert!(cache.waiting.borrow().len() < 8, "every hit comes out"),
+        }
+    };
+    for hits in 1..=63 {
+        let number = take().expect("a hit");
+        assert!(!number.is_multiple_of(10));
+        let waiting = cache.waiting.borrow().len() as u32;
+        assert_eq!(cache.asked.get(), hits + waiting, "no outcome waits in a slot");
+        assert_eq!(number, 101 - cache.asked.get());
+    }
+    // What completes goes before hits that come later.
+    cache.answer();
+    let next: Vec<_> = std::iter::from_fn(&mut take).take(9).collect();
+    let misses = next.iter().filter(|number| **number >= 40 && number.is_multiple_of(10));
+    assert_eq!(misses.count(), 7, "{next:?}");
+    assert!(std::iter::from_fn(take).count() == 28, "none is lost");
+}
+
+#[test] // L1: a window is filled at once if its requests wait
+fn misses_in_a_row_are_asked_together() {
+    let cache = Cache::default();
+    let ask = |number: &u32| cache.ask(*number * 10);
+    let stage = Down(100).async_wait(AsyncWait::unordered(64), ask).in_place(Still);
+    let mut stage = pin!(stage.expect("it makes sense"));
+    let cx = &mut Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        assert!(stage.as_mut().poll_next(cx).is_pending());
+    }
+    assert_eq!(cache.asked.get(), 64);
 }

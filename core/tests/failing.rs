@@ -503,6 +503,22 @@ fn a_fatal_failure_on_the_bypass_is_the_last_output() {
     assert_eq!((pulled.get(), stage.end()), (40, Some(Err(&StageError::Failed))));
 }
 
+#[test] // F6: a record that could bypass the slots, while others are in flight
+fn a_fatal_failure_among_records_in_flight_ends_the_job() {
+    let desk = Rc::new(Desk::default());
+    let policy = AsyncWait::unordered(4);
+    let unstarted = Numbers::new(&desk).async_wait_with(policy, Ask(Rc::clone(&desk)));
+    let stage = unstarted.fail_fast(is_fatal).in_place(ByHand::default());
+    let mut stage = pin!(stage.expect("it makes sense"));
+    desk.answer(1, Ok(1));
+    desk.answer(3, FATAL); // 2 is in flight then
+    desk.answer(4, Ok(4));
+    assert_eq!(take(stage.as_mut()), ("1 3!fatal".into(), true));
+    assert_eq!(stage.end(), Some(Err(&StageError::Failed)));
+    assert_nothing_goes_on(&desk, 3);
+    assert_eq!((stage.metrics().in_flight, stage.metrics().failed), (0, 1));
+}
+
 /// Counts the records that are pulled.
 trait Seen: Stream<Item = u32> + Sized {
     fn map_records_seen(self, pulled: &Cell<u32>) -> impl Stream<Item = u32> {

@@ -74,3 +74,24 @@ fn a_request_that_blocks_its_thread_is_seen() {
         }
     }
 }
+
+#[test] // M1: a request that is ready at its first poll takes no part in a turn
+fn a_request_that_blocks_at_its_first_poll_is_seen() {
+    for (computes, slow) in [(50, 0), (51, 2)] {
+        let thread = Thread::default();
+        let runtime = thread.clone();
+        let found = thread.clone().run(async move {
+            let asked = runtime.clone();
+            let asks = move |number: &u32| {
+                if matches!(number, 2 | 5) {
+                    asked.compute(computes);
+                }
+                std::future::ready(Ok::<(), ()>(()))
+            };
+            let stage = Numbers(0).async_wait(AsyncWait::ordered(1), asks);
+            let stage = stage.spawn(runtime.clone()).unwrap();
+            at_end(stage, runtime, |stage| stage.metrics()).await
+        });
+        assert_eq!(found.slow_turns, slow, "{computes} ms");
+    }
+}

@@ -1,6 +1,6 @@
-//! The bypass: a record whose first attempt is ready at once, while nothing else is in flight, needs no slot.
+//! The bypass: a record whose first attempt is ready at once needs no slot, if it may leave before everything that is in flight.
 //!
-//! It costs a third of the instructions of the way through the slots. The stage in place is its only user. It is not
+//! It costs a third of the instructions of the way through the slots. The stage is its only user. It is not
 //! public: its caller has to keep the order of these steps, and no mistake in that order would be noticed here.
 
 use core::time::Duration;
@@ -15,6 +15,26 @@ use crate::storage::Storage;
 use crate::time::Span;
 
 impl<C: Call, S: Storage> Operator<C, S> {
+    /// Whether the next record may bypass the slots, or take one and start its attempt there: no attempt has waited longer, and no
+    /// element in flight has to leave before it. That may be an outcome: [`has_output`](Self::has_output) tells.
+    #[inline]
+    pub(crate) fn may_bypass(&self) -> bool {
+        self.takes_record()
+            && self.may_run()
+            && (self.is_empty() || self.is_unordered_segment() && self.to_start.is_empty())
+    }
+
+    /// Whether records in flight leave in any order, and no control element is among them.
+    fn is_unordered_segment(&self) -> bool {
+        self.order.is_unordered() && self.order.controls() == 0 && self.overtaking.is_none()
+    }
+
+    /// The number of attempts that have started.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn attempts(&self) -> u64 {
+        self.counters.attempts
+    }
+
     /// The slot that the next record gets. The request of its first attempt may be started there before the record has
     /// its slot, if it is [pushed](Self::push_start) then.
     #[inline(always)]
@@ -43,13 +63,18 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.retry.next_delay(self.first_attempt(input), input, result)
     }
 
-    /// Ends the first attempt of a record that has its slot now, because the retry strategy has asked for another one after
-    /// `delay`.
-    pub(crate) fn end_first_attempt(&mut self, slot: usize, result: ResultOf<C>, delay: Duration) {
-        let _ = self.end_attempt_with(slot as u32, result, Some(delay));
+    /// Ends the first attempt of a record that has its slot now. `delay` is the answer of [`second_attempt_in`](Self::second_attempt_in).
+    pub(crate) fn end_first_attempt(
+        &mut self,
+        slot: usize,
+        result: ResultOf<C>,
+        delay: Option<Duration>,
+    ) {
+        let _ = self.end_attempt_with(slot as u32, result, delay);
     }
 
-    /// A record comes and leaves at once, with the result of its first attempt. It took no time.
+    /// A record comes and leaves at once, with the result of its first attempt. It took no time. A failure must not come this way while
+    /// anything else is in flight: it may end the job, which then has to discard that.
     #[inline(always)]
     pub(crate) fn bypass(&mut self, input: C::Input, result: ResultOf<C>) -> OutcomeOf<C> {
         self.pay_retry_budget(&result);

@@ -113,6 +113,11 @@ impl<S: Storage> OutputOrder<S> {
         self.order == Order::Ordered
     }
 
+    /// Whether records leave as their calls end, whatever their keys.
+    pub(super) fn is_unordered(&self) -> bool {
+        self.order == Order::Unordered
+    }
+
     /// The last record of each key.
     pub(super) fn keys(&mut self) -> &mut S::Keys {
         &mut self.keys

@@ -77,7 +77,12 @@ impl<F: Future, W: WakeTracker, const N: usize> Requests<F> for FixedRequests<[O
         self.poll(slot).unwrap_or(Poll::Pending)
     }
 
-    fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
+    fn start_alone(
+        self: Pin<&mut Self>,
+        slot: usize,
+        request: F,
+        _: impl FnOnce() -> bool,
+    ) -> Poll<F::Output> {
         self.start(slot, request)
     }
 

@@ -101,13 +101,18 @@ impl<F: Future> Requests<F> for HeapRequests<F> {
     // The wake's bit is looked at, not taken. So no wake is lost here, and a later wake of this lane finds the bit set and
     // returns at once.
     #[inline(always)]
-    fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output> {
+    fn start_alone(
+        self: Pin<&mut Self>,
+        slot: usize,
+        request: F,
+        is_alone: impl FnOnce() -> bool,
+    ) -> Poll<F::Output> {
         let (wakers, mut entry) = self.get_mut().entry_or_grow(slot);
         entry.set(Some(request));
         let polled = wakers.with_waker(slot % LANES, |cx| {
             let polled = poll_in_place(entry.as_mut(), cx);
             match polled {
-                Some(Poll::Pending) if wakers.word.is_woken(slot % LANES) => {
+                Some(Poll::Pending) if wakers.word.is_woken(slot % LANES) && is_alone() => {
                     poll_in_place(entry, cx)
                 }
                 polled => polled,

@@ -117,10 +117,15 @@ pub trait Requests<F: Future> {
     /// Puts a request into a slot and polls it for the first time. Drops the request that was there before.
     fn start(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
 
-    /// Like [`Self::start`], when there is no other request. If the slot is woken after the first poll, polls the request once
-    /// more at once, since no other request has to wait for that. The wake is still handed out later. It
-    /// may be an old one, for a request that was in this slot before.
-    fn start_alone(self: Pin<&mut Self>, slot: usize, request: F) -> Poll<F::Output>;
+    /// Like [`Self::start`], but if the slot is woken after the first poll and `is_alone` says that there is no other request, polls
+    /// the request once more at once: no other request has to wait for that. The wake is still handed out later. It may be an old one, for a
+    /// request that was in this slot before.
+    fn start_alone(
+        self: Pin<&mut Self>,
+        slot: usize,
+        request: F,
+        is_alone: impl FnOnce() -> bool,
+    ) -> Poll<F::Output>;
 
     /// Drops the request in a slot, if there is one.
     fn remove(self: Pin<&mut Self>, slot: usize);

@@ -1,8 +1,8 @@
-//! The bypass: in a stage in place, while nothing is in flight, a record whose request is ready when it is
-//! first polled, or at once after it has woken itself then, needs no slot in the operator and no turn. That takes a third of the
-//! instructions.
+//! The bypass: a record whose request is ready when it is first polled needs no slot in the operator and no turn, while
+//! nothing is in flight, or in an unordered stage. That takes a third of the instructions.
 //!
-//! Only a stage in place has it. Elsewhere outcomes need a slot anyway, because the consumer comes for them later.
+//! A stage that its consumer polls has it, and one on a task of its own, whose outcomes go into a buffer at once. With
+//! [`run`](Stage::run) a stage has none: its outcomes wait in their slots for the consumer.
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -28,34 +28,40 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         S::Requests::<J::Request>::BETWEEN_TURNS && self.pace.may_bypass()
     }
 
-    /// Lets the next records bypass the slots, if it is likely that they can.
+    /// Lets the next records bypass the slots, if it is likely that they can. Returns whether the turn leaves them to the bypass.
     ///
-    /// Not while anything is in flight: that would start the requests of a window one at a time. And not if each request
-    /// needs a permit, which it gets in a turn.
+    /// Not if each request needs a permit, which it gets in a turn. And not while outcomes wait, which leave first. Then a stage `in_place` starts
+    /// no requests in its turns until its consumer has taken them: these would be followed by more outcomes, and the bypass would never have its turn.
     #[inline]
-    pub(super) fn allow_bypass(self: Pin<&mut Self>) -> bool {
+    pub(super) fn allow_bypass(self: Pin<&mut Self>, in_place: bool) -> bool {
         let this = self.project();
         let may_bypass = S::Requests::<J::Request>::BETWEEN_TURNS
             && !RequestForOf::<J>::BATCH
             && !<J::Extras as Extras<J::Input, J::Output, J::Error>>::THROTTLES
-            && !this.operator.is_paused()
             && this.pace.expects_bypass()
             && this.source.is_woken()
             && !this.source.is_closed()
-            && this.operator.is_empty()
+            && this.operator.may_bypass()
             && !this.share.is_limited();
+        if may_bypass && this.operator.has_output() {
+            return in_place;
+        }
         if may_bypass {
-            this.pace.allow_bypass();
+            this.pace.allow_bypass(this.operator.is_empty());
         }
         may_bypass
     }
 
     /// Pulls a record, starts its first attempt, and returns its outcome. `None` if it needs a slot after all, which it has then; or if
-    /// something else than a record came. No more records bypass the slots in this case, until a turn allows it.
+    /// something else than a record came. In an unordered stage the next ones may bypass a record that waits in its slot; otherwise
+    /// no more records bypass the slots then, until a turn allows it.
+    ///
+    /// In a stage `in_place`, while nothing is in flight, a request that has woken itself at its first poll is polled once more.
     #[inline(always)]
     pub(super) fn bypass(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+        in_place: bool,
     ) -> Option<(OutcomeOf<J>, Option<Timestamp>)> {
         let mut this = self.as_mut().project();
         let permission = this.pace.take_bypasses();
@@ -74,11 +80,14 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let attempt = this.operator.first_attempt(&value);
         let request =
             this.run_request.launch(|| J::Invoke::invoke_alone(this.function, &value, attempt));
-        let first = match this.requests.as_mut().start_alone(slot, request) {
+        let operator = &*this.operator;
+        let is_alone = || in_place && operator.in_flight() == 0;
+        let polled = this.requests.as_mut().start_alone(slot, request, is_alone);
+        let first = match polled {
             Poll::Ready(answer) => {
                 let result = J::Invoke::result_alone(answer);
                 match this.operator.second_attempt_in(&value, &result) {
-                    None => {
+                    None if result.is_ok() || this.operator.is_empty() => {
                         *this.in_turn = false;
                         this.pace.bypassed(permission);
                         let outcome = this.operator.bypass(value, result);
@@ -87,12 +96,12 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
                         }
                         return Some((outcome, timestamp));
                     }
-                    Some(delay) => Some((result, delay)),
+                    delay => Some((result, delay)),
                 }
             }
             Poll::Pending => None,
         };
-        self.take_slot(cx, (value, timestamp), first);
+        self.take_slot(cx, (value, timestamp), first, permission);
         None
     }
 
@@ -101,11 +110,12 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[inline(never)]
     fn no_record(self: Pin<&mut Self>, pulled: Pulled<J::Input>) {
         let this = self.project();
-        let now = this.operator.now(); // nothing is in flight, so no time counts from here
+        // If nothing is in flight, no time counts from here.
+        let now = if this.operator.is_empty() { this.operator.now() } else { this.alarm.now() };
         match pulled {
             Pulled::Element(control) => {
                 let pushed = this.operator.push(now, control);
-                debug_assert!(pushed.is_ok(), "nothing is in flight, so there is room");
+                debug_assert!(pushed.is_ok(), "no control element is in flight, so there is room");
             }
             Pulled::End => this.operator.finish(now),
             // The next records are pulled in a turn, as many as there is room for, and their requests start together.
@@ -114,7 +124,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         *this.in_turn = false;
     }
 
-    /// Gives a slot to a record that cannot bypass the slots. Its first attempt is running, or has ended and another one is wanted.
+    /// Gives a slot to a record that cannot bypass the slots. Its first attempt is running, or has failed, and perhaps another one is wanted.
     ///
     /// On a runtime with a budget of polls a request may also answer `Pending` because that is spent. It is polled once more then, with
     /// the budget suspended: the runtime may put its wake-up off for so long that its deadline passes first (T6).
@@ -124,7 +134,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         (value, timestamp): (J::Input, Option<Timestamp>),
-        first: Option<(ResultOf<J>, Duration)>,
+        first: Option<(ResultOf<J>, Option<Duration>)>,
+        permission: usize,
     ) {
         let is_budget_spent = T::is_budget_spent();
         let mut this = self.project();
@@ -132,7 +143,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let now = this.alarm.now();
         let element = StreamElement::Record { value, timestamp };
         let Ok(Some(attempt)) = this.operator.push_start(now, element) else {
-            unreachable!("nothing else is in flight, and no limit is zero");
+            unreachable!(
+                "the record may bypass the slots, so there is room, and its attempt may start"
+            );
         };
         let slot = attempt.id.slot();
         this.pace.started(first.is_some());
@@ -143,6 +156,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         {
             this.pace.started(true);
             let _ = complete::<J, S>(this.operator, now, slot, answer);
+        } else if !is_budget_spent && this.operator.may_bypass() {
+            #[cfg(feature = "alloc")]
+            this.pace.waits(permission, this.operator.attempts());
         }
         *this.in_turn = false;
     }

@@ -12,12 +12,18 @@ use crate::runtime::Timer;
 
 /// The taker of a stage's outputs: a ring to another task, a consumer's function, or the caller of `poll_next`.
 pub(super) trait Sink<J: Job, T: Timer, S: StageStorage> {
-    /// Whether the consumer itself polls the stage. Then records may bypass the slots, and a turn without an output ends the poll: if it
+    /// Whether the consumer itself polls the stage. Then a turn without an output ends the poll: if it
     /// did not, a stage over another stage would poll that one in each of its turns, and turns would multiply (L5).
     const IN_PLACE: bool = false;
 
     /// Reads the consumer's side of the shared state. Called in each turn, after the wake-ups have been collected.
     fn listen(&mut self, _stage: Pin<&mut Stage<J, T, S>>) {}
+
+    /// Whether it takes outcomes of records that [bypass](Stage::bypass) the slots, after this turn.
+    #[inline(always)]
+    fn takes_bypasses(&self) -> bool {
+        Self::IN_PLACE
+    }
 
     /// Hands over outputs, as far as the consumer takes them now.
     fn deliver(&mut self, stage: Pin<&mut Stage<J, T, S>>, cx: &mut Context<'_>) -> Delivered;
@@ -72,7 +78,7 @@ where
     K: Sink<J, T, S>,
 {
     while stage.as_mut().take_turn() {
-        let turn = stage.as_mut().turn(cx, K::IN_PLACE, |stage| sink.listen(stage));
+        let turn = stage.as_mut().turn(cx, sink);
         let delivered = sink.deliver(stage.as_mut(), cx);
         match (turn, delivered, sink.consumer()) {
             // This is no end of a poll: the caller comes again, and its turns count on, so that it gives way after some (L5).

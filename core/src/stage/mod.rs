@@ -271,7 +271,9 @@ impl<J: Job, T, S: StageStorage> Stage<J, T, S> {
     /// [`ConfigError`] when it is zero, or more than the policy's
     /// [`max_capacity`](crate::AsyncWait::max_capacity).
     pub fn set_capacity(self: Pin<&mut Self>, capacity: usize) -> Result<(), ConfigError> {
-        self.project().operator.set_capacity(capacity)
+        let this = self.project();
+        this.pace.forbid_bypass(); // there may be no room any more
+        this.operator.set_capacity(capacity)
     }
 
     /// Changes how many attempts may run at once. A lower limit takes effect as attempts end (C8).
@@ -280,7 +282,9 @@ impl<J: Job, T, S: StageStorage> Stage<J, T, S> {
     ///
     /// [`ConfigError`] when it is zero.
     pub fn set_max_running(self: Pin<&mut Self>, attempts: usize) -> Result<(), ConfigError> {
-        self.project().operator.set_max_running(attempts)
+        let this = self.project();
+        this.pace.forbid_bypass();
+        this.operator.set_max_running(attempts)
     }
 
     /// Takes no more input from the next poll on. Calls in flight finish, their outcomes come out, and

@@ -21,8 +21,12 @@ const MANY_DONE: usize = 1024;
 /// So many turns in a row may leave requests woken, before deadlines are handled all the same.
 const NOISY_TURNS: usize = 8;
 
-/// Records that may bypass the slots between two turns.
+/// Records that may bypass the slots between two turns, if nothing is in flight.
 const BYPASSES: usize = 32;
+
+/// So many records in a row that wait end a run of bypasses: a turn starts the requests of a window with less work for each.
+#[cfg(feature = "alloc")]
+const WAITS_IN_A_ROW: u32 = 4;
 
 /// After a gap, so many deadlines that have passed are handled one after the other, each after another round of the executor:
 /// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
@@ -65,6 +69,9 @@ pub(super) struct Pace {
     /// Whether the request that was started last was ready at once, as those of records that can bypass the slots are.
     ready_at_once: bool,
     noisy_turns: usize,
+    /// How many records in a row had to wait, of those that could have bypassed the slots; and how many attempts had started by then.
+    #[cfg(feature = "alloc")] // elsewhere no record bypasses the slots
+    waits: (u32, u64),
     #[cfg(feature = "alloc")] // one clock read a turn more; without a heap, flash counts for more
     slow_turns: u64,
 }
@@ -77,6 +84,8 @@ impl Pace {
             bypasses_left: 0,
             ready_at_once: true, // a guess, until the first request has started
             noisy_turns: 0,
+            #[cfg(feature = "alloc")]
+            waits: (0, 0),
             #[cfg(feature = "alloc")]
             slow_turns: 0,
         }
@@ -127,9 +136,10 @@ impl Pace {
         self.ready_at_once
     }
 
-    /// Lets the next records bypass the slots.
-    pub(super) fn allow_bypass(&mut self) {
-        self.bypasses_left = BYPASSES;
+    /// Lets the next records bypass the slots: as many as outputs may be handed out between two turns, or more if nothing is in flight
+    /// that would have to wait for the next turn.
+    pub(super) fn allow_bypass(&mut self, nothing_in_flight: bool) {
+        self.bypasses_left = if nothing_in_flight { BYPASSES } else { self.outputs_left };
     }
 
     #[inline(always)]
@@ -147,6 +157,19 @@ impl Pace {
     #[inline(always)]
     pub(super) fn bypassed(&mut self, permission: usize) {
         self.bypasses_left = permission - 1;
+    }
+
+    /// A record could have bypassed the slots, with this permission, and has to wait in one. The next ones may bypass them all the same,
+    /// unless many in a row had to wait. `attempts` have started so far.
+    #[cfg(feature = "alloc")]
+    pub(super) fn waits(&mut self, permission: usize, attempts: u64) {
+        let (in_a_row, last) = self.waits;
+        let in_a_row = if attempts == last.wrapping_add(1) { in_a_row + 1 } else { 1 };
+        self.waits = (in_a_row, attempts);
+        if in_a_row < WAITS_IN_A_ROW {
+            self.started(true);
+            self.bypassed(permission);
+        }
     }
 
     /// No record bypasses the slots before the next turn.
@@ -301,7 +324,7 @@ mod tests {
     #[test]
     fn bypasses_end_with_the_first_record_that_needs_a_slot() {
         let mut pace = Pace::new();
-        pace.allow_bypass();
+        pace.allow_bypass(true);
         for _ in 0..BYPASSES {
             assert!(pace.may_bypass());
             let permission = pace.take_bypasses();

@@ -22,11 +22,11 @@ impl<J: Job, T: Timer, S: StageStorage> Stream for Stage<J, T, S> {
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if self.may_bypass()
-                && let Some((value, timestamp)) = self.as_mut().bypass(cx)
-            {
-                let element = StreamElement::Record { value, timestamp };
-                return Poll::Ready(J::Kind::from_element(element));
+            while self.may_bypass() {
+                if let Some((value, timestamp)) = self.as_mut().bypass(cx, true) {
+                    let element = StreamElement::Record { value, timestamp };
+                    return Poll::Ready(J::Kind::from_element(element));
+                }
             }
             let this = self.as_mut().project();
             // The most frequent way. It only saves time, so it is left out without a heap, where size counts for more.

@@ -12,6 +12,7 @@ use super::drive::{ConsumerState, Delivered, Sink, drive};
 use super::handle::Command;
 use super::ring::Outlet;
 use super::{Job, Stage, StageError, Stop};
+use crate::element::StreamElement;
 use crate::operator::{Metrics, Operator, OutcomeOf};
 use crate::requests::StageWaker;
 use crate::runtime::Timer;
@@ -70,15 +71,23 @@ impl<J: Job, T: Timer> Sink<J, T, Heap> for RingSink<J> {
         stage.project().operator.set_undelivered(self.outlet.undelivered());
     }
 
+    // A buffer that is full takes none: if a turn left the records to the bypass then, the stage would never rest.
+    fn takes_bypasses(&self) -> bool {
+        !self.outlet.is_full()
+    }
+
     fn deliver(
         &mut self,
         mut stage: Pin<&mut Stage<J, T, Heap>>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Delivered {
-        let has_left = self.outlet.give(|undelivered| {
-            stage.as_mut().project().operator.set_undelivered(undelivered);
-            stage.as_mut().has_output().then(|| stage.as_mut().poll_output())
-        });
+        let has_left = match stage.may_bypass() {
+            true => T::turn(cx, |cx| self.give_bypassing(stage.as_mut(), cx)),
+            false => self.outlet.give(|undelivered| next_output(stage.as_mut(), undelivered)),
+        };
+        if has_left {
+            stage.project().operator.set_undelivered(self.outlet.undelivered());
+        }
         // A consumer that was taking an output meanwhile has seen the old capacity, and this task sees what it took in the
         // next turn: without a barrier for each record neither sees at once what the other has just written.
         if has_left || self.was_resized { Delivered::Something } else { Delivered::Nothing }
@@ -88,6 +97,52 @@ impl<J: Job, T: Timer> Sink<J, T, Heap> for RingSink<J> {
     fn consumer(&self) -> ConsumerState {
         if self.outlet.is_abandoned() { ConsumerState::Gone } else { ConsumerState::Free }
     }
+}
+
+impl<J: Job> RingSink<J> {
+    /// Hands over the outcomes of records that bypass the slots, and the outputs that come up meanwhile. This is work like a turn's,
+    /// and may be as slow.
+    fn give_bypassing<T: Timer>(
+        &mut self,
+        mut stage: Pin<&mut Stage<J, T, Heap>>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let began = stage.alarm.now();
+        let has_left = self.outlet.give(|undelivered| {
+            // As long as records may bypass the slots, no output waits.
+            while stage.may_bypass() {
+                stage.as_mut().project().operator.set_undelivered(undelivered);
+                if !stage.operator.takes_record() {
+                    break;
+                }
+                if let Some((value, timestamp)) = stage.as_mut().bypass(cx, false) {
+                    return Some(Some(StreamElement::Record { value, timestamp }));
+                }
+            }
+            next_output(stage.as_mut(), undelivered)
+        });
+        stage.note_end_of_turn(began);
+        has_left
+    }
+}
+
+/// The next output, as [`Outlet::give`] wants it. The operator learns how much is undelivered only where that matters at once: nearly all
+/// outputs are records that go the shortest way.
+#[inline(always)]
+fn next_output<J: Job, T: Timer>(
+    mut stage: Pin<&mut Stage<J, T, Heap>>,
+    undelivered: usize,
+) -> Option<Option<StreamElement<OutcomeOf<J>>>> {
+    let operator = stage.as_mut().project().operator;
+    let in_flight = operator.in_flight();
+    if let Some((value, timestamp)) = operator.poll_record() {
+        return Some(Some(StreamElement::Record { value, timestamp }));
+    }
+    if operator.in_flight() < in_flight {
+        return Some(None); // a record that was dropped
+    }
+    operator.set_undelivered(undelivered); // restored elements may get slots
+    stage.as_mut().has_output().then(|| stage.as_mut().poll_output())
 }
 
 impl<J: Job, T: Timer> Future for Driver<J, T> {

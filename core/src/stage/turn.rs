@@ -3,6 +3,7 @@
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
+use super::drive::Sink;
 use super::function::Invoke as _;
 use super::job::{AnswerOf, RequestForOf};
 use super::pace::{Budget, Polled, Turn};
@@ -18,17 +19,15 @@ use crate::runtime::{RunRequest, Timer};
 use crate::time::Instant;
 
 impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
-    /// Reads the clock, polls woken requests, handles deadlines, and starts requests. With `may_bypass` it leaves the next
-    /// records to the [bypass](Self::bypass), if they may use it.
+    /// Reads the clock, polls woken requests, handles deadlines, and starts requests. It leaves the next records to the
+    /// [bypass](Self::bypass), if the sink lets them use it and they may.
     ///
-    /// `listen` reads what other tasks have written and announced by a wake-up of the stage. It is called after the wake-ups
-    /// have been collected, and before anything depends on it. Read earlier, a value could be out of date, and the
-    /// wake-up that announces the new one would be gone.
-    pub(super) fn turn(
+    /// The sink [listens](Sink::listen) after the wake-ups have been collected, and before anything depends on what it reads. Read
+    /// earlier, a value could be out of date, and the wake-up that announces the new one would be gone.
+    pub(super) fn turn<K: Sink<J, T, S>>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        may_bypass: bool,
-        listen: impl FnOnce(Pin<&mut Self>),
+        sink: &mut K,
     ) -> Turn {
         self.as_mut().project().requests.begin(cx);
         T::turn(cx, |_| {
@@ -36,10 +35,10 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             assert!(!stage.in_turn, "a stage was polled again after one of its requests panicked");
             *stage.as_mut().project().in_turn = true; // it stays so if the turn panics
             let now = stage.alarm.now();
-            let turn = stage.as_mut().work(now, may_bypass, listen);
+            let turn = stage.as_mut().work(now, sink);
             // A stage that its consumer polls takes a turn for a few records, which would cost each of them 4 instructions.
             #[cfg(feature = "alloc")]
-            if !may_bypass {
+            if !K::IN_PLACE {
                 stage.as_mut().note_end_of_turn(now);
             }
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
@@ -49,12 +48,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         })
     }
 
-    fn work(
-        mut self: Pin<&mut Self>,
-        now: Instant,
-        may_bypass: bool,
-        listen: impl FnOnce(Pin<&mut Self>),
-    ) -> Turn {
+    fn work<K: Sink<J, T, S>>(mut self: Pin<&mut Self>, now: Instant, sink: &mut K) -> Turn {
         if cfg!(feature = "alloc") {
             // Before `listen` applies commands, and before numbers are published. Without a heap there is neither.
             self.as_mut().project().operator.advance(now);
@@ -66,7 +60,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         let table = S::Requests::<J::Request>::TURN_BUDGET;
         let mut budget = Budget::new(table, operator.done(), || operator.has_output());
         let polled = self.as_mut().poll_woken(now, &mut budget);
-        listen(self.as_mut());
+        sink.listen(self.as_mut());
         if self.stop.is_some() {
             self.as_mut().stop_input(now);
         }
@@ -85,7 +79,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if polled != Polled::Some {
             self.as_mut().handle_deadlines(now, polled, &mut budget);
         }
-        if polled == Polled::All && may_bypass && self.as_mut().allow_bypass() {
+        if polled == Polled::All && sink.takes_bypasses() && self.as_mut().allow_bypass(K::IN_PLACE)
+        {
             return Turn::Busy;
         }
         let is_done = loop {
@@ -109,7 +104,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     /// A turn ends that began at `began`.
     #[cfg(feature = "alloc")]
     #[inline(always)]
-    fn note_end_of_turn(self: Pin<&mut Self>, began: Instant) {
+    pub(super) fn note_end_of_turn(self: Pin<&mut Self>, began: Instant) {
         let this = self.project();
         this.pace.turn_took(this.alarm.now().since(began));
     }

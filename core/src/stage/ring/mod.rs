@@ -113,6 +113,11 @@ impl<M: StreamKind, O> Outlet<M, O> {
         leaves
     }
 
+    /// Whether the buffer has no room for another item.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ring.is_full()
+    }
+
     /// The commands of the stage's handles, and the numbers that they read.
     pub(crate) fn controls(&self) -> &Controls {
         &self.shared.0.controls
