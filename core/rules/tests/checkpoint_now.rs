@@ -2,7 +2,7 @@
 
 #![cfg(feature = "alloc")]
 
-#[path = "common/still.rs"]
+#[path = "../../tests/common/still.rs"]
 mod still;
 
 use std::future::{Future, Ready, ready};

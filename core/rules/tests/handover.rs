@@ -5,7 +5,7 @@
 
 #![cfg(feature = "alloc")]
 
-#[path = "common/still.rs"]
+#[path = "../../tests/common/still.rs"]
 mod still;
 
 use std::cell::{Cell, RefCell};

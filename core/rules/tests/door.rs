@@ -2,9 +2,9 @@
 #![cfg(all(feature = "alloc", feature = "checkpoint"))]
 
 #[allow(dead_code)]
-#[path = "stage_simulation/clock.rs"]
+#[path = "../../tests/stage_simulation/clock.rs"]
 mod clock;
-#[path = "common/virtual_timer.rs"]
+#[path = "../../tests/common/virtual_timer.rs"]
 mod virtual_timer;
 
 use std::cell::{Cell, RefCell};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use inflight_core::*;
 use random::Random;
 
-#[path = "simulation/random.rs"]
+#[path = "../../tests/simulation/random.rs"]
 #[allow(dead_code)]
 mod random;
 

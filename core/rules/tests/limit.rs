@@ -7,7 +7,7 @@ use std::time::Duration;
 use inflight_core::{Aimd, ConfigError, Gradient, LimitStrategy, Sample, Verdict};
 use random::Random;
 
-#[path = "simulation/random.rs"]
+#[path = "../../tests/simulation/random.rs"]
 #[allow(dead_code)]
 mod random;
 

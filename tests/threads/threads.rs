@@ -2,32 +2,21 @@
 //! every record comes out exactly once and in its order, and that nothing stays alive. A watchdog, which only
 //! watches, checks that nothing sleeps forever.
 //!
-//! `INFLIGHT_STRESS=60 cargo test --release --test threads` runs it for a minute; without the variable it takes a few
+//! `INFLIGHT_STRESS=60 cargo test --release -p inflight-threads` runs it for a minute; without the variable it takes a few
 //! seconds. A failure prints its seed; `INFLIGHT_STRESS_SEED=` runs that one stream again and again, because the seed
 //! does not determine the interleaving of its threads.
 #![allow(unreachable_pub, reason = "in a test, `pub` is for its other modules")]
 
-#[path = "threads/batches.rs"]
 mod batches;
-#[path = "threads/consumer.rs"]
 mod consumer;
-#[path = "threads/elsewhere.rs"]
 mod elsewhere;
-#[path = "threads/judge.rs"]
 mod judge;
-#[path = "threads/plan.rs"]
 mod plan;
-#[path = "threads/runtimes.rs"]
 mod runtimes;
-#[path = "threads/service.rs"]
 mod service;
-#[path = "threads/source.rs"]
 mod source;
-#[path = "threads/tally.rs"]
 mod tally;
-#[path = "threads/watchdog.rs"]
 mod watchdog;
-#[path = "threads/whole.rs"]
 mod whole;
 
 use std::env;

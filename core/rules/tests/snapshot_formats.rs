@@ -13,7 +13,7 @@ use inflight_core::{
 
 /// A checkpoint with everything that a snapshot of format 1 can hold. The last commit that wrote format 1 (d5b6d95) made it: there
 /// these bytes were what `checkpoint(&mut in_flight())` returned, with the two functions of this file.
-const FORMAT_1: &[u8] = include_bytes!("fixtures/format_1.checkpoint");
+const FORMAT_1: &[u8] = include_bytes!("../../tests/fixtures/format_1.checkpoint");
 
 type Numbers = Operator<(u64, String, String, FixedDelay, GivenKey, ()), Heap>;
 

@@ -4,9 +4,9 @@
 #![cfg(feature = "alloc")]
 
 #[allow(dead_code)] // used by the stage's simulation only
-#[path = "stage_simulation/clock.rs"]
+#[path = "../../tests/stage_simulation/clock.rs"]
 mod clock;
-#[path = "common/virtual_timer.rs"]
+#[path = "../../tests/common/virtual_timer.rs"]
 mod virtual_timer;
 
 use std::cell::{Cell, RefCell};
