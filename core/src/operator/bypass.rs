@@ -30,7 +30,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
     }
 
     /// The number of attempts that have started.
-    #[cfg(feature = "alloc")]
     pub(crate) fn attempts(&self) -> u64 {
         self.counters.attempts
     }

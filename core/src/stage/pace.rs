@@ -172,6 +172,10 @@ impl Pace {
         }
     }
 
+    /// Without a heap no record bypasses the slots.
+    #[cfg(not(feature = "alloc"))]
+    pub(super) fn waits(&mut self, _permission: usize, _attempts: u64) {}
+
     /// No record bypasses the slots before the next turn.
     pub(super) fn forbid_bypass(&mut self) {
         self.bypasses_left = 0;
