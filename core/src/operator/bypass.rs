@@ -29,11 +29,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.order.is_unordered() && self.order.controls() == 0 && self.overtaking.is_none()
     }
 
-    /// The number of attempts that have started.
-    pub(crate) fn attempts(&self) -> u64 {
-        self.counters.attempts
-    }
-
     /// The slot that the next record gets. The request of its first attempt may be started there before the record has
     /// its slot, if it is [pushed](Self::push_start) then.
     #[inline(always)]

@@ -98,7 +98,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// Whether a new record is taken in: there is room (C2), the input is not over, and no restored record waits for a slot (K5).
     #[cfg_attr(feature = "alloc", inline(always))]
-    pub(crate) fn takes_record(&self) -> bool {
+    pub(super) fn takes_record(&self) -> bool {
         debug_assert_eq!(self.limits.intake, self.limits.intake(self.ending.phase == Phase::Open));
         self.records.len() < self.limits.intake && self.backlog.len() == 0
     }

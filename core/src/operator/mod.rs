@@ -353,7 +353,6 @@ impl<C: Call, S: Storage> Operator<C, S> {
 
     /// A number that has changed if a snapshot of now has something that an earlier one had not, except for the time spent, and for
     /// elements that came in: an attempt has begun or ended, or a record has left (K13).
-    #[cfg(feature = "alloc")]
     #[inline]
     pub(crate) fn progress(&self) -> u64 {
         let Counters { attempts, running, emitted, dropped, .. } = self.counters;

@@ -157,7 +157,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             this.pace.started(true);
             let _ = complete::<J, S>(this.operator, now, slot, answer);
         } else if !is_budget_spent && this.operator.may_bypass() {
-            this.pace.waits(permission, this.operator.attempts());
+            this.pace.waits(permission, this.operator.progress());
         }
         *this.in_turn = false;
     }

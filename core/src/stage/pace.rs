@@ -69,7 +69,7 @@ pub(super) struct Pace {
     /// Whether the request that was started last was ready at once, as those of records that can bypass the slots are.
     ready_at_once: bool,
     noisy_turns: usize,
-    /// How many records in a row had to wait, of those that could have bypassed the slots; and how many attempts had started by then.
+    /// How many records in a row had to wait, of those that could have bypassed the slots; and the operator's progress by then.
     #[cfg(feature = "alloc")] // elsewhere no record bypasses the slots
     waits: (u32, u64),
     #[cfg(feature = "alloc")] // one clock read a turn more; without a heap, flash counts for more
@@ -160,12 +160,12 @@ impl Pace {
     }
 
     /// A record could have bypassed the slots, with this permission, and has to wait in one. The next ones may bypass them all the same,
-    /// unless many in a row had to wait. `attempts` have started so far.
+    /// unless many in a row had to wait: then nothing but the start of this record's attempt has changed the operator's `progress`.
     #[cfg(feature = "alloc")]
-    pub(super) fn waits(&mut self, permission: usize, attempts: u64) {
+    pub(super) fn waits(&mut self, permission: usize, progress: u64) {
         let (in_a_row, last) = self.waits;
-        let in_a_row = if attempts == last.wrapping_add(1) { in_a_row + 1 } else { 1 };
-        self.waits = (in_a_row, attempts);
+        let in_a_row = if progress == last.wrapping_add(1) { in_a_row + 1 } else { 1 };
+        self.waits = (in_a_row, progress);
         if in_a_row < WAITS_IN_A_ROW {
             self.started(true);
             self.bypassed(permission);
@@ -174,7 +174,7 @@ impl Pace {
 
     /// Without a heap no record bypasses the slots.
     #[cfg(not(feature = "alloc"))]
-    pub(super) fn waits(&mut self, _permission: usize, _attempts: u64) {}
+    pub(super) fn waits(&mut self, _permission: usize, _progress: u64) {}
 
     /// No record bypasses the slots before the next turn.
     pub(super) fn forbid_bypass(&mut self) {

@@ -112,8 +112,8 @@ impl<J: Job> RingSink<J> {
             // As long as records may bypass the slots, no output waits.
             while stage.may_bypass() {
                 stage.as_mut().project().operator.set_undelivered(undelivered);
-                if !stage.operator.takes_record() {
-                    break;
+                if !stage.operator.may_bypass() {
+                    break; // the buffer has taken the last room
                 }
                 if let Some((value, timestamp)) = stage.as_mut().bypass(cx, false) {
                     return Some(Some(StreamElement::Record { value, timestamp }));

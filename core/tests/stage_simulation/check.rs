@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use inflight_core::{CellState, Metrics, Window};
 
+use crate::model::Model;
 use crate::script::Step;
 use crate::values::{End, Record};
 use crate::watch::{Inner, Life};
@@ -83,7 +84,8 @@ impl World {
         if self.subject.is_none() {
             return self.nothing_is_left();
         }
-        for _ in 0..2000 {
+        // Where one attempt runs at a time, a round ends one call of the thousands that may have been offered.
+        for _ in 0..10_000 {
             for step in
                 [Step::Resume, Step::Want(1_000_000), Step::Opened, Step::Closed, Step::EndSource]
             {
@@ -164,8 +166,15 @@ impl Inner {
             None => {}
         }
         let hears_of_room = self.hears_of_room(waits);
-        if self.model.has_startable(self.limits.running, |at| clock.rounded(at) <= now) {
-            return Err("an attempt could start and does not (C7, L6)".into());
+        let has_startable =
+            |model: &Model| model.has_startable(self.limits.running, |at| clock.rounded(at) <= now);
+        if has_startable(&self.model) {
+            // A backoff may have ended before its timer fires. Then its record may be the first to wait, and a rate holds it up.
+            let mut early = self.model.clone();
+            early.end_backoffs(now, |_, end| end <= now);
+            if has_startable(&early) {
+                return Err("an attempt could start and does not (C7, L6)".into());
+            }
         }
         let takes_more = !self.stopped && !self.feed.has_ended && self.feed.is_ready();
         if takes_more && hears_of_room && self.has_room() {
