@@ -513,7 +513,17 @@ fn a_fatal_failure_among_records_in_flight_ends_the_job() {
     desk.answer(1, Ok(1));
     desk.answer(3, FATAL); // 2 is in flight then
     desk.answer(4, Ok(4));
-    assert_eq!(take(stage.as_mut()), ("1 3!fatal".into(), true));
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut next = || loop {
+        if let Poll::Ready(done) = stage.as_mut().poll_next(cx) {
+            break done.expect("an outcome");
+        }
+    };
+    assert_eq!(next().input, 1);
+    let fatal = next();
+    assert!(fatal.input == 3 && fatal.result.is_err());
+    assert_eq!(desk.requests.get(), 0, "the request of 2 is cancelled at once");
+    assert_eq!(take(stage.as_mut()), (String::new(), true));
     assert_eq!(stage.end(), Some(Err(&StageError::Failed)));
     assert_nothing_goes_on(&desk, 3);
     assert_eq!((stage.metrics().in_flight, stage.metrics().failed), (0, 1));

@@ -57,6 +57,13 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.retry.next_delay(self.first_attempt(input), input, result)
     }
 
+    /// Whether a record with this result can [bypass](Self::bypass) the slots. A failure that may end the job cannot while anything is in
+    /// flight, which the job's end has to discard.
+    #[inline(always)]
+    pub(crate) fn may_bypass_with(&self, result: &ResultOf<C>) -> bool {
+        result.is_ok() || !self.ending.fails_fast() || self.is_empty()
+    }
+
     /// Ends the first attempt of a record that has its slot now. `delay` is the answer of [`second_attempt_in`](Self::second_attempt_in).
     pub(crate) fn end_first_attempt(
         &mut self,
@@ -67,8 +74,7 @@ impl<C: Call, S: Storage> Operator<C, S> {
         let _ = self.end_attempt_with(slot as u32, result, delay);
     }
 
-    /// A record comes and leaves at once, with the result of its first attempt. It took no time. A failure must not come this way while
-    /// anything else is in flight: it may end the job, which then has to discard that.
+    /// A record comes and leaves at once, with the result of its first attempt. It took no time.
     #[inline(always)]
     pub(crate) fn bypass(&mut self, input: C::Input, result: ResultOf<C>) -> OutcomeOf<C> {
         self.pay_retry_budget(&result);

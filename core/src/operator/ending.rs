@@ -34,6 +34,11 @@ pub(super) struct Ending<E> {
 
 impl<E> Ending<E> {
     pub(super) const OPEN: Self = Self { phase: Phase::Open, fail_fast: None, undecided: NONE };
+
+    /// Whether a failure can end the job.
+    pub(super) fn fails_fast(&self) -> bool {
+        self.fail_fast.is_some()
+    }
 }
 
 /// An element that leaves before everything in flight.

@@ -30,8 +30,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// Lets the next records bypass the slots, if it is likely that they can. Returns whether the turn leaves them to the bypass.
     ///
-    /// Not if each request needs a permit, which it gets in a turn. And not while outcomes wait, which leave first. Then a stage `in_place` starts
-    /// no requests in its turns until its consumer has taken them: these would be followed by more outcomes, and the bypass would never have its turn.
+    /// Not if each request needs a permit, which it gets in a turn. And not while outcomes wait, which leave first. If nearly all requests are
+    /// ready at once, a stage `in_place` starts none in its turns until its consumer has taken these: otherwise there would be more outcomes
+    /// after each turn, and the bypass would never have its turn. A barrier that is due does not wait for that (K11).
     #[inline]
     pub(super) fn allow_bypass(self: Pin<&mut Self>, in_place: bool) -> bool {
         let this = self.project();
@@ -44,7 +45,9 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             && this.operator.may_bypass()
             && !this.share.is_limited();
         if may_bypass && this.operator.has_output() {
-            return in_place;
+            #[cfg(all(feature = "alloc", feature = "checkpoint"))]
+            let in_place = in_place && !this.source.is_barrier_due();
+            return in_place && this.pace.is_mostly_ready();
         }
         if may_bypass {
             this.pace.allow_bypass(this.operator.is_empty());
@@ -87,7 +90,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             Poll::Ready(answer) => {
                 let result = J::Invoke::result_alone(answer);
                 match this.operator.second_attempt_in(&value, &result) {
-                    None if result.is_ok() || this.operator.is_empty() => {
+                    None if this.operator.may_bypass_with(&result) => {
                         *this.in_turn = false;
                         this.pace.bypassed(permission);
                         let outcome = this.operator.bypass(value, result);
@@ -131,14 +134,14 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
     #[cold]
     #[inline(never)]
     fn take_slot(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         (value, timestamp): (J::Input, Option<Timestamp>),
         first: Option<(ResultOf<J>, Option<Duration>)>,
         permission: usize,
     ) {
         let is_budget_spent = T::is_budget_spent();
-        let mut this = self.project();
+        let mut this = self.as_mut().project();
         // The last turn can have been long ago, if the consumer was busy with outcomes that bypassed the slots.
         let now = this.alarm.now();
         let element = StreamElement::Record { value, timestamp };
@@ -156,9 +159,12 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         {
             this.pace.started(true);
             let _ = complete::<J, S>(this.operator, now, slot, answer);
-        } else if !is_budget_spent && this.operator.may_bypass() {
-            this.pace.waits(permission, this.operator.progress());
         }
         *this.in_turn = false;
+        if this.operator.has_failed() {
+            self.fail();
+        } else if !is_budget_spent && this.operator.may_bypass() && !this.operator.has_output() {
+            this.pace.waits(permission, this.operator.progress());
+        }
     }
 }

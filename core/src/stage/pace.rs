@@ -28,6 +28,10 @@ const BYPASSES: usize = 32;
 #[cfg(feature = "alloc")]
 const WAITS_IN_A_ROW: u32 = 4;
 
+/// Of the last eight requests.
+#[cfg(feature = "alloc")]
+const MOSTLY_READY: u32 = 6;
+
 /// After a gap, so many deadlines that have passed are handled one after the other, each after another round of the executor:
 /// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
 /// neighbours that compute.
@@ -68,6 +72,9 @@ pub(super) struct Pace {
     bypasses_left: usize,
     /// Whether the request that was started last was ready at once, as those of records that can bypass the slots are.
     ready_at_once: bool,
+    /// The same of the last eight that were started in slots, a bit each.
+    #[cfg(feature = "alloc")] // elsewhere no record bypasses the slots
+    recently_ready: u8,
     noisy_turns: usize,
     /// How many records in a row had to wait, of those that could have bypassed the slots; and the operator's progress by then.
     #[cfg(feature = "alloc")] // elsewhere no record bypasses the slots
@@ -83,6 +90,8 @@ impl Pace {
             outputs_left: 0,
             bypasses_left: 0,
             ready_at_once: true, // a guess, until the first request has started
+            #[cfg(feature = "alloc")]
+            recently_ready: 0,
             noisy_turns: 0,
             #[cfg(feature = "alloc")]
             waits: (0, 0),
@@ -160,7 +169,7 @@ impl Pace {
     }
 
     /// A record could have bypassed the slots, with this permission, and has to wait in one. The next ones may bypass them all the same,
-    /// unless many in a row had to wait: then nothing but the start of this record's attempt has changed the operator's `progress`.
+    /// unless many in a row had to wait: then only the start of its attempt has changed the operator's `progress` since the one before.
     #[cfg(feature = "alloc")]
     pub(super) fn waits(&mut self, permission: usize, progress: u64) {
         let (in_a_row, last) = self.waits;
@@ -185,6 +194,22 @@ impl Pace {
     #[inline(always)]
     pub(super) fn started(&mut self, ready_at_once: bool) {
         self.ready_at_once = ready_at_once;
+        #[cfg(feature = "alloc")]
+        {
+            self.recently_ready = self.recently_ready << 1 | u8::from(ready_at_once);
+        }
+    }
+
+    /// Whether three of four requests that were started lately were ready at once.
+    #[cfg(feature = "alloc")]
+    pub(super) fn is_mostly_ready(&self) -> bool {
+        self.recently_ready.count_ones() >= MOSTLY_READY
+    }
+
+    /// Without a heap no record bypasses the slots.
+    #[cfg(not(feature = "alloc"))]
+    pub(super) fn is_mostly_ready(&self) -> bool {
+        false
     }
 
     /// All woken requests were polled.

@@ -312,7 +312,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// A failure has ended the job: no more input, and no more requests (F6).
     #[cold]
-    fn fail(self: Pin<&mut Self>) {
+    pub(super) fn fail(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.source.as_mut().close();
         this.requests.clear();
