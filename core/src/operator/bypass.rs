@@ -57,11 +57,11 @@ impl<C: Call, S: Storage> Operator<C, S> {
         self.retry.next_delay(self.first_attempt(input), input, result)
     }
 
-    /// Whether a record with this result can [bypass](Self::bypass) the slots. A failure that may end the job cannot while anything is in
-    /// flight, which the job's end has to discard.
-    #[inline(always)]
-    pub(crate) fn may_bypass_with(&self, result: &ResultOf<C>) -> bool {
-        result.is_ok() || !self.ending.fails_fast() || self.is_empty()
+    /// Whether a record whose attempt has failed can [bypass](Self::bypass) the slots. A failure that may end the job cannot while anything is
+    /// in flight, which the job's end has to discard.
+    #[cold]
+    pub(crate) fn failure_may_bypass(&self) -> bool {
+        !self.ending.fails_fast() || self.is_empty()
     }
 
     /// Ends the first attempt of a record that has its slot now. `delay` is the answer of [`second_attempt_in`](Self::second_attempt_in).

@@ -30,8 +30,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
 
     /// Lets the next records bypass the slots, if it is likely that they can. Returns whether the turn leaves them to the bypass.
     ///
-    /// Not if each request needs a permit, which it gets in a turn. And not while outcomes wait, which leave first. If nearly all requests are
-    /// ready at once, a stage `in_place` starts none in its turns until its consumer has taken these: otherwise there would be more outcomes
+    /// Not if each request needs a permit, which it gets in a turn. And not while outcomes wait, which leave first. If few
+    /// requests wait for answers, a stage `in_place` starts none in its turns until its consumer has taken these: otherwise there would be more outcomes
     /// after each turn, and the bypass would never have its turn. A barrier that is due does not wait for that (K11).
     #[inline]
     pub(super) fn allow_bypass(self: Pin<&mut Self>, in_place: bool) -> bool {
@@ -47,7 +47,8 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
         if may_bypass && this.operator.has_output() {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             let in_place = in_place && !this.source.is_barrier_due();
-            return in_place && this.pace.is_mostly_ready();
+            return in_place
+                && this.pace.may_put_off(this.operator.running(), this.operator.capacity());
         }
         if may_bypass {
             this.pace.allow_bypass(this.operator.is_empty());
@@ -90,7 +91,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             Poll::Ready(answer) => {
                 let result = J::Invoke::result_alone(answer);
                 match this.operator.second_attempt_in(&value, &result) {
-                    None if this.operator.may_bypass_with(&result) => {
+                    None if result.is_ok() || this.operator.failure_may_bypass() => {
                         *this.in_turn = false;
                         this.pace.bypassed(permission);
                         let outcome = this.operator.bypass(value, result);

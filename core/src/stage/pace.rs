@@ -28,9 +28,9 @@ const BYPASSES: usize = 32;
 #[cfg(feature = "alloc")]
 const WAITS_IN_A_ROW: u32 = 4;
 
-/// Of the last eight requests.
-#[cfg(feature = "alloc")]
-const MOSTLY_READY: u32 = 6;
+/// While at most this part of the capacity waits for answers, a stage in place lets its consumer take all outcomes first, if then records may bypass
+/// the slots.
+const FEW_WAIT: usize = 4;
 
 /// After a gap, so many deadlines that have passed are handled one after the other, each after another round of the executor:
 /// a request may only just have been started on its task. The rest are handled together, or they would be later and later beside
@@ -72,9 +72,6 @@ pub(super) struct Pace {
     bypasses_left: usize,
     /// Whether the request that was started last was ready at once, as those of records that can bypass the slots are.
     ready_at_once: bool,
-    /// The same of the last eight that were started in slots, a bit each.
-    #[cfg(feature = "alloc")] // elsewhere no record bypasses the slots
-    recently_ready: u8,
     noisy_turns: usize,
     /// How many records in a row had to wait, of those that could have bypassed the slots; and the operator's progress by then.
     #[cfg(feature = "alloc")] // elsewhere no record bypasses the slots
@@ -90,8 +87,6 @@ impl Pace {
             outputs_left: 0,
             bypasses_left: 0,
             ready_at_once: true, // a guess, until the first request has started
-            #[cfg(feature = "alloc")]
-            recently_ready: 0,
             noisy_turns: 0,
             #[cfg(feature = "alloc")]
             waits: (0, 0),
@@ -126,6 +121,11 @@ impl Pace {
     /// The poll ends.
     pub(super) fn end_poll(&mut self) {
         self.turns_left = TURNS_PER_POLL;
+    }
+
+    /// Whether so few attempts are `running` that the start of further ones may be put off until the outcomes that wait have left.
+    pub(super) fn may_put_off(&self, running: usize, capacity: usize) -> bool {
+        running <= capacity / FEW_WAIT
     }
 
     /// Whether an output may be handed out before the next turn.
@@ -194,22 +194,6 @@ impl Pace {
     #[inline(always)]
     pub(super) fn started(&mut self, ready_at_once: bool) {
         self.ready_at_once = ready_at_once;
-        #[cfg(feature = "alloc")]
-        {
-            self.recently_ready = self.recently_ready << 1 | u8::from(ready_at_once);
-        }
-    }
-
-    /// Whether three of four requests that were started lately were ready at once.
-    #[cfg(feature = "alloc")]
-    pub(super) fn is_mostly_ready(&self) -> bool {
-        self.recently_ready.count_ones() >= MOSTLY_READY
-    }
-
-    /// Without a heap no record bypasses the slots.
-    #[cfg(not(feature = "alloc"))]
-    pub(super) fn is_mostly_ready(&self) -> bool {
-        false
     }
 
     /// All woken requests were polled.
