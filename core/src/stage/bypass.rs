@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use super::function::Invoke as _;
 use super::job::RequestForOf;
+use super::pace::Pace;
 use super::request_for::RequestFor;
 use super::source::Pulled;
 use super::turn::complete;
@@ -48,7 +49,7 @@ impl<J: Job, T: Timer, S: StageStorage> Stage<J, T, S> {
             #[cfg(all(feature = "alloc", feature = "checkpoint"))]
             let in_place = in_place && !this.source.is_barrier_due();
             return in_place
-                && this.pace.may_put_off(this.operator.running(), this.operator.capacity());
+                && Pace::may_put_off(this.operator.running(), this.operator.capacity());
         }
         if may_bypass {
             this.pace.allow_bypass(this.operator.is_empty());

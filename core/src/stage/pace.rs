@@ -124,7 +124,7 @@ impl Pace {
     }
 
     /// Whether so few attempts are `running` that the start of further ones may be put off until the outcomes that wait have left.
-    pub(super) fn may_put_off(&self, running: usize, capacity: usize) -> bool {
+    pub(super) fn may_put_off(running: usize, capacity: usize) -> bool {
         running <= capacity / FEW_WAIT
     }
 
@@ -332,6 +332,29 @@ mod tests {
             "no outcome may leave: polling is all there is to do"
         );
         assert_eq!(woken(MANY_DONE + 1, true), 32);
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_run_of_bypasses_ends_when_many_in_a_row_wait() {
+        let mut pace = Pace::new();
+        let mut wait = |progress| {
+            pace.allow_bypass(true);
+            let permission = pace.take_bypasses();
+            pace.waits(permission, progress);
+            (pace.may_bypass(), pace.expects_bypass())
+        };
+        assert_eq!([1, 2, 3].map(&mut wait), [(true, true); 3]);
+        assert!(wait(7).0, "a record between two that wait has bypassed the slots");
+        assert_eq!([8, 9].map(&mut wait), [(true, true); 2]);
+        assert!(!wait(10).0, "four in a row");
+    }
+
+    // L1: starts are put off only while few requests wait, or the window would run empty.
+    #[test]
+    fn starts_are_put_off_while_few_requests_wait() {
+        let most = |capacity| (0..=capacity).take_while(|&n| Pace::may_put_off(n, capacity)).last();
+        assert_eq!([1, 4, 100, 1_000].map(most), [Some(0), Some(1), Some(25), Some(250)]);
     }
 
     #[test]
