@@ -3,6 +3,9 @@
 
 #![cfg(feature = "alloc")]
 
+#[path = "../../tests/common/still.rs"]
+mod still;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -10,33 +13,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use inflight_core::{
-    AsyncWait, AsyncWaitExt, AttemptInfo, FixedDelay, Instant, NoRuntime, RetryBudget, Runtime,
-    Timer, with_attempt,
-};
+use inflight_core::{AsyncWait, AsyncWaitExt, AttemptInfo, FixedDelay, RetryBudget, with_attempt};
 
-/// A clock that does not move; no deadline is ever due.
-struct Still;
-
-impl Runtime for Still {
-    type Timer = Self;
-
-    fn timer(&self) -> Result<Self, NoRuntime> {
-        Ok(Self)
-    }
-}
-
-impl Timer for Still {
-    fn now(&self) -> Instant {
-        Instant::ZERO
-    }
-
-    fn arm(self: Pin<&mut Self>, _: Option<Instant>) {}
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-}
+use crate::still::Still;
 
 /// A source that counts down to 1.
 struct Down(u32);
